@@ -1,0 +1,66 @@
+const only = (name, file, target) => ({
+  name: `only-${name}`,
+  comment: `${file} is the one file that knows ${target}`,
+  severity: 'error',
+  from: { path: '^src/', pathNot: file },
+  to: { path: target, dependencyTypesNot: ['type-only'] },
+})
+
+/** @type {import('dependency-cruiser').IConfiguration} */
+export default {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true } },
+    { name: 'no-orphans', severity: 'error', from: { orphan: true, pathNot: '^src/index\\.ts$' }, to: {} },
+    {
+      name: 'plain-name-knows-no-nest',
+      comment: 'A file with a plain name imports no @nestjs package and no file with a dotted name',
+      severity: 'error',
+      from: { path: '^src/', pathNot: ['/[^/]+\\.[^/]+\\.ts$', '^src/index\\.ts$'] },
+      to: { path: ['node_modules/@nestjs/', '^src/.*/?[^/]+\\.[^/]+\\.ts$'] },
+    },
+    {
+      name: 'pure',
+      comment: 'Pure parts: no sockets, no timers, no client',
+      severity: 'error',
+      from: {
+        path: [
+          '^src/topic/',
+          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids)\\.ts$',
+          '^src/transport/inbound/(ack-window)\\.ts$',
+          '^src/transport/outbound/(outbound-gate)\\.ts$',
+        ],
+      },
+      to: { dependencyTypes: ['core', 'npm'], dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'ground-floor',
+      comment: 'errors, codec, options and topic stand on nothing above them',
+      severity: 'error',
+      from: { path: '^src/(errors|codec|options|publish-outcome)\\.ts$|^src/topic/' },
+      to: { path: '^src/', pathNot: '^src/(errors|codec|options|publish-outcome)\\.ts$|^src/topic/', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'connection-below-inbound-and-outbound',
+      severity: 'error',
+      from: { path: '^src/transport/connection/' },
+      to: { path: '^src/transport/(inbound|outbound)/' },
+    },
+    {
+      name: 'inbound-and-outbound-are-strangers',
+      severity: 'error',
+      from: { path: '^src/transport/(inbound|outbound)/' },
+      to: { path: '^src/transport/(inbound|outbound)/', pathNot: '^src/transport/$1/' },
+    },
+    { name: 'testing-is-a-leaf', severity: 'error', from: { path: '^src/', pathNot: '^src/testing/' }, to: { path: '^src/testing/' } },
+    only('mqtt', '^src/transport/connection/mqtt-client\\.ts$', 'node_modules/mqtt/'),
+    only('mqtt-packet', '^src/(transport/connection/mqtt-client|testing/scripted-peer)\\.ts$', 'node_modules/mqtt-packet/'),
+    only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),
+    only('valibot', '^src/options\\.ts$', 'node_modules/valibot/'),
+  ],
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    enhancedResolveOptions: { exportsFields: ['exports'], conditionNames: ['import', 'types', 'default'] },
+  },
+}

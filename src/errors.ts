@@ -1,0 +1,73 @@
+const BRAND = Symbol.for('nestjs-mqtt.error')
+
+/** Every code that an {@link MqttError} can carry. The list is closed: a new code is a new minor version. */
+export const MQTT_ERROR_CODES = [
+  /** An option of the module, a handler or a publish is unknown, of the wrong type or out of range. */
+  'INVALID_OPTION',
+  /** A Topic Name is empty, too long, or holds a wildcard or NUL (MQTT 5, 4.7). */
+  'INVALID_TOPIC_NAME',
+  /** A Topic Filter or pattern breaks the rules of MQTT 5, 4.7 and 4.8.2. */
+  'INVALID_TOPIC_FILTER',
+  /** The codec could not encode a payload. */
+  'PAYLOAD_NOT_ENCODABLE',
+  /** The codec could not decode a payload. */
+  'PAYLOAD_NOT_DECODABLE',
+  /** A packet is larger than the broker's Maximum Packet Size (MQTT 5, 3.2.2.3.6). */
+  'PACKET_TOO_LARGE',
+  /** A QoS above the broker's Maximum QoS (MQTT 5, 3.2.2.3.4). */
+  'QOS_NOT_SUPPORTED',
+  /** Retain while the broker said Retain Available 0 (MQTT 5, 3.2.2.3.5). */
+  'RETAIN_NOT_SUPPORTED',
+  /** The network connection could not be made, or ended before CONNACK. */
+  'CONNECT_FAILED',
+  /** The broker answered CONNECT with a Reason Code that is not success; see `reasonCode`. */
+  'CONNECT_REFUSED',
+  /** An established connection ended. */
+  'CONNECTION_LOST',
+  /** The connection was closed by the application, or could not be used because it is closing. */
+  'CONNECTION_CLOSED',
+  /** The broker refused a Topic Filter in SUBACK; see `reasonCode`. */
+  'SUBSCRIBE_REFUSED',
+  /** A wait ended because its time was over. */
+  'TIMEOUT',
+  /** A wait ended because its AbortSignal was aborted. */
+  'ABORTED',
+] as const
+
+export type MqttErrorCode = (typeof MQTT_ERROR_CODES)[number]
+
+export interface MqttErrorDetails {
+  /** What led to this error. Kept as it came. */
+  readonly cause?: unknown
+  /** MQTT 5 Reason Code, or MQTT 3.1.1 return code, where a broker's answer is the reason. */
+  readonly reasonCode?: number
+}
+
+/**
+ * The error of this package. Recognise it with {@link isMqttError}, which also works across two installed
+ * copies; switch on `code`.
+ */
+export class MqttError extends Error {
+  readonly code: MqttErrorCode
+  readonly reasonCode?: number
+
+  constructor(code: MqttErrorCode, message: string, details: MqttErrorDetails = {}) {
+    super(message, 'cause' in details ? { cause: details.cause } : undefined)
+    this.name = 'MqttError'
+    this.code = code
+    if (details.reasonCode !== undefined) this.reasonCode = details.reasonCode
+    Object.defineProperty(this, BRAND, { value: true })
+  }
+}
+
+/** Whether `value` is an error of this package, and of `code` when one is given. Never throws. */
+export function isMqttError(value: unknown, code?: MqttErrorCode): value is MqttError {
+  return value instanceof Error && BRAND in value && (code === undefined || ('code' in value && value.code === code))
+}
+
+/** The innermost readable message of an error chain, for one line of a log. */
+export function describeCause(cause: unknown): string {
+  if (!(cause instanceof Error)) return typeof cause === 'string' ? cause : 'unknown cause'
+  if (cause instanceof AggregateError && cause.message === '') return cause.errors.map(describeCause).join('; ')
+  return cause.message === '' ? cause.name : cause.message
+}

@@ -1,0 +1,155 @@
+import {
+  type DynamicModule,
+  Inject,
+  type INestApplicationContext,
+  Logger,
+  Module,
+  type OnApplicationBootstrap,
+  type OnModuleDestroy,
+  type OnModuleInit,
+  type Provider,
+} from '@nestjs/common'
+import { ModulesContainer } from '@nestjs/core'
+import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
+import { findPatternHandlers } from './mqtt.handler-scan.js'
+import { type ASYNC_OPTIONS_TYPE, ConfigurableModuleClass, MQTT_OPTIONS, type OPTIONS_TYPE } from './mqtt.module-definition.js'
+import { MqttService } from './mqtt.service.js'
+import { mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
+import { type MqttModuleOptions, type ResolvedOptions, resolveOptions } from './options.js'
+import { MqttTransport } from './transport/mqtt.transport.js'
+import { MqttSession } from './transport/mqtt-session.js'
+
+const RESOLVED_OPTIONS = Symbol('nestjs-mqtt:resolved-options')
+const CONNECTION_NAME = Symbol('nestjs-mqtt:name')
+/** The transport of this module, whatever the connection is called. */
+const OWN_TRANSPORT = Symbol('nestjs-mqtt:transport')
+
+/** One MQTT connection of the application: see {@link MqttModule.forRoot}. */
+@Module({})
+export class MqttModule extends ConfigurableModuleClass implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy {
+  private readonly logger = new Logger('MqttModule')
+
+  constructor(
+    @Inject(MqttSession) private readonly session: MqttSession,
+    @Inject(OWN_TRANSPORT) private readonly transport: MqttTransport,
+    @Inject(CONNECTION_NAME) private readonly connectionName: { readonly name: string | undefined },
+    @Inject(ModulesContainer) private readonly modules: ModulesContainer,
+  ) {
+    super()
+  }
+
+  /**
+   * Gives the application one MQTT connection and an injectable `MqttService`. Global unless `isGlobal: false`.
+   * With a `name` it is one of several: inject it by `@InjectMqtt(name)`.
+   * @throws MqttError `INVALID_OPTION`, when the application is created
+   */
+  static override forRoot(options: typeof OPTIONS_TYPE): DynamicModule {
+    const { name, isGlobal, ...own } = options
+    return withConnection(super.forRoot({ ...own, ...(isGlobal === undefined ? {} : { isGlobal }) }), name)
+  }
+
+  /** As `forRoot`, with the options made by `useFactory`, `useClass` (`createMqttOptions()`) or `useExisting`. */
+  static override forRootAsync(options: typeof ASYNC_OPTIONS_TYPE): DynamicModule {
+    return withConnection(super.forRootAsync(options), options.name)
+  }
+
+  /**
+   * What Nest takes to run the handlers of this connection: `NestFactory.createMicroservice(AppModule,
+   * MqttModule.microservice())`, or `app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })`.
+   */
+  static microservice(name?: string): AsyncMicroserviceOptions {
+    return {
+      inject: [mqttTransportToken(name)],
+      useFactory: (transport: MqttTransport) => {
+        transport.isConnectedToApp = true
+        return { strategy: transport }
+      },
+    }
+  }
+
+  /**
+   * Drains the connections before anything of the application is torn down: on `app.close()`, and on SIGTERM and
+   * SIGINT, which then close the application and let the process end by itself with exit code 0. A hybrid
+   * application needs it, since Nest tells the transport of the end only after the destroy hooks have run.
+   * Use it in place of `app.enableShutdownHooks()` for these signals.
+   */
+  static enableDrain(app: INestApplicationContext, signals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT']): void {
+    const close = app.close.bind(app)
+    let closing: Promise<void> | undefined
+    app.close = signal => {
+      closing ??= drainAll(app)
+        .then(() => close(signal))
+        .finally(stopListening)
+      return closing
+    }
+    const onSignal = (signal: NodeJS.Signals): void => {
+      app.close(signal).catch((error: unknown) => {
+        new Logger('MqttModule').error(error)
+        process.exitCode = 1
+      })
+    }
+    const stopListening = (): void => {
+      for (const signal of signals) process.off(signal, onSignal)
+    }
+    for (const signal of signals) process.on(signal, onSignal)
+  }
+
+  onModuleInit(): Promise<void> {
+    return this.session.start()
+  }
+
+  onApplicationBootstrap(): void {
+    if (this.transport.isConnectedToApp) return
+    const { name } = this.connectionName
+    const handlers = findPatternHandlers(this.modules, mqttTransportId(name))
+    if (handlers.length === 0) return
+    const argument = name === undefined ? '' : JSON.stringify(name)
+    this.logger.warn(
+      `${handlers.length} handlers may be for this connection (${handlers.slice(0, 3).join(', ')}), but no transport runs them. Before the application starts, add: app.connectMicroservice(MqttModule.microservice(${argument}), { inheritAppConfig: true }); await app.startAllMicroservices()`,
+    )
+  }
+
+  onModuleDestroy(): Promise<void> {
+    return this.session.close()
+  }
+}
+
+/** Found by `enableDrain` in an application without naming its connections. */
+const sessionsOf = (app: INestApplicationContext): MqttSession[] => app.get(MqttSession, { strict: false, each: true })
+
+async function drainAll(app: INestApplicationContext): Promise<void> {
+  await Promise.all(sessionsOf(app).map(session => session.drain()))
+}
+
+function withConnection(module: DynamicModule, name: string | undefined): DynamicModule {
+  const service = mqttServiceToken(name)
+  const transport = mqttTransportToken(name)
+  const providers: Provider[] = [
+    { provide: CONNECTION_NAME, useValue: { name } },
+    { provide: RESOLVED_OPTIONS, inject: [MQTT_OPTIONS], useFactory: (options: MqttModuleOptions) => resolveOptions(options) },
+    { provide: MqttSession, inject: [RESOLVED_OPTIONS], useFactory: (options: ResolvedOptions) => newSession(options, name) },
+    {
+      provide: service,
+      inject: [MqttSession, RESOLVED_OPTIONS],
+      useFactory: (session: MqttSession, options: ResolvedOptions) => new MqttService(session, options),
+    },
+    {
+      provide: transport,
+      inject: [MqttSession, RESOLVED_OPTIONS],
+      useFactory: (session: MqttSession, options: ResolvedOptions) =>
+        new MqttTransport(session, options, mqttTransportId(name)),
+    },
+    { provide: OWN_TRANSPORT, useExisting: transport },
+  ]
+  return { ...module, providers: [...(module.providers ?? []), ...providers], exports: [service, transport] }
+}
+
+function newSession(options: ResolvedOptions, name: string | undefined): MqttSession {
+  const logger = new Logger(name === undefined ? 'Mqtt' : `Mqtt:${name}`)
+  return new MqttSession(options, {
+    error: text => logger.error(text),
+    warn: text => logger.warn(text),
+    log: text => logger.log(text),
+    debug: text => logger.debug(text),
+  })
+}

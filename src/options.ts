@@ -1,0 +1,340 @@
+import type { Duplex } from 'node:stream'
+import type { IClientOptions } from 'mqtt'
+import * as v from 'valibot'
+import type { CodecOption } from './codec.js'
+import { MqttError } from './errors.js'
+
+/** Options of the `mqtt` package that this package does not own, under their own names. */
+export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
+
+const PASS_THROUGH = {
+  ALPNProtocols: true,
+  ca: true,
+  caPaths: true,
+  cert: true,
+  certPath: true,
+  clean: true,
+  clientId: true,
+  createWebsocket: true,
+  keepalive: true,
+  key: true,
+  keyPath: true,
+  password: true,
+  properties: true,
+  rejectUnauthorized: true,
+  servername: true,
+  socksProxy: true,
+  socksTimeout: true,
+  transformWsUrl: true,
+  username: true,
+  will: true,
+  wsOptions: true,
+} as const satisfies Partial<Record<keyof IClientOptions, true>>
+
+/** Why an attempt to connect, or a connection, failed. The code is one of `CONNECT_*` or `CONNECTION_*`. */
+export type ConnectionFailure = MqttError
+
+export interface BackoffOptions {
+  /** Delay before the first retry, in milliseconds. 1 to `max`. @default 500 */
+  readonly min?: number
+  /** Longest delay, in milliseconds. At most 86,400,000. @default 30000 */
+  readonly max?: number
+  /**
+   * How the delay is spread, so that a fleet does not come back at the same moment: `full` is anything
+   * between half of `min` and the doubled-up delay, `decorrelated` anything between `min` and three times the
+   * delay before, `none` the delay itself. @default 'full'
+   */
+  readonly jitter?: 'full' | 'decorrelated' | 'none'
+}
+
+export interface ReconnectOptions {
+  /**
+   * Delay before each retry, in milliseconds: a list whose last value repeats, a function of the number of
+   * failures in a row (from 1) and the last cause, or a growing delay. @default { min: 500, max: 30000, jitter: 'full' }
+   */
+  readonly delayMs?: readonly number[] | ((attempt: number, cause: ConnectionFailure) => number) | BackoffOptions
+  /**
+   * A connection must have lasted this long, in milliseconds, before failures are counted from zero again.
+   * Keeps a broker that accepts and drops from being hammered. 0 or more. @default 10000
+   */
+  readonly resetAfterMs?: number
+}
+
+export interface InboundOptions {
+  /** Messages whose handlers run at the same time on this connection. 1 to 65,535. @default 16 */
+  readonly concurrency?: number
+  /**
+   * QoS 1 and 2 messages that may be unacknowledged, sent to the broker as Receive Maximum (MQTT 5,
+   * 3.1.2.11.3). 1 to 65,535. @default 2 x `concurrency`
+   */
+  readonly maxInFlight?: number
+  /** QoS 0 messages that may wait for a handler; the oldest is dropped and counted for a new one. 1 or more. @default 1000 */
+  readonly maxQueued?: number
+}
+
+export interface OutboundOptions {
+  /**
+   * QoS 1 and 2 messages of ours that may be unacknowledged. The broker's Receive Maximum lowers it
+   * (MQTT 5, 3.2.2.3.3). 1 to 65,535. @default 1000
+   */
+  readonly maxInFlight?: number
+}
+
+/**
+ * Options of one connection. Besides the ones listed here, these options of the `mqtt` package pass through
+ * under their own names: TLS (`ca`, `cert`, `key`, `rejectUnauthorized`, …), `username`, `password`,
+ * `keepalive`, `will`, `properties`, `wsOptions`, `socksProxy` and others.
+ */
+export interface MqttModuleOptions extends PassThroughOptions {
+  /** Where the broker is: `mqtt`, `mqtts`, `ws` or `wss`, host, port and path. Required unless `createStream` is given. */
+  readonly url?: string
+  /**
+   * Opens the byte stream to the broker in place of `url`, once for every attempt to connect: an in-memory
+   * broker in a test, a tunnel, a serial line.
+   */
+  readonly createStream?: () => Duplex
+  /**
+   * Client Identifier. Must be given, and be the same after a restart, for `clean: false`.
+   * @default a random one for each process
+   */
+  readonly clientId?: string
+  /**
+   * Whether the broker forgets the session at the end of the connection. With `false` it keeps subscriptions
+   * and unacknowledged messages; on MQTT 5 the Session Expiry Interval is then set to "never", as MQTT 3.1.1
+   * has it, unless `properties.sessionExpiryInterval` says otherwise. @default true
+   */
+  readonly clean?: boolean
+  /**
+   * `fail-fast`: the application does not start when the first attempt fails. `background`: it starts, and
+   * the connection comes when the broker does. @default 'fail-fast'
+   */
+  readonly connect?: 'fail-fast' | 'background'
+  /** Time for one attempt, from dialling to CONNACK, in milliseconds. 1 to 3,600,000. @default 10000 */
+  readonly connectTimeoutMs?: number
+  /** MQTT version: 5, 4 (which is 3.1.1), or `auto`: 5, and 3.1.1 with a broker that refuses 5. @default 'auto' */
+  readonly protocolVersion?: 'auto' | 4 | 5
+  readonly reconnect?: ReconnectOptions
+  readonly inbound?: InboundOptions
+  readonly outbound?: OutboundOptions
+  /**
+   * Time for shutting down, in milliseconds: handlers end, acknowledgements leave, publishes settle. What is
+   * not done then is given up and logged. 0 to 3,600,000. @default 5000
+   */
+  readonly drainTimeoutMs?: number
+  /** How payloads are decoded for handlers and encoded by publishes that do not say otherwise. @default 'json' */
+  readonly codec?: CodecOption
+  /** ShareName for every handler (MQTT 5, 4.8.2); a handler's own `sharedGroup` wins. */
+  readonly sharedGroup?: string
+  /** Values for `${name}` in patterns. */
+  readonly variables?: Readonly<Record<string, string>>
+}
+
+export interface ResolvedBackoff {
+  readonly min: number
+  readonly max: number
+  readonly jitter: 'full' | 'decorrelated' | 'none'
+}
+
+type Defaulted = 'connect' | 'connectTimeoutMs' | 'protocolVersion' | 'drainTimeoutMs' | 'codec' | 'variables' | 'clean'
+
+/** Options after the door: checked, with every default in place. */
+export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>> {
+  readonly url: string | undefined
+  readonly createStream: (() => Duplex) | undefined
+  readonly sharedGroup: string | undefined
+  readonly clientId: string
+  readonly reconnect: {
+    readonly delayMs: readonly number[] | ((attempt: number, cause: ConnectionFailure) => number) | ResolvedBackoff
+    readonly resetAfterMs: number
+  }
+  readonly inbound: Required<InboundOptions>
+  readonly outbound: Required<OutboundOptions>
+  /** Options that go to `mqtt` as they came. */
+  readonly passThrough: PassThroughOptions
+}
+
+const MAX_DELAY_MS = 86_400_000
+const MAX_TIMEOUT_MS = 3_600_000
+const MAX_UINT16 = 65_535
+const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:']
+
+const integer = (min: number, max: number) => {
+  const allowed = `an integer from ${min} to ${max}`
+  return v.pipe(v.number(allowed), v.integer(allowed), v.minValue(min, allowed), v.maxValue(max, allowed))
+}
+const oneOf = <const T extends readonly (string | number)[]>(values: T) =>
+  v.picklist(values, `one of ${values.map(value => JSON.stringify(value)).join(', ')}`)
+const text = (allowed = 'a text') => v.pipe(v.string(allowed), v.nonEmpty(allowed))
+
+const isUrl = (value: string): boolean => {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  return url !== undefined && PROTOCOLS.includes(url.protocol) && url.hostname !== ''
+}
+const urlAllowed = 'a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws or wss)'
+const codecAllowed = '"json", "text", "bytes", or an object with the functions encode and decode'
+const delayAllowed = 'a list of delays, a function of (attempt, cause), or { min, max, jitter }'
+const groupAllowed = 'a name without "/", "+" and "#"'
+
+const backoff = v.pipe(
+  v.strictObject(
+    {
+      min: v.optional(integer(1, MAX_DELAY_MS), 500),
+      max: v.optional(integer(1, MAX_DELAY_MS), 30_000),
+      jitter: v.optional(oneOf(['full', 'decorrelated', 'none']), 'full'),
+    },
+    delayAllowed,
+  ),
+  v.check(value => value.min <= value.max, '"min" not above "max"'),
+)
+const delayList = v.pipe(v.array(integer(0, MAX_DELAY_MS), delayAllowed), v.minLength(1, 'a list with at least one delay'))
+const delayFunction = v.custom<(attempt: number, cause: ConnectionFailure) => number>(
+  value => typeof value === 'function',
+  delayAllowed,
+)
+const delays = v.lazy(input => {
+  if (Array.isArray(input)) return delayList
+  if (typeof input === 'function') return delayFunction
+  return backoff
+})
+
+/** A codec option: a name, or an object with `encode` and `decode`. */
+export const codecSchema = v.custom<CodecOption>(value => {
+  if (typeof value === 'string') return ['json', 'text', 'bytes'].includes(value)
+  if (typeof value !== 'object' || value === null || !('encode' in value) || !('decode' in value)) return false
+  return typeof value.encode === 'function' && typeof value.decode === 'function'
+}, codecAllowed)
+
+/** A ShareName (MQTT 5, 4.8.2). */
+export const sharedGroupSchema = v.pipe(v.string(groupAllowed), v.regex(/^[^/+#\u0000]+$/, groupAllowed))
+
+const inbound = v.pipe(
+  v.strictObject({
+    concurrency: v.optional(integer(1, MAX_UINT16), 16),
+    maxInFlight: v.optional(integer(1, MAX_UINT16)),
+    maxQueued: v.optional(integer(1, 10_000_000), 1_000),
+  }),
+  v.transform(value => ({
+    ...value,
+    maxInFlight: value.maxInFlight ?? Math.min(MAX_UINT16, 2 * value.concurrency),
+  })),
+)
+
+const passThrough = v.looseObject({
+  keepalive: v.optional(integer(0, MAX_UINT16)),
+  clean: v.optional(v.boolean('true or false')),
+  clientId: v.optional(v.string('a text')),
+  username: v.optional(v.string('a text')),
+  password: v.optional(
+    v.custom<string | Buffer>(value => typeof value === 'string' || Buffer.isBuffer(value), 'a text or a Buffer'),
+  ),
+})
+
+const schema = v.strictObject({
+  ...v.entriesFromList(Object.keys(PASS_THROUGH), v.optional(v.unknown())),
+  ...passThrough.entries,
+  url: v.optional(v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))),
+  createStream: v.optional(
+    v.custom<() => Duplex>(value => typeof value === 'function', 'a function that returns a Duplex'),
+  ),
+  connect: v.optional(oneOf(['fail-fast', 'background']), 'fail-fast'),
+  connectTimeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 10_000),
+  protocolVersion: v.optional(oneOf(['auto', 4, 5]), 'auto'),
+  reconnect: v.optional(
+    v.strictObject({
+      delayMs: v.optional(delays, {}),
+      resetAfterMs: v.optional(integer(0, MAX_DELAY_MS), 10_000),
+    }),
+    {},
+  ),
+  inbound: v.optional(inbound, {}),
+  outbound: v.optional(v.strictObject({ maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000) }), {}),
+  drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
+  codec: v.optional(codecSchema, 'json'),
+  sharedGroup: v.optional(sharedGroupSchema),
+  variables: v.optional(v.record(v.string(), text(), 'an object of texts'), {}),
+}, 'an object with options')
+
+const SECRET = /pass|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
+
+/** A URL for a log or an error: without user, password and query. */
+export function withoutSecrets(url: string): string {
+  return url.replace(/\/\/.*@/, '//').replace(/\?.*$/s, '')
+}
+
+/** What was given, short, and without anything that may be a secret. */
+function describeInput(path: string, input: unknown): string {
+  if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
+  if (typeof input === 'string') return JSON.stringify(withoutSecrets(input))
+  if (typeof input === 'function') return 'a function'
+  if (Array.isArray(input)) return `a list of ${input.length}`
+  if (typeof input === 'object' && input !== null) return 'an object'
+  return String(input)
+}
+
+function describeIssue(issue: v.BaseIssue<unknown>): string {
+  const path = v.getDotPath(issue) ?? ''
+  if (issue.type === 'strict_object' && issue.expected === 'never') return `"${path}" is not an option here`
+  const given = issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
+  return `"${path}": ${given}, allowed is ${issue.message}`
+}
+
+/**
+ * Checks `input` against a schema, at one of the doors of the package.
+ * @throws MqttError `INVALID_OPTION` that names every option at fault, what was given and what is allowed
+ */
+export function parseOptions<S extends v.GenericSchema>(door: string, checked: S, input: unknown): v.InferOutput<S> {
+  const result = v.safeParse(checked, input)
+  if (result.success) return result.output
+  throw invalidOption(door, result.issues.map(describeIssue).join('; '))
+}
+
+function invalidOption(door: string, problem: string): MqttError {
+  return new MqttError('INVALID_OPTION', `${door}: ${problem}`)
+}
+
+const DOOR = 'MqttModule options'
+const NEVER_EXPIRES = 0xffff_ffff
+
+/**
+ * The one place where options are checked and defaults are filled in.
+ * @throws MqttError `INVALID_OPTION`
+ */
+export function resolveOptions(options: MqttModuleOptions): ResolvedOptions {
+  const checked = parseOptions(DOOR, schema, options)
+  if (checked.url === undefined && checked.createStream === undefined) {
+    throw invalidOption(DOOR, `"url": nothing was given, allowed is ${urlAllowed}`)
+  }
+  if (options.properties?.receiveMaximum !== undefined) {
+    throw invalidOption(DOOR, '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"')
+  }
+  const clean = options.clean ?? true
+  if (!clean && !options.clientId) {
+    throw invalidOption(
+      DOOR,
+      '"clientId": nothing was given, but clean: false keeps a session, and the broker finds it again by a Client Identifier that is the same after a restart',
+    )
+  }
+  return {
+    url: checked.url,
+    createStream: checked.createStream,
+    sharedGroup: checked.sharedGroup,
+    connect: checked.connect,
+    connectTimeoutMs: checked.connectTimeoutMs,
+    protocolVersion: checked.protocolVersion,
+    reconnect: checked.reconnect,
+    inbound: checked.inbound,
+    outbound: checked.outbound,
+    drainTimeoutMs: checked.drainTimeoutMs,
+    codec: checked.codec,
+    variables: checked.variables,
+    clean,
+    clientId: options.clientId || `nestjs-mqtt-${crypto.randomUUID()}`,
+    passThrough: passThroughOf(options, clean),
+  }
+}
+
+function passThroughOf(options: MqttModuleOptions, clean: boolean): PassThroughOptions {
+  const given = Object.entries(options).filter(([name, value]) => name in PASS_THROUGH && value !== undefined)
+  const kept: PassThroughOptions = Object.fromEntries(given)
+  return clean ? kept : { ...kept, properties: { sessionExpiryInterval: NEVER_EXPIRES, ...kept.properties } }
+}

@@ -1,0 +1,119 @@
+import { MqttError } from '../errors.js'
+import { assertTopicName, parseTopicFilter, type TopicFilter } from './topic-filter.js'
+
+type LevelParams<L extends string> = L extends `+${infer Name}`
+  ? Name extends ''
+    ? never
+    : Name
+  : L extends `#${infer Name}`
+    ? Name extends ''
+      ? never
+      : Name
+    : never
+
+type ParamNames<T extends string> = T extends `${infer Head}/${infer Rest}`
+  ? LevelParams<Head> | ParamNames<Rest>
+  : LevelParams<T>
+
+/** The named wildcards of a pattern: `TopicParams<'a/+b/#c'>` is `{ b: string; c: string }`. */
+export type TopicParams<T extends string> = string extends T
+  ? Record<string, string>
+  : { readonly [K in ParamNames<T>]: string }
+
+/** A pattern as a handler states it: a Topic Filter whose wildcards may have names. */
+export interface TopicTemplate {
+  readonly pattern: string
+  readonly topicFilter: TopicFilter
+  /** Name of the wildcard, with the level it stands on. */
+  readonly params: readonly { readonly name: string; readonly level: number; readonly rest: boolean }[]
+}
+
+const PARAM_NAME = /^[A-Za-z_]\w*$/
+const SHARE_LEVELS = 2
+
+function invalidPattern(pattern: string, problem: string): MqttError {
+  return new MqttError('INVALID_TOPIC_FILTER', `"${pattern}" is no pattern: ${problem}`)
+}
+
+/**
+ * Fills `${name}` in a pattern.
+ * @throws MqttError `INVALID_TOPIC_FILTER` for a name without a value
+ */
+export function fillVariables(pattern: string, variables: Readonly<Record<string, string>>): string {
+  return pattern.replace(/\$\{([^}]*)\}/g, (_whole, name: string) => {
+    const value = Object.hasOwn(variables, name) ? variables[name] : undefined
+    if (value !== undefined) return value
+    throw invalidPattern(pattern, `\${${name}} has no value; give it in the option "variables"`)
+  })
+}
+
+/**
+ * Reads a pattern: `+name` and `#name` are `+` and `#` with a name, everything else is a Topic Filter.
+ * @throws MqttError `INVALID_TOPIC_FILTER`
+ */
+export function parseTopicTemplate(pattern: string): TopicTemplate {
+  const written = pattern.split('/')
+  const params: { name: string; level: number; rest: boolean }[] = []
+  const offset = written[0] === '$share' ? SHARE_LEVELS : 0
+  const levels = written.map((level, index) => {
+    const wildcard = level[0]
+    if ((wildcard !== '+' && wildcard !== '#') || level.length === 1 || index < offset) return level
+    const name = level.slice(1)
+    if (!PARAM_NAME.test(name)) {
+      throw invalidPattern(pattern, `"${name}" is no parameter name; use letters, digits and "_"`)
+    }
+    if (params.some(param => param.name === name)) throw invalidPattern(pattern, `it has two parameters "${name}"`)
+    params.push({ name, level: index - offset, rest: wildcard === '#' })
+    return wildcard
+  })
+  return { pattern, topicFilter: parseTopicFilter(levels.join('/')), params }
+}
+
+/** The values that the named wildcards took in a Topic Name that matches. `#name` at the parent level is ''. */
+export function readTopicParams(template: TopicTemplate, topic: string): Record<string, string> {
+  const names = topic.split('/')
+  const values: [string, string][] = template.params.map(param => [
+    param.name,
+    param.rest ? names.slice(param.level).join('/') : (names[param.level] ?? ''),
+  ])
+  return Object.fromEntries(values)
+}
+
+/**
+ * Builds a Topic Name from a pattern and the values of its named wildcards.
+ * @throws MqttError `INVALID_TOPIC_NAME` when a value is missing, or holds `/`, `+`, `#` or NUL
+ * (a value for `#name` may hold `/`), or when the pattern has a wildcard without a name
+ */
+export function fillTopic<T extends string>(pattern: T, params: TopicParams<T>): string {
+  const values: Readonly<Record<string, string>> = params
+  const topic = pattern
+    .split('/')
+    .map(level => {
+      const wildcard = level[0]
+      if (wildcard !== '+' && wildcard !== '#') return level
+      return paramValue(pattern, level.slice(1), wildcard === '#', values)
+    })
+    .join('/')
+  assertTopicName(topic)
+  return topic
+}
+
+function paramValue(
+  pattern: string,
+  name: string,
+  rest: boolean,
+  values: Readonly<Record<string, string>>,
+): string {
+  const value = Object.hasOwn(values, name) ? values[name] : undefined
+  if (typeof value !== 'string') {
+    throw new MqttError('INVALID_TOPIC_NAME', `"${pattern}" needs a text for the parameter "${name}"`)
+  }
+  const forbidden = rest ? /[+#\u0000]/ : /[/+#\u0000]/
+  if (forbidden.test(value)) {
+    throw new MqttError(
+      'INVALID_TOPIC_NAME',
+      `the value "${value}" for "${name}" in "${pattern}" holds a character that a topic level must not hold`,
+    )
+  }
+  return value
+}

@@ -1,0 +1,240 @@
+import { type IClientOptions, connect as mqttConnect, MqttClient, ReasonCodes, Store } from 'mqtt'
+import { generate, type IConnackPacket, type IPublishPacket, type Packet } from 'mqtt-packet'
+import { describeCause, MqttError } from '../../errors.js'
+import { type ResolvedOptions, withoutSecrets } from '../../options.js'
+import { brokerLimits } from './broker-limits.js'
+import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
+
+export type { IPublishPacket as PublishPacket, ISubackPacket as SubackPacket, Packet } from 'mqtt-packet'
+
+export type PublishProperties = NonNullable<IPublishPacket['properties']>
+
+/** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
+export interface Link {
+  readonly protocolVersion: ProtocolVersion
+  /** The client of `mqtt` behind this connection, for those who ask for it by `unwrap`. */
+  readonly client: unknown
+  /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
+  isCongested(): boolean
+  /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
+  send(packet: Packet): void
+  /** Size of a packet on this connection, in bytes. */
+  sizeOf(packet: Packet): number
+  /** Sends DISCONNECT behind everything before it, and ends. */
+  disconnect(): void
+  /** Ends at once, without DISCONNECT. */
+  destroy(): void
+}
+
+export interface LinkEvents {
+  connected(session: ConnectedSession): void
+  /** Every packet that answers one of ours. */
+  answered(packet: Packet): void
+  /** A message. For QoS 1 the PUBACK is left to the receiver. Must not throw. */
+  message(packet: IPublishPacket): void
+  /** The end, once, with the first thing that went wrong. */
+  closed(cause: MqttError): void
+}
+
+export type Dialler = (protocolVersion: ProtocolVersion, events: LinkEvents) => Link
+
+/** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
+const ACK_LATER = new Error('acknowledged when the handlers have ended')
+
+/** Bytes collected in one turn before they are written, so that a burst meets the kernel while it lasts. */
+const FLUSH_BYTES = 65_536
+
+/** What may wait in a stream whose emptiness says nothing of the network: TLS, WebSocket, in-memory. */
+const OPAQUE_BACKLOG_BYTES = 65_536
+
+/** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
+export function createDialler(options: ResolvedOptions): Dialler {
+  // Packet Identifiers of QoS 2 messages between PUBREC and PUBREL belong to the session, not to the client.
+  const incomingStore = options.clean ? undefined : new Store({ clean: false })
+  return (protocolVersion, events) => {
+    const settings = clientOptions(options, protocolVersion)
+    if (incomingStore !== undefined) settings.incomingStore = incomingStore
+    const { createStream, url = '' } = options
+    const client =
+      createStream === undefined
+        ? mqttConnect(url, settings)
+        : new MqttClient(() => createStream(), settings)
+    const target = createStream === undefined ? withoutSecrets(url) : 'the stream of createStream'
+    return new ClientLink(client, protocolVersion, target, events)
+  }
+}
+
+function clientOptions(options: ResolvedOptions, protocolVersion: ProtocolVersion): IClientOptions {
+  const { passThrough, inbound } = options
+  const settings: IClientOptions = {
+    ...passThrough,
+    clean: options.clean,
+    clientId: options.clientId,
+    protocolVersion,
+    connectTimeout: options.connectTimeoutMs,
+    reconnectPeriod: 0,
+    resubscribe: false,
+    queueQoSZero: false,
+    // The client's own debug formatting costs a sixth of its time.
+    log: () => {},
+  }
+  delete settings.properties
+  if (protocolVersion === 5) {
+    settings.properties = { ...passThrough.properties, receiveMaximum: inbound.maxInFlight }
+  }
+  return settings
+}
+
+class ClientLink implements Link {
+  private batch: Buffer[] = []
+  private batchBytes = 0
+  private flushScheduled = false
+  private connected = false
+  private cause: MqttError | undefined
+  private readonly stream: MqttClient['stream']
+  /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
+  private readonly kernelIsVisible: boolean
+  private readonly topicAliases = new Map<number, string>()
+
+  constructor(
+    readonly client: MqttClient,
+    readonly protocolVersion: ProtocolVersion,
+    private readonly target: string,
+    private readonly events: LinkEvents,
+  ) {
+    this.stream = client.stream
+    this.kernelIsVisible = 'setNoDelay' in this.stream && !('encrypted' in this.stream)
+    // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
+    if ('setNoDelay' in this.stream && typeof this.stream.setNoDelay === 'function') this.stream.setNoDelay(true)
+    this.listen()
+  }
+
+  isCongested(): boolean {
+    const waiting = this.stream.writableLength
+    if (waiting === 0) return false
+    return this.kernelIsVisible && this.stream.writableCorked === 0 ? true : waiting >= OPAQUE_BACKLOG_BYTES
+  }
+
+  send(packet: Packet): void {
+    const bytes = this.encode(packet)
+    this.batch.push(bytes)
+    this.batchBytes += bytes.length
+    if (this.batchBytes >= FLUSH_BYTES) return this.flush()
+    if (this.flushScheduled) return
+    this.flushScheduled = true
+    queueMicrotask(() => this.flush())
+  }
+
+  sizeOf(packet: Packet): number {
+    return this.encode(packet).length
+  }
+
+  disconnect(): void {
+    this.send({ cmd: 'disconnect', reasonCode: 0 })
+    this.flush()
+    this.cause ??= new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
+    this.stream.end()
+  }
+
+  destroy(): void {
+    this.fail(new MqttError('CONNECTION_CLOSED', 'the connection was given up by this application'))
+  }
+
+  private encode(packet: Packet): Buffer {
+    return generate(packet, { protocolVersion: this.protocolVersion })
+  }
+
+  private flush(): void {
+    this.flushScheduled = false
+    if (this.batch.length === 0) return
+    const bytes = this.batch.length === 1 ? this.batch[0] : Buffer.concat(this.batch, this.batchBytes)
+    this.batch = []
+    this.batchBytes = 0
+    if (this.stream.writable) this.stream.write(bytes)
+  }
+
+  private listen(): void {
+    const { client, stream } = this
+    client.on('connect', packet => this.guard(() => this.accept(packet)))
+    client.on('error', error => this.fail(this.explain(error)))
+    // `mqtt` drops errors of the stream that have no code.
+    stream.on('error', error => this.fail(this.explain(error)))
+    client.on('disconnect', packet => this.fail(serverDisconnect(packet.reasonCode ?? 0, packet.properties?.reasonString)))
+    client.on('close', () => this.end())
+    client.on('packetreceive', packet => {
+      if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
+      else if (packet.cmd !== 'connack' && packet.cmd !== 'disconnect') this.guard(() => this.events.answered(packet))
+    })
+    client.handleMessage = (packet, done) => {
+      this.guard(() => this.events.message(packet))
+      done(packet.qos === 1 ? ACK_LATER : undefined)
+    }
+  }
+
+  private accept(packet: IConnackPacket): void {
+    this.connected = true
+    this.events.connected({
+      protocolVersion: this.protocolVersion,
+      sessionPresent: packet.sessionPresent,
+      limits: brokerLimits(this.protocolVersion, packet.properties),
+    })
+  }
+
+  /** `mqtt` resolves a Topic Alias for its 'message' event only, not in the packet that handleMessage gets. */
+  private resolveTopicAlias(packet: IPublishPacket): void {
+    const alias = packet.properties?.topicAlias
+    if (alias === undefined) return
+    if (packet.topic === '') packet.topic = this.topicAliases.get(alias) ?? ''
+    else this.topicAliases.set(alias, packet.topic)
+  }
+
+  /** An exception inside an event of `mqtt` would stop its parser for good, so it ends the connection instead. */
+  private guard(work: () => void): void {
+    try {
+      work()
+    } catch (cause) {
+      this.fail(new MqttError('CONNECTION_LOST', `internal error: ${describeCause(cause)}`, { cause }))
+    }
+  }
+
+  private fail(cause: MqttError): void {
+    this.cause ??= cause
+    this.stream.destroy()
+  }
+
+  private end(): void {
+    this.batch = []
+    this.batchBytes = 0
+    this.events.closed(this.cause ?? this.hungUp())
+  }
+
+  private hungUp(): MqttError {
+    return this.connected
+      ? new MqttError('CONNECTION_LOST', 'the broker or the network closed the connection')
+      : new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: the connection was closed before CONNACK`)
+  }
+
+  private explain(error: Error): MqttError {
+    const reasonCode = 'code' in error && typeof error.code === 'number' ? error.code : undefined
+    if (this.connected) return new MqttError('CONNECTION_LOST', describeCause(error), { cause: error })
+    if (reasonCode !== undefined) {
+      const text = `${this.target} refused the connection: ${describeReasonCode(reasonCode)}`
+      return new MqttError('CONNECT_REFUSED', text, { cause: error, reasonCode })
+    }
+    return new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: ${describeCause(error)}`, { cause: error })
+  }
+}
+
+function serverDisconnect(reasonCode: number, reasonString: string | undefined): MqttError {
+  const said = reasonString === undefined ? '' : `, "${reasonString}"`
+  const text = `the broker sent DISCONNECT: ${describeReasonCode(reasonCode)}${said}`
+  return new MqttError('CONNECTION_LOST', text, { reasonCode })
+}
+
+const NAMES = new Map(Object.entries(ReasonCodes))
+
+/** A Reason Code as a person reads it: number and name (MQTT 5, 2.4). */
+export function describeReasonCode(reasonCode: number): string {
+  const hex = `0x${reasonCode.toString(16).padStart(2, '0').toUpperCase()}`
+  return `${hex} ${NAMES.get(String(reasonCode)) || 'Success'}`.trim()
+}

@@ -1,0 +1,211 @@
+import { describeCause, MqttError } from '../../errors.js'
+import type { ResolvedOptions } from '../../options.js'
+import {
+  type ConnectedSession,
+  type ConnectionEffect,
+  type ConnectionEvent,
+  type ConnectionRules,
+  type ConnectionState,
+  type ProtocolVersion,
+  transition,
+} from './connection-state.js'
+import type { Dialler, Link, LinkEvents, Packet, PublishPacket } from './mqtt-client.js'
+import { reconnectDelayMs } from './reconnect-policy.js'
+
+/** What the parts above a connection hear of it. */
+export interface ConnectionListener {
+  /** CONNACK with success arrived. `link` is good until `lost`. */
+  connected?(link: Link, session: ConnectedSession): void
+  /** An established connection is gone. */
+  lost?(cause: MqttError): void
+  answered?(packet: Packet): void
+  message?(packet: PublishPacket, link: Link): void
+  stateChanged?(state: ConnectionState, before: ConnectionState): void
+}
+
+export interface WaitOptions {
+  /** Ends the wait with `ABORTED`. */
+  readonly signal?: AbortSignal
+  /** Ends the wait with `TIMEOUT`, in milliseconds. @default no limit */
+  readonly timeoutMs?: number
+}
+
+/** The shell around the state machine: carries out its effects with real timers and real links. */
+export class MqttConnection {
+  private current: ConnectionState = { status: 'idle' }
+  private link: Link | undefined
+  private timer: NodeJS.Timeout | undefined
+  private readonly listeners: ConnectionListener[] = []
+  private readonly events: ConnectionEvent[] = []
+  private readonly rules: ConnectionRules
+
+  constructor(
+    private readonly options: ResolvedOptions,
+    private readonly dial: Dialler,
+  ) {
+    this.rules = {
+      protocolVersion: options.protocolVersion,
+      failFast: options.connect === 'fail-fast',
+      resetAfterMs: options.reconnect.resetAfterMs,
+      delayMs: (attempt, cause, previousMs) =>
+        reconnectDelayMs(options.reconnect.delayMs, attempt, cause, previousMs, Math.random()),
+    }
+  }
+
+  get state(): ConnectionState {
+    return this.current
+  }
+
+  /**
+   * The client of `mqtt` behind the present connection. It serves this one connection only: the next one has
+   * a client of its own.
+   * @throws MqttError `CONNECTION_LOST` while there is none
+   */
+  unwrap<T>(): T {
+    if (this.link === undefined) throw new MqttError('CONNECTION_LOST', 'there is no client while there is no connection')
+    // Seam: the caller names the type, as the contract of Nest's unwrap has it.
+    return this.link.client as T
+  }
+
+  attach(listener: ConnectionListener): () => void {
+    this.listeners.push(listener)
+    return () => {
+      const index = this.listeners.indexOf(listener)
+      if (index >= 0) this.listeners.splice(index, 1)
+    }
+  }
+
+  /** Starts connecting. `fail-fast`: settles with the first attempt; `background`: resolves at once. */
+  async open(): Promise<void> {
+    this.apply({ type: 'open' })
+    if (this.options.connect === 'fail-fast') await this.whenConnected()
+  }
+
+  /** Ends the connection; resolves when it is closed, at the latest after `timeoutMs`. */
+  close(timeoutMs: number): Promise<void> {
+    this.apply({ type: 'close' })
+    if (this.current.status === 'closed') return Promise.resolve()
+    return new Promise(resolve => {
+      const timer = setTimeout(() => this.link?.destroy(), timeoutMs)
+      const detach = this.attach({
+        stateChanged: state => {
+          if (state.status !== 'closed') return
+          clearTimeout(timer)
+          detach()
+          resolve()
+        },
+      })
+    })
+  }
+
+  whenConnected({ signal, timeoutMs }: WaitOptions = {}): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let timer: NodeJS.Timeout | undefined
+      const settle = (settled: () => void): void => {
+        clearTimeout(timer)
+        detach()
+        signal?.removeEventListener('abort', abort)
+        settled()
+      }
+      const look = (state: ConnectionState): void => {
+        if (state.status === 'connected') settle(resolve)
+        else if (state.status === 'closed') settle(() => reject(state.cause ?? closedError()))
+      }
+      const abort = () => settle(() => reject(abortedError(signal)))
+      const detach = this.attach({ stateChanged: look })
+      if (signal?.aborted) return abort()
+      signal?.addEventListener('abort', abort)
+      if (timeoutMs !== undefined) {
+        timer = setTimeout(() => settle(() => reject(timeoutError(timeoutMs))), timeoutMs)
+      }
+      look(this.current)
+    })
+  }
+
+  /** Events are taken one after the other, also those that arise while one is worked on. */
+  private apply(event: ConnectionEvent): void {
+    this.events.push(event)
+    if (this.events.length > 1) return
+    for (let next: ConnectionEvent | undefined = event; next !== undefined; next = this.events[0]) {
+      const before = this.current
+      const { state, effects } = transition(before, next, this.rules)
+      this.current = state
+      for (const effect of effects) this.perform(effect)
+      if (state !== before) this.announce(state, before, next)
+      this.events.shift()
+    }
+  }
+
+  private announce(state: ConnectionState, before: ConnectionState, event: ConnectionEvent): void {
+    for (const listener of [...this.listeners]) {
+      if (event.type === 'lost' && (before.status === 'connected' || before.status === 'closing')) {
+        listener.lost?.(event.cause)
+      }
+      if (state.status === 'connected' && this.link !== undefined) listener.connected?.(this.link, state.session)
+      listener.stateChanged?.(state, before)
+    }
+  }
+
+  private perform(effect: ConnectionEffect): void {
+    switch (effect.type) {
+      case 'dial':
+        return this.dialNow(effect.protocolVersion)
+      case 'wait':
+        this.timer = setTimeout(() => this.apply({ type: 'delay-elapsed' }), effect.delayMs)
+        return
+      case 'cancel-wait':
+        clearTimeout(this.timer)
+        return
+      case 'disconnect':
+        this.link?.disconnect()
+        return
+      case 'abort':
+        this.link?.destroy()
+    }
+  }
+
+  private dialNow(protocolVersion: ProtocolVersion): void {
+    const link: { current?: Link } = {}
+    // A link that is not the current one any more has nothing to say.
+    const ifCurrent =
+      <A extends unknown[]>(work: (...args: A) => void) =>
+      (...args: A): void => {
+        if (link.current !== undefined && link.current === this.link) work(...args)
+      }
+    const events: LinkEvents = {
+      connected: ifCurrent(session => this.apply({ type: 'accepted', session, nowMs: performance.now() })),
+      answered: ifCurrent(packet => this.each(listener => listener.answered?.(packet))),
+      message: ifCurrent(packet => this.each(listener => this.link && listener.message?.(packet, this.link))),
+      closed: ifCurrent(cause => {
+        this.link = undefined
+        this.lose(cause)
+      }),
+    }
+    try {
+      link.current = this.dial(protocolVersion, events)
+      this.link = link.current
+    } catch (cause) {
+      this.lose(new MqttError('CONNECT_FAILED', `could not connect: ${describeCause(cause)}`, { cause }))
+    }
+  }
+
+  private lose(cause: MqttError): void {
+    this.apply({ type: 'lost', cause, nowMs: performance.now() })
+  }
+
+  private each(work: (listener: ConnectionListener) => void): void {
+    for (const listener of [...this.listeners]) work(listener)
+  }
+}
+
+function closedError(): MqttError {
+  return new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
+}
+
+function abortedError(signal: AbortSignal | undefined): MqttError {
+  return new MqttError('ABORTED', 'the wait for the connection was aborted', { cause: signal?.reason })
+}
+
+function timeoutError(timeoutMs: number): MqttError {
+  return new MqttError('TIMEOUT', `there was no connection within ${timeoutMs} ms`)
+}

@@ -1,0 +1,39 @@
+import type { PublishPacket } from '../connection/mqtt-client.js'
+
+/** Where the answer of a request goes. */
+export type ReplyTarget =
+  | { readonly kind: 'mqtt5'; readonly topic: string; readonly correlationData: Buffer | undefined }
+  /** The envelope of Nest's built-in transport, for MQTT 3.1.1. */
+  | { readonly kind: 'nest'; readonly topic: string; readonly id: string }
+
+export interface Incoming {
+  readonly data: unknown
+  readonly replyTo: ReplyTarget | undefined
+}
+
+/**
+ * What a `@MessagePattern` handler gets, and whether somebody asked for an answer: by a Response Topic (MQTT 5,
+ * 4.10), or by an envelope that has the built-in transport's full shape. Everything else is a plain message.
+ */
+export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
+  const topic = packet.properties?.responseTopic
+  if (topic !== undefined) {
+    const correlationData = packet.properties?.correlationData
+    return { data: decoded, replyTo: isSafe(topic) ? { kind: 'mqtt5', topic, correlationData } : undefined }
+  }
+  if (!isEnvelope(decoded)) return { data: decoded, replyTo: undefined }
+  return { data: decoded.data, replyTo: { kind: 'nest', topic: `${packet.topic}/reply`, id: decoded.id } }
+}
+
+/** A requester must not be able to make this process publish to the broker's own topics, or to no topic at all. */
+function isSafe(responseTopic: string): boolean {
+  return responseTopic !== '' && !responseTopic.startsWith('$') && !/[+#\u0000]/.test(responseTopic)
+}
+
+const ENVELOPE_KEYS = ['data', 'id', 'pattern']
+
+function isEnvelope(decoded: unknown): decoded is { pattern: unknown; data: unknown; id: string } {
+  if (typeof decoded !== 'object' || decoded === null) return false
+  const keys = Object.keys(decoded).sort()
+  return keys.join() === ENVELOPE_KEYS.join() && 'id' in decoded && typeof decoded.id === 'string'
+}

@@ -1,0 +1,26 @@
+import type { TopicFilter } from '../../topic/topic-filter.js'
+import { TopicTrie } from '../../topic/topic-trie.js'
+
+/** Which handlers take a message. */
+export class Routes<H> {
+  private readonly bySubscription = new Map<string, H[]>()
+  private readonly trie = new TopicTrie<H>()
+
+  add(filter: TopicFilter, handler: H): void {
+    const handlers = this.bySubscription.get(filter.subscription) ?? []
+    handlers.push(handler)
+    this.bySubscription.set(filter.subscription, handlers)
+    this.trie.add(filter, handler)
+  }
+
+  /**
+   * Every handler that takes the message, each once.
+   * @param subscriptions those that the broker sent this copy for; undefined when it did not say. A broker that
+   * names them may send one copy for each, so a copy is only for the handlers of its own subscriptions.
+   */
+  select(topic: string, subscriptions: readonly string[] | undefined): H[] {
+    if (subscriptions === undefined) return this.trie.match(topic)
+    if (subscriptions.length === 1) return this.bySubscription.get(subscriptions[0] ?? '') ?? []
+    return [...new Set(subscriptions)].flatMap(subscription => this.bySubscription.get(subscription) ?? [])
+  }
+}

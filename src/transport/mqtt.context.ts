@@ -1,0 +1,37 @@
+import { MqttContext as NestMqttContext } from '@nestjs/microservices'
+import { readTopicParams, type TopicTemplate } from '../topic/topic-template.js'
+import type { PublishPacket, PublishProperties } from './connection/mqtt-client.js'
+
+/** What a handler may know of its message besides the payload. Inject it with `@Ctx()`. */
+export class MqttContext extends NestMqttContext {
+  /** Topic Name of the message. */
+  readonly topic: string
+  /** The pattern of this handler, as it stands in the decorator. */
+  readonly pattern: string
+  /** Quality of Service in which the broker delivered. */
+  readonly qos: 0 | 1 | 2
+  /** The message is a retained one (MQTT 5, 3.3.1.3). */
+  readonly retain: boolean
+  /** The message was delivered before (MQTT 5, 3.3.1.1). */
+  readonly dup: boolean
+  /** Properties of the PUBLISH (MQTT 5, 3.3.2.3); empty on MQTT 3.1.1. */
+  readonly properties: PublishProperties
+
+  constructor(
+    packet: PublishPacket,
+    private readonly template: TopicTemplate,
+  ) {
+    super([packet.topic, packet])
+    this.topic = packet.topic
+    this.pattern = template.pattern
+    this.qos = packet.qos
+    this.retain = packet.retain
+    this.dup = packet.dup
+    this.properties = packet.properties ?? {}
+  }
+
+  /** What the named wildcards of the pattern took in this topic. */
+  get params(): Readonly<Record<string, string>> {
+    return readTopicParams(this.template, this.topic)
+  }
+}

@@ -1,0 +1,204 @@
+import { Logger } from '@nestjs/common'
+import { type CustomTransportStrategy, type MessageHandler, Server, type Transport } from '@nestjs/microservices'
+import { isObservable, lastValueFrom } from 'rxjs'
+import { type Codec, decodePayload, jsonCodec, resolveCodec } from '../codec.js'
+import { describeCause, MqttError } from '../errors.js'
+import type { ResolvedOptions } from '../options.js'
+import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../topic/topic-template.js'
+import type { ConnectionState } from './connection/connection-state.js'
+import type { PublishPacket } from './connection/mqtt-client.js'
+import { type ResolvedHandlerOptions, resolveHandlerOptions } from './handler-options.js'
+import { type Incoming, type ReplyTarget, readRequest } from './inbound/reply-target.js'
+import { MqttContext } from './mqtt.context.js'
+import type { MqttSession } from './mqtt-session.js'
+import type { OutboundMessage } from './outbound/publisher.js'
+
+interface Route {
+  readonly template: TopicTemplate
+  readonly codec: Codec
+  readonly isEvent: boolean
+  readonly callback: MessageHandler
+}
+
+/** Every state of a connection by name, as `status` and `on('status')` of Nest give it. */
+export type MqttStatus = ConnectionState['status']
+
+export interface MqttTransportEvents extends Record<string, (state: ConnectionState) => void> {
+  /** Every change of the connection's state. */
+  state: (state: ConnectionState) => void
+}
+
+/**
+ * The transport strategy: binds `@EventPattern` and `@MessagePattern` methods to topics of one connection.
+ * Made by `MqttModule`; an application hands it to Nest with `MqttModule.microservice()`.
+ */
+export class MqttTransport extends Server<MqttTransportEvents, MqttStatus> implements CustomTransportStrategy {
+  /** Failures of event handlers are awaited and reported here. */
+  override readonly propagatesEventHandlerErrors = true
+  /** Whether the application handed this strategy to Nest. */
+  isConnectedToApp = false
+  private readonly mqttLogger = new Logger('MqttTransport')
+
+  constructor(
+    private readonly session: MqttSession,
+    private readonly options: ResolvedOptions,
+    transportId: Transport | symbol,
+  ) {
+    super()
+    this.transportId = transportId
+    session.connection.attach({ stateChanged: state => this._status$.next(state.status) })
+  }
+
+  /**
+   * Called by Nest for every handler. Several handlers of one pattern all run.
+   * @throws MqttError `INVALID_TOPIC_FILTER` for a pattern that is no text or no Topic Filter, `INVALID_OPTION`
+   * for handler options
+   */
+  override addHandler(
+    pattern: unknown,
+    callback: MessageHandler,
+    isEventHandler = false,
+    extras: Record<string, unknown> = {},
+  ): void {
+    if (typeof pattern !== 'string') {
+      const given = JSON.stringify(pattern) ?? String(pattern)
+      throw new MqttError('INVALID_TOPIC_FILTER', `the pattern ${given} is no text; MQTT handlers take a Topic Filter`)
+    }
+    const options = resolveHandlerOptions(pattern, extras)
+    const template = this.templateOf(pattern, options)
+    callback.isEventHandler = isEventHandler
+    callback.extras = extras
+    // For those who ask Nest what is registered; messages are routed by the session.
+    this.messageHandlers.set(pattern, callback)
+    const codec = resolveCodec(options.codec ?? this.options.codec)
+    const route: Route = { template, codec, isEvent: isEventHandler, callback }
+    const { qos, noLocal, retainHandling } = options
+    this.session.addRoute(template.topicFilter, { qos, noLocal, retainHandling }, packet => this.handle(route, packet))
+  }
+
+  /** Connects and subscribes. `fail-fast`: calls back with the error of the first attempt, or of a refused filter. */
+  listen(callback: (error?: unknown) => void): void {
+    this.session.listen().then(
+      () => callback(),
+      error => callback(error),
+    )
+  }
+
+  /** Ends the intake and waits for what is under way. The connection ends with the module. */
+  close(): Promise<void> {
+    return this.session.drain()
+  }
+
+  override on<Event extends keyof MqttTransportEvents>(event: Event, callback: MqttTransportEvents[Event]): void {
+    if (event !== 'state') throw new MqttError('INVALID_OPTION', `there is no event "${String(event)}"; listen to "state"`)
+    this.session.connection.attach({ stateChanged: state => callback(state) })
+  }
+
+  /** @throws MqttError `CONNECTION_LOST` while there is no connection */
+  override unwrap<T>(): T {
+    return this.session.connection.unwrap<T>()
+  }
+
+  private templateOf(pattern: string, options: ResolvedHandlerOptions): TopicTemplate {
+    const filled = fillVariables(pattern, this.options.variables)
+    const group = options.sharedGroup ?? this.options.sharedGroup
+    if (group === undefined || filled.startsWith('$share/')) return parseTopicTemplate(filled)
+    return parseTopicTemplate(`$share/${group}/${filled}`)
+  }
+
+  private async handle(route: Route, packet: PublishPacket): Promise<void> {
+    const context = new MqttContext(packet, route.template)
+    const incoming = this.read(route, packet)
+    try {
+      const result = await this.runWithHooks(context, () => this.call(route, incoming, context))
+      await this.reply(route, packet, incoming.replyTo, { response: result })
+    } catch (error) {
+      this.report(route, packet, error)
+      await this.reply(route, packet, incoming.replyTo, { err: error })
+      throw error
+    }
+  }
+
+  private read(route: Route, packet: PublishPacket): Incoming {
+    try {
+      const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
+      const decoded = decodePayload(route.codec, packet.topic, payload)
+      return route.isEvent ? { data: decoded, replyTo: undefined } : readRequest(packet, decoded)
+    } catch (error) {
+      this.report(route, packet, error)
+      throw error
+    }
+  }
+
+  private async call(route: Route, incoming: Incoming, context: MqttContext): Promise<unknown> {
+    const result: unknown = await route.callback(incoming.data, context)
+    return isObservable(result) ? lastValueFrom(result, { defaultValue: undefined }) : result
+  }
+
+  private runWithHooks<T>(context: MqttContext, work: () => Promise<T>): Promise<T> {
+    const id = this.transportId
+    if (id === undefined) return work()
+    return new Promise((resolve, reject) => {
+      const done = () =>
+        work()
+          .then(resolve, reject)
+          .finally(() => this.onProcessingEndHook?.(id, context))
+      this.onProcessingStartHook(id, context, done)
+    })
+  }
+
+  private async reply(
+    route: Route,
+    request: PublishPacket,
+    target: ReplyTarget | undefined,
+    answer: { readonly response?: unknown } | { readonly err: unknown },
+  ): Promise<void> {
+    if (target === undefined) return
+    const outcome = await this.session.publish(replyMessage(route.codec, request, target, answer))
+    if (outcome.status === 'sent' || outcome.status === 'acknowledged') return
+    this.mqttLogger.warn(`the reply to "${target.topic}" was not delivered: ${outcome.status}`)
+  }
+
+  private report(route: Route, packet: PublishPacket, error: unknown): void {
+    this.mqttLogger.error(
+      `the handler of "${route.template.pattern}" failed for a message on "${packet.topic}": ${describeFailure(error)}`,
+    )
+  }
+}
+
+function replyMessage(
+  codec: Codec,
+  request: PublishPacket,
+  target: ReplyTarget,
+  answer: { readonly response?: unknown } | { readonly err: unknown },
+): OutboundMessage {
+  const base = { topic: target.topic, qos: request.qos, retain: false }
+  if (target.kind === 'nest') {
+    const failure = 'err' in answer ? { err: readableError(answer.err) } : answer
+    return { ...base, payload: jsonCodec.encode({ ...failure, isDisposed: true, id: target.id }) }
+  }
+  const isError = 'err' in answer
+  const answered = isError ? jsonCodec.encode(readableError(answer.err)) : codec.encode(answer.response)
+  const contentType = isError ? jsonCodec.contentType : codec.contentType
+  return {
+    ...base,
+    payload: answered,
+    properties: {
+      ...(target.correlationData === undefined ? {} : { correlationData: target.correlationData }),
+      ...(contentType === undefined ? {} : { contentType }),
+      ...(isError ? { userProperties: { status: 'error' } } : {}),
+    },
+  }
+}
+
+/** What an answer may tell of a failure: what Nest's exception filters made of it. */
+function readableError(error: unknown): unknown {
+  return error instanceof Error ? { status: 'error', message: error.message } : error
+}
+
+function describeFailure(error: unknown): string {
+  if (error instanceof MqttError && error.cause !== undefined) return `${error.message} (${describeCause(error.cause)})`
+  if (error instanceof Error) return error.message
+  if (typeof error === 'object' && error !== null && 'message' in error) return String(error.message)
+  return String(error)
+}
