@@ -37,7 +37,11 @@ export default {
       comment: 'errors, codec, options and topic stand on nothing above them',
       severity: 'error',
       from: { path: '^src/(errors|codec|options|publish-outcome)\\.ts$|^src/topic/' },
-      to: { path: '^src/', pathNot: '^src/(errors|codec|options|publish-outcome)\\.ts$|^src/topic/', dependencyTypesNot: ['type-only'] },
+      to: {
+        path: '^src/',
+        pathNot: '^src/(errors|codec|options|publish-outcome)\\.ts$|^src/topic/',
+        dependencyTypesNot: ['type-only'],
+      },
     },
     {
       name: 'connection-below-inbound-and-outbound',
@@ -51,11 +55,20 @@ export default {
       from: { path: '^src/transport/(inbound|outbound)/' },
       to: { path: '^src/transport/(inbound|outbound)/', pathNot: '^src/transport/$1/' },
     },
-    { name: 'testing-is-a-leaf', severity: 'error', from: { path: '^src/', pathNot: '^src/testing/' }, to: { path: '^src/testing/' } },
+    {
+      name: 'testing-is-a-leaf',
+      severity: 'error',
+      from: { path: '^src/', pathNot: '^src/testing/' },
+      to: { path: '^src/testing/' },
+    },
     only('mqtt', '^src/transport/connection/mqtt-client\\.ts$', 'node_modules/mqtt/'),
-    only('mqtt-packet', '^src/(transport/connection/mqtt-client|testing/scripted-peer)\\.ts$', 'node_modules/mqtt-packet/'),
+    only(
+      'mqtt-packet',
+      '^src/(transport/connection/mqtt-client|testing/scripted-peer)\\.ts$',
+      'node_modules/mqtt-packet/',
+    ),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),
-    only('valibot', '^src/options\\.ts$', 'node_modules/valibot/'),
+    only('valibot', '^src/(options|transport/handler-options)\\.ts$', 'node_modules/valibot/'),
   ],
   options: {
     tsConfig: { fileName: 'tsconfig.json' },

@@ -32,7 +32,8 @@ export const textCodec: Codec<string> = {
 export const bytesCodec: Codec<Uint8Array> = {
   contentType: 'application/octet-stream',
   encode: value => {
-    if (!(value instanceof Uint8Array)) throw new TypeError(`the bytes codec takes a Buffer, not ${typeof value}`)
+    if (!(value instanceof Uint8Array))
+      throw new TypeError(`the bytes codec takes a Buffer, not ${typeof value}`)
     return Buffer.isBuffer(value) ? value : Buffer.from(value)
   },
   decode: payload => payload,

@@ -62,12 +62,17 @@ export class MqttError extends Error {
 
 /** Whether `value` is an error of this package, and of `code` when one is given. Never throws. */
 export function isMqttError(value: unknown, code?: MqttErrorCode): value is MqttError {
-  return value instanceof Error && BRAND in value && (code === undefined || ('code' in value && value.code === code))
+  return (
+    value instanceof Error &&
+    BRAND in value &&
+    (code === undefined || ('code' in value && value.code === code))
+  )
 }
 
 /** The innermost readable message of an error chain, for one line of a log. */
 export function describeCause(cause: unknown): string {
   if (!(cause instanceof Error)) return typeof cause === 'string' ? cause : 'unknown cause'
-  if (cause instanceof AggregateError && cause.message === '') return cause.errors.map(describeCause).join('; ')
+  if (cause instanceof AggregateError && cause.message === '')
+    return cause.errors.map(describeCause).join('; ')
   return cause.message === '' ? cause.name : cause.message
 }

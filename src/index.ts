@@ -1,5 +1,11 @@
-export { type Codec, type CodecName, type CodecOption, bytesCodec, jsonCodec, textCodec } from './codec.js'
-export { isMqttError, MQTT_ERROR_CODES, MqttError, type MqttErrorCode, type MqttErrorDetails } from './errors.js'
+export { bytesCodec, type Codec, type CodecName, type CodecOption, jsonCodec, textCodec } from './codec.js'
+export {
+  isMqttError,
+  MQTT_ERROR_CODES,
+  MqttError,
+  type MqttErrorCode,
+  type MqttErrorDetails,
+} from './errors.js'
 export { InjectMqtt, TopicParam } from './mqtt.decorators.js'
 export { MqttModule } from './mqtt.module.js'
 export type { MqttModuleExtras } from './mqtt.module-definition.js'
@@ -17,12 +23,16 @@ export type {
 export type { DropReason, PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
 export { fillTopic, type TopicParams } from './topic/topic-template.js'
 export type { BrokerLimits } from './transport/connection/broker-limits.js'
-export type { ConnectedSession, ConnectionState, ProtocolVersion } from './transport/connection/connection-state.js'
+export type {
+  ConnectedSession,
+  ConnectionState,
+  ProtocolVersion,
+} from './transport/connection/connection-state.js'
 export type { PublishPacket, PublishProperties } from './transport/connection/mqtt-client.js'
 export type { WaitOptions } from './transport/connection/mqtt-connection.js'
 export { type HandlerOptions, handle } from './transport/handler-options.js'
 export type { InboundCounters } from './transport/inbound/inbound-dispatcher.js'
 export { MqttContext } from './transport/mqtt.context.js'
-export { MqttTransport, type MqttStatus, type MqttTransportEvents } from './transport/mqtt.transport.js'
+export { type MqttStatus, MqttTransport, type MqttTransportEvents } from './transport/mqtt.transport.js'
 export type { MqttStats } from './transport/mqtt-session.js'
 export type { OutboundCounters } from './transport/outbound/publisher.js'

@@ -3,13 +3,16 @@ import { mqttServiceToken } from './mqtt.tokens.js'
 import { MqttContext } from './transport/mqtt.context.js'
 
 /** Injects the `MqttService` of the connection with this name; without a name that of the unnamed one. */
-export const InjectMqtt = (name?: string): ParameterDecorator & PropertyDecorator => Inject(mqttServiceToken(name))
+export const InjectMqtt = (name?: string): ParameterDecorator & PropertyDecorator =>
+  Inject(mqttServiceToken(name))
 
 /**
  * The text that a named wildcard of the handler's pattern took: `@TopicParam('deviceId')` for
  * `devices/+deviceId/telemetry`. Pipes may follow. Undefined for a name that the pattern does not have.
  */
-export const TopicParam = createParamDecorator((name: string, context: ExecutionContext): string | undefined => {
-  const mqttContext: unknown = context.switchToRpc().getContext()
-  return mqttContext instanceof MqttContext ? mqttContext.params[name] : undefined
-})
+export const TopicParam = createParamDecorator(
+  (name: string, context: ExecutionContext): string | undefined => {
+    const mqttContext: unknown = context.switchToRpc().getContext()
+    return mqttContext instanceof MqttContext ? mqttContext.params[name] : undefined
+  },
+)

@@ -1,7 +1,7 @@
 import {
   type DynamicModule,
-  Inject,
   type INestApplicationContext,
+  Inject,
   Logger,
   Module,
   type OnApplicationBootstrap,
@@ -12,7 +12,12 @@ import {
 import { ModulesContainer } from '@nestjs/core'
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
 import { findPatternHandlers } from './mqtt.handler-scan.js'
-import { type ASYNC_OPTIONS_TYPE, ConfigurableModuleClass, MQTT_OPTIONS, type OPTIONS_TYPE } from './mqtt.module-definition.js'
+import {
+  type ASYNC_OPTIONS_TYPE,
+  ConfigurableModuleClass,
+  MQTT_OPTIONS,
+  type OPTIONS_TYPE,
+} from './mqtt.module-definition.js'
 import { MqttService } from './mqtt.service.js'
 import { mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
 import { type MqttModuleOptions, type ResolvedOptions, resolveOptions } from './options.js'
@@ -26,7 +31,10 @@ const OWN_TRANSPORT = Symbol('nestjs-mqtt:transport')
 
 /** One MQTT connection of the application: see {@link MqttModule.forRoot}. */
 @Module({})
-export class MqttModule extends ConfigurableModuleClass implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy {
+export class MqttModule
+  extends ConfigurableModuleClass
+  implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy
+{
   private readonly logger = new Logger('MqttModule')
 
   constructor(
@@ -73,17 +81,22 @@ export class MqttModule extends ConfigurableModuleClass implements OnModuleInit,
    * application needs it, since Nest tells the transport of the end only after the destroy hooks have run.
    * Use it in place of `app.enableShutdownHooks()` for these signals.
    */
-  static enableDrain(app: INestApplicationContext, signals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT']): void {
+  static enableDrain(
+    app: INestApplicationContext,
+    signals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT'],
+  ): void {
     const close = app.close.bind(app)
     let closing: Promise<void> | undefined
-    app.close = signal => {
+    const drainThenClose = (signal?: NodeJS.Signals): Promise<void> => {
+      // Nest passes the signal on to the shutdown hooks, though its type does not say so.
       closing ??= drainAll(app)
-        .then(() => close(signal))
+        .then((): Promise<void> => Reflect.apply(close, app, signal === undefined ? [] : [signal]))
         .finally(stopListening)
       return closing
     }
+    app.close = () => drainThenClose()
     const onSignal = (signal: NodeJS.Signals): void => {
-      app.close(signal).catch((error: unknown) => {
+      drainThenClose(signal).catch((error: unknown) => {
         new Logger('MqttModule').error(error)
         process.exitCode = 1
       })
@@ -115,7 +128,8 @@ export class MqttModule extends ConfigurableModuleClass implements OnModuleInit,
 }
 
 /** Found by `enableDrain` in an application without naming its connections. */
-const sessionsOf = (app: INestApplicationContext): MqttSession[] => app.get(MqttSession, { strict: false, each: true })
+const sessionsOf = (app: INestApplicationContext): MqttSession[] =>
+  app.get(MqttSession, { strict: false, each: true })
 
 async function drainAll(app: INestApplicationContext): Promise<void> {
   await Promise.all(sessionsOf(app).map(session => session.drain()))
@@ -126,8 +140,16 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
   const transport = mqttTransportToken(name)
   const providers: Provider[] = [
     { provide: CONNECTION_NAME, useValue: { name } },
-    { provide: RESOLVED_OPTIONS, inject: [MQTT_OPTIONS], useFactory: (options: MqttModuleOptions) => resolveOptions(options) },
-    { provide: MqttSession, inject: [RESOLVED_OPTIONS], useFactory: (options: ResolvedOptions) => newSession(options, name) },
+    {
+      provide: RESOLVED_OPTIONS,
+      inject: [MQTT_OPTIONS],
+      useFactory: (options: MqttModuleOptions) => resolveOptions(options),
+    },
+    {
+      provide: MqttSession,
+      inject: [RESOLVED_OPTIONS],
+      useFactory: (options: ResolvedOptions) => newSession(options, name),
+    },
     {
       provide: service,
       inject: [MqttSession, RESOLVED_OPTIONS],

@@ -96,10 +96,18 @@ export class MqttService {
     return this.session.connection.unwrap<T>()
   }
 
-  private message(topic: string, payload: unknown, qos: 0 | 1 | 2, options: TryPublishOptions): OutboundMessage {
+  private message(
+    topic: string,
+    payload: unknown,
+    qos: 0 | 1 | 2,
+    options: TryPublishOptions,
+  ): OutboundMessage {
     assertTopicName(topic)
     if (qos !== 0 && qos !== 1 && qos !== 2) {
-      throw new MqttError('INVALID_OPTION', `publish to "${topic}": "qos": ${qos} was given, allowed is one of 0, 1, 2`)
+      throw new MqttError(
+        'INVALID_OPTION',
+        `publish to "${topic}": "qos": ${qos} was given, allowed is one of 0, 1, 2`,
+      )
     }
     const codec = options.codec === undefined ? this.codec : resolveCodec(options.codec)
     return {

@@ -1,4 +1,4 @@
-import { type InjectionToken } from '@nestjs/common'
+import type { InjectionToken } from '@nestjs/common'
 import { Transport } from '@nestjs/microservices'
 import { MqttService } from './mqtt.service.js'
 import { MqttTransport } from './transport/mqtt.transport.js'

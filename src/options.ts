@@ -52,7 +52,10 @@ export interface ReconnectOptions {
    * Delay before each retry, in milliseconds: a list whose last value repeats, a function of the number of
    * failures in a row (from 1) and the last cause, or a growing delay. @default { min: 500, max: 30000, jitter: 'full' }
    */
-  readonly delayMs?: readonly number[] | ((attempt: number, cause: ConnectionFailure) => number) | BackoffOptions
+  readonly delayMs?:
+    | readonly number[]
+    | ((attempt: number, cause: ConnectionFailure) => number)
+    | BackoffOptions
   /**
    * A connection must have lasted this long, in milliseconds, before failures are counted from zero again.
    * Keeps a broker that accepts and drops from being hammered. 0 or more. @default 10000
@@ -135,7 +138,14 @@ export interface ResolvedBackoff {
   readonly jitter: 'full' | 'decorrelated' | 'none'
 }
 
-type Defaulted = 'connect' | 'connectTimeoutMs' | 'protocolVersion' | 'drainTimeoutMs' | 'codec' | 'variables' | 'clean'
+type Defaulted =
+  | 'connect'
+  | 'connectTimeoutMs'
+  | 'protocolVersion'
+  | 'drainTimeoutMs'
+  | 'codec'
+  | 'variables'
+  | 'clean'
 
 /** Options after the door: checked, with every default in place. */
 export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>> {
@@ -144,7 +154,10 @@ export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaul
   readonly sharedGroup: string | undefined
   readonly clientId: string
   readonly reconnect: {
-    readonly delayMs: readonly number[] | ((attempt: number, cause: ConnectionFailure) => number) | ResolvedBackoff
+    readonly delayMs:
+      | readonly number[]
+      | ((attempt: number, cause: ConnectionFailure) => number)
+      | ResolvedBackoff
     readonly resetAfterMs: number
   }
   readonly inbound: Required<InboundOptions>
@@ -186,7 +199,10 @@ const backoff = v.pipe(
   ),
   v.check(value => value.min <= value.max, '"min" not above "max"'),
 )
-const delayList = v.pipe(v.array(integer(0, MAX_DELAY_MS), delayAllowed), v.minLength(1, 'a list with at least one delay'))
+const delayList = v.pipe(
+  v.array(integer(0, MAX_DELAY_MS), delayAllowed),
+  v.minLength(1, 'a list with at least one delay'),
+)
 const delayFunction = v.custom<(attempt: number, cause: ConnectionFailure) => number>(
   value => typeof value === 'function',
   delayAllowed,
@@ -200,12 +216,13 @@ const delays = v.lazy(input => {
 /** A codec option: a name, or an object with `encode` and `decode`. */
 export const codecSchema = v.custom<CodecOption>(value => {
   if (typeof value === 'string') return ['json', 'text', 'bytes'].includes(value)
-  if (typeof value !== 'object' || value === null || !('encode' in value) || !('decode' in value)) return false
+  if (typeof value !== 'object' || value === null || !('encode' in value) || !('decode' in value))
+    return false
   return typeof value.encode === 'function' && typeof value.decode === 'function'
 }, codecAllowed)
 
 /** A ShareName (MQTT 5, 4.8.2). */
-export const sharedGroupSchema = v.pipe(v.string(groupAllowed), v.regex(/^[^/+#\u0000]+$/, groupAllowed))
+export const sharedGroupSchema = v.pipe(v.string(groupAllowed), v.regex(/^[^/+#]+$/, groupAllowed))
 
 const inbound = v.pipe(
   v.strictObject({
@@ -225,34 +242,40 @@ const passThrough = v.looseObject({
   clientId: v.optional(v.string('a text')),
   username: v.optional(v.string('a text')),
   password: v.optional(
-    v.custom<string | Buffer>(value => typeof value === 'string' || Buffer.isBuffer(value), 'a text or a Buffer'),
+    v.custom<string | Buffer>(
+      value => typeof value === 'string' || Buffer.isBuffer(value),
+      'a text or a Buffer',
+    ),
   ),
 })
 
-const schema = v.strictObject({
-  ...v.entriesFromList(Object.keys(PASS_THROUGH), v.optional(v.unknown())),
-  ...passThrough.entries,
-  url: v.optional(v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))),
-  createStream: v.optional(
-    v.custom<() => Duplex>(value => typeof value === 'function', 'a function that returns a Duplex'),
-  ),
-  connect: v.optional(oneOf(['fail-fast', 'background']), 'fail-fast'),
-  connectTimeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 10_000),
-  protocolVersion: v.optional(oneOf(['auto', 4, 5]), 'auto'),
-  reconnect: v.optional(
-    v.strictObject({
-      delayMs: v.optional(delays, {}),
-      resetAfterMs: v.optional(integer(0, MAX_DELAY_MS), 10_000),
-    }),
-    {},
-  ),
-  inbound: v.optional(inbound, {}),
-  outbound: v.optional(v.strictObject({ maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000) }), {}),
-  drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
-  codec: v.optional(codecSchema, 'json'),
-  sharedGroup: v.optional(sharedGroupSchema),
-  variables: v.optional(v.record(v.string(), text(), 'an object of texts'), {}),
-}, 'an object with options')
+const schema = v.strictObject(
+  {
+    ...v.entriesFromList(Object.keys(PASS_THROUGH), v.optional(v.unknown())),
+    ...passThrough.entries,
+    url: v.optional(v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))),
+    createStream: v.optional(
+      v.custom<() => Duplex>(value => typeof value === 'function', 'a function that returns a Duplex'),
+    ),
+    connect: v.optional(oneOf(['fail-fast', 'background']), 'fail-fast'),
+    connectTimeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 10_000),
+    protocolVersion: v.optional(oneOf(['auto', 4, 5]), 'auto'),
+    reconnect: v.optional(
+      v.strictObject({
+        delayMs: v.optional(delays, {}),
+        resetAfterMs: v.optional(integer(0, MAX_DELAY_MS), 10_000),
+      }),
+      {},
+    ),
+    inbound: v.optional(inbound, {}),
+    outbound: v.optional(v.strictObject({ maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000) }), {}),
+    drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
+    codec: v.optional(codecSchema, 'json'),
+    sharedGroup: v.optional(sharedGroupSchema),
+    variables: v.optional(v.record(v.string(), text(), 'an object of texts'), {}),
+  },
+  'an object with options',
+)
 
 const SECRET = /pass|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
 
@@ -274,7 +297,8 @@ function describeInput(path: string, input: unknown): string {
 function describeIssue(issue: v.BaseIssue<unknown>): string {
   const path = v.getDotPath(issue) ?? ''
   if (issue.type === 'strict_object' && issue.expected === 'never') return `"${path}" is not an option here`
-  const given = issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
+  const given =
+    issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
   return `"${path}": ${given}, allowed is ${issue.message}`
 }
 
@@ -282,7 +306,11 @@ function describeIssue(issue: v.BaseIssue<unknown>): string {
  * Checks `input` against a schema, at one of the doors of the package.
  * @throws MqttError `INVALID_OPTION` that names every option at fault, what was given and what is allowed
  */
-export function parseOptions<S extends v.GenericSchema>(door: string, checked: S, input: unknown): v.InferOutput<S> {
+export function parseOptions<S extends v.GenericSchema>(
+  door: string,
+  checked: S,
+  input: unknown,
+): v.InferOutput<S> {
   const result = v.safeParse(checked, input)
   if (result.success) return result.output
   throw invalidOption(door, result.issues.map(describeIssue).join('; '))
@@ -305,7 +333,10 @@ export function resolveOptions(options: MqttModuleOptions): ResolvedOptions {
     throw invalidOption(DOOR, `"url": nothing was given, allowed is ${urlAllowed}`)
   }
   if (options.properties?.receiveMaximum !== undefined) {
-    throw invalidOption(DOOR, '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"')
+    throw invalidOption(
+      DOOR,
+      '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"',
+    )
   }
   const clean = options.clean ?? true
   if (!clean && !options.clientId) {

@@ -33,7 +33,10 @@ function wildcardProblem(levels: readonly string[]): string | undefined {
 }
 
 function invalidFilter(subscription: string, problem: string): MqttError {
-  return new MqttError('INVALID_TOPIC_FILTER', `"${subscription}" is no Topic Filter: ${problem} (MQTT 5, 4.7)`)
+  return new MqttError(
+    'INVALID_TOPIC_FILTER',
+    `"${subscription}" is no Topic Filter: ${problem} (MQTT 5, 4.7)`,
+  )
 }
 
 /**
@@ -54,7 +57,10 @@ function splitShare(subscription: string): { filter: string; sharedGroup?: strin
   if (subscription !== '$share' && !subscription.startsWith('$share/')) return { filter: subscription }
   const [, group = '', ...rest] = subscription.split('/')
   if (group === '' || /[+#]/.test(group)) {
-    throw invalidFilter(subscription, 'the name after "$share/" must be at least one character and hold no wildcard')
+    throw invalidFilter(
+      subscription,
+      'the name after "$share/" must be at least one character and hold no wildcard',
+    )
   }
   const filter = rest.join('/')
   if (filter === '') throw invalidFilter(subscription, `a Topic Filter must follow "$share/${group}/"`)
@@ -66,10 +72,18 @@ function splitShare(subscription: string): { filter: string; sharedGroup?: strin
  * @throws MqttError `INVALID_TOPIC_NAME`
  */
 export function assertTopicName(topic: string): void {
-  const problem = encodingProblem(topic) ?? (/[+#]/.test(topic) ? 'it holds a wildcard' : undefined)
+  const problem = topicNameProblem(topic)
   if (problem !== undefined) {
     throw new MqttError('INVALID_TOPIC_NAME', `"${topic}" is no Topic Name: ${problem} (MQTT 5, 4.7)`)
   }
+}
+
+export function isTopicName(topic: string): boolean {
+  return topicNameProblem(topic) === undefined
+}
+
+function topicNameProblem(topic: string): string | undefined {
+  return encodingProblem(topic) ?? (/[+#]/.test(topic) ? 'it holds a wildcard' : undefined)
 }
 
 /**

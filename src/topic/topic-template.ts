@@ -62,7 +62,8 @@ export function parseTopicTemplate(pattern: string): TopicTemplate {
     if (!PARAM_NAME.test(name)) {
       throw invalidPattern(pattern, `"${name}" is no parameter name; use letters, digits and "_"`)
     }
-    if (params.some(param => param.name === name)) throw invalidPattern(pattern, `it has two parameters "${name}"`)
+    if (params.some(param => param.name === name))
+      throw invalidPattern(pattern, `it has two parameters "${name}"`)
     params.push({ name, level: index - offset, rest: wildcard === '#' })
     return wildcard
   })
@@ -108,7 +109,7 @@ function paramValue(
   if (typeof value !== 'string') {
     throw new MqttError('INVALID_TOPIC_NAME', `"${pattern}" needs a text for the parameter "${name}"`)
   }
-  const forbidden = rest ? /[+#\u0000]/ : /[/+#\u0000]/
+  const forbidden = rest ? /[+#]/ : /[/+#]/
   if (forbidden.test(value)) {
     throw new MqttError(
       'INVALID_TOPIC_NAME',

@@ -145,7 +145,8 @@ export class MqttSession {
 
   private noteUnmatched(topic: string): void {
     const { unmatched } = this.stats.inbound
-    if (isPowerOfTwo(unmatched)) this.log.warn(`no handler takes "${topic}"; ${unmatched} such messages so far`)
+    if (isPowerOfTwo(unmatched))
+      this.log.warn(`no handler takes "${topic}"; ${unmatched} such messages so far`)
   }
 
   private noteDropped(): void {

@@ -1,5 +1,10 @@
 import { Logger } from '@nestjs/common'
-import { type CustomTransportStrategy, type MessageHandler, Server, type Transport } from '@nestjs/microservices'
+import {
+  type CustomTransportStrategy,
+  type MessageHandler,
+  Server,
+  type Transport,
+} from '@nestjs/microservices'
 import { isObservable, lastValueFrom } from 'rxjs'
 import { type Codec, decodePayload, jsonCodec, resolveCodec } from '../codec.js'
 import { describeCause, MqttError } from '../errors.js'
@@ -32,7 +37,10 @@ export interface MqttTransportEvents extends Record<string, (state: ConnectionSt
  * The transport strategy: binds `@EventPattern` and `@MessagePattern` methods to topics of one connection.
  * Made by `MqttModule`; an application hands it to Nest with `MqttModule.microservice()`.
  */
-export class MqttTransport extends Server<MqttTransportEvents, MqttStatus> implements CustomTransportStrategy {
+export class MqttTransport
+  extends Server<MqttTransportEvents, MqttStatus>
+  implements CustomTransportStrategy
+{
   /** Failures of event handlers are awaited and reported here. */
   override readonly propagatesEventHandlerErrors = true
   /** Whether the application handed this strategy to Nest. */
@@ -62,7 +70,10 @@ export class MqttTransport extends Server<MqttTransportEvents, MqttStatus> imple
   ): void {
     if (typeof pattern !== 'string') {
       const given = JSON.stringify(pattern) ?? String(pattern)
-      throw new MqttError('INVALID_TOPIC_FILTER', `the pattern ${given} is no text; MQTT handlers take a Topic Filter`)
+      throw new MqttError(
+        'INVALID_TOPIC_FILTER',
+        `the pattern ${given} is no text; MQTT handlers take a Topic Filter`,
+      )
     }
     const options = resolveHandlerOptions(pattern, extras)
     const template = this.templateOf(pattern, options)
@@ -73,7 +84,9 @@ export class MqttTransport extends Server<MqttTransportEvents, MqttStatus> imple
     const codec = resolveCodec(options.codec ?? this.options.codec)
     const route: Route = { template, codec, isEvent: isEventHandler, callback }
     const { qos, noLocal, retainHandling } = options
-    this.session.addRoute(template.topicFilter, { qos, noLocal, retainHandling }, packet => this.handle(route, packet))
+    this.session.addRoute(template.topicFilter, { qos, noLocal, retainHandling }, packet =>
+      this.handle(route, packet),
+    )
   }
 
   /** Connects and subscribes. `fail-fast`: calls back with the error of the first attempt, or of a refused filter. */
@@ -89,8 +102,12 @@ export class MqttTransport extends Server<MqttTransportEvents, MqttStatus> imple
     return this.session.drain()
   }
 
-  override on<Event extends keyof MqttTransportEvents>(event: Event, callback: MqttTransportEvents[Event]): void {
-    if (event !== 'state') throw new MqttError('INVALID_OPTION', `there is no event "${String(event)}"; listen to "state"`)
+  override on<Event extends keyof MqttTransportEvents>(
+    event: Event,
+    callback: MqttTransportEvents[Event],
+  ): void {
+    if (event !== 'state')
+      throw new MqttError('INVALID_OPTION', `there is no event "${String(event)}"; listen to "state"`)
     this.session.connection.attach({ stateChanged: state => callback(state) })
   }
 
@@ -197,7 +214,8 @@ function readableError(error: unknown): unknown {
 }
 
 function describeFailure(error: unknown): string {
-  if (error instanceof MqttError && error.cause !== undefined) return `${error.message} (${describeCause(error.cause)})`
+  if (error instanceof MqttError && error.cause !== undefined)
+    return `${error.message} (${describeCause(error.cause)})`
   if (error instanceof Error) return error.message
   if (typeof error === 'object' && error !== null && 'message' in error) return String(error.message)
   return String(error)

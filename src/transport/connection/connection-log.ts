@@ -14,13 +14,22 @@ export function describeTransition(state: ConnectionState, before: ConnectionSta
   switch (state.status) {
     case 'connecting':
       return before.status === 'connecting'
-        ? { level: 'debug', text: `${target} does not take MQTT 5; trying ${versionName(state.protocolVersion)}` }
-        : { level: 'debug', text: `connecting to ${target} with ${versionName(state.protocolVersion)}, attempt ${state.attempt}` }
+        ? {
+            level: 'debug',
+            text: `${target} does not take MQTT 5; trying ${versionName(state.protocolVersion)}`,
+          }
+        : {
+            level: 'debug',
+            text: `connecting to ${target} with ${versionName(state.protocolVersion)}, attempt ${state.attempt}`,
+          }
     case 'connected': {
       const { protocolVersion, sessionPresent } = state.session
       const attempts = state.attempt > 1 ? ` at attempt ${state.attempt}` : ''
       const session = sessionPresent ? 'session resumed' : 'new session'
-      return { level: 'log', text: `connected to ${target} with ${versionName(protocolVersion)}${attempts}, ${session}` }
+      return {
+        level: 'log',
+        text: `connected to ${target} with ${versionName(protocolVersion)}${attempts}, ${session}`,
+      }
     }
     case 'waiting': {
       const what = before.status === 'connected' ? 'connection lost' : `attempt ${state.attempt} failed`

@@ -32,7 +32,11 @@ export interface ConnectedSession {
 export type ConnectionState =
   | { readonly status: 'idle' }
   | ({ readonly status: 'connecting' } & Progress)
-  | ({ readonly status: 'connected'; readonly sinceMs: number; readonly session: ConnectedSession } & Progress)
+  | ({
+      readonly status: 'connected'
+      readonly sinceMs: number
+      readonly session: ConnectedSession
+    } & Progress)
   | ({ readonly status: 'waiting'; readonly delayMs: number; readonly cause: MqttError } & Progress)
   | { readonly status: 'closing' }
   | { readonly status: 'closed'; readonly cause?: MqttError }
@@ -93,7 +97,11 @@ function firstAttempt(rules: ConnectionRules): Transition {
 }
 
 /** The one place where the state of a connection changes. An event that a state does not know leaves it as it is. */
-export function transition(state: ConnectionState, event: ConnectionEvent, rules: ConnectionRules): Transition {
+export function transition(
+  state: ConnectionState,
+  event: ConnectionEvent,
+  rules: ConnectionRules,
+): Transition {
   switch (state.status) {
     case 'idle':
     case 'closed':
@@ -107,7 +115,8 @@ export function transition(state: ConnectionState, event: ConnectionEvent, rules
         ? { state: { status: 'closing' }, effects: [{ type: 'disconnect' }] }
         : stay(state)
     case 'waiting':
-      if (event.type === 'delay-elapsed') return connecting({ ...progressOf(state), attempt: state.attempt + 1 })
+      if (event.type === 'delay-elapsed')
+        return connecting({ ...progressOf(state), attempt: state.attempt + 1 })
       return event.type === 'close'
         ? { state: { status: 'closed' }, effects: [{ type: 'cancel-wait' }] }
         : stay(state)
@@ -178,7 +187,9 @@ const UNACCEPTABLE_PROTOCOL_VERSION = 0x01
 const UNSUPPORTED_PROTOCOL_VERSION = 0x84
 
 function refusesVersion(cause: MqttError): boolean {
-  return cause.reasonCode === UNACCEPTABLE_PROTOCOL_VERSION || cause.reasonCode === UNSUPPORTED_PROTOCOL_VERSION
+  return (
+    cause.reasonCode === UNACCEPTABLE_PROTOCOL_VERSION || cause.reasonCode === UNSUPPORTED_PROTOCOL_VERSION
+  )
 }
 
 /** A broker that knows only 3.1.1 says so in CONNACK, or just hangs up on a CONNECT that it cannot read. */

@@ -1,4 +1,4 @@
-import { type IClientOptions, connect as mqttConnect, MqttClient, ReasonCodes, Store } from 'mqtt'
+import { type IClientOptions, MqttClient, connect as mqttConnect, ReasonCodes, Store } from 'mqtt'
 import { generate, type IConnackPacket, type IPublishPacket, type Packet } from 'mqtt-packet'
 import { describeCause, MqttError } from '../../errors.js'
 import { type ResolvedOptions, withoutSecrets } from '../../options.js'
@@ -56,9 +56,7 @@ export function createDialler(options: ResolvedOptions): Dialler {
     if (incomingStore !== undefined) settings.incomingStore = incomingStore
     const { createStream, url = '' } = options
     const client =
-      createStream === undefined
-        ? mqttConnect(url, settings)
-        : new MqttClient(() => createStream(), settings)
+      createStream === undefined ? mqttConnect(url, settings) : new MqttClient(() => createStream(), settings)
     const target = createStream === undefined ? withoutSecrets(url) : 'the stream of createStream'
     return new ClientLink(client, protocolVersion, target, events)
   }
@@ -105,7 +103,8 @@ class ClientLink implements Link {
     this.stream = client.stream
     this.kernelIsVisible = 'setNoDelay' in this.stream && !('encrypted' in this.stream)
     // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
-    if ('setNoDelay' in this.stream && typeof this.stream.setNoDelay === 'function') this.stream.setNoDelay(true)
+    if ('setNoDelay' in this.stream && typeof this.stream.setNoDelay === 'function')
+      this.stream.setNoDelay(true)
     this.listen()
   }
 
@@ -159,11 +158,14 @@ class ClientLink implements Link {
     client.on('error', error => this.fail(this.explain(error)))
     // `mqtt` drops errors of the stream that have no code.
     stream.on('error', error => this.fail(this.explain(error)))
-    client.on('disconnect', packet => this.fail(serverDisconnect(packet.reasonCode ?? 0, packet.properties?.reasonString)))
+    client.on('disconnect', packet =>
+      this.fail(serverDisconnect(packet.reasonCode ?? 0, packet.properties?.reasonString)),
+    )
     client.on('close', () => this.end())
     client.on('packetreceive', packet => {
       if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
-      else if (packet.cmd !== 'connack' && packet.cmd !== 'disconnect') this.guard(() => this.events.answered(packet))
+      else if (packet.cmd !== 'connack' && packet.cmd !== 'disconnect')
+        this.guard(() => this.events.answered(packet))
     })
     client.handleMessage = (packet, done) => {
       this.guard(() => this.events.message(packet))
@@ -211,7 +213,10 @@ class ClientLink implements Link {
   private hungUp(): MqttError {
     return this.connected
       ? new MqttError('CONNECTION_LOST', 'the broker or the network closed the connection')
-      : new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: the connection was closed before CONNACK`)
+      : new MqttError(
+          'CONNECT_FAILED',
+          `could not connect to ${this.target}: the connection was closed before CONNACK`,
+        )
   }
 
   private explain(error: Error): MqttError {
@@ -221,7 +226,9 @@ class ClientLink implements Link {
       const text = `${this.target} refused the connection: ${describeReasonCode(reasonCode)}`
       return new MqttError('CONNECT_REFUSED', text, { cause: error, reasonCode })
     }
-    return new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: ${describeCause(error)}`, { cause: error })
+    return new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: ${describeCause(error)}`, {
+      cause: error,
+    })
   }
 }
 

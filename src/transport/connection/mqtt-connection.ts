@@ -62,7 +62,8 @@ export class MqttConnection {
    * @throws MqttError `CONNECTION_LOST` while there is none
    */
   unwrap<T>(): T {
-    if (this.link === undefined) throw new MqttError('CONNECTION_LOST', 'there is no client while there is no connection')
+    if (this.link === undefined)
+      throw new MqttError('CONNECTION_LOST', 'there is no client while there is no connection')
     // Seam: the caller names the type, as the contract of Nest's unwrap has it.
     return this.link.client as T
   }
@@ -141,7 +142,8 @@ export class MqttConnection {
       if (event.type === 'lost' && (before.status === 'connected' || before.status === 'closing')) {
         listener.lost?.(event.cause)
       }
-      if (state.status === 'connected' && this.link !== undefined) listener.connected?.(this.link, state.session)
+      if (state.status === 'connected' && this.link !== undefined)
+        listener.connected?.(this.link, state.session)
       listener.stateChanged?.(state, before)
     }
   }

@@ -100,7 +100,9 @@ export class Subscriptions implements ConnectionListener {
     for (let at = 0; at < granted.length; at += FILTERS_PER_PACKET) {
       const messageId = this.packetIds.allocate()
       if (messageId === undefined) break
-      const unsubscriptions = granted.slice(at, at + FILTERS_PER_PACKET).map(entry => entry.filter.subscription)
+      const unsubscriptions = granted
+        .slice(at, at + FILTERS_PER_PACKET)
+        .map(entry => entry.filter.subscription)
       this.unsubscribing.add(messageId)
       current.link.send({ cmd: 'unsubscribe', messageId, unsubscriptions })
     }

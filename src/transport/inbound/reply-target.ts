@@ -1,3 +1,4 @@
+import { isTopicName } from '../../topic/topic-filter.js'
 import type { PublishPacket } from '../connection/mqtt-client.js'
 
 /** Where the answer of a request goes. */
@@ -27,7 +28,7 @@ export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
 
 /** A requester must not be able to make this process publish to the broker's own topics, or to no topic at all. */
 function isSafe(responseTopic: string): boolean {
-  return responseTopic !== '' && !responseTopic.startsWith('$') && !/[+#\u0000]/.test(responseTopic)
+  return isTopicName(responseTopic) && !responseTopic.startsWith('$')
 }
 
 const ENVELOPE_KEYS = ['data', 'id', 'pattern']

@@ -35,10 +35,16 @@ export interface MeasuredPublish {
 export function assertWithinLimits(publish: MeasuredPublish, limits: BrokerLimits): void {
   const { topic, qos, retain, bytes } = publish
   if (qos > limits.maximumQoS) {
-    throw new MqttError('QOS_NOT_SUPPORTED', `QoS ${qos} for "${topic}": the broker takes at most QoS ${limits.maximumQoS}`)
+    throw new MqttError(
+      'QOS_NOT_SUPPORTED',
+      `QoS ${qos} for "${topic}": the broker takes at most QoS ${limits.maximumQoS}`,
+    )
   }
   if (retain && !limits.retainAvailable) {
-    throw new MqttError('RETAIN_NOT_SUPPORTED', `retain for "${topic}": the broker keeps no retained messages`)
+    throw new MqttError(
+      'RETAIN_NOT_SUPPORTED',
+      `retain for "${topic}": the broker keeps no retained messages`,
+    )
   }
   if (bytes > limits.maximumPacketSize) {
     throw new MqttError(

@@ -40,7 +40,12 @@ export class Publisher implements ConnectionListener {
   private isClosing = false
   private idleWaiters: (() => void)[] = []
   private readonly counted = { attempted: 0, sent: 0, acknowledged: 0, refused: 0, lost: 0 }
-  private readonly dropped: Record<DropReason, number> = { offline: 0, backlog: 0, 'in-flight-full': 0, closed: 0 }
+  private readonly dropped: Record<DropReason, number> = {
+    offline: 0,
+    backlog: 0,
+    'in-flight-full': 0,
+    closed: 0,
+  }
 
   constructor(
     private readonly packetIds: PacketIds,
@@ -79,7 +84,9 @@ export class Publisher implements ConnectionListener {
   /** From now on every publish is `dropped: closed`, and what is pending is `lost`. */
   close(): void {
     this.isClosing = true
-    this.loseAll(new MqttError('CONNECTION_CLOSED', 'the application closed the connection before the broker answered'))
+    this.loseAll(
+      new MqttError('CONNECTION_CLOSED', 'the application closed the connection before the broker answered'),
+    )
   }
 
   /** Resolves when nothing waits for the broker's answer. */
@@ -137,7 +144,12 @@ export class Publisher implements ConnectionListener {
     return new Promise(resolve => this.pending.set(messageId, { qos: message.qos, settle: resolve }))
   }
 
-  private transmit(link: Link, limits: BrokerLimits, message: OutboundMessage, messageId: number | undefined): void {
+  private transmit(
+    link: Link,
+    limits: BrokerLimits,
+    message: OutboundMessage,
+    messageId: number | undefined,
+  ): void {
     const packet: PublishPacket = {
       cmd: 'publish',
       dup: false,
@@ -163,7 +175,11 @@ export class Publisher implements ConnectionListener {
       pending.settle({ status: 'acknowledged', reasonCode })
     } else {
       this.counted.refused += 1
-      pending.settle({ status: 'refused', reasonCode, ...(reasonString === undefined ? {} : { reasonString }) })
+      pending.settle({
+        status: 'refused',
+        reasonCode,
+        ...(reasonString === undefined ? {} : { reasonString }),
+      })
     }
   }
 

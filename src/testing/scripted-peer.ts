@@ -1,0 +1,145 @@
+import { EventEmitter, once } from 'node:events'
+import type { Duplex } from 'node:stream'
+import { generate, type IConnackPacket, type Packet, type PacketCmd, parser } from 'mqtt-packet'
+import { streamPair } from './stream-pair.js'
+
+type PacketOf<C extends PacketCmd> = Extract<Packet, { cmd: C }>
+
+/**
+ * The other end of an MQTT connection that does exactly what a test tells it, packet by packet, in MQTT 3.1.1
+ * and 5. Give `createStream` as the option of the same name; each attempt to connect is one `PeerConnection`.
+ */
+export class ScriptedPeer {
+  private readonly connections: PeerConnection[] = []
+  private readonly emitter = new EventEmitter()
+  private taken = 0
+  /** Dials that are refused before any byte: the next ones, by count. */
+  private refusals = 0
+
+  readonly createStream = (): Duplex => {
+    const [client, server] = streamPair()
+    if (this.refusals > 0) {
+      this.refusals -= 1
+      const refused = Object.assign(new Error('connect ECONNREFUSED (scripted)'), { code: 'ECONNREFUSED' })
+      setImmediate(() => client.destroy(refused))
+      return client
+    }
+    this.connections.push(new PeerConnection(server))
+    this.emitter.emit('connection')
+    return client
+  }
+
+  /** How often a client has dialled and was not refused. */
+  get dials(): number {
+    return this.connections.length
+  }
+
+  /** Refuses the next `count` dials as a closed port does. */
+  refuse(count: number): void {
+    this.refusals = count
+  }
+
+  /** The next connection that was not taken yet; waits for it. */
+  async connection(): Promise<PeerConnection> {
+    const next = this.connections[this.taken]
+    if (next === undefined) {
+      await once(this.emitter, 'connection')
+      return this.connection()
+    }
+    this.taken += 1
+    return next
+  }
+
+  /** Takes the next connection and answers its CONNECT with success. */
+  async accept(connack: Partial<IConnackPacket> = {}): Promise<PeerConnection> {
+    const connection = await this.connection()
+    await connection.expect('connect')
+    connection.send({ cmd: 'connack', reasonCode: 0, returnCode: 0, sessionPresent: false, ...connack })
+    return connection
+  }
+}
+
+/** One connection of a client to a {@link ScriptedPeer}. */
+export class PeerConnection {
+  /** Every packet that arrived, in order. */
+  readonly received: Packet[] = []
+  private readonly emitter = new EventEmitter()
+  private read = 0
+  private protocolVersion = 4
+  private isClosed = false
+
+  constructor(private readonly stream: Duplex) {
+    const packets = parser()
+    packets.on('packet', packet => {
+      if (packet.cmd === 'connect') this.protocolVersion = packet.protocolVersion ?? 4
+      this.received.push(packet)
+      this.emitter.emit('change')
+    })
+    stream.on('data', (bytes: Buffer) => packets.parse(bytes))
+    stream.on('error', () => {})
+    stream.on('close', () => {
+      this.isClosed = true
+      this.emitter.emit('change')
+    })
+  }
+
+  /**
+   * The next packet, waiting for it if need be; it must be of this kind. PINGREQ is answered and passed over,
+   * unless it is what is expected.
+   */
+  async expect<C extends PacketCmd>(cmd: C): Promise<PacketOf<C>> {
+    const packet = this.received[this.read]
+    if (packet === undefined) {
+      if (this.isClosed) throw new Error(`expected ${cmd}, but the client closed the connection`)
+      await once(this.emitter, 'change')
+      return this.expect(cmd)
+    }
+    this.read += 1
+    if (packet.cmd === 'pingreq' && cmd !== 'pingreq') {
+      this.send({ cmd: 'pingresp' })
+      return this.expect(cmd)
+    }
+    if (!isOf(packet, cmd)) throw new Error(`expected ${cmd}, but the client sent ${packet.cmd}`)
+    return packet
+  }
+
+  send(packet: Packet): void {
+    this.stream.write(generate(packet, { protocolVersion: this.protocolVersion }))
+  }
+
+  /** Writes bytes as they are, for packets that no encoder makes. */
+  sendBytes(bytes: Buffer): void {
+    this.stream.write(bytes)
+  }
+
+  /** Takes the next SUBSCRIBE and grants it, or answers with the given codes. */
+  async grant(...codes: number[]): Promise<PacketOf<'subscribe'>> {
+    const packet = await this.expect('subscribe')
+    const granted = packet.subscriptions.map((subscription, index) => codes[index] ?? subscription.qos)
+    this.send({
+      cmd: 'suback',
+      granted,
+      ...(packet.messageId === undefined ? {} : { messageId: packet.messageId }),
+    })
+    return packet
+  }
+
+  /** Reads nothing more: the client's bytes pile up on its side. */
+  stall(): void {
+    this.stream.pause()
+  }
+
+  /** Ends the connection without a word. */
+  cut(): void {
+    this.stream.destroy()
+  }
+
+  /** Resolves when the connection is closed. */
+  async closed(): Promise<void> {
+    if (!this.isClosed) await once(this.stream, 'close')
+  }
+}
+
+function isOf<C extends PacketCmd>(packet: Packet, cmd: C): packet is PacketOf<C> {
+  return packet.cmd === cmd
+}

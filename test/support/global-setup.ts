@@ -1,0 +1,5 @@
+import { ensureMosquitto } from './mosquitto.js'
+
+export default function setup(): void {
+  ensureMosquitto()
+}

@@ -1,0 +1,122 @@
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { freePort } from './free-port.js'
+
+const BINARIES = [
+  '/usr/sbin/mosquitto',
+  '/usr/local/sbin/mosquitto',
+  '/opt/homebrew/sbin/mosquitto',
+  '/usr/bin/mosquitto',
+]
+
+function binary(): string {
+  const found = BINARIES.find(existsSync)
+  if (found === undefined)
+    throw new Error('mosquitto is not installed; run `apt-get install mosquitto mosquitto-clients`')
+  return found
+}
+
+/** Installs mosquitto and its clients with apt where that is allowed, else fails with what to do. */
+export function ensureMosquitto(): void {
+  if (BINARIES.some(existsSync) && existsSync('/usr/bin/mosquitto_pub')) return
+  try {
+    execFileSync('apt-get', ['update'], { stdio: 'ignore' })
+    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', 'mosquitto', 'mosquitto-clients'], {
+      stdio: 'ignore',
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    })
+  } catch (cause) {
+    throw new Error(
+      'these tests need the mosquitto broker, and it could not be installed with apt-get. Install mosquitto and mosquitto-clients by hand and run them again',
+      { cause },
+    )
+  }
+}
+
+export interface MosquittoOptions {
+  /** Lines for the configuration file. */
+  readonly config?: readonly string[]
+  /** Access rules, one per line. */
+  readonly acl?: readonly string[]
+  /** Keep sessions and messages in a file over SIGTERM. */
+  readonly persistent?: boolean
+}
+
+/** A real mosquitto on a free port of the loopback address, in a folder of its own. */
+export class Mosquitto {
+  private process: ChildProcess | undefined
+
+  private constructor(
+    readonly port: number,
+    private readonly folder: string,
+  ) {}
+
+  static async start(options: MosquittoOptions = {}): Promise<Mosquitto> {
+    const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-mosquitto-'))
+    const port = await freePort()
+    const acl = join(folder, 'acl')
+    if (options.acl !== undefined) writeFileSync(acl, `${options.acl.join('\n')}\n`, { mode: 0o600 })
+    const lines = [
+      `listener ${port} 127.0.0.1`,
+      'allow_anonymous true',
+      'set_tcp_nodelay true',
+      'user root',
+      ...(options.acl === undefined ? [] : [`acl_file ${acl}`]),
+      ...(options.persistent ? ['persistence true', `persistence_location ${folder}/`] : []),
+      ...(options.config ?? []),
+    ]
+    writeFileSync(join(folder, 'mosquitto.conf'), `${lines.join('\n')}\n`)
+    const broker = new Mosquitto(port, folder)
+    await broker.up()
+    return broker
+  }
+
+  get url(): string {
+    return `mqtt://127.0.0.1:${this.port}`
+  }
+
+  /** Starts the broker and resolves when it takes connections. */
+  async up(): Promise<void> {
+    const child = spawn(binary(), ['-c', join(this.folder, 'mosquitto.conf')], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    })
+    this.process = child
+    let log = ''
+    child.stderr?.on('data', (chunk: Buffer) => {
+      log += chunk.toString()
+    })
+    while (!(await answers(this.port))) {
+      if (child.exitCode !== null) throw new Error(`mosquitto did not start: ${log}`)
+    }
+  }
+
+  /** Ends the broker. SIGTERM lets it write its persistence file, SIGKILL does not. */
+  async down(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+    const child = this.process
+    this.process = undefined
+    if (child === undefined || child.exitCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill(signal)
+    await exited
+  }
+
+  async stop(): Promise<void> {
+    await this.down('SIGKILL')
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+function answers(port: number): Promise<boolean> {
+  return new Promise(resolve => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('connect', () => {
+      socket.destroy()
+      resolve(true)
+    })
+    socket.once('error', () => resolve(false))
+  })
+}
