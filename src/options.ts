@@ -280,8 +280,13 @@ const schema = v.strictObject(
 const SECRET = /pass|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
 
 /** A URL for a log or an error: without user, password and query. */
-export function withoutSecrets(url: string): string {
+function withoutSecrets(url: string): string {
   return url.replace(/\/\/.*@/, '//').replace(/\?.*$/s, '')
+}
+
+/** The broker as a log or an error names it. */
+export function describeTarget(options: Pick<ResolvedOptions, 'url'>): string {
+  return options.url === undefined ? 'the stream of createStream' : withoutSecrets(options.url)
 }
 
 /** What was given, short, and without anything that may be a secret. */

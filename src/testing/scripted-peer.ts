@@ -103,6 +103,18 @@ export class PeerConnection {
     return packet
   }
 
+  /** The next packet of this kind, passing over all others; waits for it if need be. */
+  async find<C extends PacketCmd>(cmd: C): Promise<PacketOf<C>> {
+    const packet = this.received[this.read]
+    if (packet === undefined) {
+      if (this.isClosed) throw new Error(`expected ${cmd}, but the client closed the connection`)
+      await once(this.emitter, 'change')
+      return this.find(cmd)
+    }
+    this.read += 1
+    return isOf(packet, cmd) ? packet : this.find(cmd)
+  }
+
   send(packet: Packet): void {
     this.stream.write(generate(packet, { protocolVersion: this.protocolVersion }))
   }

@@ -1,6 +1,6 @@
 import { settlesWithin } from '../deadline.js'
 import type { MqttError } from '../errors.js'
-import { type ResolvedOptions, withoutSecrets } from '../options.js'
+import { describeTarget, type ResolvedOptions } from '../options.js'
 import type { PublishOutcome, TryPublishOutcome } from '../publish-outcome.js'
 import type { TopicFilter } from '../topic/topic-filter.js'
 import { describeTransition, type LogLevel } from './connection/connection-log.js'
@@ -60,7 +60,7 @@ export class MqttSession {
       onUnmatched: topic => this.noteUnmatched(topic),
       onDropped: () => this.noteDropped(),
     })
-    const target = options.url === undefined ? 'the broker' : withoutSecrets(options.url)
+    const target = describeTarget(options)
     this.connection.attach(this.dispatcher)
     this.connection.attach(this.publisher)
     this.connection.attach(this.subscriptions)

@@ -1,7 +1,7 @@
 import { type IClientOptions, MqttClient, connect as mqttConnect, ReasonCodes, Store } from 'mqtt'
 import { generate, type IConnackPacket, type IPublishPacket, type Packet } from 'mqtt-packet'
 import { describeCause, MqttError } from '../../errors.js'
-import { type ResolvedOptions, withoutSecrets } from '../../options.js'
+import { describeTarget, type ResolvedOptions } from '../../options.js'
 import { brokerLimits } from './broker-limits.js'
 import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
 
@@ -57,8 +57,7 @@ export function createDialler(options: ResolvedOptions): Dialler {
     const { createStream, url = '' } = options
     const client =
       createStream === undefined ? mqttConnect(url, settings) : new MqttClient(() => createStream(), settings)
-    const target = createStream === undefined ? withoutSecrets(url) : 'the stream of createStream'
-    return new ClientLink(client, protocolVersion, target, events)
+    return new ClientLink(client, protocolVersion, describeTarget(options), events)
   }
 }
 

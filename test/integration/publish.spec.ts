@@ -1,0 +1,180 @@
+import { describe, expect, it } from 'vitest'
+import { MqttService } from '../../src/mqtt.service.js'
+import { resolveOptions } from '../../src/options.js'
+import type { PeerConnection } from '../../src/testing/index.js'
+import { sessionOnPeer } from '../support/session-on-peer.js'
+
+async function connected(
+  options: Parameters<typeof sessionOnPeer>[0] = {},
+  connack: Parameters<ReturnType<typeof sessionOnPeer>['peer']['accept']>[0] = {},
+) {
+  const { peer, session, log } = sessionOnPeer({ connect: 'background', ...options })
+  const mqtt = new MqttService(session, resolveOptions({ url: 'mqtt://unused' }))
+  await session.start()
+  const connection = await peer.accept(connack)
+  await session.connection.whenConnected()
+  return { peer, session, log, mqtt, connection }
+}
+
+/** What the counters of a session must fulfil at any time. */
+function addsUp(mqtt: MqttService): boolean {
+  const { attempted, sent, acknowledged, refused, lost, inFlight, dropped } = mqtt.stats().outbound
+  const sumOfDropped = Object.values(dropped).reduce((sum, count) => sum + count, 0)
+  return attempted === sent + acknowledged + refused + lost + inFlight + sumOfDropped
+}
+
+const answer = async (connection: PeerConnection, reasonCode: number, reasonString?: string) => {
+  const { messageId = 0 } = await connection.expect('publish')
+  const properties = reasonString === undefined ? {} : { properties: { reasonString } }
+  connection.send({ cmd: 'puback', messageId, reasonCode, ...properties })
+}
+
+describe('the outcome of a publish', () => {
+  it('QoS 0 is sent, as the codec makes it', async () => {
+    const { mqtt, session, connection } = await connected()
+    expect(await mqtt.publish('t/1', { rate: 5 })).toEqual({ status: 'sent' })
+    expect(mqtt.tryPublish('t/2', 'text', { codec: 'text', retain: true })).toEqual({ status: 'accepted' })
+    expect(await mqtt.publish('t/3', Buffer.from([0xff, 0x00]))).toEqual({ status: 'sent' })
+    const packets = [
+      await connection.expect('publish'),
+      await connection.expect('publish'),
+      await connection.expect('publish'),
+    ]
+    expect(packets.map(packet => [packet.topic, packet.retain, packet.payload])).toEqual([
+      ['t/1', false, Buffer.from('{"rate":5}')],
+      ['t/2', true, Buffer.from('text')],
+      ['t/3', false, Buffer.from([0xff, 0x00])],
+    ])
+    expect(addsUp(mqtt)).toBe(true)
+    await session.close()
+  })
+
+  it('QoS 1 is acknowledged, also with 0x10 when nobody subscribes', async () => {
+    const { mqtt, session, connection } = await connected()
+    const outcomes = [mqtt.publish('t', 1, { qos: 1 }), mqtt.publish('t', 2, { qos: 1 })]
+    await answer(connection, 0)
+    await answer(connection, 0x10)
+    expect(await Promise.all(outcomes)).toEqual([
+      { status: 'acknowledged', reasonCode: 0 },
+      { status: 'acknowledged', reasonCode: 0x10 },
+    ])
+    await session.close()
+  })
+
+  it('QoS 1 is refused with the Reason Code and Reason String of the broker', async () => {
+    const { mqtt, session, connection } = await connected()
+    const outcome = mqtt.publish('t', 1, { qos: 1 })
+    await answer(connection, 0x97, 'too much')
+    expect(await outcome).toEqual({ status: 'refused', reasonCode: 0x97, reasonString: 'too much' })
+    expect(addsUp(mqtt)).toBe(true)
+    await session.close()
+  })
+
+  it('QoS 2 is acknowledged after PUBREC, PUBREL and PUBCOMP', async () => {
+    const { mqtt, session, connection } = await connected()
+    const outcome = mqtt.publish('t', 1, { qos: 2 })
+    const { messageId = 0 } = await connection.expect('publish')
+    connection.send({ cmd: 'pubrec', messageId, reasonCode: 0 })
+    expect(await connection.expect('pubrel')).toMatchObject({ messageId })
+    connection.send({ cmd: 'pubcomp', messageId, reasonCode: 0 })
+    expect(await outcome).toEqual({ status: 'acknowledged', reasonCode: 0 })
+    await session.close()
+  })
+
+  it('QoS 2 is refused by PUBREC', async () => {
+    const { mqtt, session, connection } = await connected()
+    const outcome = mqtt.publish('t', 1, { qos: 2 })
+    const { messageId = 0 } = await connection.expect('publish')
+    connection.send({ cmd: 'pubrec', messageId, reasonCode: 0x87 })
+    expect(await outcome).toEqual({ status: 'refused', reasonCode: 0x87 })
+    await session.close()
+  })
+
+  it('a lost connection makes lost of what was sent, and offline of what comes after', async () => {
+    const { mqtt, session, connection } = await connected()
+    const outcomes = [mqtt.publish('t', 1, { qos: 1 }), mqtt.publish('t', 2, { qos: 2 })]
+    await connection.expect('publish')
+    connection.cut()
+    expect(await Promise.all(outcomes)).toMatchObject([
+      { status: 'lost', cause: { code: 'CONNECTION_LOST' } },
+      { status: 'lost', cause: { code: 'CONNECTION_LOST' } },
+    ])
+    expect(await mqtt.publish('t', 3, { qos: 1 })).toEqual({ status: 'dropped', reason: 'offline' })
+    expect(mqtt.tryPublish('t', 3)).toEqual({ status: 'dropped', reason: 'offline' })
+    expect(addsUp(mqtt)).toBe(true)
+    await session.close()
+    expect(await mqtt.publish('t', 4)).toEqual({ status: 'dropped', reason: 'closed' })
+    expect(addsUp(mqtt)).toBe(true)
+  })
+
+  it("is in-flight-full beyond the broker's Receive Maximum, and goes on when an answer came", async () => {
+    const { mqtt, session, connection } = await connected({}, { properties: { receiveMaximum: 2 } })
+    const first = [mqtt.publish('t', 1, { qos: 1 }), mqtt.publish('t', 2, { qos: 1 })]
+    expect(await mqtt.publish('t', 3, { qos: 1 })).toEqual({ status: 'dropped', reason: 'in-flight-full' })
+    await answer(connection, 0)
+    await first[0]
+    const fourth = mqtt.publish('t', 4, { qos: 1 })
+    await answer(connection, 0)
+    await answer(connection, 0)
+    expect(await fourth).toEqual({ status: 'acknowledged', reasonCode: 0 })
+    await Promise.all(first)
+    await session.close()
+  })
+
+  it('is backlog when the network takes no bytes, and settles all the same', async () => {
+    const { mqtt, session, connection } = await connected({ drainTimeoutMs: 0 })
+    connection.stall()
+    const payload = Buffer.alloc(10_000)
+    const outcomes = []
+    for (let count = 0; count < 100; count += 1) outcomes.push(await mqtt.publish('t', payload))
+    const sent = outcomes.filter(outcome => outcome.status === 'sent').length
+    expect(outcomes.at(-1)).toEqual({ status: 'dropped', reason: 'backlog' })
+    // What an in-memory stream may hold: 64 KiB of ours, and its own high-water marks.
+    expect(sent * payload.length).toBeLessThan(300_000)
+    expect(addsUp(mqtt)).toBe(true)
+    await session.close()
+  })
+})
+
+describe('what is known beforehand is thrown', () => {
+  const connack = { properties: { maximumQoS: 1, retainAvailable: false, maximumPacketSize: 100 } }
+  it.each([
+    ['a Topic Name with a wildcard', 'INVALID_TOPIC_NAME', 'a/#', 1, {}],
+    ['an empty Topic Name', 'INVALID_TOPIC_NAME', '', 1, {}],
+    ['a payload that the codec cannot encode', 'PAYLOAD_NOT_ENCODABLE', 'a', 1n, {}],
+    ['QoS above Maximum QoS', 'QOS_NOT_SUPPORTED', 'a', 1, { qos: 2 as const }],
+    ['retain where there is none', 'RETAIN_NOT_SUPPORTED', 'a', 1, { retain: true }],
+    ['a packet above Maximum Packet Size', 'PACKET_TOO_LARGE', 'a', 'x'.repeat(100), {}],
+  ])('%s', async (_name, code, topic, payload, options) => {
+    const { mqtt, session, connection } = await connected({}, connack)
+    await expect(mqtt.publish(topic, payload, options)).rejects.toMatchObject({ code })
+    expect(await mqtt.publish('fine', 1)).toEqual({ status: 'sent' })
+    expect((await connection.expect('publish')).topic).toBe('fine')
+    expect(addsUp(mqtt)).toBe(true)
+    await session.close()
+  })
+
+  it('and leaves its Packet Identifier free', async () => {
+    const { mqtt, session, connection } = await connected(
+      {},
+      { properties: { maximumPacketSize: 50, receiveMaximum: 1 } },
+    )
+    await expect(mqtt.publish('a', 'x'.repeat(100), { qos: 1 })).rejects.toMatchObject({
+      code: 'PACKET_TOO_LARGE',
+    })
+    const outcome = mqtt.publish('a', 1, { qos: 1 })
+    await answer(connection, 0)
+    expect(await outcome).toMatchObject({ status: 'acknowledged' })
+    await session.close()
+  })
+})
+
+it('a burst in one turn is written together and loses nothing', async () => {
+  const { mqtt, session, connection } = await connected()
+  const outcomes = Array.from({ length: 200 }, (_, index) => mqtt.tryPublish('t', index))
+  expect(outcomes.every(outcome => outcome.status === 'accepted')).toBe(true)
+  for (let index = 0; index < 200; index += 1) {
+    expect((await connection.expect('publish')).payload.toString()).toBe(String(index))
+  }
+  await session.close()
+})
