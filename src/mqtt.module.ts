@@ -85,16 +85,17 @@ export class MqttModule
     app: INestApplicationContext,
     signals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT'],
   ): void {
-    const close = app.close.bind(app)
+    // Nest hands out proxies that swallow assignments and look methods up at each call, so the method of the
+    // class itself is called, and the new one is defined.
+    const close: unknown = Reflect.get(Object.getPrototypeOf(app), 'close')
     let closing: Promise<void> | undefined
     const drainThenClose = (signal?: NodeJS.Signals): Promise<void> => {
-      // Nest passes the signal on to the shutdown hooks, though its type does not say so.
       closing ??= drainAll(app)
-        .then((): Promise<void> => Reflect.apply(close, app, signal === undefined ? [] : [signal]))
+        .then(() => (typeof close === 'function' ? Reflect.apply(close, app, [signal]) : undefined))
         .finally(stopListening)
       return closing
     }
-    app.close = () => drainThenClose()
+    Object.defineProperty(app, 'close', { configurable: true, value: drainThenClose })
     const onSignal = (signal: NodeJS.Signals): void => {
       drainThenClose(signal).catch((error: unknown) => {
         new Logger('MqttModule').error(error)

@@ -1,0 +1,296 @@
+import 'reflect-metadata'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import {
+  Controller,
+  Inject,
+  Injectable,
+  Module,
+  type OnModuleDestroy,
+  type OnModuleInit,
+} from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
+import { EventPattern, type MicroserviceOptions, Payload } from '@nestjs/microservices'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import {
+  handle,
+  InjectMqtt,
+  MqttModule,
+  MqttService,
+  type MqttTransport,
+  mqttTransportId,
+  mqttTransportToken,
+  type PublishOutcome,
+} from '../../src/index.js'
+import { EmbeddedBroker } from '../../src/testing/index.js'
+import { eventually } from '../support/eventually.js'
+import { Gate } from '../support/gate.js'
+import { appModule, CollectingLogger, startMicroservice } from '../support/nest-app.js'
+
+const story: unknown[] = []
+let gate: Gate
+let broker: EmbeddedBroker
+
+@Injectable()
+class Database implements OnModuleInit, OnModuleDestroy {
+  constructor(@Inject(MqttService) private readonly mqtt: MqttService) {}
+
+  async onModuleInit(): Promise<void> {
+    story.push(['init', this.mqtt.state.status, (await this.mqtt.publish('online', 1)).status])
+  }
+
+  async onModuleDestroy(): Promise<void> {
+    story.push(['destroy', (await this.mqtt.publish('offline', 1, { qos: 1 })).status])
+  }
+}
+
+@Controller()
+class SlowController {
+  @EventPattern('slow', handle({ qos: 1 }))
+  async onSlow(@Payload() value: unknown): Promise<void> {
+    await gate.pass()
+    story.push(['handled', value])
+  }
+}
+
+const PARTS = { controllers: [SlowController], providers: [Database] }
+
+beforeEach(async () => {
+  story.length = 0
+  gate = new Gate()
+  broker = await EmbeddedBroker.start()
+})
+afterEach(() => broker.stop())
+
+const hybrid = async (
+  configure: (app: Awaited<ReturnType<typeof NestFactory.create>>) => void = () => {},
+) => {
+  const logger = new CollectingLogger()
+  const app = await NestFactory.create(appModule({ url: broker.url }, PARTS), { logger, abortOnError: false })
+  configure(app)
+  await app.init()
+  await app.startAllMicroservices()
+  return { app, logger, mqtt: app.get(MqttService) }
+}
+
+describe('a pure microservice', () => {
+  it('is connected in the init hooks; close() waits for handlers, and the destroy hooks may still publish', async () => {
+    const { app, mqtt } = await startMicroservice({ url: broker.url }, PARTS)
+    await mqtt.publish('slow', 1, { qos: 1 })
+    await gate.reached()
+    const closed = app.close()
+    story.push('closing')
+    gate.open()
+    await closed
+    expect(story).toEqual([
+      ['init', 'connected', 'sent'],
+      'closing',
+      ['handled', 1],
+      ['destroy', 'acknowledged'],
+    ])
+    expect(mqtt.state.status).toBe('closed')
+    await eventually(() => broker.connectedClients === 0)
+  })
+
+  it('does not start when the broker is not there, and says where and why', async () => {
+    const { url } = broker
+    await broker.stop()
+    await expect(startMicroservice({ url }, PARTS)).rejects.toMatchObject({
+      code: 'CONNECT_FAILED',
+      message: expect.stringMatching(
+        /could not connect to mqtt:\/\/127\.0\.0\.1:\d+: connect ECONNREFUSED 127\.0\.0\.1:\d+/,
+      ),
+    })
+    broker = await EmbeddedBroker.start()
+  })
+
+  it('starts in the background, and connects and subscribes when the broker comes', async () => {
+    const { url } = broker
+    await broker.stop()
+    const { app, mqtt } = await startMicroservice(
+      { url, connect: 'background', reconnect: { delayMs: [1] } },
+      { controllers: [SlowController] },
+    )
+    expect(await mqtt.publish('slow', 1)).toEqual({ status: 'dropped', reason: 'offline' })
+    broker = await EmbeddedBroker.start({ port: Number(new URL(url).port) })
+    await eventually(() => mqtt.stats().subscriptions.granted === 1)
+    gate.open()
+    await mqtt.publish('slow', 'at last', { qos: 1 })
+    await eventually(() => story.length === 1)
+    expect(story).toEqual([['handled', 'at last']])
+    await app.close()
+  })
+
+  it('does not start when the broker refuses a subscription, and names it', async () => {
+    await broker.stop()
+    broker = await EmbeddedBroker.start({ allowSubscribe: filter => filter !== 'slow' })
+    await expect(startMicroservice({ url: broker.url }, PARTS)).rejects.toMatchObject({
+      code: 'SUBSCRIBE_REFUSED',
+      message: expect.stringContaining('"slow"'),
+    })
+    await eventually(() => broker.connectedClients === 0)
+  })
+
+  it('does not start when the broker refuses the credentials, and shows none of them', async () => {
+    await broker.stop()
+    broker = await EmbeddedBroker.start({ allowConnect: () => false })
+    const failure = await startMicroservice(
+      { url: broker.url, username: 'truck', password: 'hunter2' },
+      PARTS,
+    ).catch((error: unknown) => error)
+    expect(failure).toMatchObject({
+      code: 'CONNECT_REFUSED',
+      message: expect.stringContaining('0x05 Not authorized'),
+    })
+    expect(String(failure)).not.toContain('hunter2')
+  })
+})
+
+describe('a hybrid application', () => {
+  it('drains before its own resources are torn down, with enableDrain', async () => {
+    const { app, mqtt } = await hybrid(app => {
+      app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
+      MqttModule.enableDrain(app, [])
+    })
+    await mqtt.publish('slow', 1, { qos: 1 })
+    await gate.reached()
+    const closed = app.close()
+    for (let turn = 0; turn < 100; turn += 1) await nextTurn()
+    expect(story).toEqual([['init', 'connected', 'sent']])
+    gate.open()
+    await closed
+    expect(story).toEqual([
+      ['init', 'connected', 'sent'],
+      ['handled', 1],
+      ['destroy', 'acknowledged'],
+    ])
+    await eventually(() => broker.connectedClients === 0)
+  })
+
+  it('closes on a signal, once, and takes its listeners away', async () => {
+    const before = process.listenerCount('SIGUSR2')
+    const { app, mqtt } = await hybrid(app => {
+      app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
+      MqttModule.enableDrain(app, ['SIGUSR2'])
+    })
+    process.kill(process.pid, 'SIGUSR2')
+    process.kill(process.pid, 'SIGUSR2')
+    await eventually(() => mqtt.state.status === 'closed')
+    await app.close()
+    expect(story.filter(entry => Array.isArray(entry) && entry[0] === 'destroy')).toHaveLength(1)
+    expect(process.listenerCount('SIGUSR2')).toBe(before)
+  })
+
+  it('is warned when it has handlers and nobody runs them', async () => {
+    const { app, logger } = await hybrid()
+    expect(logger.ofMqtt.filter(line => line.startsWith('warn'))).toEqual([
+      expect.stringMatching(/SlowController\.onSlow.*app\.connectMicroservice\(MqttModule\.microservice\(\)/),
+    ])
+    await app.close()
+  })
+})
+
+describe('an application that only publishes', () => {
+  it('needs no transport, and gets no warning', async () => {
+    const logger = new CollectingLogger()
+    const app = await NestFactory.createApplicationContext(
+      appModule({ url: broker.url }, { providers: [Database] }),
+      {
+        logger,
+      },
+    )
+    await app.close()
+    expect(story).toEqual([
+      ['init', 'connected', 'sent'],
+      ['destroy', 'acknowledged'],
+    ])
+    expect(logger.ofMqtt.filter(line => line.startsWith('warn'))).toEqual([])
+  })
+})
+
+describe('several connections', () => {
+  it('have their own service, transport and handlers', async () => {
+    const other = await EmbeddedBroker.start()
+
+    @Controller()
+    class EdgeController {
+      constructor(@InjectMqtt('edge') private readonly edge: MqttService) {}
+
+      @EventPattern('in', mqttTransportId('edge'))
+      async onEdge(@Payload() value: unknown): Promise<void> {
+        story.push(['edge', value])
+        const outcome: PublishOutcome = await this.edge.publish('out', value, { qos: 1 })
+        story.push(outcome.status)
+      }
+
+      @EventPattern('in', mqttTransportId())
+      onCloud(@Payload() value: unknown): void {
+        story.push(['cloud', value])
+      }
+    }
+
+    @Module({
+      imports: [
+        MqttModule.forRoot({ url: broker.url }),
+        MqttModule.forRootAsync({ name: 'edge', useFactory: () => ({ url: other.url }) }),
+      ],
+      controllers: [EdgeController],
+    })
+    class AppModule {}
+
+    const app = await NestFactory.create(AppModule, { logger: false })
+    app.connectMicroservice<MicroserviceOptions>({ strategy: app.get<MqttTransport>(mqttTransportToken()) })
+    app.connectMicroservice(MqttModule.microservice('edge'))
+    await app.startAllMicroservices()
+    await broker.publish('in', '1', { qos: 1 })
+    await eventually(() => story.length === 1)
+    await other.publish('in', '2', { qos: 1 })
+    await eventually(() => story.length === 3)
+    expect(story).toEqual([['cloud', 1], ['edge', 2], 'acknowledged'])
+    await app.close()
+    await other.stop()
+  })
+})
+
+describe('options', () => {
+  it('are checked at the door: the application is not created', async () => {
+    const module = appModule({ url: 'http://nowhere', connectTimeoutMs: -1 }, {})
+    await expect(
+      NestFactory.createApplicationContext(module, { logger: false, abortOnError: false }),
+    ).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringMatching(
+        /"url".*"connectTimeoutMs": -1 was given, allowed is an integer from 1 to 3600000/,
+      ),
+    })
+  })
+
+  it.each(['a/#/b', { cmd: 'x' }])(
+    'a pattern that is no Topic Filter is refused when the application is created: %j',
+    async pattern => {
+      @Controller()
+      class WrongController {
+        @EventPattern(pattern)
+        on(): void {}
+      }
+      await expect(
+        startMicroservice({ url: broker.url }, { controllers: [WrongController] }),
+      ).rejects.toMatchObject({
+        code: 'INVALID_TOPIC_FILTER',
+      })
+    },
+  )
+})
+
+it('status$, the status of Nest and on() tell the same story', async () => {
+  const { app, mqtt } = await startMicroservice({ url: broker.url }, PARTS)
+  const seen: string[] = []
+  const ofNest: string[] = []
+  const ofOn: string[] = []
+  mqtt.status$.subscribe(state => seen.push(state.status))
+  app.status.subscribe(status => ofNest.push(String(status)))
+  app.on('state', (state: { status: string }) => ofOn.push(state.status))
+  await app.close()
+  expect(seen).toEqual(['connected', 'closing', 'closed'])
+  expect(ofNest).toEqual(seen)
+  expect(ofOn).toEqual(['closing', 'closed'])
+})

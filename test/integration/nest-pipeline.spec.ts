@@ -1,0 +1,294 @@
+import {
+  type ArgumentsHost,
+  type CallHandler,
+  type CanActivate,
+  Catch,
+  Controller,
+  type ExecutionContext,
+  Injectable,
+  type NestInterceptor,
+  type PipeTransform,
+  Scope,
+  UseFilters,
+  UseGuards,
+  UseInterceptors,
+} from '@nestjs/common'
+import {
+  BaseRpcExceptionFilter,
+  Ctx,
+  EventPattern,
+  MessagePattern,
+  Payload,
+  RpcException,
+  Transport,
+} from '@nestjs/microservices'
+import { type Observable, of, tap, throwError } from 'rxjs'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { handle, type MqttContext, type PublishPacket, TopicParam } from '../../src/index.js'
+import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
+import { eventually } from '../support/eventually.js'
+import { startMicroservice } from '../support/nest-app.js'
+import { message } from '../support/session-on-peer.js'
+
+const calls: unknown[] = []
+
+@Injectable()
+class TopicGuard implements CanActivate {
+  canActivate(context: ExecutionContext): boolean {
+    const mqttContext: MqttContext = context.switchToRpc().getContext()
+    calls.push('guard')
+    return mqttContext.topic !== 'pipeline/forbidden'
+  }
+}
+
+@Injectable()
+class NoteInterceptor implements NestInterceptor {
+  intercept(_context: ExecutionContext, next: CallHandler): Observable<unknown> {
+    calls.push('before')
+    return next.handle().pipe(tap(() => calls.push('after')))
+  }
+}
+
+@Injectable()
+class PlusOnePipe implements PipeTransform {
+  transform(value: unknown): number {
+    if (typeof value !== 'number') throw new RpcException('a number is needed')
+    return value + 1
+  }
+}
+
+@Catch(RpcException)
+class NoteFilter extends BaseRpcExceptionFilter {
+  override catch(exception: RpcException, host: ArgumentsHost): Observable<unknown> {
+    const context: MqttContext = host.switchToRpc().getContext()
+    calls.push(`filter ${exception.message} ${context.topic}`)
+    return super.catch(exception, host)
+  }
+}
+
+@Injectable({ scope: Scope.REQUEST })
+class PerMessage {
+  readonly id = Math.random()
+}
+
+@Controller()
+class PipelineController {
+  @UseGuards(TopicGuard)
+  @UseInterceptors(NoteInterceptor)
+  @UseFilters(NoteFilter)
+  @EventPattern<string>('pipeline/+')
+  onEvent(@Payload(PlusOnePipe) value: number, @Ctx() context: MqttContext): void {
+    calls.push(['event', value, context.getTopic(), context.pattern, context.qos, context.retain])
+  }
+
+  @EventPattern<string>('two')
+  first(@Payload() value: unknown): void {
+    calls.push(['first', value])
+  }
+
+  @EventPattern<string>('two')
+  second(@Payload() value: unknown): Observable<unknown> {
+    return of(1, 2).pipe(tap(() => calls.push(['second', value])))
+  }
+
+  @EventPattern<string>('typed/+id/#rest', Transport.MQTT, handle({ codec: 'bytes', qos: 0 }))
+  onBytes(@Payload() bytes: Buffer, @TopicParam('id') id: string, @TopicParam('rest') rest: string): void {
+    calls.push(['bytes', bytes, id, rest])
+  }
+
+  @EventPattern<string>('failing')
+  fails(@Payload() how: string): unknown {
+    if (how === 'throw') throw new Error('thrown')
+    if (how === 'observable') return throwError(() => new Error('errored'))
+    if (how === 'reject') return Promise.reject('no error at all')
+    return undefined
+  }
+
+  @MessagePattern('sum')
+  sum(@Payload() values: number[]): number {
+    if (!Array.isArray(values)) throw new RpcException('a list is needed')
+    return values.reduce((total, value) => total + value, 0)
+  }
+}
+
+@Controller()
+class ScopedController {
+  constructor(private readonly perMessage: PerMessage) {}
+
+  @EventPattern<string>('scoped')
+  onScoped(): void {
+    calls.push(this.perMessage.id)
+  }
+}
+Reflect.defineMetadata('design:paramtypes', [PerMessage], ScopedController)
+
+let started: Awaited<ReturnType<typeof startMicroservice>>
+let connection: PeerConnection
+
+beforeEach(async () => {
+  calls.length = 0
+  const peer = new ScriptedPeer()
+  const starting = startMicroservice(
+    { createStream: peer.createStream, protocolVersion: 5, drainTimeoutMs: 10, keepalive: 0 },
+    { controllers: [PipelineController, ScopedController], providers: [PerMessage] },
+  )
+  connection = await peer.accept()
+  for (let filter = 0; filter < 6; filter += 1) await connection.grant()
+  started = await starting
+})
+afterEach(() => started.app.close())
+
+const deliver = (topic: string, payload: unknown, fields: Partial<PublishPacket> = {}) =>
+  connection.send(
+    message(topic, { payload: Buffer.isBuffer(payload) ? payload : JSON.stringify(payload), ...fields }),
+  )
+const handled = (count: number) => eventually(() => started.mqtt.stats().inbound.handled === count)
+const published = () => connection.received.filter(packet => packet.cmd === 'publish')
+
+describe('an event goes through the pipeline of Nest', () => {
+  it('guard, interceptor, pipe and handler, with its context', async () => {
+    deliver('pipeline/a', 1, { qos: 1, messageId: 1, retain: true })
+    await handled(1)
+    expect(calls).toEqual(['guard', 'before', ['event', 2, 'pipeline/a', 'pipeline/+', 1, true], 'after'])
+  })
+
+  it('a guard keeps the handler from running, and the message is a failed one', async () => {
+    deliver('pipeline/forbidden', 1)
+    await handled(1)
+    expect(calls).toEqual(['guard', 'filter Forbidden resource pipeline/forbidden'])
+    expect(started.mqtt.stats().inbound.failed).toBe(1)
+  })
+
+  it('an exception filter sees what a pipe throws', async () => {
+    deliver('pipeline/a', 'text')
+    await handled(1)
+    expect(calls).toEqual(['guard', 'before', 'filter a number is needed pipeline/a'])
+    expect(started.logger.ofMqtt).toContainEqual(
+      'error [MqttTransport] the handler of "pipeline/+" failed for a message on "pipeline/a": a number is needed',
+    )
+  })
+
+  it('every handler of one pattern runs, once, and an Observable is awaited to its end', async () => {
+    deliver('two', 'x')
+    await handled(1)
+    expect(calls).toEqual([
+      ['first', 'x'],
+      ['second', 'x'],
+      ['second', 'x'],
+    ])
+  })
+
+  it('named wildcards and a codec of its own', async () => {
+    deliver('typed/7/a/b', Buffer.from([0xff, 0xfe]))
+    await handled(1)
+    expect(calls).toEqual([['bytes', Buffer.from([0xff, 0xfe]), '7', 'a/b']])
+  })
+
+  it('a request-scoped controller is made for each message', async () => {
+    deliver('scoped', 1)
+    deliver('scoped', 2)
+    await handled(2)
+    expect(new Set(calls).size).toBe(2)
+  })
+})
+
+describe('input that means harm, or just differs', () => {
+  it.each(['throw', 'observable', 'reject'])(
+    'a handler that fails by %s: logged, counted, acknowledged',
+    async how => {
+      deliver('failing', how, { qos: 1, messageId: 9 })
+      expect(await connection.expect('puback')).toMatchObject({ messageId: 9 })
+      expect(started.mqtt.stats().inbound).toMatchObject({ handled: 1, failed: 1 })
+      expect(started.logger.ofMqtt.filter(line => line.startsWith('error'))).toHaveLength(1)
+      deliver('two', 1)
+      await handled(2)
+    },
+  )
+
+  it('a payload that is not JSON fails that message only', async () => {
+    deliver('two', Buffer.from('{"half":'), { qos: 1, messageId: 3 })
+    expect(await connection.expect('puback')).toMatchObject({ messageId: 3 })
+    expect(calls).toEqual([])
+    expect(started.logger.ofMqtt.at(-1)).toMatch(/the payload on "two" could not be decoded/)
+  })
+
+  it.each(['null', 'true', '0', '{}', '"two"'])('a topic named %s is a topic', async topic => {
+    deliver(topic, 1, { qos: 1, messageId: 4 })
+    expect(await connection.expect('puback')).toMatchObject({ messageId: 4 })
+    expect(started.mqtt.stats().inbound.unmatched).toBe(1)
+  })
+
+  it('{"id":1,"data":2} on an event handler is that payload, and nothing is published', async () => {
+    for (const payload of [
+      { id: 1, data: 2 },
+      { id: '1', data: 2, pattern: 'two' },
+    ])
+      deliver('two', payload)
+    await handled(2)
+    expect(calls).toContainEqual(['first', { id: 1, data: 2 }])
+    expect(calls).toContainEqual(['first', { id: '1', data: 2, pattern: 'two' }])
+    expect(published()).toEqual([])
+  })
+
+  it('a Response Topic on an event handler is not answered', async () => {
+    deliver('two', 1, { properties: { responseTopic: 'answers', correlationData: Buffer.from('1') } })
+    await handled(1)
+    expect(published()).toEqual([])
+  })
+})
+
+describe('a @MessagePattern handler', () => {
+  it('takes a plain message, and answers nobody', async () => {
+    deliver('sum', [1, 2])
+    await handled(1)
+    expect(published()).toEqual([])
+  })
+
+  it('answers on the Response Topic with the Correlation Data', async () => {
+    const correlationData = Buffer.from([1, 2, 3])
+    deliver('sum', [1, 2], { properties: { responseTopic: 'answers/1', correlationData } })
+    const reply = await connection.expect('publish')
+    expect(reply).toMatchObject({
+      topic: 'answers/1',
+      payload: Buffer.from('3'),
+      qos: 0,
+      properties: { correlationData },
+    })
+  })
+
+  it('answers with an error that says so', async () => {
+    deliver('sum', 1, { properties: { responseTopic: 'answers/1' } })
+    const reply = await connection.expect('publish')
+    expect(reply.properties?.userProperties).toMatchObject({ status: 'error' })
+    expect(JSON.parse(reply.payload.toString())).toEqual({ status: 'error', message: 'a list is needed' })
+  })
+
+  it.each(['answers/#', 'answers/+', '$SYS/x', ''])(
+    'does not answer on the Response Topic %j',
+    async responseTopic => {
+      deliver('sum', [1], { properties: { responseTopic } })
+      await handled(1)
+      expect(published()).toEqual([])
+    },
+  )
+
+  it('answers the envelope of the built-in transport', async () => {
+    deliver('sum', { pattern: 'sum', data: [4, 5], id: 'abc' }, { qos: 1, messageId: 1 })
+    const reply = await connection.expect('publish')
+    expect(reply).toMatchObject({ topic: 'sum/reply', qos: 1 })
+    expect(JSON.parse(reply.payload.toString())).toEqual({ response: 9, isDisposed: true, id: 'abc' })
+    connection.send({ cmd: 'puback', messageId: reply.messageId ?? 0 })
+    await connection.expect('puback')
+  })
+
+  it.each([
+    ['without pattern', { data: [1], id: 'a' }],
+    ['with more than the envelope has', { pattern: 'sum', data: [1], id: 'a', extra: 1 }],
+    ['with an id that is no text', { pattern: 'sum', data: [1], id: 1 }],
+  ])('takes an object %s as the payload', async (_name, payload) => {
+    deliver('sum', payload)
+    await handled(1)
+    expect(published()).toEqual([])
+    expect(started.mqtt.stats().inbound.failed).toBe(1)
+  })
+})
