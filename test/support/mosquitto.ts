@@ -13,11 +13,34 @@ const BINARIES = [
   '/usr/bin/mosquitto',
 ]
 
-function binary(): string {
-  const found = BINARIES.find(existsSync)
-  if (found === undefined)
-    throw new Error('mosquitto is not installed; run `apt-get install mosquitto mosquitto-clients`')
-  return found
+const PLUGINS = [
+  '/usr/lib/x86_64-linux-gnu/mosquitto_dynamic_security.so',
+  '/usr/lib/aarch64-linux-gnu/mosquitto_dynamic_security.so',
+  '/opt/homebrew/lib/mosquitto_dynamic_security.so',
+]
+
+function found(places: readonly string[], what: string): string {
+  const place = places.find(existsSync)
+  if (place === undefined)
+    throw new Error(`${what} is not installed; run \`apt-get install mosquitto mosquitto-clients\``)
+  return place
+}
+
+/** Rules by which everybody may do everything but subscribe to one filter. */
+function dynamicSecurity(filter: string) {
+  const deny = { acltype: 'subscribePattern', topic: filter, priority: 0, allow: false }
+  return {
+    defaultACLAccess: {
+      publishClientSend: true,
+      publishClientReceive: true,
+      subscribe: true,
+      unsubscribe: true,
+    },
+    roles: [{ rolename: 'denied', acls: [deny] }],
+    groups: [{ groupname: 'everybody', roles: [{ rolename: 'denied' }] }],
+    anonymousGroup: 'everybody',
+    clients: [],
+  }
 }
 
 /** Installs mosquitto and its clients with apt where that is allowed, else fails with what to do. */
@@ -40,8 +63,8 @@ export function ensureMosquitto(): void {
 export interface MosquittoOptions {
   /** Lines for the configuration file. */
   readonly config?: readonly string[]
-  /** Access rules, one per line. */
-  readonly acl?: readonly string[]
+  /** A filter that no client may subscribe to. */
+  readonly denySubscribe?: string
   /** Keep sessions and messages in a file over SIGTERM. */
   readonly persistent?: boolean
 }
@@ -58,14 +81,21 @@ export class Mosquitto {
   static async start(options: MosquittoOptions = {}): Promise<Mosquitto> {
     const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-mosquitto-'))
     const port = await freePort()
-    const acl = join(folder, 'acl')
-    if (options.acl !== undefined) writeFileSync(acl, `${options.acl.join('\n')}\n`, { mode: 0o600 })
+    const rules = join(folder, 'dynamic-security.json')
+    if (options.denySubscribe !== undefined) {
+      writeFileSync(rules, JSON.stringify(dynamicSecurity(options.denySubscribe)), { mode: 0o600 })
+    }
     const lines = [
       `listener ${port} 127.0.0.1`,
       'allow_anonymous true',
       'set_tcp_nodelay true',
       'user root',
-      ...(options.acl === undefined ? [] : [`acl_file ${acl}`]),
+      ...(options.denySubscribe === undefined
+        ? []
+        : [
+            `plugin ${found(PLUGINS, 'its plugin mosquitto_dynamic_security')}`,
+            `plugin_opt_config_file ${rules}`,
+          ]),
       ...(options.persistent ? ['persistence true', `persistence_location ${folder}/`] : []),
       ...(options.config ?? []),
     ]
@@ -81,7 +111,7 @@ export class Mosquitto {
 
   /** Starts the broker and resolves when it takes connections. */
   async up(): Promise<void> {
-    const child = spawn(binary(), ['-c', join(this.folder, 'mosquitto.conf')], {
+    const child = spawn(found(BINARIES, 'mosquitto'), ['-c', join(this.folder, 'mosquitto.conf')], {
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     this.process = child
