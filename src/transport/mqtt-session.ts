@@ -87,18 +87,30 @@ export class MqttSession {
 
   /**
    * Subscribes every route and lets handlers run. `fail-fast`: rejects with the first subscription that the
-   * broker refuses, having closed the connection.
+   * broker refuses, or with the loss of the connection before it answered, having closed the connection.
    */
   async listen(): Promise<void> {
     await this.start()
     this.dispatcher.open()
+    const answered = this.whenAnswered()
     this.subscriptions.flush()
     if (this.options.connect === 'background') return
-    await this.subscriptions.whenAnswered()
-    const [first] = this.refused
-    if (first === undefined) return
+    const failure = (await answered) ?? this.refused[0]
+    if (failure === undefined) return
     await this.close()
-    throw first
+    throw failure
+  }
+
+  /** Resolves when every SUBSCRIBE is answered, or with the cause when the connection goes before that. */
+  private whenAnswered(): Promise<MqttError | undefined> {
+    return new Promise(resolve => {
+      // Some brokers hang up on a subscription that they do not allow.
+      const detach = this.connection.attach({ lost: resolve })
+      void this.subscriptions.whenAnswered().then(() => {
+        detach()
+        resolve(undefined)
+      })
+    })
   }
 
   publish(message: OutboundMessage): PublishOutcome | Promise<PublishOutcome> {

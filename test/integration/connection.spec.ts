@@ -176,9 +176,9 @@ describe('after a loss', () => {
   })
 
   it('asks again for a SUBSCRIBE whose answer never came', async () => {
-    const { peer, session, route } = sessionOnPeer({ reconnect: NO_JITTER })
+    const { peer, session, route } = sessionOnPeer({ connect: 'background', reconnect: NO_JITTER })
     route('a', async () => {})
-    const listening = session.listen()
+    await session.listen()
     const first = await peer.accept()
     await first.expect('subscribe')
     first.cut()
@@ -186,8 +186,20 @@ describe('after a loss', () => {
     vi.advanceTimersByTime(1_000)
     const second = await peer.accept()
     await second.grant()
-    await listening
+    await eventually(() => session.stats.subscriptions.granted === 1)
     await closeWith(session, second)
+  })
+
+  it('fail-fast rejects when the broker hangs up on a SUBSCRIBE at the start', async () => {
+    const { peer, session, route } = sessionOnPeer({ reconnect: NO_JITTER })
+    route('a', async () => {})
+    const listening = session.listen()
+    const connection = await peer.accept()
+    await connection.expect('subscribe')
+    connection.cut()
+    await expect(listening).rejects.toMatchObject({ code: 'CONNECTION_LOST' })
+    expect(session.connection.state).toMatchObject({ status: 'closed' })
+    expect(peer.dials).toBe(1)
   })
 
   it('a broker that sends DISCONNECT and leaves the connection open is hung up on', async () => {

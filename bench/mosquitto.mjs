@@ -1,0 +1,47 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  await new Promise(resolve => server.close(resolve))
+  return port
+}
+
+const answers = port =>
+  new Promise(resolve => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('connect', () => resolve(socket.destroy() && true))
+    socket.once('error', () => resolve(false))
+  })
+
+/** A mosquitto of this run's own, without limits that would be measured instead of the clients. */
+export async function startMosquitto() {
+  const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-bench-'))
+  const port = await freePort()
+  const config = [
+    `listener ${port} 127.0.0.1`,
+    'allow_anonymous true',
+    'set_tcp_nodelay true',
+    'max_inflight_messages 0',
+    'max_queued_messages 0',
+  ]
+  writeFileSync(join(folder, 'mosquitto.conf'), config.join('\n'))
+  const child = spawn('mosquitto', ['-c', join(folder, 'mosquitto.conf')], {
+    stdio: 'ignore',
+    env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
+  })
+  while (!(await answers(port))) if (child.exitCode !== null) throw new Error('mosquitto did not start')
+  const stop = async () => {
+    const exited = once(child, 'exit')
+    child.kill()
+    await exited
+    rmSync(folder, { recursive: true, force: true })
+  }
+  return { url: `mqtt://127.0.0.1:${port}`, stop }
+}
