@@ -1,0 +1,165 @@
+import { once } from 'node:events'
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { FaultPipe, type LinkConditions } from './fault-pipe.js'
+
+export interface FaultLinkOptions {
+  /** Port of the broker. */
+  readonly port: number
+  /** Host of the broker. @default '127.0.0.1' */
+  readonly host?: string
+}
+
+/** Which way bytes go: from the client to the broker, back, or both. */
+export type LinkDirection = 'to-broker' | 'to-client' | 'both'
+
+/**
+ * A TCP link to a broker that fails on demand: it cuts, stalls, throttles, delays, half-opens and refuses. Point
+ * the client at `url`; what is set holds for the connections there are and for new ones, until it is set back.
+ */
+export class FaultLink {
+  private readonly connections = new Set<LinkConnection>()
+  private readonly toBroker: LinkConditions = { isStalled: false, bytesPerSecond: undefined, delayMs: 0 }
+  private readonly toClient: LinkConditions = { isStalled: false, bytesPerSecond: undefined, delayMs: 0 }
+  private isRefusing = false
+  private accepted = 0
+
+  private constructor(
+    private readonly server: Server,
+    /** Port of the loopback address at which clients reach the broker through this link. */
+    readonly port: number,
+    private readonly target: Required<FaultLinkOptions>,
+  ) {
+    server.on('connection', socket => this.accept(socket))
+  }
+
+  static async start(options: FaultLinkOptions): Promise<FaultLink> {
+    const server = createServer({ pauseOnConnect: true, allowHalfOpen: false })
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const address: AddressInfo | string | null = server.address()
+    const port = typeof address === 'object' && address !== null ? address.port : 0
+    return new FaultLink(server, port, { host: '127.0.0.1', ...options })
+  }
+
+  get url(): string {
+    return `mqtt://127.0.0.1:${this.port}`
+  }
+
+  /** Connections open now. */
+  get open(): number {
+    return this.connections.size
+  }
+
+  /** Connections that clients have made since the start, refused ones left out. */
+  get dials(): number {
+    return this.accepted
+  }
+
+  /** Cuts every connection on both sides, with RST, so that what is under way is lost. */
+  cut(): void {
+    for (const connection of this.connections) connection.cut()
+  }
+
+  /** Takes no more bytes in; the sender's buffers fill. */
+  stall(direction: LinkDirection = 'both'): void {
+    this.change(direction, conditions => {
+      conditions.isStalled = true
+    })
+  }
+
+  /** Ends stalling, throttling and delaying, both ways. */
+  heal(): void {
+    this.change('both', conditions => {
+      conditions.isStalled = false
+      conditions.bytesPerSecond = undefined
+      conditions.delayMs = 0
+    })
+  }
+
+  /** Lets at most so many bytes a second through, each way on its own. */
+  throttle(bytesPerSecond: number, direction: LinkDirection = 'both'): void {
+    this.change(direction, conditions => {
+      conditions.bytesPerSecond = bytesPerSecond
+    })
+  }
+
+  /** Holds all bytes back for so long, in milliseconds. */
+  delay(delayMs: number, direction: LinkDirection = 'both'): void {
+    this.change(direction, conditions => {
+      conditions.delayMs = delayMs
+    })
+  }
+
+  /** The broker's side of every connection goes; the client's stays open, swallows bytes and never answers. */
+  halfOpen(): void {
+    for (const connection of this.connections) connection.halfOpen()
+  }
+
+  /** New connections are reset; those there are stay. */
+  refuse(isRefusing = true): void {
+    this.isRefusing = isRefusing
+  }
+
+  async stop(): Promise<void> {
+    const closed = once(this.server, 'close')
+    this.server.close()
+    this.cut()
+    await closed
+  }
+
+  private accept(client: Socket): void {
+    if (this.isRefusing) {
+      client.on('error', () => {})
+      client.resetAndDestroy()
+      return
+    }
+    this.accepted += 1
+    const broker = connect(this.target.port, this.target.host)
+    const connection = new LinkConnection(client, broker, this.toBroker, this.toClient)
+    this.connections.add(connection)
+    client.once('close', () => this.connections.delete(connection))
+  }
+
+  private change(direction: LinkDirection, apply: (conditions: LinkConditions) => void): void {
+    if (direction !== 'to-client') apply(this.toBroker)
+    if (direction !== 'to-broker') apply(this.toClient)
+    for (const connection of this.connections) connection.look()
+  }
+}
+
+class LinkConnection {
+  private readonly pipes: readonly FaultPipe[]
+  private isHalfOpen = false
+
+  constructor(
+    private readonly client: Socket,
+    private readonly broker: Socket,
+    toBroker: LinkConditions,
+    toClient: LinkConditions,
+  ) {
+    client.setNoDelay(true)
+    broker.setNoDelay(true)
+    this.pipes = [new FaultPipe(client, broker, toBroker), new FaultPipe(broker, client, toClient)]
+    for (const socket of [client, broker]) socket.on('error', () => {})
+    client.once('close', () => broker.destroy())
+    broker.once('close', () => {
+      if (!this.isHalfOpen) client.destroy()
+    })
+  }
+
+  cut(): void {
+    this.client.resetAndDestroy()
+    this.broker.resetAndDestroy()
+  }
+
+  halfOpen(): void {
+    this.isHalfOpen = true
+    for (const pipe of this.pipes) pipe.stop()
+    this.broker.destroy()
+    this.client.resume()
+  }
+
+  look(): void {
+    for (const pipe of this.pipes) pipe.look()
+  }
+}
