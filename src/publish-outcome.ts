@@ -19,7 +19,10 @@ export type PublishOutcome =
   | { readonly status: 'dropped'; readonly reason: DropReason }
   /** The broker answered with a Reason Code of 0x80 or above. */
   | { readonly status: 'refused'; readonly reasonCode: number; readonly reasonString?: string }
-  /** QoS 1 and 2: sent, and the connection ended before the answer. The broker may have it or not. */
+  /**
+   * QoS 1 and 2: sent, the connection ended before the answer, and the session was not resumed. The broker may
+   * have it or not.
+   */
   | { readonly status: 'lost'; readonly cause: Error }
 
 /** What `tryPublish` says at once: taken over by the connection, or dropped. */

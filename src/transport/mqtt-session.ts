@@ -48,7 +48,7 @@ export class MqttSession {
     this.keepsSession = !options.clean && options.passThrough.properties?.sessionExpiryInterval !== 0
     const packetIds = new PacketIds()
     this.connection = new MqttConnection(options, dial)
-    this.publisher = new Publisher(packetIds, options.outbound.maxInFlight)
+    this.publisher = new Publisher(packetIds, options.outbound.maxInFlight, this.keepsSession)
     this.subscriptions = new Subscriptions(packetIds, ({ error }) => this.noteRefused(error))
     this.dispatcher = new InboundDispatcher({
       ...options.inbound,

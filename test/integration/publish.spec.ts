@@ -136,6 +136,73 @@ describe('the outcome of a publish', () => {
   })
 })
 
+describe('what a loss leaves open in a kept session', () => {
+  const kept = { clean: false, clientId: 'kept', reconnect: { delayMs: [0] } }
+
+  it('is sent again when the session is resumed: in order, with DUP and its Packet Identifier', async () => {
+    const { mqtt, session, connection, peer } = await connected(kept, { properties: { receiveMaximum: 3 } })
+    const outcomes = [
+      mqtt.publish('t/1', 1, { qos: 1 }),
+      mqtt.publish('t/2', 2, { qos: 2 }),
+      mqtt.publish('t/3', 3, { qos: 2 }),
+    ]
+    const first = await connection.expect('publish')
+    const second = await connection.expect('publish')
+    const third = await connection.expect('publish')
+    connection.send({ cmd: 'pubrec', messageId: third.messageId ?? 0, reasonCode: 0 })
+    await connection.expect('pubrel')
+    connection.cut()
+    const resumed = await peer.accept({ sessionPresent: true, properties: { receiveMaximum: 2 } })
+    expect(await resumed.expect('publish')).toMatchObject({
+      topic: 't/1',
+      dup: true,
+      messageId: first.messageId,
+    })
+    expect(await resumed.expect('publish')).toMatchObject({
+      topic: 't/2',
+      dup: true,
+      messageId: second.messageId,
+    })
+    resumed.send({ cmd: 'puback', messageId: first.messageId ?? 0, reasonCode: 0 })
+    // Only now there is room for the third, of which PUBREC came: it goes on with PUBREL.
+    expect(await resumed.expect('pubrel')).toMatchObject({ messageId: third.messageId })
+    resumed.send({ cmd: 'pubcomp', messageId: third.messageId ?? 0, reasonCode: 0 })
+    resumed.send({ cmd: 'pubrec', messageId: second.messageId ?? 0, reasonCode: 0 })
+    await resumed.expect('pubrel')
+    resumed.send({ cmd: 'pubcomp', messageId: second.messageId ?? 0, reasonCode: 0 })
+    expect((await Promise.all(outcomes)).map(outcome => outcome.status)).toEqual(
+      Array(3).fill('acknowledged'),
+    )
+    expect(addsUp(mqtt)).toBe(true)
+    await session.close()
+  })
+
+  it('is lost when the broker forgot the session, and its identifiers are free again', async () => {
+    const { mqtt, session, connection, peer } = await connected(kept)
+    const outcome = mqtt.publish('t', 1, { qos: 1 })
+    await connection.expect('publish')
+    connection.cut()
+    const fresh = await peer.accept({ sessionPresent: false })
+    expect(await outcome).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_LOST' } })
+    const next = mqtt.publish('t', 2, { qos: 1 })
+    await answer(fresh, 0)
+    expect(await next).toMatchObject({ status: 'acknowledged' })
+    expect(fresh.received.filter(packet => packet.cmd === 'publish')).toHaveLength(1)
+    await session.close()
+  })
+
+  it('is lost when the application closes before the broker is back', async () => {
+    const { mqtt, session, connection, peer } = await connected({ ...kept, drainTimeoutMs: 0 })
+    const outcome = mqtt.publish('t', 1, { qos: 1 })
+    await connection.expect('publish')
+    peer.refuse(1_000)
+    connection.cut()
+    await session.close()
+    expect(await outcome).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
+    expect(addsUp(mqtt)).toBe(true)
+  })
+})
+
 describe('what is known beforehand is thrown', () => {
   const connack = { properties: { maximumQoS: 1, retainAvailable: false, maximumPacketSize: 100 } }
   it.each([

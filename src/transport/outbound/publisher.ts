@@ -27,15 +27,24 @@ export interface OutboundCounters {
 }
 
 interface Pending {
-  readonly qos: 0 | 1 | 2
+  readonly packet: PublishPacket
   readonly settle: (outcome: PublishOutcome) => void
+  /** QoS 2: PUBREC came, so PUBREL is what is sent from now on. */
+  isReceived: boolean
+  /** Sent on the present connection. */
+  isSent: boolean
 }
 
 const FAILURE = 0x80
 
-/** Sends messages and tells how each ended. Nothing waits here but what the broker has not acknowledged. */
+/**
+ * Sends messages and tells how each ended. Nothing waits here but what the broker has not acknowledged: over a
+ * loss in a kept session, and until the session is resumed or forgotten.
+ */
 export class Publisher implements ConnectionListener {
   private readonly pending = new Map<number, Pending>()
+  /** How many of the pending were not sent on the present connection. */
+  private unsent = 0
   private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
   private isClosing = false
   private idleWaiters: (() => void)[] = []
@@ -50,6 +59,8 @@ export class Publisher implements ConnectionListener {
   constructor(
     private readonly packetIds: PacketIds,
     private readonly maxInFlight: number,
+    /** The broker keeps the session of this client at the end of a connection. */
+    private readonly keepsSession: boolean,
   ) {}
 
   get counters(): OutboundCounters {
@@ -97,23 +108,52 @@ export class Publisher implements ConnectionListener {
 
   connected(link: Link, session: ConnectedSession): void {
     this.current = { link, limits: session.limits }
+    if (session.sessionPresent) this.resend()
+    else this.loseAll(new MqttError('CONNECTION_LOST', 'the broker forgot the session before it answered'))
   }
 
   lost(cause: MqttError): void {
     this.current = undefined
-    this.loseAll(cause)
+    for (const pending of this.pending.values()) pending.isSent = false
+    this.unsent = this.pending.size
+    if (!this.keepsSession || this.isClosing) this.loseAll(cause)
   }
 
   answered(packet: Packet): void {
     const messageId = packet.messageId
     const pending = messageId === undefined ? undefined : this.pending.get(messageId)
-    if (messageId === undefined || pending === undefined) return
-    const isLast = packet.cmd === 'pubcomp' || (packet.cmd === 'puback' && pending.qos === 1)
-    if (packet.cmd === 'pubrec' && pending.qos === 2) {
-      if ((packet.reasonCode ?? 0) < FAILURE) this.current?.link.send({ cmd: 'pubrel', messageId })
-      else this.settle(messageId, pending, packet.reasonCode ?? FAILURE, packet.properties?.reasonString)
-    } else if (isLast) {
-      this.settle(messageId, pending, packet.reasonCode ?? 0, packet.properties?.reasonString)
+    // An answer to a packet that this connection has not sent cannot be trusted.
+    if (messageId === undefined || !pending?.isSent) return
+    const { qos } = pending.packet
+    const isLast = (packet.cmd === 'pubcomp' && qos === 2) || (packet.cmd === 'puback' && qos === 1)
+    if (packet.cmd === 'pubrec' && qos === 2) this.takePubrec(messageId, pending, packet)
+    else if (isLast) this.settle(messageId, pending, packet.reasonCode ?? 0, packet.properties?.reasonString)
+  }
+
+  private takePubrec(messageId: number, pending: Pending, packet: Extract<Packet, { cmd: 'pubrec' }>): void {
+    const reasonCode = packet.reasonCode ?? 0
+    if (reasonCode >= FAILURE)
+      return this.settle(messageId, pending, reasonCode, packet.properties?.reasonString)
+    pending.isReceived = true
+    this.current?.link.send({ cmd: 'pubrel', messageId })
+  }
+
+  /**
+   * What a resumed session left open, in order, with DUP and its Packet Identifier (MQTT 5, 4.4); no more of it
+   * than the broker takes at once.
+   */
+  private resend(): void {
+    const { current } = this
+    if (current === undefined || this.unsent === 0) return
+    let room = current.limits.receiveMaximum - (this.pending.size - this.unsent)
+    for (const [messageId, pending] of this.pending) {
+      if (room <= 0) return
+      if (pending.isSent) continue
+      room -= 1
+      pending.isSent = true
+      this.unsent -= 1
+      if (pending.isReceived) current.link.send({ cmd: 'pubrel', messageId })
+      else current.link.send({ ...pending.packet, dup: true })
     }
   }
 
@@ -136,12 +176,14 @@ export class Publisher implements ConnectionListener {
     const messageId = this.packetIds.allocate()
     if (messageId === undefined) return this.drop('in-flight-full')
     try {
-      this.transmit(link, limits, message, messageId)
+      const packet = this.transmit(link, limits, message, messageId)
+      return new Promise(settle =>
+        this.pending.set(messageId, { packet, settle, isReceived: false, isSent: true }),
+      )
     } catch (error) {
       this.packetIds.release(messageId)
       throw error
     }
-    return new Promise(resolve => this.pending.set(messageId, { qos: message.qos, settle: resolve }))
   }
 
   private transmit(
@@ -149,7 +191,7 @@ export class Publisher implements ConnectionListener {
     limits: BrokerLimits,
     message: OutboundMessage,
     messageId: number | undefined,
-  ): void {
+  ): PublishPacket {
     const packet: PublishPacket = {
       cmd: 'publish',
       dup: false,
@@ -160,6 +202,7 @@ export class Publisher implements ConnectionListener {
     assertWithinLimits({ ...message, bytes: isBounded ? link.sizeOf(packet) : 0 }, limits)
     link.send(packet)
     this.counted.attempted += 1
+    return packet
   }
 
   private drop(reason: DropReason): { readonly status: 'dropped'; readonly reason: DropReason } {
@@ -192,8 +235,10 @@ export class Publisher implements ConnectionListener {
   }
 
   private remove(messageId: number): void {
+    if (this.pending.get(messageId)?.isSent === false) this.unsent -= 1
     this.pending.delete(messageId)
     this.packetIds.release(messageId)
+    this.resend()
     if (this.pending.size > 0) return
     const waiters = this.idleWaiters
     this.idleWaiters = []
