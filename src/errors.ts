@@ -41,6 +41,8 @@ export interface MqttErrorDetails {
   readonly cause?: unknown
   /** MQTT 5 Reason Code, or MQTT 3.1.1 return code, where a broker's answer is the reason. */
   readonly reasonCode?: number
+  /** Where the broker sends this client (MQTT 5, 4.11), with Reason Code 0x9C or 0x9D. */
+  readonly serverReference?: string
 }
 
 /**
@@ -49,13 +51,15 @@ export interface MqttErrorDetails {
  */
 export class MqttError extends Error {
   readonly code: MqttErrorCode
-  readonly reasonCode?: number
+  declare readonly reasonCode?: number
+  declare readonly serverReference?: string
 
   constructor(code: MqttErrorCode, message: string, details: MqttErrorDetails = {}) {
     super(message, 'cause' in details ? { cause: details.cause } : undefined)
     this.name = 'MqttError'
     this.code = code
     if (details.reasonCode !== undefined) this.reasonCode = details.reasonCode
+    if (details.serverReference !== undefined) this.serverReference = details.serverReference
     Object.defineProperty(this, BRAND, { value: true })
   }
 }

@@ -35,11 +35,11 @@ export class EmbeddedBroker {
 
   /** Starts a broker that listens. Rejects when the port is taken. */
   static async start(options: EmbeddedBrokerOptions = {}): Promise<EmbeddedBroker> {
-    const broker = await Aedes.createBroker(aedesOptions(options))
     const host = options.host ?? '127.0.0.1'
     const server = createServer()
     server.listen(options.port ?? 0, host)
     await once(server, 'listening')
+    const broker = await Aedes.createBroker(aedesOptions(options))
     const embedded = new EmbeddedBroker(broker, server, `mqtt://${host}:${portOf(server)}`)
     server.on('connection', socket => embedded.serve(socket))
     return embedded

@@ -1,5 +1,6 @@
 import { settlesWithin } from '../deadline.js'
 import type { MqttError } from '../errors.js'
+import { isPowerOfTwo } from '../log-thinning.js'
 import { describeTarget, type ResolvedOptions } from '../options.js'
 import type { PublishOutcome, TryPublishOutcome } from '../publish-outcome.js'
 import type { TopicFilter } from '../topic/topic-filter.js'
@@ -173,9 +174,4 @@ export class MqttSession {
     const { level, text } = describeTransition(state, before, target)
     this.log[level](text)
   }
-}
-
-/** Keeps a log bounded while a counter runs: 1, 2, 4, 8, … */
-function isPowerOfTwo(count: number): boolean {
-  return count > 0 && Number.isInteger(Math.log2(count))
 }

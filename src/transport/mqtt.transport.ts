@@ -7,13 +7,14 @@ import {
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom } from 'rxjs'
 import { type Codec, decodePayload, jsonCodec, resolveCodec } from '../codec.js'
-import { describeCause, MqttError } from '../errors.js'
+import { describeCause, isMqttError, MqttError } from '../errors.js'
+import { isPowerOfTwo } from '../log-thinning.js'
 import type { ResolvedOptions } from '../options.js'
 import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../topic/topic-template.js'
 import type { ConnectionState } from './connection/connection-state.js'
 import type { PublishPacket } from './connection/mqtt-client.js'
 import { type ResolvedHandlerOptions, resolveHandlerOptions } from './handler-options.js'
-import { type Incoming, type ReplyTarget, readRequest } from './inbound/reply-target.js'
+import { type Incoming, type ReplyTarget, readRequest, responseTarget } from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
 import type { MqttSession } from './mqtt-session.js'
 import type { OutboundMessage } from './outbound/publisher.js'
@@ -45,6 +46,7 @@ export class MqttTransport
   override readonly propagatesEventHandlerErrors = true
   /** Whether the application handed this strategy to Nest. */
   isConnectedToApp = false
+  private undecodable = 0
   private readonly mqttLogger = new Logger('MqttTransport')
 
   constructor(
@@ -125,26 +127,23 @@ export class MqttTransport
 
   private async handle(route: Route, packet: PublishPacket): Promise<void> {
     const context = new MqttContext(packet, route.template)
-    const incoming = this.read(route, packet)
+    let replyTo = route.isEvent ? undefined : responseTarget(packet)
     try {
+      const decoded = this.decode(route, packet)
+      const incoming = route.isEvent ? { data: decoded, replyTo } : readRequest(packet, decoded)
+      replyTo = incoming.replyTo
       const result = await this.runWithHooks(context, () => this.call(route, incoming, context))
-      await this.reply(route, packet, incoming.replyTo, { response: result })
+      await this.reply(route, packet, replyTo, { response: result })
     } catch (error) {
       this.report(route, packet, error)
-      await this.reply(route, packet, incoming.replyTo, { err: error })
+      await this.reply(route, packet, replyTo, { err: error })
       throw error
     }
   }
 
-  private read(route: Route, packet: PublishPacket): Incoming {
-    try {
-      const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
-      const decoded = decodePayload(route.codec, packet.topic, payload)
-      return route.isEvent ? { data: decoded, replyTo: undefined } : readRequest(packet, decoded)
-    } catch (error) {
-      this.report(route, packet, error)
-      throw error
-    }
+  private decode(route: Route, packet: PublishPacket): unknown {
+    const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
+    return decodePayload(route.codec, packet.topic, payload)
   }
 
   private async call(route: Route, incoming: Incoming, context: MqttContext): Promise<unknown> {
@@ -177,9 +176,13 @@ export class MqttTransport
   }
 
   private report(route: Route, packet: PublishPacket, error: unknown): void {
-    this.mqttLogger.error(
-      `the handler of "${route.template.pattern}" failed for a message on "${packet.topic}": ${describeFailure(error)}`,
-    )
+    const failure = `the handler of "${route.template.pattern}" failed for a message on "${packet.topic}": ${describeFailure(error)}`
+    if (!isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return this.mqttLogger.error(failure)
+    // The publisher's doing, so the publisher must not be able to fill the log with it.
+    this.undecodable += 1
+    if (isPowerOfTwo(this.undecodable)) {
+      this.mqttLogger.error(`${failure}; ${this.undecodable} such messages so far`)
+    }
   }
 }
 

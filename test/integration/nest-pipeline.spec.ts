@@ -212,6 +212,12 @@ describe('input that means harm, or just differs', () => {
     expect(started.logger.ofMqtt.at(-1)).toMatch(/the payload on "two" could not be decoded/)
   })
 
+  it('a thousand of them are a few lines of the log', async () => {
+    for (let index = 0; index < 1_000; index += 1) deliver('two', Buffer.from('{'))
+    await handled(1_000)
+    expect(started.logger.ofMqtt.filter(line => line.includes('could not be decoded'))).toHaveLength(11)
+  })
+
   it.each(['null', 'true', '0', '{}', '"two"'])('a topic named %s is a topic', async topic => {
     deliver(topic, 1, { qos: 1, messageId: 4 })
     expect(await connection.expect('puback')).toMatchObject({ messageId: 4 })
@@ -261,6 +267,15 @@ describe('a @MessagePattern handler', () => {
     const reply = await connection.expect('publish')
     expect(reply.properties?.userProperties).toMatchObject({ status: 'error' })
     expect(JSON.parse(reply.payload.toString())).toEqual({ status: 'error', message: 'a list is needed' })
+  })
+
+  it('answers with an error when the payload cannot be decoded', async () => {
+    deliver('sum', Buffer.from('{'), { properties: { responseTopic: 'answers/1' } })
+    const reply = await connection.expect('publish')
+    expect(JSON.parse(reply.payload.toString())).toEqual({
+      status: 'error',
+      message: 'the payload on "sum" could not be decoded',
+    })
   })
 
   it.each(['answers/#', 'answers/+', '$SYS/x', ''])(

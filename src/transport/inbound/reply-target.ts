@@ -13,17 +13,21 @@ export interface Incoming {
 }
 
 /**
- * What a `@MessagePattern` handler gets, and whether somebody asked for an answer: by a Response Topic (MQTT 5,
- * 4.10), or by an envelope that has the built-in transport's full shape. Everything else is a plain message.
+ * What a `@MessagePattern` handler gets, and whether somebody asked for an answer: by a Response Topic, or by an
+ * envelope that has the built-in transport's full shape. Everything else is a plain message.
  */
 export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
-  const topic = packet.properties?.responseTopic
-  if (topic !== undefined) {
-    const correlationData = packet.properties?.correlationData
-    return { data: decoded, replyTo: isSafe(topic) ? { kind: 'mqtt5', topic, correlationData } : undefined }
-  }
+  if (packet.properties?.responseTopic !== undefined)
+    return { data: decoded, replyTo: responseTarget(packet) }
   if (!isEnvelope(decoded)) return { data: decoded, replyTo: undefined }
   return { data: decoded.data, replyTo: { kind: 'nest', topic: `${packet.topic}/reply`, id: decoded.id } }
+}
+
+/** The Response Topic of a request (MQTT 5, 4.10), which is known whatever the payload is. */
+export function responseTarget(packet: PublishPacket): ReplyTarget | undefined {
+  const topic = packet.properties?.responseTopic
+  if (topic === undefined || !isSafe(topic)) return undefined
+  return { kind: 'mqtt5', topic, correlationData: packet.properties?.correlationData }
 }
 
 /** A requester must not be able to make this process publish to the broker's own topics, or to no topic at all. */

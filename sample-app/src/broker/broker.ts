@@ -1,0 +1,43 @@
+import { Logger, type OnApplicationShutdown } from '@nestjs/common'
+import { EmbeddedBroker } from 'nestjs-mqtt/testing'
+import type { Config } from '../config/config.js'
+
+const ANY_FREE_PORT = 0
+
+/** The MQTT broker of this application: the one that `MQTT_URL` names, or one inside this process. */
+export class Broker implements OnApplicationShutdown {
+  private constructor(
+    readonly url: string,
+    private readonly embedded?: EmbeddedBroker,
+  ) {}
+
+  static async start({ mqttUrl, mqttPort }: Config): Promise<Broker> {
+    if (mqttUrl !== undefined) return new Broker(mqttUrl)
+    const embedded = await startEmbedded(mqttPort)
+    return new Broker(embedded.url, embedded)
+  }
+
+  get isEmbedded(): boolean {
+    return this.embedded !== undefined
+  }
+
+  /** The last hook of Nest: the connections to the broker are closed by now. */
+  async onApplicationShutdown(): Promise<void> {
+    await this.embedded?.stop()
+  }
+}
+
+async function startEmbedded(port: number): Promise<EmbeddedBroker> {
+  try {
+    return await EmbeddedBroker.start({ port })
+  } catch (error) {
+    if (!isAddressInUse(error)) throw error
+    const embedded = await EmbeddedBroker.start({ port: ANY_FREE_PORT })
+    new Logger(Broker.name).warn(`Port ${port} is taken; the embedded broker listens at ${embedded.url}`)
+    return embedded
+  }
+}
+
+function isAddressInUse(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
+}

@@ -1,0 +1,34 @@
+import type { ConnectionState } from 'nestjs-mqtt'
+import type { Broker } from './broker/broker.js'
+
+export interface WelcomeFacts {
+  readonly httpUrl: string
+  readonly broker: Broker
+  readonly state: ConnectionState
+  readonly simulate: boolean
+}
+
+/** Where to look and what to try, for the person in front of the terminal. */
+export function welcome({ httpUrl, broker, state, simulate }: WelcomeFacts): string {
+  const { protocol, hostname, port, host } = new URL(broker.url)
+  const address = `-h ${hostname} -p ${port || '1883'}`
+  const isMqtt5 = state.status === 'connected' && state.session.protocolVersion === 5
+  const truckId = simulate ? 'truck-1' : 'my-truck'
+  const setLimit = `${address} -t trucks/${truckId}/commands/set-limit -m '{"limitCelsius":-25}'`
+  return `
+The fleet is on the road.
+
+  Trucks    ${httpUrl}/trucks
+  Health    ${httpUrl}/health
+  Broker    ${protocol}//${host}${broker.isEmbedded ? ' (embedded; MQTT_URL=mqtt://… takes another one)' : ''}
+  Drivers   ${simulate ? 'five simulated trucks; the first alarm comes in about 15 seconds' : 'yours (SIMULATE=true adds five simulated trucks)'}
+
+Try in another terminal:
+
+  Watch the alarms     mosquitto_sub ${address} -t 'trucks/+/alarm' -v
+  Be a truck           mosquitto_pub ${address} -q 1 -t trucks/my-truck/telemetry -m '{"temperatureCelsius":-18}'
+  Lower a limit        mosquitto_pub ${setLimit}
+${isMqtt5 ? `  … with an answer     mosquitto_rr -V 5 ${setLimit} -e replies/me\n` : ''}
+Ctrl-C ends it all.
+`
+}
