@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer'
 import { MqttError } from './errors.js'
 
 /**
@@ -15,17 +16,23 @@ export interface Codec<T = unknown> {
 export const jsonCodec: Codec = {
   contentType: 'application/json',
   encode: value => Buffer.from(JSON.stringify(value === undefined ? null : value)),
-  decode: payload => JSON.parse(payload.toString('utf8')),
+  decode: payload => JSON.parse(utf8(payload)),
 }
 
-/** UTF-8 text. Decoding refuses bytes that are not UTF-8. */
+/** UTF-8 text (MQTT 5, 1.5.4). Refuses bytes that are not UTF-8, and text that UTF-8 cannot encode. */
 export const textCodec: Codec<string> = {
   contentType: 'text/plain; charset=utf-8',
   encode: value => {
     if (typeof value !== 'string') throw new TypeError(`the text codec takes a string, not ${typeof value}`)
+    if (!value.isWellFormed()) throw new TypeError('the text holds half of a surrogate pair')
     return Buffer.from(value)
   },
-  decode: payload => new TextDecoder('utf-8', { fatal: true }).decode(payload),
+  decode: utf8,
+}
+
+function utf8(payload: Buffer): string {
+  if (!isUtf8(payload)) throw new TypeError('the bytes are not UTF-8')
+  return payload.toString('utf8')
 }
 
 /** The bytes as they are. */
@@ -46,8 +53,14 @@ export type CodecName = keyof typeof CODECS
 /** A codec of this package by name, or an own one. */
 export type CodecOption = CodecName | Codec
 
+/** @throws MqttError `INVALID_OPTION` for a name that is none of a codec */
 export function resolveCodec(option: CodecOption): Codec {
-  return typeof option === 'string' ? CODECS[option] : option
+  if (typeof option !== 'string') return option
+  if (Object.hasOwn(CODECS, option)) return CODECS[option]
+  throw new MqttError(
+    'INVALID_OPTION',
+    `there is no codec "${option}"; allowed are "json", "text" and "bytes"`,
+  )
 }
 
 /** Buffers go as they are with every codec; anything else through the codec. */

@@ -177,6 +177,11 @@ const integer = (min: number, max: number) => {
 }
 const oneOf = <const T extends readonly (string | number)[]>(values: T) =>
   v.picklist(values, `one of ${values.map(value => JSON.stringify(value)).join(', ')}`)
+/** As valibot's, but every unknown key is an issue of its own. */
+export const strictObject = <const E extends v.ObjectEntries>(
+  entries: E,
+  allowed = 'an object with options',
+) => v.objectWithRest(entries, v.never(), allowed)
 const text = (allowed = 'a text') => v.pipe(v.string(allowed), v.nonEmpty(allowed))
 
 const isUrl = (value: string): boolean => {
@@ -189,7 +194,7 @@ const delayAllowed = 'a list of delays, a function of (attempt, cause), or { min
 const groupAllowed = 'a name without "/", "+" and "#"'
 
 const backoff = v.pipe(
-  v.strictObject(
+  strictObject(
     {
       min: v.optional(integer(1, MAX_DELAY_MS), 500),
       max: v.optional(integer(1, MAX_DELAY_MS), 30_000),
@@ -225,7 +230,7 @@ export const codecSchema = v.custom<CodecOption>(value => {
 export const sharedGroupSchema = v.pipe(v.string(groupAllowed), v.regex(/^[^/+#]+$/, groupAllowed))
 
 const inbound = v.pipe(
-  v.strictObject({
+  strictObject({
     concurrency: v.optional(integer(1, MAX_UINT16), 16),
     maxInFlight: v.optional(integer(1, MAX_UINT16)),
     maxQueued: v.optional(integer(1, 10_000_000), 1_000),
@@ -249,7 +254,7 @@ const passThrough = v.looseObject({
   ),
 })
 
-const schema = v.strictObject(
+const schema = strictObject(
   {
     ...v.entriesFromList(Object.keys(PASS_THROUGH), v.optional(v.unknown())),
     ...passThrough.entries,
@@ -261,14 +266,14 @@ const schema = v.strictObject(
     connectTimeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 10_000),
     protocolVersion: v.optional(oneOf(['auto', 4, 5]), 'auto'),
     reconnect: v.optional(
-      v.strictObject({
+      strictObject({
         delayMs: v.optional(delays, {}),
         resetAfterMs: v.optional(integer(0, MAX_DELAY_MS), 10_000),
       }),
       {},
     ),
     inbound: v.optional(inbound, {}),
-    outbound: v.optional(v.strictObject({ maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000) }), {}),
+    outbound: v.optional(strictObject({ maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000) }), {}),
     drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
     codec: v.optional(codecSchema, 'json'),
     sharedGroup: v.optional(sharedGroupSchema),
@@ -279,20 +284,23 @@ const schema = v.strictObject(
 
 const SECRET = /pass|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
 
-/** A URL for a log or an error: without user, password and query. */
+/** A URL that was checked, for a log or an error: without user, password and query. */
 function withoutSecrets(url: string): string {
-  return url.replace(/\/\/.*@/, '//').replace(/\?.*$/s, '')
+  return url.replace(/^([a-z]+:\/\/)(?:[^/?#]*@)?([^?#]*).*$/is, '$1$2')
 }
 
 /** The broker as a log or an error names it. */
-export function describeTarget(options: Pick<ResolvedOptions, 'url'>): string {
-  return options.url === undefined ? 'the stream of createStream' : withoutSecrets(options.url)
+export function describeTarget({ url, createStream }: Pick<ResolvedOptions, 'url' | 'createStream'>): string {
+  return createStream !== undefined || url === undefined ? 'the stream of createStream' : withoutSecrets(url)
 }
 
 /** What was given, short, and without anything that may be a secret. */
 function describeInput(path: string, input: unknown): string {
   if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
-  if (typeof input === 'string') return JSON.stringify(withoutSecrets(input))
+  if (typeof input === 'string') {
+    // Whatever the option, it may be a URL with credentials or a token in it.
+    return JSON.stringify(/[@?]/.test(input) ? input.replace(/[^a-z].*$/is, '…') : input)
+  }
   if (typeof input === 'function') return 'a function'
   if (Array.isArray(input)) return `a list of ${input.length}`
   if (typeof input === 'object' && input !== null) return 'an object'
@@ -300,8 +308,8 @@ function describeInput(path: string, input: unknown): string {
 }
 
 function describeIssue(issue: v.BaseIssue<unknown>): string {
-  const path = v.getDotPath(issue) ?? ''
-  if (issue.type === 'strict_object' && issue.expected === 'never') return `"${path}" is not an option here`
+  const path = pathOf(issue)
+  if (issue.type === 'never') return `"${path}" is not an option here`
   const given =
     issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
   return `"${path}": ${given}, allowed is ${issue.message}`
@@ -318,7 +326,18 @@ export function parseOptions<S extends v.GenericSchema>(
 ): v.InferOutput<S> {
   const result = v.safeParse(checked, input)
   if (result.success) return result.output
-  throw invalidOption(door, result.issues.map(describeIssue).join('; '))
+  throw invalidOption(door, mostTelling(result.issues).map(describeIssue).join('; '))
+}
+
+const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''
+
+/** One issue for each option, and none for a group that only fails with a part of it. */
+function mostTelling(issues: readonly v.BaseIssue<unknown>[]): v.BaseIssue<unknown>[] {
+  const paths = issues.map(pathOf)
+  return issues.filter((_issue, index) => {
+    const path = paths[index] ?? ''
+    return paths.indexOf(path) === index && !paths.some(other => other.startsWith(`${path}.`))
+  })
 }
 
 function invalidOption(door: string, problem: string): MqttError {
@@ -372,5 +391,7 @@ export function resolveOptions(options: MqttModuleOptions): ResolvedOptions {
 function passThroughOf(options: MqttModuleOptions, clean: boolean): PassThroughOptions {
   const given = Object.entries(options).filter(([name, value]) => name in PASS_THROUGH && value !== undefined)
   const kept: PassThroughOptions = Object.fromEntries(given)
-  return clean ? kept : { ...kept, properties: { sessionExpiryInterval: NEVER_EXPIRES, ...kept.properties } }
+  if (clean) return kept
+  const sessionExpiryInterval = kept.properties?.sessionExpiryInterval ?? NEVER_EXPIRES
+  return { ...kept, properties: { ...kept.properties, sessionExpiryInterval } }
 }

@@ -83,12 +83,14 @@ export function readTopicParams(template: TopicTemplate, topic: string): Record<
 /**
  * Builds a Topic Name from a pattern and the values of its named wildcards.
  * @throws MqttError `INVALID_TOPIC_NAME` when a value is missing, or holds `/`, `+`, `#` or NUL
- * (a value for `#name` may hold `/`), or when the pattern has a wildcard without a name
+ * (a value for `#name` may hold `/`), or when the pattern has a wildcard without a name. The share of a Shared
+ * Subscription is no part of the topic.
  */
 export function fillTopic<T extends string>(pattern: T, params: TopicParams<T>): string {
   const values: Readonly<Record<string, string>> = params
-  const topic = pattern
-    .split('/')
+  const levels = pattern.split('/')
+  const topic = levels
+    .slice(levels[0] === '$share' ? SHARE_LEVELS : 0)
     .map(level => {
       const wildcard = level[0]
       if (wildcard !== '+' && wildcard !== '#') return level
@@ -105,6 +107,12 @@ function paramValue(
   rest: boolean,
   values: Readonly<Record<string, string>>,
 ): string {
+  if (name === '') {
+    throw new MqttError(
+      'INVALID_TOPIC_NAME',
+      `"${pattern}" has a wildcard without a name, so no value can take its place`,
+    )
+  }
   const value = Object.hasOwn(values, name) ? values[name] : undefined
   if (typeof value !== 'string') {
     throw new MqttError('INVALID_TOPIC_NAME', `"${pattern}" needs a text for the parameter "${name}"`)

@@ -31,21 +31,23 @@ export class TopicTrie<T> {
   match(topic: string): T[] {
     const found: Entry<T>[] = []
     const names = topic.split('/')
-    const collect = (node: Node<T>, depth: number): void => {
+    let nodes = [this.root]
+    for (const [depth, name] of names.entries()) {
+      // A wildcard at the start never matches a Topic Name that begins with "$" [MQTT-4.7.2-1].
       const wildcards = depth > 0 || !topic.startsWith('$')
-      if (wildcards) found.push(...node.subtree)
-      const name = names[depth]
-      if (name === undefined) {
-        found.push(...node.values)
-        return
+      const next: Node<T>[] = []
+      for (const node of nodes) {
+        if (wildcards) found.push(...node.subtree)
+        const exact = node.children.get(name)
+        const single = wildcards ? node.children.get('+') : undefined
+        if (exact !== undefined) next.push(exact)
+        if (single !== undefined && single !== exact) next.push(single)
       }
-      const exact = node.children.get(name)
-      if (exact !== undefined) collect(exact, depth + 1)
-      const single = wildcards ? node.children.get('+') : undefined
-      if (single !== undefined && single !== exact) collect(single, depth + 1)
+      if (next.length === 0) return inOrder(found)
+      nodes = next
     }
-    collect(this.root, 0)
-    return found.sort((a, b) => a.order - b.order).map(entry => entry.value)
+    for (const node of nodes) found.push(...node.values, ...node.subtree)
+    return inOrder(found)
   }
 
   private slot(filter: TopicFilter): Entry<T>[] {
@@ -58,4 +60,8 @@ export class TopicTrie<T> {
     }
     return node.values
   }
+}
+
+function inOrder<T>(found: Entry<T>[]): T[] {
+  return found.sort((a, b) => a.order - b.order).map(entry => entry.value)
 }

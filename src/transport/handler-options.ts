@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 import type { CodecOption } from '../codec.js'
-import { codecSchema, parseOptions, sharedGroupSchema } from '../options.js'
+import { codecSchema, parseOptions, sharedGroupSchema, strictObject } from '../options.js'
 
 /** Options of one handler, as the second argument of `@EventPattern` or `@MessagePattern`. */
 export interface HandlerOptions {
@@ -34,7 +34,7 @@ const entries = {
   retainHandling: v.optional(v.picklist([0, 1, 2], level), 0),
 }
 
-const strict = v.strictObject(entries, 'an object with handler options')
+const strict = strictObject(entries, 'an object with handler options')
 /** Extras of a decorator may hold keys of others. */
 const loose = v.object(entries, 'an object with handler options')
 

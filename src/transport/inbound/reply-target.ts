@@ -20,7 +20,8 @@ export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
   if (packet.properties?.responseTopic !== undefined)
     return { data: decoded, replyTo: responseTarget(packet) }
   if (!isEnvelope(decoded)) return { data: decoded, replyTo: undefined }
-  return { data: decoded.data, replyTo: { kind: 'nest', topic: `${packet.topic}/reply`, id: decoded.id } }
+  const topic = `${packet.topic}/reply`
+  return { data: decoded.data, replyTo: isSafe(topic) ? { kind: 'nest', topic, id: decoded.id } : undefined }
 }
 
 /** The Response Topic of a request (MQTT 5, 4.10), which is known whatever the payload is. */

@@ -19,8 +19,11 @@ export class Routes<H> {
    * names them may send one copy for each, so a copy is only for the handlers of its own subscriptions.
    */
   select(topic: string, subscriptions: readonly string[] | undefined): H[] {
-    if (subscriptions === undefined) return this.trie.match(topic)
-    if (subscriptions.length === 1) return this.bySubscription.get(subscriptions[0] ?? '') ?? []
-    return [...new Set(subscriptions)].flatMap(subscription => this.bySubscription.get(subscription) ?? [])
+    if (subscriptions === undefined) return eachOnce(this.trie.match(topic))
+    return eachOnce(subscriptions.flatMap(subscription => this.bySubscription.get(subscription) ?? []))
   }
+}
+
+function eachOnce<H>(handlers: H[]): H[] {
+  return handlers.length > 1 ? [...new Set(handlers)] : handlers
 }

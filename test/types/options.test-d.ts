@@ -1,0 +1,155 @@
+import { type Duplex, PassThrough } from 'node:stream'
+import { describe, expectTypeOf, it } from 'vitest'
+import {
+  type BackoffOptions,
+  type CodecOption,
+  type HandlerOptions,
+  handle,
+  isMqttError,
+  MqttError,
+  type MqttErrorCode,
+  type MqttModuleOptions,
+} from '../../src/index.js'
+
+const take = (_options: MqttModuleOptions): void => {}
+
+describe('MqttModuleOptions', () => {
+  it('takes what the guide shows', () => {
+    take({ url: 'mqtt://localhost:1883' })
+    take({ createStream: (): Duplex => new PassThrough() })
+    take({
+      url: 'mqtts://broker:8883',
+      connect: 'background',
+      protocolVersion: 5,
+      reconnect: { delayMs: { min: 1, max: 2, jitter: 'decorrelated' }, resetAfterMs: 1 },
+      inbound: { concurrency: 1, maxInFlight: 1, maxQueued: 1 },
+      outbound: { maxInFlight: 1 },
+      drainTimeoutMs: 1,
+      codec: 'text',
+      sharedGroup: 'g',
+      variables: { site: 'berlin' },
+      clean: false,
+      clientId: 'c',
+    })
+  })
+
+  it('takes options of mqtt under their own names', () => {
+    take({
+      username: 'u',
+      password: Buffer.from('p'),
+      ca: ['ca'],
+      cert: 'cert',
+      key: 'key',
+      rejectUnauthorized: false,
+      keepalive: 30,
+      will: { topic: 'gone', payload: Buffer.alloc(0), qos: 1, retain: true },
+      properties: { sessionExpiryInterval: 60 },
+    })
+  })
+
+  it('is made of readonly fields that are all optional', () => {
+    expectTypeOf<Record<never, never>>().toExtend<MqttModuleOptions>()
+    const options: MqttModuleOptions = { url: 'mqtt://h' }
+    // @ts-expect-error readonly
+    options.url = 'mqtt://other'
+  })
+
+  it('refuses unknown keys', () => {
+    // @ts-expect-error unknown
+    take({ nonsense: 1 })
+    // @ts-expect-error misspelled
+    take({ drainTimeout: 1 })
+    // @ts-expect-error misspelled in a group
+    take({ inbound: { maxInflight: 1 } })
+    // @ts-expect-error belongs to inbound
+    take({ outbound: { concurrency: 1 } })
+    // @ts-expect-error unknown in the delay
+    take({ reconnect: { delayMs: { factor: 2 } } })
+  })
+
+  it('refuses options of mqtt that this package owns', () => {
+    // @ts-expect-error owned
+    take({ reconnectPeriod: 1_000 })
+    // @ts-expect-error owned
+    take({ resubscribe: true })
+    // @ts-expect-error owned
+    take({ queueQoSZero: true })
+    // @ts-expect-error owned
+    take({ manualConnect: true })
+    // @ts-expect-error owned
+    take({ protocolId: 'MQTT' })
+    // @ts-expect-error the url says it
+    take({ host: 'h' })
+  })
+
+  it('refuses wrong values', () => {
+    // @ts-expect-error one url
+    take({ url: ['mqtt://a', 'mqtt://b'] })
+    // @ts-expect-error 3.1 is not spoken
+    take({ protocolVersion: 3 })
+    // @ts-expect-error no such mode
+    take({ connect: 'lazy' })
+    // @ts-expect-error no such codec
+    take({ codec: 'xml' })
+    // @ts-expect-error a codec has two functions
+    take({ codec: { encode: () => Buffer.alloc(0) } })
+    // @ts-expect-error a delay is a list, a function or an object
+    take({ reconnect: { delayMs: 500 } })
+    // @ts-expect-error no such jitter
+    take({ reconnect: { delayMs: { jitter: 'half' } } })
+    // @ts-expect-error variables are texts
+    take({ variables: { n: 1 } })
+  })
+
+  it('tells a delay function the failures in a row and the cause', () => {
+    take({
+      reconnect: {
+        delayMs: (attempt, cause) => {
+          expectTypeOf(attempt).toEqualTypeOf<number>()
+          expectTypeOf(cause).toEqualTypeOf<MqttError>()
+          return attempt
+        },
+      },
+    })
+    expectTypeOf<BackoffOptions['jitter']>().toEqualTypeOf<'full' | 'decorrelated' | 'none' | undefined>()
+  })
+})
+
+describe('HandlerOptions', () => {
+  it('are known by name', () => {
+    expectTypeOf(
+      handle({ qos: 0, codec: 'bytes', sharedGroup: 'g', noLocal: true, retainHandling: 2 }),
+    ).toEqualTypeOf<HandlerOptions>()
+    expectTypeOf<HandlerOptions['codec']>().toEqualTypeOf<CodecOption | undefined>()
+  })
+
+  it('refuse what is unknown or wrong', () => {
+    // @ts-expect-error no such QoS
+    expectTypeOf(handle).toBeCallableWith({ qos: 3 })
+    // @ts-expect-error unknown
+    expectTypeOf(handle).toBeCallableWith({ retain: true })
+    // @ts-expect-error no flag
+    expectTypeOf(handle).toBeCallableWith({ noLocal: 1 })
+    // @ts-expect-error no such value
+    expectTypeOf(handle).toBeCallableWith({ retainHandling: 3 })
+  })
+})
+
+describe('isMqttError', () => {
+  it('narrows to the error of this package', () => {
+    const caught: unknown = new MqttError('TIMEOUT', 'x')
+    if (isMqttError(caught, 'TIMEOUT')) {
+      expectTypeOf(caught).toEqualTypeOf<MqttError>()
+      expectTypeOf(caught.code).toEqualTypeOf<MqttErrorCode>()
+      expectTypeOf(caught.reasonCode).toEqualTypeOf<number | undefined>()
+    }
+  })
+
+  it('knows its codes', () => {
+    // @ts-expect-error no such code
+    isMqttError(null, 'TIME_OUT')
+    // @ts-expect-error no such code
+    expectTypeOf(MqttError).toBeConstructibleWith('TIME_OUT', 'x')
+    expectTypeOf<'CONNECT_REFUSED'>().toExtend<MqttErrorCode>()
+  })
+})

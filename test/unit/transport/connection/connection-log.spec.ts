@@ -1,0 +1,133 @@
+import { describe, expect, it } from 'vitest'
+import { MqttError } from '../../../../src/errors.js'
+import { brokerLimits } from '../../../../src/transport/connection/broker-limits.js'
+import { describeTransition } from '../../../../src/transport/connection/connection-log.js'
+import type {
+  ConnectionState,
+  ProtocolVersion,
+} from '../../../../src/transport/connection/connection-state.js'
+
+const target = 'mqtt://broker:1883'
+const cause = new MqttError('CONNECTION_LOST', 'keepalive timeout')
+const idle: ConnectionState = { status: 'idle' }
+const closing: ConnectionState = { status: 'closing' }
+
+const progress = (attempt: number, protocolVersion: ProtocolVersion = 5) => ({
+  attempt,
+  protocolVersion,
+  versionKnown: false,
+  previousDelayMs: 0,
+})
+const connecting = (attempt: number, version: ProtocolVersion = 5): ConnectionState => ({
+  status: 'connecting',
+  ...progress(attempt, version),
+})
+const connected = (
+  attempt: number,
+  protocolVersion: ProtocolVersion,
+  sessionPresent: boolean,
+): ConnectionState => ({
+  status: 'connected',
+  sinceMs: 0,
+  session: { protocolVersion, sessionPresent, limits: brokerLimits(protocolVersion) },
+  ...progress(attempt, protocolVersion),
+})
+const waiting = (attempt: number, delayMs: number): ConnectionState => ({
+  status: 'waiting',
+  delayMs,
+  cause,
+  ...progress(attempt),
+})
+
+const LINES: readonly {
+  readonly what: string
+  readonly before: ConnectionState
+  readonly state: ConnectionState
+  readonly level: string
+  readonly text: string
+}[] = [
+  {
+    what: 'the first attempt',
+    before: idle,
+    state: connecting(1),
+    level: 'debug',
+    text: 'connecting to mqtt://broker:1883 with MQTT 5, attempt 1',
+  },
+  {
+    what: 'a later attempt',
+    before: waiting(3, 10),
+    state: connecting(4, 4),
+    level: 'debug',
+    text: 'connecting to mqtt://broker:1883 with MQTT 3.1.1, attempt 4',
+  },
+  {
+    what: 'the fall back to 3.1.1',
+    before: connecting(1),
+    state: connecting(1, 4),
+    level: 'debug',
+    text: 'mqtt://broker:1883 does not take MQTT 5; trying MQTT 3.1.1',
+  },
+  {
+    what: 'the first connection',
+    before: connecting(1),
+    state: connected(1, 5, false),
+    level: 'log',
+    text: 'connected to mqtt://broker:1883 with MQTT 5, new session',
+  },
+  {
+    what: 'a connection at the first attempt with a session',
+    before: connecting(1),
+    state: connected(1, 4, true),
+    level: 'log',
+    text: 'connected to mqtt://broker:1883 with MQTT 3.1.1, session resumed',
+  },
+  {
+    what: 'a connection after failures',
+    before: connecting(3),
+    state: connected(3, 4, false),
+    level: 'log',
+    text: 'connected to mqtt://broker:1883 with MQTT 3.1.1 at attempt 3, new session',
+  },
+  {
+    what: 'a lost connection',
+    before: connected(1, 5, false),
+    state: waiting(1, 500),
+    level: 'warn',
+    text: 'connection lost: keepalive timeout; next attempt in 500 ms',
+  },
+  {
+    what: 'a failed attempt',
+    before: connecting(2),
+    state: waiting(2, 1_000),
+    level: 'warn',
+    text: 'attempt 2 failed: keepalive timeout; next attempt in 1000 ms',
+  },
+  {
+    what: 'a wanted end',
+    before: closing,
+    state: { status: 'closed' },
+    level: 'log',
+    text: 'connection to mqtt://broker:1883 closed',
+  },
+  {
+    what: 'a failed start',
+    before: connecting(1),
+    state: { status: 'closed', cause },
+    level: 'error',
+    text: 'gave up: keepalive timeout',
+  },
+  {
+    what: 'the way to the end',
+    before: connected(1, 5, false),
+    state: closing,
+    level: 'debug',
+    text: 'closing (mqtt://broker:1883)',
+  },
+  { what: 'no connection yet', before: idle, state: idle, level: 'debug', text: 'idle (mqtt://broker:1883)' },
+]
+
+describe('describeTransition', () => {
+  it.each(LINES)('for $what says "$text" as $level', ({ before, state, level, text }) => {
+    expect(describeTransition(state, before, target)).toEqual({ level, text })
+  })
+})

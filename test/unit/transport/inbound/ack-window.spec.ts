@@ -1,0 +1,89 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { AckWindow } from '../../../../src/transport/inbound/ack-window.js'
+
+describe('AckWindow', () => {
+  it('releases a message as soon as it is done, when nothing is before it', () => {
+    const window = new AckWindow()
+    const slot = window.add(7)
+    expect(window.size).toBe(1)
+    expect(window.complete(slot)).toEqual([7])
+    expect(window.size).toBe(0)
+  })
+
+  it('keeps what is done until everything before it is done [MQTT-4.6.0-2]', () => {
+    const window = new AckWindow()
+    const [first, second, third] = [window.add(1), window.add(2), window.add(3)]
+    expect(window.complete(third)).toEqual([])
+    expect(window.complete(second)).toEqual([])
+    expect(window.size).toBe(3)
+    expect(window.complete(first)).toEqual([1, 2, 3])
+    expect(window.size).toBe(0)
+  })
+
+  it('releases up to the first that is open, and no further', () => {
+    const window = new AckWindow()
+    const [first, second, , fourth] = [window.add(1), window.add(2), window.add(3), window.add(4)]
+    window.complete(second)
+    window.complete(fourth)
+    expect(window.complete(first)).toEqual([1, 2])
+    expect(window.size).toBe(2)
+  })
+
+  it('goes by the order of arrival, not by the Packet Identifier', () => {
+    const window = new AckWindow()
+    const [first, second] = [window.add(65_535), window.add(1)]
+    window.complete(second)
+    expect(window.complete(first)).toEqual([65_535, 1])
+  })
+
+  it('takes a Packet Identifier again that was released before', () => {
+    const window = new AckWindow()
+    window.complete(window.add(1))
+    const [again, other] = [window.add(1), window.add(2)]
+    window.complete(other)
+    expect(window.complete(again)).toEqual([1, 2])
+  })
+
+  it('acknowledges once, also when a message is completed twice', () => {
+    const window = new AckWindow()
+    const slot = window.add(1)
+    window.add(2)
+    expect(window.complete(slot)).toEqual([1])
+    expect(window.complete(slot)).toEqual([])
+    expect(window.size).toBe(1)
+  })
+
+  it('is not moved by a message of another window', () => {
+    const window = new AckWindow()
+    const slot = window.add(1)
+    const other = new AckWindow()
+    other.add(1)
+    expect(other.complete(slot)).toEqual([])
+    expect(other.size).toBe(1)
+  })
+
+  it('releases every message once and in order, in whatever order they are done', () => {
+    const orders = fc.integer({ min: 1, max: 30 }).chain(count => {
+      const ids = Array.from({ length: count }, (_, index) => index + 1)
+      return fc.shuffledSubarray(ids, { minLength: count })
+    })
+    fc.assert(
+      fc.property(orders, order => {
+        const window = new AckWindow()
+        const slots = order.map((_, index) => window.add(index + 1))
+        const released: number[] = []
+        const done = new Set<number>()
+        for (const id of order) {
+          const slot = slots[id - 1]
+          if (slot === undefined) throw new Error('no such slot')
+          done.add(id)
+          released.push(...window.complete(slot))
+          expect(released.every(one => done.has(one))).toBe(true)
+          expect(window.size).toBe(order.length - released.length)
+        }
+        expect(released).toEqual(slots.map(slot => slot.messageId))
+      }),
+    )
+  })
+})
