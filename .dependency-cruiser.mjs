@@ -25,21 +25,27 @@ export default {
       from: {
         path: [
           '^src/topic/',
-          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids)\\.ts$',
-          '^src/transport/inbound/(ack-window)\\.ts$',
+          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids|reason-code-rules|connection-log)\\.ts$',
+          '^src/transport/inbound/(ack-window|topic-lanes|routes|reply-target)\\.ts$',
           '^src/transport/outbound/(outbound-gate)\\.ts$',
         ],
       },
-      to: { dependencyTypes: ['core', 'npm'], dependencyTypesNot: ['type-only'] },
+      to: {
+        dependencyTypes: ['core', 'npm', 'npm-dev', 'npm-peer', 'npm-optional', 'npm-no-pkg', 'npm-unknown'],
+        dependencyTypesNot: ['type-only'],
+      },
     },
     {
       name: 'ground-floor',
       comment: 'errors, codec, options and topic stand on nothing above them',
       severity: 'error',
-      from: { path: '^src/(errors|codec|options|publish-outcome)\\.ts$|^src/topic/' },
+      from: {
+        path: '^src/(errors|codec|options|option-checks|publish-outcome|log-thinning|deadline)\\.ts$|^src/topic/',
+      },
       to: {
         path: '^src/',
-        pathNot: '^src/(errors|codec|options|publish-outcome)\\.ts$|^src/topic/',
+        pathNot:
+          '^src/(errors|codec|options|option-checks|publish-outcome|log-thinning|deadline)\\.ts$|^src/topic/',
         dependencyTypesNot: ['type-only'],
       },
     },
@@ -68,7 +74,7 @@ export default {
       'node_modules/mqtt-packet/',
     ),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),
-    only('valibot', '^src/(options|transport/handler-options)\\.ts$', 'node_modules/valibot/'),
+    only('valibot', '^src/(option-checks|transport/handler-options)\\.ts$', 'node_modules/valibot/'),
   ],
   options: {
     tsConfig: { fileName: 'tsconfig.json' },

@@ -48,6 +48,7 @@ export const bytesCodec: Codec<Uint8Array> = {
 
 const CODECS = { json: jsonCodec, text: textCodec, bytes: bytesCodec } as const
 
+/** Names of the codecs of this package. */
 export type CodecName = keyof typeof CODECS
 
 /** A codec of this package by name, or an own one. */

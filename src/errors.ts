@@ -34,8 +34,10 @@ export const MQTT_ERROR_CODES = [
   'ABORTED',
 ] as const
 
+/** One of {@link MQTT_ERROR_CODES}. */
 export type MqttErrorCode = (typeof MQTT_ERROR_CODES)[number]
 
+/** What an {@link MqttError} may carry besides its code and message. */
 export interface MqttErrorDetails {
   /** What led to this error. Kept as it came. */
   readonly cause?: unknown

@@ -1,6 +1,7 @@
 import { ConfigurableModuleBuilder } from '@nestjs/common'
 import type { MqttModuleOptions } from './options.js'
 
+/** What `forRoot` and `forRootAsync` take besides the options of the connection. */
 export interface MqttModuleExtras {
   /** Visible in every module without an import. @default true */
   isGlobal?: boolean

@@ -20,7 +20,8 @@ import {
 } from './mqtt.module-definition.js'
 import { MqttService } from './mqtt.service.js'
 import { mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
-import { type MqttModuleOptions, type ResolvedOptions, resolveOptions } from './options.js'
+import { resolveOptions } from './option-checks.js'
+import type { MqttModuleOptions, ResolvedOptions } from './options.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 import { MqttSession } from './transport/mqtt-session.js'
 

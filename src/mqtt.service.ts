@@ -10,6 +10,7 @@ import type { WaitOptions } from './transport/connection/mqtt-connection.js'
 import type { MqttSession, MqttStats } from './transport/mqtt-session.js'
 import type { OutboundMessage } from './transport/outbound/publisher.js'
 
+/** How a message is published at QoS 0. */
 export interface TryPublishOptions {
   /** The broker keeps the message as the last value of the topic (MQTT 5, 3.3.1.3). @default false */
   readonly retain?: boolean
@@ -19,6 +20,7 @@ export interface TryPublishOptions {
   readonly properties?: PublishProperties
 }
 
+/** How a message is published. */
 export interface PublishOptions extends TryPublishOptions {
   /** Quality of Service (MQTT 5, 4.3). @default 0 */
   readonly qos?: 0 | 1 | 2

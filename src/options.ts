@@ -1,13 +1,13 @@
 import type { Duplex } from 'node:stream'
 import type { IClientOptions } from 'mqtt'
-import * as v from 'valibot'
 import type { CodecOption } from './codec.js'
-import { MqttError } from './errors.js'
+import type { MqttError } from './errors.js'
 
 /** Options of the `mqtt` package that this package does not own, under their own names. */
 export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
 
-const PASS_THROUGH = {
+/** The names of the options that go to `mqtt` as they came. */
+export const PASS_THROUGH = {
   ALPNProtocols: true,
   ca: true,
   caPaths: true,
@@ -34,6 +34,7 @@ const PASS_THROUGH = {
 /** Why an attempt to connect, or a connection, failed. The code is one of `CONNECT_*` or `CONNECTION_*`. */
 export type ConnectionFailure = MqttError
 
+/** A delay that doubles with every failure in a row. */
 export interface BackoffOptions {
   /** Delay before the first retry, in milliseconds. 1 to `max`. @default 500 */
   readonly min?: number
@@ -47,6 +48,7 @@ export interface BackoffOptions {
   readonly jitter?: 'full' | 'decorrelated' | 'none'
 }
 
+/** When the next attempt to connect is made. */
 export interface ReconnectOptions {
   /**
    * Delay before each retry, in milliseconds: a list whose last value repeats, a function of the number of
@@ -63,6 +65,7 @@ export interface ReconnectOptions {
   readonly resetAfterMs?: number
 }
 
+/** How much work comes in at a time. */
 export interface InboundOptions {
   /** Messages whose handlers run at the same time on this connection. 1 to 65,535. @default 16 */
   readonly concurrency?: number
@@ -75,6 +78,7 @@ export interface InboundOptions {
   readonly maxQueued?: number
 }
 
+/** How much may be under way to the broker. */
 export interface OutboundOptions {
   /**
    * QoS 1 and 2 messages of ours that may be unacknowledged. The broker's Receive Maximum lowers it
@@ -94,6 +98,7 @@ export interface MqttModuleOptions extends PassThroughOptions {
   /**
    * Opens the byte stream to the broker in place of `url`, once for every attempt to connect: an in-memory
    * broker in a test, a tunnel, a serial line.
+   * @default none: `url` is dialled
    */
   readonly createStream?: () => Duplex
   /**
@@ -116,8 +121,11 @@ export interface MqttModuleOptions extends PassThroughOptions {
   readonly connectTimeoutMs?: number
   /** MQTT version: 5, 4 (which is 3.1.1), or `auto`: 5, and 3.1.1 with a broker that refuses 5. @default 'auto' */
   readonly protocolVersion?: 'auto' | 4 | 5
+  /** Delays between attempts to connect. @default those of `ReconnectOptions` */
   readonly reconnect?: ReconnectOptions
+  /** Limits for messages that come in. @default those of `InboundOptions` */
   readonly inbound?: InboundOptions
+  /** Limits for messages that go out. @default those of `OutboundOptions` */
   readonly outbound?: OutboundOptions
   /**
    * Time for shutting down, in milliseconds: handlers end, acknowledgements leave, publishes settle. What is
@@ -126,12 +134,13 @@ export interface MqttModuleOptions extends PassThroughOptions {
   readonly drainTimeoutMs?: number
   /** How payloads are decoded for handlers and encoded by publishes that do not say otherwise. @default 'json' */
   readonly codec?: CodecOption
-  /** ShareName for every handler (MQTT 5, 4.8.2); a handler's own `sharedGroup` wins. */
+  /** ShareName for every handler (MQTT 5, 4.8.2); a handler's own `sharedGroup` wins. @default none */
   readonly sharedGroup?: string
-  /** Values for `${name}` in patterns. */
+  /** Values for `${name}` in patterns. @default none */
   readonly variables?: Readonly<Record<string, string>>
 }
 
+/** A growing delay with every default in place. */
 export interface ResolvedBackoff {
   readonly min: number
   readonly max: number
@@ -164,234 +173,4 @@ export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaul
   readonly outbound: Required<OutboundOptions>
   /** Options that go to `mqtt` as they came. */
   readonly passThrough: PassThroughOptions
-}
-
-const MAX_DELAY_MS = 86_400_000
-const MAX_TIMEOUT_MS = 3_600_000
-const MAX_UINT16 = 65_535
-const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:']
-
-const integer = (min: number, max: number) => {
-  const allowed = `an integer from ${min} to ${max}`
-  return v.pipe(v.number(allowed), v.integer(allowed), v.minValue(min, allowed), v.maxValue(max, allowed))
-}
-const oneOf = <const T extends readonly (string | number)[]>(values: T) =>
-  v.picklist(values, `one of ${values.map(value => JSON.stringify(value)).join(', ')}`)
-/** As valibot's, but every unknown key is an issue of its own. */
-export const strictObject = <const E extends v.ObjectEntries>(
-  entries: E,
-  allowed = 'an object with options',
-) => v.objectWithRest(entries, v.never(), allowed)
-const text = (allowed = 'a text') => v.pipe(v.string(allowed), v.nonEmpty(allowed))
-
-const isUrl = (value: string): boolean => {
-  const url = URL.canParse(value) ? new URL(value) : undefined
-  return url !== undefined && PROTOCOLS.includes(url.protocol) && url.hostname !== ''
-}
-const urlAllowed = 'a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws or wss)'
-const codecAllowed = '"json", "text", "bytes", or an object with the functions encode and decode'
-const delayAllowed = 'a list of delays, a function of (attempt, cause), or { min, max, jitter }'
-const groupAllowed = 'a name without "/", "+" and "#"'
-
-const backoff = v.pipe(
-  strictObject(
-    {
-      min: v.optional(integer(1, MAX_DELAY_MS), 500),
-      max: v.optional(integer(1, MAX_DELAY_MS), 30_000),
-      jitter: v.optional(oneOf(['full', 'decorrelated', 'none']), 'full'),
-    },
-    delayAllowed,
-  ),
-  v.check(value => value.min <= value.max, '"min" not above "max"'),
-)
-const delayList = v.pipe(
-  v.array(integer(0, MAX_DELAY_MS), delayAllowed),
-  v.minLength(1, 'a list with at least one delay'),
-)
-const delayFunction = v.custom<(attempt: number, cause: ConnectionFailure) => number>(
-  value => typeof value === 'function',
-  delayAllowed,
-)
-const delays = v.lazy(input => {
-  if (Array.isArray(input)) return delayList
-  if (typeof input === 'function') return delayFunction
-  return backoff
-})
-
-/** A codec option: a name, or an object with `encode` and `decode`. */
-export const codecSchema = v.custom<CodecOption>(value => {
-  if (typeof value === 'string') return ['json', 'text', 'bytes'].includes(value)
-  if (typeof value !== 'object' || value === null || !('encode' in value) || !('decode' in value))
-    return false
-  return typeof value.encode === 'function' && typeof value.decode === 'function'
-}, codecAllowed)
-
-/** A ShareName (MQTT 5, 4.8.2). */
-export const sharedGroupSchema = v.pipe(v.string(groupAllowed), v.regex(/^[^/+#]+$/, groupAllowed))
-
-const inbound = v.pipe(
-  strictObject({
-    concurrency: v.optional(integer(1, MAX_UINT16), 16),
-    maxInFlight: v.optional(integer(1, MAX_UINT16)),
-    maxQueued: v.optional(integer(1, 10_000_000), 1_000),
-  }),
-  v.transform(value => ({
-    ...value,
-    maxInFlight: value.maxInFlight ?? Math.min(MAX_UINT16, 2 * value.concurrency),
-  })),
-)
-
-const passThrough = v.looseObject({
-  keepalive: v.optional(integer(0, MAX_UINT16)),
-  clean: v.optional(v.boolean('true or false')),
-  clientId: v.optional(v.string('a text')),
-  username: v.optional(v.string('a text')),
-  password: v.optional(
-    v.custom<string | Buffer>(
-      value => typeof value === 'string' || Buffer.isBuffer(value),
-      'a text or a Buffer',
-    ),
-  ),
-})
-
-const schema = strictObject(
-  {
-    ...v.entriesFromList(Object.keys(PASS_THROUGH), v.optional(v.unknown())),
-    ...passThrough.entries,
-    url: v.optional(v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))),
-    createStream: v.optional(
-      v.custom<() => Duplex>(value => typeof value === 'function', 'a function that returns a Duplex'),
-    ),
-    connect: v.optional(oneOf(['fail-fast', 'background']), 'fail-fast'),
-    connectTimeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 10_000),
-    protocolVersion: v.optional(oneOf(['auto', 4, 5]), 'auto'),
-    reconnect: v.optional(
-      strictObject({
-        delayMs: v.optional(delays, {}),
-        resetAfterMs: v.optional(integer(0, MAX_DELAY_MS), 10_000),
-      }),
-      {},
-    ),
-    inbound: v.optional(inbound, {}),
-    outbound: v.optional(strictObject({ maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000) }), {}),
-    drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
-    codec: v.optional(codecSchema, 'json'),
-    sharedGroup: v.optional(sharedGroupSchema),
-    variables: v.optional(v.record(v.string(), text(), 'an object of texts'), {}),
-  },
-  'an object with options',
-)
-
-const SECRET = /pass|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
-
-/** A URL that was checked, for a log or an error: without user, password and query. */
-function withoutSecrets(url: string): string {
-  return url.replace(/^([a-z]+:\/\/)(?:[^/?#]*@)?([^?#]*).*$/is, '$1$2')
-}
-
-/** The broker as a log or an error names it. */
-export function describeTarget({ url, createStream }: Pick<ResolvedOptions, 'url' | 'createStream'>): string {
-  return createStream !== undefined || url === undefined ? 'the stream of createStream' : withoutSecrets(url)
-}
-
-/** What was given, short, and without anything that may be a secret. */
-function describeInput(path: string, input: unknown): string {
-  if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
-  if (typeof input === 'string') {
-    // Whatever the option, it may be a URL with credentials or a token in it.
-    return JSON.stringify(/[@?]/.test(input) ? input.replace(/[^a-z].*$/is, '…') : input)
-  }
-  if (typeof input === 'function') return 'a function'
-  if (Array.isArray(input)) return `a list of ${input.length}`
-  if (typeof input === 'object' && input !== null) return 'an object'
-  return String(input)
-}
-
-function describeIssue(issue: v.BaseIssue<unknown>): string {
-  const path = pathOf(issue)
-  if (issue.type === 'never') return `"${path}" is not an option here`
-  const given =
-    issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
-  return `"${path}": ${given}, allowed is ${issue.message}`
-}
-
-/**
- * Checks `input` against a schema, at one of the doors of the package.
- * @throws MqttError `INVALID_OPTION` that names every option at fault, what was given and what is allowed
- */
-export function parseOptions<S extends v.GenericSchema>(
-  door: string,
-  checked: S,
-  input: unknown,
-): v.InferOutput<S> {
-  const result = v.safeParse(checked, input)
-  if (result.success) return result.output
-  throw invalidOption(door, mostTelling(result.issues).map(describeIssue).join('; '))
-}
-
-const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''
-
-/** One issue for each option, and none for a group that only fails with a part of it. */
-function mostTelling(issues: readonly v.BaseIssue<unknown>[]): v.BaseIssue<unknown>[] {
-  const paths = issues.map(pathOf)
-  return issues.filter((_issue, index) => {
-    const path = paths[index] ?? ''
-    return paths.indexOf(path) === index && !paths.some(other => other.startsWith(`${path}.`))
-  })
-}
-
-function invalidOption(door: string, problem: string): MqttError {
-  return new MqttError('INVALID_OPTION', `${door}: ${problem}`)
-}
-
-const DOOR = 'MqttModule options'
-const NEVER_EXPIRES = 0xffff_ffff
-
-/**
- * The one place where options are checked and defaults are filled in.
- * @throws MqttError `INVALID_OPTION`
- */
-export function resolveOptions(options: MqttModuleOptions): ResolvedOptions {
-  const checked = parseOptions(DOOR, schema, options)
-  if (checked.url === undefined && checked.createStream === undefined) {
-    throw invalidOption(DOOR, `"url": nothing was given, allowed is ${urlAllowed}`)
-  }
-  if (options.properties?.receiveMaximum !== undefined) {
-    throw invalidOption(
-      DOOR,
-      '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"',
-    )
-  }
-  const clean = options.clean ?? true
-  if (!clean && !options.clientId) {
-    throw invalidOption(
-      DOOR,
-      '"clientId": nothing was given, but clean: false keeps a session, and the broker finds it again by a Client Identifier that is the same after a restart',
-    )
-  }
-  return {
-    url: checked.url,
-    createStream: checked.createStream,
-    sharedGroup: checked.sharedGroup,
-    connect: checked.connect,
-    connectTimeoutMs: checked.connectTimeoutMs,
-    protocolVersion: checked.protocolVersion,
-    reconnect: checked.reconnect,
-    inbound: checked.inbound,
-    outbound: checked.outbound,
-    drainTimeoutMs: checked.drainTimeoutMs,
-    codec: checked.codec,
-    variables: checked.variables,
-    clean,
-    clientId: options.clientId || `nestjs-mqtt-${crypto.randomUUID()}`,
-    passThrough: passThroughOf(options, clean),
-  }
-}
-
-function passThroughOf(options: MqttModuleOptions, clean: boolean): PassThroughOptions {
-  const given = Object.entries(options).filter(([name, value]) => name in PASS_THROUGH && value !== undefined)
-  const kept: PassThroughOptions = Object.fromEntries(given)
-  if (clean) return kept
-  const sessionExpiryInterval = kept.properties?.sessionExpiryInterval ?? NEVER_EXPIRES
-  return { ...kept, properties: { ...kept.properties, sessionExpiryInterval } }
 }

@@ -29,6 +29,7 @@ interface Route {
 /** Every state of a connection by name, as `status` and `on('status')` of Nest give it. */
 export type MqttStatus = ConnectionState['status']
 
+/** Events of `app.on` for a microservice on this transport. */
 export interface MqttTransportEvents extends Record<string, (state: ConnectionState) => void> {
   /** Every change of the connection's state. */
   state: (state: ConnectionState) => void

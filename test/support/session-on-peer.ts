@@ -1,5 +1,5 @@
+import { resolveOptions } from '../../src/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options.js'
-import { resolveOptions } from '../../src/options.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { parseTopicFilter } from '../../src/topic/topic-filter.js'
 import type { PublishPacket } from '../../src/transport/connection/mqtt-client.js'

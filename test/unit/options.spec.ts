@@ -1,12 +1,7 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
-import {
-  describeTarget,
-  parseOptions,
-  type ResolvedOptions,
-  resolveOptions,
-  sharedGroupSchema,
-} from '../../src/options.js'
+import { describeTarget, parseOptions, resolveOptions, sharedGroupSchema } from '../../src/option-checks.js'
+import type { ResolvedOptions } from '../../src/options.js'
 import { errorOf } from './errors-of.js'
 
 const url = 'mqtt://localhost:1883'

@@ -1,6 +1,7 @@
 import type { MqttError } from '../../errors.js'
 import type { BrokerLimits } from './broker-limits.js'
 
+/** 5, or 4 for MQTT 3.1.1, as the protocol counts (MQTT 5, 3.1.2.2). */
 export type ProtocolVersion = 4 | 5
 
 /** What CONNACK settled for one network connection. */

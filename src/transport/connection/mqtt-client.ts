@@ -1,12 +1,14 @@
 import { type IClientOptions, MqttClient, connect as mqttConnect, ReasonCodes, Store } from 'mqtt'
 import { generate, type IConnackPacket, type IPublishPacket, type Packet } from 'mqtt-packet'
 import { describeCause, MqttError } from '../../errors.js'
-import { describeTarget, type ResolvedOptions } from '../../options.js'
+import { describeTarget } from '../../option-checks.js'
+import type { ResolvedOptions } from '../../options.js'
 import { brokerLimits } from './broker-limits.js'
 import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
 
 export type { IPublishPacket as PublishPacket, ISubackPacket as SubackPacket, Packet } from 'mqtt-packet'
 
+/** Properties of a PUBLISH packet (MQTT 5, 3.3.2.3). */
 export type PublishProperties = NonNullable<IPublishPacket['properties']>
 
 /** One network connection to the broker, from dialling to its end. Never used again after `closed`. */

@@ -23,6 +23,7 @@ export interface ConnectionListener {
   stateChanged?(state: ConnectionState, before: ConnectionState): void
 }
 
+/** How long to wait for a connection. */
 export interface WaitOptions {
   /** Ends the wait with `ABORTED`. */
   readonly signal?: AbortSignal

@@ -8,6 +8,7 @@ import { TopicLanes } from './topic-lanes.js'
 /** Runs one handler for one message. Rejects when the handler failed. */
 export type InboundHandler = (packet: PublishPacket) => Promise<void>
 
+/** What became of the messages that came in. */
 export interface InboundCounters {
   readonly received: number
   /** Handlers of the message have ended, or there were none. */

@@ -16,6 +16,7 @@ export interface OutboundMessage {
   readonly properties?: PublishProperties
 }
 
+/** What became of the publishes. */
 export interface OutboundCounters {
   readonly attempted: number
   readonly sent: number
