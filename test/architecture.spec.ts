@@ -66,7 +66,12 @@ const PURE_FILES = [
   'src/transport/connection/reconnect-policy.ts',
   'src/transport/connection/broker-limits.ts',
   'src/transport/connection/packet-ids.ts',
+  'src/transport/connection/reason-code-rules.ts',
+  'src/transport/connection/connection-log.ts',
   'src/transport/inbound/ack-window.ts',
+  'src/transport/inbound/topic-lanes.ts',
+  'src/transport/inbound/routes.ts',
+  'src/transport/inbound/reply-target.ts',
   'src/transport/outbound/outbound-gate.ts',
 ]
 const GROUND_FILES = [
@@ -74,6 +79,9 @@ const GROUND_FILES = [
   'src/codec.ts',
   'src/options.ts',
   'src/publish-outcome.ts',
+  'src/option-checks.ts',
+  'src/log-thinning.ts',
+  'src/deadline.ts',
   'src/topic/topic-trie.ts',
 ]
 const typeOnly = (name: string) => `import type * as it from '${name}'\nexport type It = typeof it`

@@ -116,6 +116,22 @@ describe('describeCause', () => {
     expect(describeCause(cause)).toBe(text)
   })
 
+  it.each([
+    ['null', null],
+    ['an object', {}],
+    ['an error without a message', new Error('')],
+    ['an aggregate of nothing', new AggregateError([])],
+  ])('stays with the last message that can be read when the cause behind it is %s', (_what, unreadable) => {
+    const chain = new Error('outer', { cause: new Error('readable', { cause: unreadable }) })
+    expect(describeCause(chain)).toBe('readable')
+  })
+
+  it('comes to an end in a chain that is a circle', () => {
+    const first = new Error('first')
+    first.cause = new Error('second', { cause: first })
+    expect(['first', 'second']).toContain(describeCause(first))
+  })
+
   it('gives the innermost readable message of a chain', () => {
     const chain = new Error('fetch failed', { cause: new Error('no token', { cause: inner }) })
     expect(describeCause(chain)).toBe('connect ECONNREFUSED 127.0.0.1:1883')

@@ -528,6 +528,7 @@ describe('secrets never appear in an error', () => {
     ['the user info of a URL without scheme', { url: `user:${SECRET}@host:1883` }],
     ['the user info of a URL without slashes', { url: `mqtt:user:${SECRET}@host` }],
     ['the user info of a URL with one slash', { url: `mqtt:/user:${SECRET}@host` }],
+    ['a user without scheme and digits in a URL', { url: 'secretive:pw@host' }, 'secretive'],
     ['a list of URLs', { url: [`mqtt://user:${SECRET}@host`] }],
     ['a URL object', { url: new URL(`mqtt://user:${SECRET}@host`) }],
     ['a password of the wrong type', { url, password: { value: SECRET } }],
@@ -553,12 +554,12 @@ describe('secrets never appear in an error', () => {
         connect: 'x',
       },
     ],
-  ])('%s', (_what, options) => {
+  ])('%s', (_what, options, secret = SECRET) => {
     const error = errorOf(() => resolveAny(options))
     expect(error.code).toBe('INVALID_OPTION')
-    expect(error.message).not.toContain(SECRET)
-    expect(JSON.stringify(error.cause) ?? '').not.toContain(SECRET)
-    expect(error.stack).not.toContain(SECRET)
+    expect(error.message).not.toContain(secret)
+    expect(JSON.stringify(error.cause) ?? '').not.toContain(secret)
+    expect(error.stack).not.toContain(secret)
   })
 })
 
@@ -576,6 +577,20 @@ describe('describeTarget', () => {
     ['wss://user:hunter2@broker.example:8084/mqtt?token=a@hunter2', 'wss://broker.example:8084/mqtt'],
   ])('names %s as %s', (given, target) => {
     expect(describeTarget(resolveOptions({ url: given }))).toBe(target)
+  })
+
+  it.each([
+    ['a blank before it', ' mqtt://user:hunter2@broker.example'],
+    ['a tab before and a line break behind it', '\tmqtt://user:hunter2@broker.example\n'],
+    ['no slashes, which a WebSocket URL may leave out', 'ws:user:hunter2@broker.example'],
+    ['one slash', 'wss:/user:hunter2@broker.example'],
+    ['backslashes', 'ws:\\\\user:hunter2@broker.example'],
+    ['a backslash in the user', 'mqtt://us\\er:hunter2@broker.example'],
+  ])('shows no user and no password of a URL with %s', (_what, given) => {
+    const target = describeTarget(resolveOptions({ url: given }))
+    expect(target).toContain('broker.example')
+    expect(target).not.toContain('hunter2')
+    expect(target).not.toContain('er:')
   })
 
   it('names a stream of the application', () => {

@@ -65,7 +65,7 @@ describe('parseTopicTemplate', () => {
     ['a/#rest/b', '"#" must be a whole level and the last one'],
     ['a/b+c', '"+" must be a whole level'],
     ['a/b#', '"#" must be a whole level and the last one'],
-    ['$share/+group/a', 'hold no wildcard'],
+    ['$share/+group/a', '"$share/+group/a" is no Topic Filter: the name after "$share/"'],
     ['$share/group', 'a Topic Filter must follow'],
   ])('refuses %j as the Topic Filter that it is', (pattern, problem) => {
     const error = errorOf(() => parseTopicTemplate(pattern))
@@ -105,6 +105,10 @@ describe('fillVariables', () => {
 
   it('takes values with several levels', () => {
     expect(fillVariables(`\${prefix}/a`, { prefix: 'x/y' })).toBe('x/y/a')
+  })
+
+  it('takes an empty value', () => {
+    expect(fillVariables(`a\${suffix}/b`, { suffix: '' })).toBe('a/b')
   })
 
   it('does not fill what a value brings along', () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { PublishPacket } from '../../../../src/transport/connection/mqtt-client.js'
-import { readRequest } from '../../../../src/transport/inbound/reply-target.js'
+import { readRequest, responseTarget } from '../../../../src/transport/inbound/reply-target.js'
 
 function packet(topic: string, properties?: PublishPacket['properties']): PublishPacket {
   const plain: PublishPacket = { cmd: 'publish', topic, payload: '', qos: 0, dup: false, retain: false }
@@ -61,6 +61,27 @@ describe('a request by MQTT 5', () => {
 
   it.each(['replies/$SYS', '/$SYS', 'a b', '温度'])('may be answered on %j', responseTopic => {
     expect(readRequest(packet('a', { responseTopic }), 1).replyTo?.topic).toBe(responseTopic)
+  })
+})
+
+describe('responseTarget', () => {
+  it('knows where to answer without the payload, which may be unreadable', () => {
+    const correlationData = Buffer.from('c1')
+    expect(responseTarget(packet('a', { responseTopic: 'r', correlationData }))).toEqual({
+      kind: 'mqtt5',
+      topic: 'r',
+      correlationData,
+    })
+  })
+
+  it.each([
+    [undefined],
+    [{}],
+    [{ responseTopic: '' }],
+    [{ responseTopic: 'r/#' }],
+    [{ responseTopic: '$SYS/r' }],
+  ])('knows none with the properties %j', properties => {
+    expect(responseTarget(packet('a', properties))).toBeUndefined()
   })
 })
 
