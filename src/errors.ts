@@ -77,21 +77,21 @@ export function isMqttError(value: unknown, code?: MqttErrorCode): value is Mqtt
 
 /** The innermost readable message of an error chain, for one line of a log. */
 export function describeCause(cause: unknown): string {
-  let innermost = cause
-  for (let depth = 0; depth < MAX_CHAIN; depth += 1) {
-    if (!(innermost instanceof Error) || innermost.cause === undefined) break
-    innermost = innermost.cause
+  const chain: unknown[] = []
+  for (let link = cause; link !== undefined && chain.length < MAX_CHAIN; ) {
+    chain.push(link)
+    link = link instanceof Error ? link.cause : undefined
   }
-  if (!(innermost instanceof Error)) return typeof innermost === 'string' ? innermost : messageOf(cause)
-  return messageOf(innermost)
+  const readable = chain.map(messageOf).findLast(message => message !== '')
+  return readable ?? (cause instanceof Error ? cause.name : 'unknown cause')
 }
 
 /** A chain may be a circle. */
 const MAX_CHAIN = 10
 
-function messageOf(error: unknown): string {
-  if (!(error instanceof Error)) return 'unknown cause'
-  if (error instanceof AggregateError && error.message === '')
-    return error.errors.map(describeCause).join('; ')
-  return error.message === '' ? error.name : error.message
+function messageOf(cause: unknown): string {
+  if (typeof cause === 'string') return cause
+  if (cause instanceof AggregateError && cause.message === '')
+    return cause.errors.map(describeCause).join('; ')
+  return cause instanceof Error ? cause.message : ''
 }

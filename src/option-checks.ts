@@ -7,13 +7,14 @@ import {
   type MqttModuleOptions,
   PASS_THROUGH,
   type PassThroughOptions,
+  type ReconnectOptions,
   type ResolvedOptions,
 } from './options.js'
 
 const MAX_DELAY_MS = 86_400_000
 const MAX_TIMEOUT_MS = 3_600_000
 const MAX_UINT16 = 65_535
-const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:']
+const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:', 'mqtt+srv:', 'mqtts+srv:']
 
 const integer = (min: number, max: number) => {
   const allowed = `an integer from ${min} to ${max}`
@@ -32,10 +33,15 @@ const isUrl = (value: string): boolean => {
   const url = URL.canParse(value) ? new URL(value) : undefined
   return url !== undefined && PROTOCOLS.includes(url.protocol) && url.hostname !== ''
 }
-const urlAllowed = 'a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws or wss)'
+const urlAllowed =
+  'a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
 const codecAllowed = '"json", "text", "bytes", or an object with the functions encode and decode'
 const delayAllowed = 'a list of delays, a function of (attempt, cause), or { min, max, jitter }'
 const groupAllowed = 'a name without "/", "+" and "#"'
+
+const oneUrl = v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))
+const urlList = v.pipe(v.array(oneUrl), v.minLength(1, urlAllowed))
+const aFunction = <F>(allowed: string) => v.custom<F>(value => typeof value === 'function', allowed)
 
 const backoff = v.pipe(
   strictObject(
@@ -102,7 +108,13 @@ const schema = strictObject(
   {
     ...v.entriesFromList(Object.keys(PASS_THROUGH), v.optional(v.unknown())),
     ...passThrough.entries,
-    url: v.optional(v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))),
+    url: v.optional(v.lazy(input => (Array.isArray(input) ? urlList : oneUrl))),
+    credentials: v.optional(
+      aFunction<NonNullable<MqttModuleOptions['credentials']>>('a function that gives credentials'),
+    ),
+    localAddress: v.optional(v.pipe(v.string('an IP address'), v.ip('an IP address'))),
+    onStopped: v.optional(aFunction<NonNullable<MqttModuleOptions['onStopped']>>('a function of (cause)')),
+    refusedSubscription: v.optional(oneOf(['fail', 'warn']), 'fail'),
     createStream: v.optional(
       v.custom<() => Duplex>(value => typeof value === 'function', 'a function that returns a Duplex'),
     ),
@@ -113,6 +125,7 @@ const schema = strictObject(
       strictObject({
         delayMs: v.optional(delays, {}),
         resetAfterMs: v.optional(integer(0, MAX_DELAY_MS), 10_000),
+        verdict: v.optional(aFunction<NonNullable<ReconnectOptions['verdict']>>('a function of (cause)')),
       }),
       {},
     ),
@@ -129,13 +142,16 @@ const schema = strictObject(
 const SECRET = /pass|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
 
 /** A URL that was checked, for a log or an error: without user, password and query. */
-function withoutSecrets(url: string): string {
-  return url.replace(/^([a-z]+:\/\/)(?:[^/?#]*@)?([^?#]*).*$/is, '$1$2')
+export function withoutSecrets(url: string): string {
+  return url.trim().replace(/^([a-z+]+:)[/\\]*(?:[^/?#]*@)?([^?#]*).*$/is, '$1//$2')
 }
 
 /** The broker as a log or an error names it. */
-export function describeTarget({ url, createStream }: Pick<ResolvedOptions, 'url' | 'createStream'>): string {
-  return createStream !== undefined || url === undefined ? 'the stream of createStream' : withoutSecrets(url)
+export function describeTarget({
+  urls,
+  createStream,
+}: Pick<ResolvedOptions, 'urls' | 'createStream'>): string {
+  return createStream === undefined ? urls.map(withoutSecrets).join(', ') : 'the stream of createStream'
 }
 
 /** What was given, short, and without anything that may be a secret. */
@@ -143,7 +159,7 @@ function describeInput(path: string, input: unknown): string {
   if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
   if (typeof input === 'string') {
     // Whatever the option, it may be a URL with credentials or a token in it.
-    return JSON.stringify(/[@?]/.test(input) ? input.replace(/[^a-z].*$/is, '…') : input)
+    return JSON.stringify(/[@?]/.test(input) ? `${/^[a-z+]+:\/\//i.exec(input)?.[0] ?? ''}…` : input)
   }
   if (typeof input === 'function') return 'a function'
   if (Array.isArray(input)) return `a list of ${input.length}`
@@ -214,13 +230,17 @@ export function resolveOptions(options: MqttModuleOptions): ResolvedOptions {
     )
   }
   return {
-    url: checked.url,
+    urls: checked.createStream === undefined ? [checked.url ?? []].flat() : [],
+    credentials: checked.credentials,
+    localAddress: checked.localAddress,
+    onStopped: checked.onStopped,
+    refusedSubscription: checked.refusedSubscription,
     createStream: checked.createStream,
     sharedGroup: checked.sharedGroup,
     connect: checked.connect,
     connectTimeoutMs: checked.connectTimeoutMs,
     protocolVersion: checked.protocolVersion,
-    reconnect: checked.reconnect,
+    reconnect: { ...checked.reconnect, verdict: checked.reconnect.verdict },
     inbound: checked.inbound,
     outbound: checked.outbound,
     drainTimeoutMs: checked.drainTimeoutMs,

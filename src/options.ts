@@ -63,6 +63,25 @@ export interface ReconnectOptions {
    * Keeps a broker that accepts and drops from being hammered. 0 or more. @default 10000
    */
   readonly resetAfterMs?: number
+  /**
+   * What follows an end of a connection, or of an attempt, in place of the rules of this package (`docs/reconnect.md`).
+   * Undefined leaves it to them. @default none
+   */
+  readonly verdict?: (cause: ConnectionFailure) => Verdict | undefined
+}
+
+/**
+ * What follows a connection that ended, or was refused: `retry` dials again after the delay;
+ * `retry-with-fresh-credentials` too, and asks for credentials again; `go-elsewhere` dials the broker's Server
+ * Reference at once; `stop` ends the connection for good.
+ */
+export type Verdict = 'retry' | 'retry-with-fresh-credentials' | 'go-elsewhere' | 'stop'
+
+/** What an attempt to connect is made with. */
+export interface MqttCredentials
+  extends Pick<PassThroughOptions, 'username' | 'password' | 'ca' | 'cert' | 'key'> {
+  /** Headers of the WebSocket handshake. */
+  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** How much work comes in at a time. */
@@ -93,8 +112,13 @@ export interface OutboundOptions {
  * `keepalive`, `will`, `properties`, `wsOptions`, `socksProxy` and others.
  */
 export interface MqttModuleOptions extends PassThroughOptions {
-  /** Where the broker is: `mqtt`, `mqtts`, `ws` or `wss`, host, port and path. Required unless `createStream` is given. */
-  readonly url?: string
+  /**
+   * Where the broker is: `mqtt`, `mqtts`, `ws` or `wss`, host, port and path; or `mqtt+srv` or `mqtts+srv` and a
+   * name whose DNS SRV records (`_mqtt._tcp`, `_secure-mqtt._tcp`) are looked up at each attempt. A list is tried in
+   * order, starting with the one that was good last; the delay grows after a whole round. Required unless
+   * `createStream` is given.
+   */
+  readonly url?: string | readonly string[]
   /**
    * Opens the byte stream to the broker in place of `url`, once for every attempt to connect: an in-memory
    * broker in a test, a tunnel, a serial line.
@@ -123,6 +147,23 @@ export interface MqttModuleOptions extends PassThroughOptions {
   readonly protocolVersion?: 'auto' | 4 | 5
   /** Delays between attempts to connect. @default those of `ReconnectOptions` */
   readonly reconnect?: ReconnectOptions
+  /**
+   * Called before every attempt to connect; what it gives goes over `username`, `password` and the TLS options. A
+   * rejection is a failed attempt with that cause. Must settle within `connectTimeoutMs`. @default none
+   */
+  readonly credentials?: () => MqttCredentials | Promise<MqttCredentials>
+  /** Address of this machine to connect from. @default the operating system's choice */
+  readonly localAddress?: string
+  /**
+   * Called when the connection has stopped for good by itself, with the cause: see `reconnect.verdict`. It is in the
+   * log too, as an error. @default none
+   */
+  readonly onStopped?: (cause: ConnectionFailure) => void
+  /**
+   * A subscription that the broker refuses at the start: `fail` keeps the application from starting, `warn` logs it.
+   * A refused subscription is tried again with growing delays either way. @default 'fail'
+   */
+  readonly refusedSubscription?: 'fail' | 'warn'
   /** Limits for messages that come in. @default those of `InboundOptions` */
   readonly inbound?: InboundOptions
   /** Limits for messages that go out. @default those of `OutboundOptions` */
@@ -148,6 +189,7 @@ export interface ResolvedBackoff {
 }
 
 type Defaulted =
+  | 'refusedSubscription'
   | 'connect'
   | 'connectTimeoutMs'
   | 'protocolVersion'
@@ -158,8 +200,12 @@ type Defaulted =
 
 /** Options after the door: checked, with every default in place. */
 export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>> {
-  readonly url: string | undefined
+  /** Empty where `createStream` is given. */
+  readonly urls: readonly string[]
   readonly createStream: (() => Duplex) | undefined
+  readonly credentials: (() => MqttCredentials | Promise<MqttCredentials>) | undefined
+  readonly localAddress: string | undefined
+  readonly onStopped: ((cause: ConnectionFailure) => void) | undefined
   readonly sharedGroup: string | undefined
   readonly clientId: string
   readonly reconnect: {
@@ -168,6 +214,7 @@ export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaul
       | ((attempt: number, cause: ConnectionFailure) => number)
       | ResolvedBackoff
     readonly resetAfterMs: number
+    readonly verdict: ((cause: ConnectionFailure) => Verdict | undefined) | undefined
   }
   readonly inbound: Required<InboundOptions>
   readonly outbound: Required<OutboundOptions>

@@ -45,11 +45,11 @@ export class MqttSession {
   constructor(
     private readonly options: ResolvedOptions,
     private readonly log: SessionLog,
-    dial: Dialler = createDialler(options),
+    dialler: Dialler = createDialler(options),
   ) {
     this.keepsSession = !options.clean && options.passThrough.properties?.sessionExpiryInterval !== 0
     const packetIds = new PacketIds()
-    this.connection = new MqttConnection(options, dial)
+    this.connection = new MqttConnection(options, dialler)
     this.publisher = new Publisher(packetIds, options.outbound.maxInFlight, this.keepsSession)
     this.subscriptions = new Subscriptions(packetIds, ({ error }) => this.noteRefused(error))
     this.dispatcher = new InboundDispatcher({

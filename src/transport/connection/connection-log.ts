@@ -13,22 +13,14 @@ const versionName = (protocolVersion: 4 | 5): string => (protocolVersion === 5 ?
 export function describeTransition(state: ConnectionState, before: ConnectionState, target: string): LogLine {
   switch (state.status) {
     case 'connecting':
-      return before.status === 'connecting'
-        ? {
-            level: 'debug',
-            text: `${target} does not take MQTT 5; trying ${versionName(state.protocolVersion)}`,
-          }
-        : {
-            level: 'debug',
-            text: `connecting to ${target} with ${versionName(state.protocolVersion)}, attempt ${state.attempt}`,
-          }
+      return describeConnecting(state, target)
     case 'connected': {
-      const { protocolVersion, sessionPresent } = state.session
+      const { protocolVersion, sessionPresent, broker } = state.session
       const attempts = state.attempt > 1 ? ` at attempt ${state.attempt}` : ''
       const session = sessionPresent ? 'session resumed' : 'new session'
       return {
         level: 'log',
-        text: `connected to ${target} with ${versionName(protocolVersion)}${attempts}, ${session}`,
+        text: `connected to ${broker} with ${versionName(protocolVersion)}${attempts}, ${session}`,
       }
     }
     case 'waiting': {
@@ -38,9 +30,19 @@ export function describeTransition(state: ConnectionState, before: ConnectionSta
     case 'closed':
       return state.cause === undefined
         ? { level: 'log', text: `connection to ${target} closed` }
-        : { level: 'error', text: `gave up: ${state.cause.message}` }
+        : { level: 'error', text: `stopped for good: ${state.cause.message}` }
     case 'closing':
     case 'idle':
       return { level: 'debug', text: `${state.status} (${target})` }
   }
+}
+
+function describeConnecting(
+  { attempt, cause }: Extract<ConnectionState, { status: 'connecting' }>,
+  target: string,
+): LogLine {
+  if (cause === undefined) return { level: 'debug', text: `connecting to ${target}, attempt ${attempt}` }
+  return cause.serverReference === undefined
+    ? { level: 'debug', text: `${cause.message}; trying ${versionName(4)}` }
+    : { level: 'warn', text: `${cause.message}; going to ${cause.serverReference}` }
 }

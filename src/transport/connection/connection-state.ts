@@ -1,4 +1,5 @@
 import type { MqttError } from '../../errors.js'
+import type { Verdict } from '../../options.js'
 import type { BrokerLimits } from './broker-limits.js'
 
 /** 5, or 4 for MQTT 3.1.1, as the protocol counts (MQTT 5, 3.1.2.2). */
@@ -6,6 +7,8 @@ export type ProtocolVersion = 4 | 5
 
 /** What CONNACK settled for one network connection. */
 export interface ConnectedSession {
+  /** The broker: its URL without user, password and query. */
+  readonly broker: string
   readonly protocolVersion: ProtocolVersion
   /** Session Present (MQTT 5, 3.2.2.1.1): the broker kept subscriptions and unacknowledged messages. */
   readonly sessionPresent: boolean
@@ -20,36 +23,56 @@ export interface ConnectedSession {
  *   idle ───────────► connecting ─────────► connected
  *                      ▲  │  │                │  │
  *         delay elapsed│  │  │close           │  │close
- *                      │  │lost              │lost│
+ *                      │  │lost              lost│
  *                      │  ▼  │                │  ▼
  *                     waiting│ ◄──────────────┘ closing
  *                      │close└──────────────────►│
  *                      ▼                         ▼ lost
  *                    closed ◄────────────────────┘
  * ```
- * A first attempt that fails under `fail-fast` goes from connecting to closed with its cause.
- * From closed, `open` starts again.
+ * `lost` leads from connecting and connected to closed where the verdict on its cause is to stop, and where the
+ * first round of attempts fails under `fail-fast`; straight to connecting where the broker names another one, or
+ * refuses MQTT 5 under `auto`. From closed, `open` starts again.
  */
 export type ConnectionState =
   | { readonly status: 'idle' }
-  | ({ readonly status: 'connecting' } & Progress)
-  | ({
-      readonly status: 'connected'
-      readonly sinceMs: number
-      readonly session: ConnectedSession
-    } & Progress)
-  | ({ readonly status: 'waiting'; readonly delayMs: number; readonly cause: MqttError } & Progress)
+  /**
+   * `attempt` counts from 1, since the start or since the last connection. `cause` is there when an end led here
+   * without a delay: the broker named another one, or refuses MQTT 5.
+   */
+  | { readonly status: 'connecting'; readonly attempt: number; readonly cause?: MqttError }
+  | { readonly status: 'connected'; readonly attempt: number; readonly session: ConnectedSession }
+  /** `attempt` is the one that failed; 0 when it was a connection that ended. */
+  | {
+      readonly status: 'waiting'
+      readonly attempt: number
+      readonly delayMs: number
+      readonly cause: MqttError
+    }
   | { readonly status: 'closing' }
+  /** With a cause: the connection stopped for good by itself, and why. */
   | { readonly status: 'closed'; readonly cause?: MqttError }
 
-/** What the next attempt has to know about the ones before it. */
-interface Progress {
-  /** Attempts since the last good connection, from 1. */
-  readonly attempt: number
+/** What the next attempt has to know about those before it. */
+export interface Progress {
+  /** Ends of a connection or an attempt in a row, since the last connection that lasted. */
+  readonly failures: number
+  readonly previousDelayMs: number
+  /** Which of the URLs is dialled. */
+  readonly target: number
+  /** Server Reference of the broker, dialled in place of the URL. */
+  readonly reference: string | undefined
   readonly protocolVersion: ProtocolVersion
   /** A connection succeeded with `protocolVersion`, so it is no guess any more. */
-  readonly versionKnown: boolean
-  readonly previousDelayMs: number
+  readonly isVersionKnown: boolean
+  readonly wasConnected: boolean
+  readonly connectedAtMs: number
+}
+
+/** State and progress together: all that a transition depends on. */
+export interface ConnectionMachine {
+  readonly state: ConnectionState
+  readonly progress: Progress
 }
 
 export type ConnectionEvent =
@@ -61,7 +84,12 @@ export type ConnectionEvent =
   | { readonly type: 'close' }
 
 export type ConnectionEffect =
-  | { readonly type: 'dial'; readonly protocolVersion: ProtocolVersion }
+  | {
+      readonly type: 'dial'
+      readonly target: number
+      readonly reference: string | undefined
+      readonly protocolVersion: ProtocolVersion
+    }
   | { readonly type: 'wait'; readonly delayMs: number }
   | { readonly type: 'cancel-wait' }
   /** Send DISCONNECT and end the network connection. */
@@ -73,130 +101,178 @@ export interface ConnectionRules {
   readonly protocolVersion: 'auto' | ProtocolVersion
   readonly failFast: boolean
   readonly resetAfterMs: number
-  readonly delayMs: (attempt: number, cause: MqttError, previousMs: number) => number
+  /** How many URLs there are to try in order. */
+  readonly targets: number
+  /** @param round rounds of failures over all targets, from 1 */
+  readonly delayMs: (round: number, cause: MqttError, previousMs: number) => number
+  readonly verdict: (cause: MqttError) => Verdict
 }
 
 export interface Transition {
-  readonly state: ConnectionState
+  readonly machine: ConnectionMachine
   readonly effects: readonly ConnectionEffect[]
 }
 
-const stay = (state: ConnectionState): Transition => ({ state, effects: [] })
-
-const connecting = (progress: Progress): Transition => ({
-  state: { ...progress, status: 'connecting' },
-  effects: [{ type: 'dial', protocolVersion: progress.protocolVersion }],
-})
-
-function firstAttempt(rules: ConnectionRules): Transition {
-  return connecting({
-    attempt: 1,
-    protocolVersion: rules.protocolVersion === 'auto' ? 5 : rules.protocolVersion,
-    versionKnown: rules.protocolVersion !== 'auto',
-    previousDelayMs: 0,
-  })
+export function newMachine(rules: ConnectionRules): ConnectionMachine {
+  return { state: { status: 'idle' }, progress: newProgress(rules) }
 }
 
-/** The one place where the state of a connection changes. An event that a state does not know leaves it as it is. */
-export function transition(
-  state: ConnectionState,
-  event: ConnectionEvent,
-  rules: ConnectionRules,
-): Transition {
-  switch (state.status) {
-    case 'idle':
-    case 'closed':
-      if (event.type === 'open') return firstAttempt(rules)
-      return event.type === 'close' && state.status === 'idle' ? stay({ status: 'closed' }) : stay(state)
-    case 'connecting':
-      return whileConnecting(state, event, rules)
-    case 'connected':
-      if (event.type === 'lost') return lostConnection(state, event, rules)
-      return event.type === 'close'
-        ? { state: { status: 'closing' }, effects: [{ type: 'disconnect' }] }
-        : stay(state)
-    case 'waiting':
-      if (event.type === 'delay-elapsed')
-        return connecting({ ...progressOf(state), attempt: state.attempt + 1 })
-      return event.type === 'close'
-        ? { state: { status: 'closed' }, effects: [{ type: 'cancel-wait' }] }
-        : stay(state)
-    case 'closing':
-      return event.type === 'lost' ? stay({ status: 'closed' }) : stay(state)
+function newProgress(rules: ConnectionRules): Progress {
+  return {
+    failures: 0,
+    previousDelayMs: 0,
+    target: 0,
+    reference: undefined,
+    protocolVersion: rules.protocolVersion === 'auto' ? 5 : rules.protocolVersion,
+    isVersionKnown: rules.protocolVersion !== 'auto',
+    wasConnected: false,
+    connectedAtMs: 0,
   }
 }
 
-function whileConnecting(
-  state: Extract<ConnectionState, { status: 'connecting' }>,
+/** The one place where a connection changes. An event that a state does not know leaves it as it is. */
+export function transition(
+  machine: ConnectionMachine,
   event: ConnectionEvent,
   rules: ConnectionRules,
 ): Transition {
-  switch (event.type) {
-    case 'accepted': {
-      const progress = { ...progressOf(state), versionKnown: true }
-      return stay({ ...progress, status: 'connected', session: event.session, sinceMs: event.nowMs })
-    }
-    case 'lost':
-      return failedAttempt(state, event.cause, rules)
-    case 'close':
-      return { state: { status: 'closing' }, effects: [{ type: 'abort' }] }
-    default:
-      return stay(state)
+  const { state, progress } = machine
+  switch (state.status) {
+    case 'idle':
+    case 'closed':
+      if (event.type === 'open') return dial(newProgress(rules), 1)
+      if (event.type === 'close' && state.status === 'idle') return to(machine, { status: 'closed' })
+      break
+    case 'connecting':
+      if (event.type === 'accepted') return accept(machine, state.attempt, event)
+      if (event.type === 'lost') return failedAttempt(machine, state.attempt, event.cause, rules)
+      if (event.type === 'close') return to(machine, { status: 'closing' }, { type: 'abort' })
+      break
+    case 'connected':
+      if (event.type === 'lost') return lostConnection(machine, event, rules)
+      if (event.type === 'close') return to(machine, { status: 'closing' }, { type: 'disconnect' })
+      break
+    case 'waiting':
+      if (event.type === 'delay-elapsed') return dial(progress, state.attempt + 1)
+      if (event.type === 'close') return to(machine, { status: 'closed' }, { type: 'cancel-wait' })
+      break
+    case 'closing':
+      if (event.type === 'lost') return to(machine, { status: 'closed' })
+  }
+  return { machine, effects: [] }
+}
+
+function to(machine: ConnectionMachine, state: ConnectionState, ...effects: ConnectionEffect[]): Transition {
+  return { machine: { ...machine, state }, effects }
+}
+
+function dial(progress: Progress, attempt: number, cause?: MqttError): Transition {
+  const { target, reference, protocolVersion } = progress
+  const state = { status: 'connecting', attempt, ...(cause === undefined ? {} : { cause }) } as const
+  return {
+    machine: { state, progress },
+    effects: [{ type: 'dial', target, reference, protocolVersion }],
+  }
+}
+
+function accept(
+  { progress }: ConnectionMachine,
+  attempt: number,
+  { session, nowMs }: Extract<ConnectionEvent, { type: 'accepted' }>,
+): Transition {
+  return {
+    machine: {
+      state: { status: 'connected', attempt, session },
+      progress: { ...progress, isVersionKnown: true, wasConnected: true, connectedAtMs: nowMs },
+    },
+    effects: [],
   }
 }
 
 function failedAttempt(
-  state: Extract<ConnectionState, { status: 'connecting' }>,
+  machine: ConnectionMachine,
+  attempt: number,
   cause: MqttError,
   rules: ConnectionRules,
 ): Transition {
-  const progress = progressOf(state)
-  if (rules.protocolVersion === 'auto' && state.protocolVersion === 5 && suggestsOlderBroker(cause, state)) {
-    return connecting({ ...progress, protocolVersion: 4, versionKnown: false })
+  const { progress } = machine
+  const isAuto = rules.protocolVersion === 'auto'
+  if (isAuto && progress.protocolVersion === 5 && suggestsOlderBroker(cause, progress)) {
+    return dial({ ...progress, protocolVersion: 4, isVersionKnown: false }, attempt, cause)
   }
-  const neverConnected = state.attempt === 1 && state.previousDelayMs === 0
-  if (rules.failFast && neverConnected) return stay({ status: 'closed', cause })
-  const guess = rules.protocolVersion === 'auto' && (!state.versionKnown || refusesVersion(cause))
-  return wait({ ...progress, ...(guess ? { protocolVersion: 5, versionKnown: false } : {}) }, cause, rules)
+  const verdict = rules.verdict(cause)
+  // A version that was right before and is refused now is worth another guess.
+  const isStale = isAuto && progress.isVersionKnown && refusesVersion(cause)
+  if (verdict === 'stop' && !isStale) return to(machine, { status: 'closed', cause })
+  const failed = { ...progress, failures: progress.failures + 1 }
+  if (verdict === 'go-elsewhere' && progress.reference === undefined) return goElsewhere(failed, cause, rules)
+  if (rules.failFast && !progress.wasConnected && failed.failures >= rules.targets) {
+    return to(machine, { status: 'closed', cause })
+  }
+  return wait(nextTarget(failed, cause, rules), attempt, cause, rules)
 }
 
 function lostConnection(
-  state: Extract<ConnectionState, { status: 'connected' }>,
-  event: Extract<ConnectionEvent, { type: 'lost' }>,
+  machine: ConnectionMachine,
+  { cause, nowMs }: Extract<ConnectionEvent, { type: 'lost' }>,
   rules: ConnectionRules,
 ): Transition {
-  const wasGood = event.nowMs - state.sinceMs >= rules.resetAfterMs
-  const progress = progressOf(state)
-  const counted = wasGood ? { ...progress, attempt: 1, previousDelayMs: 0 } : progress
-  return wait(counted, event.cause, rules)
+  const { progress } = machine
+  const verdict = rules.verdict(cause)
+  if (verdict === 'stop') return to(machine, { status: 'closed', cause })
+  const isGood = nowMs - progress.connectedAtMs >= rules.resetAfterMs
+  const since = isGood ? { ...progress, failures: 0, previousDelayMs: 0 } : progress
+  const lost = { ...since, failures: since.failures + 1 }
+  if (verdict !== 'go-elsewhere') return wait(lost, 0, cause, rules)
+  // Two brokers that send this client to each other must not make it run in circles.
+  if (isGood || progress.reference === undefined) return goElsewhere(lost, cause, rules)
+  return wait({ ...guessVersion(lost, rules), reference: cause.serverReference }, 0, cause, rules)
 }
 
-function wait(progress: Progress, cause: MqttError, rules: ConnectionRules): Transition {
-  const delayMs = rules.delayMs(progress.attempt, cause, progress.previousDelayMs)
+function goElsewhere(progress: Progress, cause: MqttError, rules: ConnectionRules): Transition {
+  return dial({ ...guessVersion(progress, rules), reference: cause.serverReference }, 1, cause)
+}
+
+/** The last good broker is tried first; one that fails gives way to the next in the list. */
+function nextTarget(progress: Progress, cause: MqttError, rules: ConnectionRules): Progress {
+  const home = progress.reference === undefined ? progress : { ...progress, reference: undefined }
+  const target = progress.reference === undefined ? (home.target + 1) % rules.targets : home.target
+  const isOther = target !== progress.target || progress.reference !== undefined
+  const isGuess = isOther || !progress.isVersionKnown || refusesVersion(cause)
+  return isGuess ? { ...guessVersion(home, rules), target } : { ...home, target }
+}
+
+function guessVersion(progress: Progress, rules: ConnectionRules): Progress {
+  if (rules.protocolVersion !== 'auto') return progress
+  return { ...progress, protocolVersion: 5, isVersionKnown: false }
+}
+
+function wait(progress: Progress, attempt: number, cause: MqttError, rules: ConnectionRules): Transition {
+  const round = Math.ceil(progress.failures / rules.targets)
+  const delayMs = rules.delayMs(round, cause, progress.previousDelayMs)
   return {
-    state: { ...progress, status: 'waiting', delayMs, cause, previousDelayMs: delayMs },
+    machine: {
+      state: { status: 'waiting', attempt, delayMs, cause },
+      progress: { ...progress, previousDelayMs: delayMs },
+    },
     effects: [{ type: 'wait', delayMs }],
   }
-}
-
-function progressOf(state: Progress): Progress {
-  const { attempt, protocolVersion, versionKnown, previousDelayMs } = state
-  return { attempt, protocolVersion, versionKnown, previousDelayMs }
 }
 
 const UNACCEPTABLE_PROTOCOL_VERSION = 0x01
 const UNSUPPORTED_PROTOCOL_VERSION = 0x84
 
 function refusesVersion(cause: MqttError): boolean {
+  if (cause.code !== 'CONNECT_REFUSED') return false
   return (
     cause.reasonCode === UNACCEPTABLE_PROTOCOL_VERSION || cause.reasonCode === UNSUPPORTED_PROTOCOL_VERSION
   )
 }
 
 /** A broker that knows only 3.1.1 says so in CONNACK, or just hangs up on a CONNECT that it cannot read. */
-function suggestsOlderBroker(cause: MqttError, state: Progress): boolean {
+function suggestsOlderBroker(cause: MqttError, progress: Progress): boolean {
   if (refusesVersion(cause)) return true
-  return !state.versionKnown && cause.code === 'CONNECT_FAILED' && hungUp(cause.cause)
+  return !progress.isVersionKnown && cause.code === 'CONNECT_FAILED' && hungUp(cause.cause)
 }
 
 function hungUp(cause: unknown): boolean {

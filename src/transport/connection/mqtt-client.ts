@@ -1,10 +1,17 @@
+import { connect } from 'node:net'
 import { type IClientOptions, MqttClient, connect as mqttConnect, ReasonCodes, Store } from 'mqtt'
-import { generate, type IConnackPacket, type IPublishPacket, type Packet } from 'mqtt-packet'
+import {
+  generate,
+  type IConnackPacket,
+  type IDisconnectPacket,
+  type IPublishPacket,
+  type Packet,
+} from 'mqtt-packet'
 import { describeCause, MqttError } from '../../errors.js'
-import { describeTarget } from '../../option-checks.js'
 import type { ResolvedOptions } from '../../options.js'
 import { brokerLimits } from './broker-limits.js'
 import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
+import { type Endpoint, Endpoints } from './endpoint.js'
 
 export type { IPublishPacket as PublishPacket, ISubackPacket as SubackPacket, Packet } from 'mqtt-packet'
 
@@ -38,7 +45,13 @@ export interface LinkEvents {
   closed(cause: MqttError): void
 }
 
-export type Dialler = (protocolVersion: ProtocolVersion, events: LinkEvents) => Link
+/** Opens network connections: one for every attempt. */
+export interface Dialler {
+  /** Where the attempt goes and with which credentials. Rejects when that cannot be found out. */
+  locate(target: number, reference: string | undefined): Promise<Endpoint>
+  /** May throw. */
+  dial(endpoint: Endpoint, protocolVersion: ProtocolVersion, events: LinkEvents): Link
+}
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
@@ -50,23 +63,47 @@ const FLUSH_BYTES = 65_536
 const OPAQUE_BACKLOG_BYTES = 65_536
 
 /** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
-export function createDialler(options: ResolvedOptions): Dialler {
+export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
   // Packet Identifiers of QoS 2 messages between PUBREC and PUBREL belong to the session, not to the client.
   const incomingStore = options.clean ? undefined : new Store({ clean: false })
-  return (protocolVersion, events) => {
-    const settings = clientOptions(options, protocolVersion)
-    if (incomingStore !== undefined) settings.incomingStore = incomingStore
-    const { createStream, url = '' } = options
-    const client =
-      createStream === undefined ? mqttConnect(url, settings) : new MqttClient(() => createStream(), settings)
-    return new ClientLink(client, protocolVersion, describeTarget(options), events)
+  return {
+    locate: (target, reference) => endpoints.next(target, reference),
+    dial: (endpoint, protocolVersion, events) => {
+      const settings = clientOptions(options, endpoint, protocolVersion)
+      if (incomingStore !== undefined) settings.incomingStore = incomingStore
+      const client = openClient(options, endpoint, settings)
+      const connected = (session: ConnectedSession): void => {
+        endpoints.keep()
+        events.connected(session)
+      }
+      return new ClientLink(client, protocolVersion, endpoint.name, { ...events, connected })
+    },
   }
 }
 
-function clientOptions(options: ResolvedOptions, protocolVersion: ProtocolVersion): IClientOptions {
-  const { passThrough, inbound } = options
-  const settings: IClientOptions = {
+function openClient(options: ResolvedOptions, { url }: Endpoint, settings: IClientOptions): MqttClient {
+  const { createStream, localAddress } = options
+  if (createStream !== undefined || url === undefined) {
+    if (createStream === undefined) throw new Error('there is no URL and no stream')
+    return new MqttClient(() => createStream(), settings)
+  }
+  const { protocol, hostname, port } = new URL(url)
+  if (localAddress === undefined || protocol !== 'mqtt:') return mqttConnect(url, settings)
+  // The TCP builder of `mqtt` takes no local address.
+  const host = hostname.replace(/^\[|\]$/g, '')
+  return new MqttClient(() => connect({ host, port: Number(port || 1883), localAddress }), settings)
+}
+
+function clientOptions(
+  options: ResolvedOptions,
+  { credentials }: Endpoint,
+  protocolVersion: ProtocolVersion,
+): IClientOptions {
+  const { passThrough, inbound, localAddress } = options
+  const { headers, ...secrets } = credentials
+  const settings: IClientOptions & { localAddress?: string } = {
     ...passThrough,
+    ...secrets,
     clean: options.clean,
     clientId: options.clientId,
     protocolVersion,
@@ -81,6 +118,12 @@ function clientOptions(options: ResolvedOptions, protocolVersion: ProtocolVersio
   if (protocolVersion === 5) {
     settings.properties = { ...passThrough.properties, receiveMaximum: inbound.maxInFlight }
   }
+  if (localAddress !== undefined) settings.localAddress = localAddress
+  const ws = {
+    ...(headers === undefined ? {} : { headers }),
+    ...(localAddress === undefined ? {} : { localAddress }),
+  }
+  if (Object.keys(ws).length > 0) settings.wsOptions = { ...passThrough.wsOptions, ...ws }
   return settings
 }
 
@@ -159,9 +202,7 @@ class ClientLink implements Link {
     client.on('error', error => this.fail(this.explain(error)))
     // `mqtt` drops errors of the stream that have no code.
     stream.on('error', error => this.fail(this.explain(error)))
-    client.on('disconnect', packet =>
-      this.fail(serverDisconnect(packet.reasonCode ?? 0, packet.properties?.reasonString)),
-    )
+    client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
     client.on('close', () => this.end())
     client.on('packetreceive', packet => {
       if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
@@ -177,6 +218,7 @@ class ClientLink implements Link {
   private accept(packet: IConnackPacket): void {
     this.connected = true
     this.events.connected({
+      broker: this.target,
       protocolVersion: this.protocolVersion,
       sessionPresent: packet.sessionPresent,
       limits: brokerLimits(this.protocolVersion, packet.properties),
@@ -233,10 +275,14 @@ class ClientLink implements Link {
   }
 }
 
-function serverDisconnect(reasonCode: number, reasonString: string | undefined): MqttError {
-  const said = reasonString === undefined ? '' : `, "${reasonString}"`
+function serverDisconnect({ reasonCode = 0, properties }: IDisconnectPacket): MqttError {
+  const said = properties?.reasonString === undefined ? '' : `, "${properties.reasonString}"`
   const text = `the broker sent DISCONNECT: ${describeReasonCode(reasonCode)}${said}`
-  return new MqttError('CONNECTION_LOST', text, { reasonCode })
+  const reference = properties?.serverReference
+  return new MqttError('CONNECTION_LOST', text, {
+    reasonCode,
+    ...(reference === undefined ? {} : { serverReference: reference }),
+  })
 }
 
 const NAMES = new Map(Object.entries(ReasonCodes))

@@ -1,16 +1,22 @@
 import { describeCause, MqttError } from '../../errors.js'
-import type { ResolvedOptions } from '../../options.js'
+import type { ResolvedOptions, Verdict } from '../../options.js'
 import {
   type ConnectedSession,
   type ConnectionEffect,
   type ConnectionEvent,
+  type ConnectionMachine,
   type ConnectionRules,
   type ConnectionState,
+  newMachine,
   type ProtocolVersion,
   transition,
 } from './connection-state.js'
+import type { Endpoint } from './endpoint.js'
 import type { Dialler, Link, LinkEvents, Packet, PublishPacket } from './mqtt-client.js'
+import { verdictOf } from './reason-code-rules.js'
 import { reconnectDelayMs } from './reconnect-policy.js'
+
+type DialEffect = Extract<ConnectionEffect, { type: 'dial' }>
 
 /** What the parts above a connection hear of it. */
 export interface ConnectionListener {
@@ -33,7 +39,9 @@ export interface WaitOptions {
 
 /** The shell around the state machine: carries out its effects with real timers and real links. */
 export class MqttConnection {
-  private current: ConnectionState = { status: 'idle' }
+  private machine: ConnectionMachine
+  /** Tells an attempt that was given up while it was still finding out where to go. */
+  private attempt: object | undefined
   private link: Link | undefined
   private timer: NodeJS.Timeout | undefined
   private readonly listeners: ConnectionListener[] = []
@@ -42,19 +50,23 @@ export class MqttConnection {
 
   constructor(
     private readonly options: ResolvedOptions,
-    private readonly dial: Dialler,
+    private readonly dialler: Dialler,
   ) {
+    const { delayMs, resetAfterMs, verdict } = options.reconnect
     this.rules = {
       protocolVersion: options.protocolVersion,
       failFast: options.connect === 'fail-fast',
-      resetAfterMs: options.reconnect.resetAfterMs,
-      delayMs: (attempt, cause, previousMs) =>
-        reconnectDelayMs(options.reconnect.delayMs, attempt, cause, previousMs, Math.random()),
+      resetAfterMs,
+      targets: Math.max(1, options.urls.length),
+      delayMs: (round, cause, previousMs) =>
+        reconnectDelayMs(delayMs, round, cause, previousMs, Math.random()),
+      verdict: cause => ownVerdict(verdict, cause) ?? verdictOf(cause),
     }
+    this.machine = newMachine(this.rules)
   }
 
   get state(): ConnectionState {
-    return this.current
+    return this.machine.state
   }
 
   /**
@@ -86,7 +98,7 @@ export class MqttConnection {
   /** Ends the connection; resolves when it is closed, at the latest after `timeoutMs`. */
   close(timeoutMs: number): Promise<void> {
     this.apply({ type: 'close' })
-    if (this.current.status === 'closed') return Promise.resolve()
+    if (this.state.status === 'closed') return Promise.resolve()
     return new Promise(resolve => {
       const timer = setTimeout(() => this.link?.destroy(), timeoutMs)
       const detach = this.attach({
@@ -120,7 +132,7 @@ export class MqttConnection {
       if (timeoutMs !== undefined) {
         timer = setTimeout(() => settle(() => reject(timeoutError(timeoutMs))), timeoutMs)
       }
-      look(this.current)
+      look(this.state)
     })
   }
 
@@ -129,10 +141,11 @@ export class MqttConnection {
     this.events.push(event)
     if (this.events.length > 1) return
     for (let next: ConnectionEvent | undefined = event; next !== undefined; next = this.events[0]) {
-      const before = this.current
-      const { state, effects } = transition(before, next, this.rules)
-      this.current = state
+      const before = this.state
+      const { machine, effects } = transition(this.machine, next, this.rules)
+      this.machine = machine
       for (const effect of effects) this.perform(effect)
+      const { state } = machine
       if (state !== before) this.announce(state, before, next)
       this.events.shift()
     }
@@ -152,7 +165,8 @@ export class MqttConnection {
   private perform(effect: ConnectionEffect): void {
     switch (effect.type) {
       case 'dial':
-        return this.dialNow(effect.protocolVersion)
+        void this.dial(effect)
+        return
       case 'wait':
         this.timer = setTimeout(() => this.apply({ type: 'delay-elapsed' }), effect.delayMs)
         return
@@ -163,11 +177,25 @@ export class MqttConnection {
         this.link?.disconnect()
         return
       case 'abort':
-        this.link?.destroy()
+        if (this.link !== undefined) return this.link.destroy()
+        this.attempt = undefined
+        this.lose(closedError())
     }
   }
 
-  private dialNow(protocolVersion: ProtocolVersion): void {
+  private async dial({ target, reference, protocolVersion }: DialEffect): Promise<void> {
+    const attempt = {}
+    this.attempt = attempt
+    try {
+      const endpoint = await this.withinConnectTimeout(this.dialler.locate(target, reference))
+      if (this.attempt === attempt) this.openLink(endpoint, protocolVersion)
+    } catch (cause) {
+      if (this.attempt !== attempt) return
+      this.lose(new MqttError('CONNECT_FAILED', `could not connect: ${describeCause(cause)}`, { cause }))
+    }
+  }
+
+  private openLink(endpoint: Endpoint, protocolVersion: ProtocolVersion): void {
     const link: { current?: Link } = {}
     // A link that is not the current one any more has nothing to say.
     const ifCurrent =
@@ -184,12 +212,19 @@ export class MqttConnection {
         this.lose(cause)
       }),
     }
-    try {
-      link.current = this.dial(protocolVersion, events)
-      this.link = link.current
-    } catch (cause) {
-      this.lose(new MqttError('CONNECT_FAILED', `could not connect: ${describeCause(cause)}`, { cause }))
-    }
+    link.current = this.dialler.dial(endpoint, protocolVersion, events)
+    this.link = link.current
+  }
+
+  /** Finding out where to go is a part of the attempt, and must not hang it. */
+  private withinConnectTimeout<T>(work: Promise<T>): Promise<T> {
+    const { connectTimeoutMs } = this.options
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        reject(new MqttError('TIMEOUT', `no credentials or address within ${connectTimeoutMs} ms`))
+      }, connectTimeoutMs)
+      work.then(resolve, reject).finally(() => clearTimeout(timer))
+    })
   }
 
   private lose(cause: MqttError): void {
@@ -198,6 +233,18 @@ export class MqttConnection {
 
   private each(work: (listener: ConnectionListener) => void): void {
     for (const listener of [...this.listeners]) work(listener)
+  }
+}
+
+/** The application's own rule must not be able to end the reconnecting by throwing. */
+function ownVerdict(
+  verdict: ((cause: MqttError) => Verdict | undefined) | undefined,
+  cause: MqttError,
+): Verdict | undefined {
+  try {
+    return verdict?.(cause)
+  } catch {
+    return undefined
   }
 }
 

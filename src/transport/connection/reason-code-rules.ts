@@ -1,12 +1,7 @@
 import type { MqttError } from '../../errors.js'
+import type { Verdict } from '../../options.js'
 
-/**
- * What follows a connection that ended, or was refused:
- * `retry` dials again after the delay; `retry-with-fresh-credentials` too, and asks for credentials again;
- * `go-elsewhere` dials the broker's Server Reference at once; `stop` ends the connection for good.
- */
-export type Verdict = 'retry' | 'retry-with-fresh-credentials' | 'go-elsewhere' | 'stop'
-
+/** One row of the tables in `docs/reconnect.md`. */
 export interface ReasonCodeRule {
   readonly reasonCode: number
   readonly verdict: Verdict
