@@ -68,7 +68,9 @@ export function resolveCodec(option: CodecOption): Codec {
 export function encodePayload(codec: Codec, topic: string, value: unknown): Buffer {
   if (Buffer.isBuffer(value)) return value
   try {
-    return codec.encode(value)
+    const bytes: unknown = codec.encode(value)
+    if (Buffer.isBuffer(bytes)) return bytes
+    throw new TypeError('the codec gave no Buffer')
   } catch (cause) {
     throw new MqttError('PAYLOAD_NOT_ENCODABLE', `the payload for "${topic}" could not be encoded`, { cause })
   }

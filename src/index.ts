@@ -15,10 +15,12 @@ export type {
   BackoffOptions,
   ConnectionFailure,
   InboundOptions,
+  MqttCredentials,
   MqttModuleOptions,
   OutboundOptions,
   PassThroughOptions,
   ReconnectOptions,
+  Verdict,
 } from './options.js'
 export type { DropReason, PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
 export { fillTopic, type TopicParams } from './topic/topic-template.js'
@@ -38,5 +40,5 @@ export { type HandlerOptions, handle } from './transport/handler-options.js'
 export type { InboundCounters } from './transport/inbound/inbound-dispatcher.js'
 export { MqttContext } from './transport/mqtt.context.js'
 export { type MqttStatus, MqttTransport, type MqttTransportEvents } from './transport/mqtt.transport.js'
-export type { MqttStats } from './transport/mqtt-session.js'
+export type { MqttHealth, MqttStats } from './transport/mqtt-session.js'
 export type { OutboundCounters } from './transport/outbound/publisher.js'

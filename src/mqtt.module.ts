@@ -78,7 +78,7 @@ export class MqttModule
 
   /**
    * Drains the connections before anything of the application is torn down: on `app.close()`, and on SIGTERM and
-   * SIGINT, which then close the application and let the process end by itself with exit code 0. A hybrid
+   * SIGINT, which then close the application and let the process end by itself with exit code 0, once it has started. A hybrid
    * application needs it, since Nest tells the transport of the end only after the destroy hooks have run.
    * Use it in place of `app.enableShutdownHooks()` for these signals.
    */
@@ -129,12 +129,18 @@ export class MqttModule
   }
 }
 
-/** Found by `enableDrain` in an application without naming its connections. */
-const sessionsOf = (app: INestApplicationContext): MqttSession[] =>
-  app.get(MqttSession, { strict: false, each: true })
-
+/** Never rejects: an application without a connection, or with one that fails, must close all the same. */
 async function drainAll(app: INestApplicationContext): Promise<void> {
-  await Promise.all(sessionsOf(app).map(session => session.drain()))
+  await Promise.allSettled(sessionsOf(app).map(session => session.drain()))
+}
+
+/** Found without the names of the connections. Nest throws where there is none. */
+function sessionsOf(app: INestApplicationContext): MqttSession[] {
+  try {
+    return app.get(MqttSession, { strict: false, each: true })
+  } catch {
+    return []
+  }
 }
 
 function withConnection(module: DynamicModule, name: string | undefined): DynamicModule {

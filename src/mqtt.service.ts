@@ -1,13 +1,14 @@
 import { distinctUntilChanged, Observable } from 'rxjs'
 import { type Codec, type CodecOption, encodePayload, resolveCodec } from './codec.js'
 import { MqttError } from './errors.js'
+import { parseOptions, publishSchema, tryPublishSchema } from './option-checks.js'
 import type { ResolvedOptions } from './options.js'
 import type { PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
 import { assertTopicName } from './topic/topic-filter.js'
 import type { ConnectionState } from './transport/connection/connection-state.js'
 import type { PublishProperties } from './transport/connection/mqtt-client.js'
 import type { WaitOptions } from './transport/connection/mqtt-connection.js'
-import type { MqttSession, MqttStats } from './transport/mqtt-session.js'
+import type { MqttHealth, MqttSession, MqttStats } from './transport/mqtt-session.js'
 import type { OutboundMessage } from './transport/outbound/publisher.js'
 
 /** How a message is published at QoS 0. */
@@ -25,6 +26,8 @@ export interface PublishOptions extends TryPublishOptions {
   /** Quality of Service (MQTT 5, 4.3). @default 0 */
   readonly qos?: 0 | 1 | 2
 }
+
+const NO_OPTIONS = {}
 
 /** Publishes on the connection of the application, and tells how it is. */
 export class MqttService {
@@ -57,16 +60,20 @@ export class MqttService {
    * @throws MqttError `INVALID_TOPIC_NAME`, `INVALID_OPTION`, `PAYLOAD_NOT_ENCODABLE`, `PACKET_TOO_LARGE`,
    * `QOS_NOT_SUPPORTED`, `RETAIN_NOT_SUPPORTED`: mistakes that are known before sending
    */
-  async publish(topic: string, payload: unknown, options: PublishOptions = {}): Promise<PublishOutcome> {
-    return this.session.publish(this.message(topic, payload, options.qos ?? 0, options))
+  async publish(
+    topic: string,
+    payload: unknown,
+    options: PublishOptions = NO_OPTIONS,
+  ): Promise<PublishOutcome> {
+    return this.session.publish(this.message(topic, payload, options, publishSchema))
   }
 
   /**
    * Publishes one message at QoS 0, and tells at once whether it was taken. Costs no promise.
    * @throws MqttError as `publish` does
    */
-  tryPublish(topic: string, payload: unknown, options: TryPublishOptions = {}): TryPublishOutcome {
-    return this.session.tryPublish(this.message(topic, payload, 0, options))
+  tryPublish(topic: string, payload: unknown, options: TryPublishOptions = NO_OPTIONS): TryPublishOutcome {
+    return this.session.tryPublish(this.message(topic, payload, options, tryPublishSchema))
   }
 
   /**
@@ -75,6 +82,11 @@ export class MqttService {
    */
   whenConnected(options: WaitOptions = {}): Promise<void> {
     return this.session.connection.whenConnected(options)
+  }
+
+  /** Whether the connection does what the application needs of it: for a health check. */
+  get health(): MqttHealth {
+    return this.session.health
   }
 
   /** Counters since the start of the process. */
@@ -101,21 +113,23 @@ export class MqttService {
   private message(
     topic: string,
     payload: unknown,
-    qos: 0 | 1 | 2,
-    options: TryPublishOptions,
+    options: PublishOptions,
+    schema: typeof publishSchema | typeof tryPublishSchema,
   ): OutboundMessage {
-    assertTopicName(topic)
-    if (qos !== 0 && qos !== 1 && qos !== 2) {
+    if (typeof topic !== 'string') {
       throw new MqttError(
-        'INVALID_OPTION',
-        `publish to "${topic}": "qos": ${qos} was given, allowed is one of 0, 1, 2`,
+        'INVALID_TOPIC_NAME',
+        `a topic is a text, not ${topic === null ? 'null' : typeof topic}`,
       )
     }
+    assertTopicName(topic)
+    // Most publishes have no options, and need no check of them.
+    if (options !== NO_OPTIONS) parseOptions(`publish to "${topic}"`, schema, options)
     const codec = options.codec === undefined ? this.codec : resolveCodec(options.codec)
     return {
       topic,
       payload: encodePayload(codec, topic, payload),
-      qos,
+      qos: options.qos ?? 0,
       retain: options.retain ?? false,
       ...(options.properties === undefined ? {} : { properties: options.properties }),
     }

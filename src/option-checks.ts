@@ -10,6 +10,7 @@ import {
   type ReconnectOptions,
   type ResolvedOptions,
 } from './options.js'
+import { isTopicName } from './topic/topic-filter.js'
 
 const MAX_DELAY_MS = 86_400_000
 const MAX_TIMEOUT_MS = 3_600_000
@@ -91,18 +92,92 @@ const inbound = v.pipe(
   })),
 )
 
-const passThrough = v.looseObject({
-  keepalive: v.optional(integer(0, MAX_UINT16)),
-  clean: v.optional(v.boolean('true or false')),
-  clientId: v.optional(v.string('a text')),
-  username: v.optional(v.string('a text')),
-  password: v.optional(
-    v.custom<string | Buffer>(
-      value => typeof value === 'string' || Buffer.isBuffer(value),
-      'a text or a Buffer',
-    ),
-  ),
+const MAX_UINT32 = 0xffff_ffff
+const uint16 = integer(0, MAX_UINT16)
+const uint32 = integer(0, MAX_UINT32)
+const flag = v.boolean('true or false')
+const utf8Allowed = 'a text of at most 65,535 bytes of UTF-8'
+const utf8String = v.pipe(
+  v.string(utf8Allowed),
+  v.check(value => value.isWellFormed() && Buffer.byteLength(value) <= MAX_UINT16, utf8Allowed),
+)
+const binaryAllowed = 'a Buffer of at most 65,535 bytes'
+const binaryData = v.custom<Buffer>(
+  value => Buffer.isBuffer(value) && value.length <= MAX_UINT16,
+  binaryAllowed,
+)
+const userProperties = v.record(
+  utf8String,
+  v.union([utf8String, v.array(utf8String)], utf8Allowed),
+  'an object of texts',
+)
+const topicName = v.pipe(utf8String, v.check(isTopicName, 'a Topic Name'))
+
+/** Properties that a PUBLISH and a will have in common (MQTT 5, 3.3.2.3 and 3.1.3.2). */
+const messageProperties = {
+  payloadFormatIndicator: v.optional(flag),
+  messageExpiryInterval: v.optional(uint32),
+  contentType: v.optional(utf8String),
+  responseTopic: v.optional(topicName),
+  correlationData: v.optional(binaryData),
+  userProperties: v.optional(userProperties),
+}
+const qosSchema = oneOf([0, 1, 2])
+const willSchema = strictObject(
+  {
+    topic: topicName,
+    payload: v.custom<string | Buffer>(isTextOrBuffer, 'a text or a Buffer'),
+    qos: v.optional(qosSchema),
+    retain: v.optional(flag),
+    properties: v.optional(strictObject({ ...messageProperties, willDelayInterval: v.optional(uint32) })),
+  },
+  'an object with topic and payload',
+)
+const connectProperties = strictObject({
+  sessionExpiryInterval: v.optional(uint32),
+  receiveMaximum: v.optional(uint16),
+  maximumPacketSize: v.optional(integer(1, MAX_UINT32)),
+  topicAliasMaximum: v.optional(uint16),
+  requestResponseInformation: v.optional(flag),
+  requestProblemInformation: v.optional(flag),
+  userProperties: v.optional(userProperties),
+  authenticationMethod: v.optional(utf8String),
+  authenticationData: v.optional(binaryData),
 })
+
+function isTextOrBuffer(value: unknown): value is string | Buffer {
+  return typeof value === 'string' || Buffer.isBuffer(value)
+}
+
+const passThrough = v.looseObject({
+  keepalive: v.optional(uint16),
+  clean: v.optional(flag),
+  clientId: v.optional(utf8String),
+  username: v.optional(v.string('a text')),
+  password: v.optional(v.custom<string | Buffer>(isTextOrBuffer, 'a text or a Buffer')),
+  rejectUnauthorized: v.optional(flag),
+  servername: v.optional(text()),
+  socksProxy: v.optional(text()),
+  socksTimeout: v.optional(integer(1, MAX_TIMEOUT_MS)),
+  properties: v.optional(connectProperties),
+  will: v.optional(willSchema),
+  wsOptions: v.optional(v.looseObject({}, 'an object')),
+})
+
+const tryPublishEntries = {
+  retain: v.optional(flag),
+  codec: v.optional(codecSchema),
+  properties: v.optional(strictObject(messageProperties)),
+}
+
+/** Options of `tryPublish`. */
+export const tryPublishSchema = strictObject(tryPublishEntries, 'an object with publish options')
+
+/** Options of `publish`. */
+export const publishSchema = strictObject(
+  { ...tryPublishEntries, qos: v.optional(qosSchema) },
+  'an object with publish options',
+)
 
 const schema = strictObject(
   {

@@ -75,6 +75,8 @@ export class PeerConnection {
       this.received.push(packet)
       this.emitter.emit('change')
     })
+    // Bytes that are no MQTT end the connection, as a broker does it.
+    packets.on('error', () => stream.destroy())
     stream.on('data', (bytes: Buffer) => packets.parse(bytes))
     stream.on('error', () => {})
     stream.on('close', () => {

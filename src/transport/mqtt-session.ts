@@ -1,15 +1,17 @@
 import { settlesWithin } from '../deadline.js'
-import type { MqttError } from '../errors.js'
-import { isPowerOfTwo } from '../log-thinning.js'
+import { describeCause, MqttError } from '../errors.js'
+import { isPowerOfTwo, printable } from '../log-thinning.js'
 import { describeTarget } from '../option-checks.js'
 import type { ResolvedOptions } from '../options.js'
 import type { PublishOutcome, TryPublishOutcome } from '../publish-outcome.js'
 import type { TopicFilter } from '../topic/topic-filter.js'
 import { describeTransition, type LogLevel } from './connection/connection-log.js'
-import type { ConnectionState } from './connection/connection-state.js'
+import type { ConnectedSession, ConnectionState } from './connection/connection-state.js'
 import { createDialler, type Dialler } from './connection/mqtt-client.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
 import { PacketIds } from './connection/packet-ids.js'
+import { reconnectDelayMs } from './connection/reconnect-policy.js'
+import { SubscriptionIdentifiers } from './connection/subscription-identifiers.js'
 import { type SubscriptionOptions, Subscriptions } from './connection/subscriptions.js'
 import { type InboundCounters, InboundDispatcher, type InboundHandler } from './inbound/inbound-dispatcher.js'
 import { Routes } from './inbound/routes.js'
@@ -24,19 +26,41 @@ export interface MqttStats {
   /** attempted = sent + acknowledged + refused + lost + inFlight + every reason of dropped */
   readonly outbound: OutboundCounters
   readonly subscriptions: { readonly granted: number; readonly refused: number; readonly pending: number }
+  readonly connection: {
+    /** Connections that the broker accepted. */
+    readonly connects: number
+    /** Of these, how many have ended other than by `close`. */
+    readonly losses: number
+    /** Connections at which the broker had forgotten a session that it was to keep. */
+    readonly sessionsLost: number
+  }
+}
+
+/** Whether the connection does what the application needs of it. */
+export interface MqttHealth {
+  /** `up`: connected and every subscription granted. `degraded`: connected, and the broker refuses a subscription. */
+  readonly status: 'up' | 'degraded' | 'down'
+  readonly state: ConnectionState
+  /** Filters that the broker refuses. */
+  readonly refusedSubscriptions: readonly string[]
 }
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
+/** Part of the time for draining that the broker has to answer UNSUBSCRIBE. */
+const UNSUBSCRIBE_SHARE = 0.5
 
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
 export class MqttSession {
   readonly connection: MqttConnection
+  private readonly identifiers = new SubscriptionIdentifiers()
   private readonly subscriptions: Subscriptions
   private readonly publisher: Publisher
   private readonly dispatcher: InboundDispatcher
   private readonly routes = new Routes<InboundHandler>()
   private readonly refused: MqttError[] = []
+  private readonly counted = { connects: 0, losses: 0, sessionsLost: 0 }
+  private isStarting = false
   private drained: Promise<void> | undefined
   private closed: Promise<void> | undefined
   /** Whether the broker keeps subscriptions and unacknowledged messages when this connection ends. */
@@ -49,24 +73,34 @@ export class MqttSession {
   ) {
     this.keepsSession = !options.clean && options.passThrough.properties?.sessionExpiryInterval !== 0
     const packetIds = new PacketIds()
-    this.connection = new MqttConnection(options, dialler)
+    this.connection = new MqttConnection(options, dialler, error =>
+      log.error(`a listener of the connection failed: ${describeCause(error)}`),
+    )
     this.publisher = new Publisher(packetIds, options.outbound.maxInFlight, this.keepsSession)
-    this.subscriptions = new Subscriptions(packetIds, ({ error }) => this.noteRefused(error))
+    this.subscriptions = new Subscriptions(packetIds, this.identifiers, {
+      onRefused: ({ error }) => this.noteRefused(error),
+      onRecovered: subscription => log.log(`the broker grants the subscription "${subscription}" now`),
+      retryDelayMs: (round, cause) =>
+        reconnectDelayMs(options.reconnect.delayMs, round, cause, 0, Math.random()),
+    })
     this.dispatcher = new InboundDispatcher({
       ...options.inbound,
       keepsSession: this.keepsSession,
       select: packet => {
         const identifiers = packet.properties?.subscriptionIdentifier
-        return this.routes.select(packet.topic, this.subscriptions.identify(packet.topic, identifiers))
+        return this.routes.select(packet.topic, this.identifiers.identify(packet.topic, identifiers))
       },
       onUnmatched: topic => this.noteUnmatched(topic),
       onDropped: () => this.noteDropped(),
+      onOverrun: () => this.connection.hangUp(overrun()),
     })
-    const target = describeTarget(options)
     this.connection.attach(this.dispatcher)
     this.connection.attach(this.publisher)
     this.connection.attach(this.subscriptions)
-    this.connection.attach({ stateChanged: (state, before) => this.logTransition(state, before, target) })
+    this.connection.attach({
+      connected: (_link, session) => this.noteConnected(session),
+      stateChanged: (state, before) => this.noteState(state, before),
+    })
   }
 
   get stats(): MqttStats {
@@ -74,12 +108,33 @@ export class MqttSession {
       inbound: this.dispatcher.counters,
       outbound: this.publisher.counters,
       subscriptions: this.subscriptions.counts,
+      connection: { ...this.counted },
     }
   }
 
-  /** Connects. `fail-fast`: rejects when the first attempt fails. Calls share one connection. */
-  start(): Promise<void> {
-    return this.connection.open()
+  get health(): MqttHealth {
+    const { state } = this.connection
+    const refusedSubscriptions = this.subscriptions.refused
+    const served = refusedSubscriptions.length === 0 ? 'up' : 'degraded'
+    return { status: state.status === 'connected' ? served : 'down', state, refusedSubscriptions }
+  }
+
+  /**
+   * Connects, also again after a close. `fail-fast`: rejects when the first round of attempts fails. Calls share
+   * one connection.
+   */
+  async start(): Promise<void> {
+    if (this.closed !== undefined && this.connection.state.status === 'closed') {
+      this.closed = undefined
+      this.drained = undefined
+      this.refused.length = 0
+    }
+    this.isStarting = true
+    try {
+      await this.connection.open()
+    } finally {
+      this.isStarting = false
+    }
   }
 
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): void {
@@ -94,24 +149,32 @@ export class MqttSession {
   async listen(): Promise<void> {
     await this.start()
     this.dispatcher.open()
-    const answered = this.whenAnswered()
     this.subscriptions.flush()
     if (this.options.connect === 'background') return
-    const failure = (await answered) ?? this.refused[0]
+    const lost = await this.whenAnswered()
+    const failure = lost ?? (this.options.refusedSubscription === 'fail' ? this.refused[0] : undefined)
     if (failure === undefined) return
     await this.close()
     throw failure
   }
 
-  /** Resolves when every SUBSCRIBE is answered, or with the cause when the connection goes before that. */
+  /** Resolves when every SUBSCRIBE is answered, or with why it will not be. */
   private whenAnswered(): Promise<MqttError | undefined> {
+    const { connectTimeoutMs } = this.options
     return new Promise(resolve => {
-      // Some brokers hang up on a subscription that they do not allow.
-      const detach = this.connection.attach({ lost: resolve })
-      void this.subscriptions.whenAnswered().then(() => {
+      const settle = (failure: MqttError | undefined): void => {
+        clearTimeout(timer)
         detach()
-        resolve(undefined)
-      })
+        resolve(failure)
+      }
+      // Some brokers hang up on a subscription that they do not allow, and some say nothing.
+      const detach = this.connection.attach({ lost: settle })
+      const timer = setTimeout(() => {
+        const { pending } = this.subscriptions.counts
+        const text = `the broker did not answer ${pending} subscriptions within ${connectTimeoutMs} ms`
+        settle(new MqttError('TIMEOUT', text))
+      }, connectTimeoutMs)
+      void this.subscriptions.whenAnswered().then(() => settle(undefined))
     })
   }
 
@@ -140,13 +203,16 @@ export class MqttSession {
 
   private async drainWithin(timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs
-    const within = (work: Promise<unknown>) => settlesWithin(work, Math.max(0, deadline - performance.now()))
+    const within = (work: Promise<unknown>, share = 1) =>
+      settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
     // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
-    if (!this.keepsSession) await within(this.subscriptions.unsubscribeAll())
+    if (this.keepsSession) this.subscriptions.end()
+    else await within(this.subscriptions.unsubscribeAll(), UNSUBSCRIBE_SHARE)
     const handlersEnded = await within(this.dispatcher.drain())
     const publishesSettled = await within(this.publisher.whenIdle())
-    if (handlersEnded && publishesSettled) return
+    if (handlersEnded && publishesSettled) return this.dispatcher.stop()
     const { inbound, outbound } = this.stats
+    this.dispatcher.stop()
     this.log.warn(
       `shutdown gave up after ${Math.round(timeoutMs)} ms: ${inbound.running} messages still in handlers, ${inbound.waiting} waiting for one, ${outbound.inFlight} publishes without an answer`,
     )
@@ -160,7 +226,7 @@ export class MqttSession {
   private noteUnmatched(topic: string): void {
     const { unmatched } = this.stats.inbound
     if (isPowerOfTwo(unmatched))
-      this.log.warn(`no handler takes "${topic}"; ${unmatched} such messages so far`)
+      this.log.warn(`no handler takes ${printable(topic)}; ${unmatched} such messages so far`)
   }
 
   private noteDropped(): void {
@@ -171,8 +237,33 @@ export class MqttSession {
     )
   }
 
-  private logTransition(state: ConnectionState, before: ConnectionState, target: string): void {
-    const { level, text } = describeTransition(state, before, target)
+  private noteConnected(session: ConnectedSession): void {
+    this.counted.connects += 1
+    if (!this.keepsSession || session.sessionPresent || this.counted.connects === 1) return
+    this.counted.sessionsLost += 1
+    this.log.warn('the broker has forgotten the session: messages that it kept for this client are lost')
+  }
+
+  private noteState(state: ConnectionState, before: ConnectionState): void {
+    const { level, text } = describeTransition(state, before, describeTarget(this.options))
     this.log[level](text)
+    if (before.status === 'connected' && state.status !== 'closing') this.counted.losses += 1
+    // The promise of start() tells of a start that failed.
+    if (state.status !== 'closed' || state.cause === undefined || this.isStarting) return
+    try {
+      this.options.onStopped?.(state.cause)
+    } catch (error) {
+      this.log.error(`onStopped failed: ${describeCause(error)}`)
+    }
   }
 }
+
+function overrun(): MqttError {
+  return new MqttError(
+    'CONNECTION_LOST',
+    'the broker sent more QoS 1 and 2 messages than may wait for handlers; raise inbound.concurrency or inbound.maxQueued',
+    { reasonCode: RECEIVE_MAXIMUM_EXCEEDED },
+  )
+}
+
+const RECEIVE_MAXIMUM_EXCEEDED = 0x93

@@ -7,8 +7,8 @@ import {
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom } from 'rxjs'
 import { type Codec, decodePayload, jsonCodec, resolveCodec } from '../codec.js'
-import { describeCause, isMqttError, MqttError } from '../errors.js'
-import { isPowerOfTwo } from '../log-thinning.js'
+import { describeCause, MqttError } from '../errors.js'
+import { isPowerOfTwo, printable } from '../log-thinning.js'
 import type { ResolvedOptions } from '../options.js'
 import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../topic/topic-template.js'
 import type { ConnectionState } from './connection/connection-state.js'
@@ -24,6 +24,7 @@ interface Route {
   readonly codec: Codec
   readonly isEvent: boolean
   readonly callback: MessageHandler
+  failures: number
 }
 
 /** Every state of a connection by name, as `status` and `on('status')` of Nest give it. */
@@ -47,7 +48,6 @@ export class MqttTransport
   override readonly propagatesEventHandlerErrors = true
   /** Whether the application handed this strategy to Nest. */
   isConnectedToApp = false
-  private undecodable = 0
   private readonly mqttLogger = new Logger('MqttTransport')
 
   constructor(
@@ -85,7 +85,7 @@ export class MqttTransport
     // For those who ask Nest what is registered; messages are routed by the session.
     this.messageHandlers.set(pattern, callback)
     const codec = resolveCodec(options.codec ?? this.options.codec)
-    const route: Route = { template, codec, isEvent: isEventHandler, callback }
+    const route: Route = { template, codec, isEvent: isEventHandler, callback, failures: 0 }
     const { qos, noLocal, retainHandling } = options
     this.session.addRoute(template.topicFilter, { qos, noLocal, retainHandling }, packet =>
       this.handle(route, packet),
@@ -156,10 +156,14 @@ export class MqttTransport
     const id = this.transportId
     if (id === undefined) return work()
     return new Promise((resolve, reject) => {
-      const done = () =>
-        work()
-          .then(resolve, reject)
-          .finally(() => this.onProcessingEndHook?.(id, context))
+      const done = async (): Promise<void> => {
+        await work().then(resolve, reject)
+        try {
+          this.onProcessingEndHook?.(id, context)
+        } catch (error) {
+          this.mqttLogger.error(`the processing end hook failed: ${describeCause(error)}`)
+        }
+      }
       this.onProcessingStartHook(id, context, done)
     })
   }
@@ -176,14 +180,14 @@ export class MqttTransport
     this.mqttLogger.warn(`the reply to "${target.topic}" was not delivered: ${outcome.status}`)
   }
 
+  /** Thinned, since whoever may publish could fill the log otherwise. */
   private report(route: Route, packet: PublishPacket, error: unknown): void {
-    const failure = `the handler of "${route.template.pattern}" failed for a message on "${packet.topic}": ${describeFailure(error)}`
-    if (!isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return this.mqttLogger.error(failure)
-    // The publisher's doing, so the publisher must not be able to fill the log with it.
-    this.undecodable += 1
-    if (isPowerOfTwo(this.undecodable)) {
-      this.mqttLogger.error(`${failure}; ${this.undecodable} such messages so far`)
-    }
+    route.failures += 1
+    if (!isPowerOfTwo(route.failures)) return
+    const count = route.failures === 1 ? '' : `; ${route.failures} failures so far`
+    this.mqttLogger.error(
+      `the handler of "${route.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}${count}`,
+    )
   }
 }
 
@@ -218,8 +222,6 @@ function readableError(error: unknown): unknown {
 }
 
 function describeFailure(error: unknown): string {
-  if (error instanceof MqttError && error.cause !== undefined)
-    return `${error.message} (${describeCause(error.cause)})`
   if (error instanceof Error) return error.message
   if (typeof error === 'object' && error !== null && 'message' in error) return String(error.message)
   return String(error)

@@ -63,7 +63,7 @@ export interface Progress {
   /** Server Reference of the broker, dialled in place of the URL. */
   readonly reference: string | undefined
   readonly protocolVersion: ProtocolVersion
-  /** A connection succeeded with `protocolVersion`, so it is no guess any more. */
+  /** The broker took `protocolVersion`, or refused the other one, so it is no guess any more. */
   readonly isVersionKnown: boolean
   readonly wasConnected: boolean
   readonly connectedAtMs: number
@@ -183,7 +183,12 @@ function accept(
   return {
     machine: {
       state: { status: 'connected', attempt, session },
-      progress: { ...progress, isVersionKnown: true, wasConnected: true, connectedAtMs: nowMs },
+      progress: {
+        ...progress,
+        isVersionKnown: progress.isVersionKnown || progress.protocolVersion === 5,
+        wasConnected: true,
+        connectedAtMs: nowMs,
+      },
     },
     effects: [],
   }
@@ -198,11 +203,12 @@ function failedAttempt(
   const { progress } = machine
   const isAuto = rules.protocolVersion === 'auto'
   if (isAuto && progress.protocolVersion === 5 && suggestsOlderBroker(cause, progress)) {
-    return dial({ ...progress, protocolVersion: 4, isVersionKnown: false }, attempt, cause)
+    // A refusal is knowledge, a hang-up is a guess: a load balancer hangs up too, while the broker starts.
+    return dial({ ...progress, protocolVersion: 4, isVersionKnown: refusesVersion(cause) }, attempt, cause)
   }
   const verdict = rules.verdict(cause)
   // A version that was right before and is refused now is worth another guess.
-  const isStale = isAuto && progress.isVersionKnown && refusesVersion(cause)
+  const isStale = isAuto && progress.wasConnected && refusesVersion(cause)
   if (verdict === 'stop' && !isStale) return to(machine, { status: 'closed', cause })
   const failed = { ...progress, failures: progress.failures + 1 }
   if (verdict === 'go-elsewhere' && progress.reference === undefined) return goElsewhere(failed, cause, rules)
@@ -222,7 +228,8 @@ function lostConnection(
   if (verdict === 'stop') return to(machine, { status: 'closed', cause })
   const isGood = nowMs - progress.connectedAtMs >= rules.resetAfterMs
   const since = isGood ? { ...progress, failures: 0, previousDelayMs: 0 } : progress
-  const lost = { ...since, failures: since.failures + 1 }
+  const known = since.isVersionKnown ? since : guessVersion(since, rules)
+  const lost = { ...known, failures: since.failures + 1 }
   if (verdict !== 'go-elsewhere') return wait(lost, 0, cause, rules)
   // Two brokers that send this client to each other must not make it run in circles.
   if (isGood || progress.reference === undefined) return goElsewhere(lost, cause, rules)

@@ -25,12 +25,16 @@ export interface Link {
   readonly client: unknown
   /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
   isCongested(): boolean
+  /** False when the stream has ended, though its end was not announced yet. */
+  isWritable(): boolean
   /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
   send(packet: Packet): void
   /** Size of a packet on this connection, in bytes. */
   sizeOf(packet: Packet): number
   /** Sends DISCONNECT behind everything before it, and ends. */
   disconnect(): void
+  /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */
+  hangUp(cause: MqttError): void
   /** Ends at once, without DISCONNECT. */
   destroy(): void
 }
@@ -132,6 +136,7 @@ class ClientLink implements Link {
   private batchBytes = 0
   private flushScheduled = false
   private connected = false
+  private isEnded = false
   private cause: MqttError | undefined
   private readonly stream: MqttClient['stream']
   /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
@@ -150,6 +155,10 @@ class ClientLink implements Link {
     if ('setNoDelay' in this.stream && typeof this.stream.setNoDelay === 'function')
       this.stream.setNoDelay(true)
     this.listen()
+  }
+
+  isWritable(): boolean {
+    return this.stream.writable
   }
 
   isCongested(): boolean {
@@ -179,12 +188,25 @@ class ClientLink implements Link {
     this.stream.end()
   }
 
+  hangUp(cause: MqttError): void {
+    if (this.protocolVersion === 5) this.send({ cmd: 'disconnect', reasonCode: cause.reasonCode ?? 0 })
+    this.flush()
+    this.fail(cause)
+  }
+
   destroy(): void {
     this.fail(new MqttError('CONNECTION_CLOSED', 'the connection was given up by this application'))
   }
 
   private encode(packet: Packet): Buffer {
-    return generate(packet, { protocolVersion: this.protocolVersion })
+    const bytes = generate(packet, { protocolVersion: this.protocolVersion })
+    // The encoder leaves out a text that is too long for its field, and still counts it: what is sent behind
+    // such a packet would be taken for a part of it.
+    if (announcedLength(bytes) === bytes.length) return bytes
+    throw new MqttError(
+      'INVALID_OPTION',
+      `a field of the ${packet.cmd} packet is longer than MQTT allows (65,535 bytes)`,
+    )
   }
 
   private flush(): void {
@@ -204,8 +226,12 @@ class ClientLink implements Link {
     stream.on('error', error => this.fail(this.explain(error)))
     client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
     client.on('close', () => this.end())
+    // The peer sends no more, which MQTT has no use for; some streams announce no 'close' after it.
+    stream.on('end', () => this.fail(this.hungUp()))
+    if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
     client.on('packetreceive', packet => {
       if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
+      else if (packet.cmd === 'pubrel' && packet.messageId === undefined) this.refuse(packet)
       else if (packet.cmd !== 'connack' && packet.cmd !== 'disconnect')
         this.guard(() => this.events.answered(packet))
     })
@@ -242,12 +268,22 @@ class ClientLink implements Link {
     }
   }
 
+  /** `mqtt` would answer a PUBREL without Packet Identifier with a packet that cannot be encoded, and throw. */
+  private refuse(packet: Packet): void {
+    Object.assign(packet, { cmd: 'refused' })
+    this.fail(new MqttError('CONNECTION_LOST', 'the broker sent a malformed PUBREL'))
+  }
+
   private fail(cause: MqttError): void {
     this.cause ??= cause
     this.stream.destroy()
+    // Not every stream announces its end.
+    setImmediate(() => this.end())
   }
 
   private end(): void {
+    if (this.isEnded) return
+    this.isEnded = true
     this.batch = []
     this.batchBytes = 0
     this.events.closed(this.cause ?? this.hungUp())
@@ -291,4 +327,17 @@ const NAMES = new Map(Object.entries(ReasonCodes))
 export function describeReasonCode(reasonCode: number): string {
   const hex = `0x${reasonCode.toString(16).padStart(2, '0').toUpperCase()}`
   return `${hex} ${NAMES.get(String(reasonCode)) || 'Success'}`.trim()
+}
+
+const CONTINUES = 0x80
+
+/** Length of the whole packet by its fixed header (MQTT 5, 1.5.5 and 2.1.4). */
+function announcedLength(bytes: Buffer): number {
+  let length = 0
+  for (let at = 1; at < 5; at += 1) {
+    const byte = bytes[at] ?? 0
+    length += (byte % CONTINUES) * CONTINUES ** (at - 1)
+    if (byte < CONTINUES) return length + at + 1
+  }
+  return Number.NaN
 }

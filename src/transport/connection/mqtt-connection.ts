@@ -51,6 +51,8 @@ export class MqttConnection {
   constructor(
     private readonly options: ResolvedOptions,
     private readonly dialler: Dialler,
+    /** Takes what a listener throws: it must not stop the connection. */
+    private readonly onListenerError: (error: unknown) => void,
   ) {
     const { delayMs, resetAfterMs, verdict } = options.reconnect
     this.rules = {
@@ -112,6 +114,11 @@ export class MqttConnection {
     })
   }
 
+  /** Ends the present network connection with DISCONNECT and this cause; it comes back as after any loss. */
+  hangUp(cause: MqttError): void {
+    this.link?.hangUp(cause)
+  }
+
   whenConnected({ signal, timeoutMs }: WaitOptions = {}): Promise<void> {
     return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined
@@ -153,13 +160,26 @@ export class MqttConnection {
 
   private announce(state: ConnectionState, before: ConnectionState, event: ConnectionEvent): void {
     for (const listener of [...this.listeners]) {
-      if (event.type === 'lost' && (before.status === 'connected' || before.status === 'closing')) {
-        listener.lost?.(event.cause)
+      try {
+        this.tell(listener, state, before, event)
+      } catch (error) {
+        this.onListenerError(error)
       }
-      if (state.status === 'connected' && this.link !== undefined)
-        listener.connected?.(this.link, state.session)
-      listener.stateChanged?.(state, before)
     }
+  }
+
+  private tell(
+    listener: ConnectionListener,
+    state: ConnectionState,
+    before: ConnectionState,
+    event: ConnectionEvent,
+  ): void {
+    if (event.type === 'lost' && (before.status === 'connected' || before.status === 'closing')) {
+      listener.lost?.(event.cause)
+    }
+    if (state.status === 'connected' && this.link !== undefined)
+      listener.connected?.(this.link, state.session)
+    listener.stateChanged?.(state, before)
   }
 
   private perform(effect: ConnectionEffect): void {

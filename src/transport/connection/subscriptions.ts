@@ -1,10 +1,11 @@
 import { MqttError } from '../../errors.js'
-import { matchesTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
+import type { TopicFilter } from '../../topic/topic-filter.js'
 import type { BrokerLimits } from './broker-limits.js'
 import type { ConnectedSession, ConnectionState } from './connection-state.js'
 import { describeReasonCode, type Link, type Packet, type SubackPacket } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
 import type { PacketIds } from './packet-ids.js'
+import type { SubscriptionIdentifiers } from './subscription-identifiers.js'
 
 export interface SubscriptionOptions {
   readonly qos: 0 | 1 | 2
@@ -19,6 +20,8 @@ interface Subscription {
   readonly identifier: number
   options: SubscriptionOptions
   status: 'unsent' | 'sent' | 'granted' | 'refused'
+  /** The broker's refusal has been told, and nothing better since. */
+  isRefusalTold: boolean
 }
 
 /** A filter that the broker refused, or that it cannot serve. */
@@ -27,16 +30,28 @@ export interface RefusedSubscription {
   readonly error: MqttError
 }
 
+export interface SubscriptionRules {
+  /** Told once when a filter is refused, and again only after it was granted in between. */
+  readonly onRefused: (refused: RefusedSubscription) => void
+  /** A filter that was refused is granted now. */
+  readonly onRecovered: (subscription: string) => void
+  /** Delay before refused filters are tried again. @param round refusals in a row, from 1 */
+  readonly retryDelayMs: (round: number, cause: MqttError) => number
+}
+
 /** Filters in one SUBSCRIBE where they need no identifier of their own. */
 const FILTERS_PER_PACKET = 50
 /** SUBSCRIBE packets on the way at the same time. */
 const PACKETS_IN_FLIGHT = 1_000
 const FAILURE = 0x80
+/** Fixed header, Packet Identifier and Subscription Identifier at their longest (MQTT 5, 3.8). */
+const SUBSCRIBE_OVERHEAD_BYTES = 14
+/** Length of the filter and its options. */
+const FILTER_OVERHEAD_BYTES = 3
 
 /** The table of what this connection subscribes to. After a loss all of it comes back, each answer checked. */
 export class Subscriptions implements ConnectionListener {
   private readonly table = new Map<string, Subscription>()
-  private readonly identifiers = new Map<number, Subscription>()
   private readonly unsent = new Set<Subscription>()
   private readonly inFlight = new Map<number, Subscription[]>()
   private readonly unsubscribing = new Set<number>()
@@ -44,10 +59,23 @@ export class Subscriptions implements ConnectionListener {
   private readonly unsubscribeWaiters: (() => void)[] = []
   private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
 
+  /** No subscription is wanted any more. */
+  private isEnding = false
+  private retryTimer: NodeJS.Timeout | undefined
+  private refusedRounds = 0
+
   constructor(
     private readonly packetIds: PacketIds,
-    private readonly onRefused: (refused: RefusedSubscription) => void,
+    private readonly identifiers: SubscriptionIdentifiers,
+    private readonly rules: SubscriptionRules,
   ) {}
+
+  /** Filters that the broker refuses now. */
+  get refused(): string[] {
+    return [...this.table.values()]
+      .filter(entry => entry.status === 'refused')
+      .map(entry => entry.filter.subscription)
+  }
 
   get counts(): { readonly granted: number; readonly refused: number; readonly pending: number } {
     const all = [...this.table.values()]
@@ -56,18 +84,19 @@ export class Subscriptions implements ConnectionListener {
     return { granted, refused, pending: all.length - granted - refused }
   }
 
-  /** Puts a filter into the table; one that is there already gets the higher QoS. `flush` sends what is new. */
+  /** Puts a filter into the table, or more demands on one that is there. `flush` sends what is new. */
   add(filter: TopicFilter, options: SubscriptionOptions): void {
     const known = this.table.get(filter.subscription)
     if (known !== undefined) {
-      if (options.qos <= known.options.qos) return
-      known.options = { ...known.options, qos: options.qos }
+      const merged = merge(known.options, options)
+      if (isSame(merged, known.options)) return
+      known.options = merged
       this.markUnsent(known)
       return
     }
-    const entry: Subscription = { filter, options, status: 'unsent', identifier: this.freeIdentifier(filter) }
+    const identifier = this.identifiers.assign(filter)
+    const entry: Subscription = { filter, options, identifier, status: 'unsent', isRefusalTold: false }
     this.table.set(filter.subscription, entry)
-    this.identifiers.set(entry.identifier, entry)
     this.unsent.add(entry)
   }
 
@@ -92,8 +121,16 @@ export class Subscriptions implements ConnectionListener {
     })
   }
 
+  /** From now on nothing is subscribed, also after a reconnect. */
+  end(): void {
+    this.isEnding = true
+    this.unsent.clear()
+    clearTimeout(this.retryTimer)
+  }
+
   /** Sends UNSUBSCRIBE for everything and resolves with the last UNSUBACK, or at the loss of the connection. */
   unsubscribeAll(): Promise<void> {
+    this.end()
     const granted = [...this.table.values()].filter(entry => entry.status === 'granted')
     const { current } = this
     if (current === undefined) return Promise.resolve()
@@ -112,32 +149,21 @@ export class Subscriptions implements ConnectionListener {
     })
   }
 
-  /**
-   * The subscriptions that a message was sent for, by the Subscription Identifiers it carries (MQTT 5, 3.3.4).
-   * Undefined when it carries none. An identifier of a session before this process may be stale, so each one
-   * must also match the topic.
-   */
-  identify(topic: string, identifiers: number | readonly number[] | undefined): string[] | undefined {
-    if (identifiers === undefined) return undefined
-    return [identifiers]
-      .flat()
-      .map(identifier => this.identifiers.get(identifier)?.filter)
-      .filter(filter => filter !== undefined)
-      .filter(filter => matchesTopicFilter(filter, topic))
-      .map(filter => filter.subscription)
+  stateChanged(state: ConnectionState, before: ConnectionState): void {
+    if (state.status !== 'connected') clearTimeout(this.retryTimer)
+    if (state.status === 'closed') wake(this.answerWaiters)
+    // Opened again after a close.
+    if (before.status === 'closed') this.isEnding = false
   }
 
   connected(link: Link, session: ConnectedSession): void {
     this.current = { link, limits: session.limits }
+    if (this.isEnding) return
     for (const entry of this.table.values()) {
       // A kept session still has what it granted; what it refused is asked for again.
       if (!session.sessionPresent || entry.status !== 'granted') this.markUnsent(entry)
     }
     this.flush()
-  }
-
-  stateChanged(state: ConnectionState): void {
-    if (state.status === 'closed') wake(this.answerWaiters)
   }
 
   lost(): void {
@@ -159,6 +185,8 @@ export class Subscriptions implements ConnectionListener {
       this.packetIds.release(packet.messageId)
       this.wakeIfAnswered()
     }
+    // An answer may have set a Packet Identifier free that a SUBSCRIBE waits for.
+    if (this.unsent.size > 0) this.flush()
   }
 
   private markUnsent(entry: Subscription): void {
@@ -166,12 +194,16 @@ export class Subscriptions implements ConnectionListener {
     this.unsent.add(entry)
   }
 
+  /** The next filters that go into one packet, no more of them than the broker takes. */
   private takeUnsent(most: number, limits: BrokerLimits): Subscription[] {
     const taken: Subscription[] = []
+    let bytes = SUBSCRIBE_OVERHEAD_BYTES
     for (const entry of this.unsent) {
-      if (taken.length === most) break
+      bytes += Buffer.byteLength(entry.filter.subscription) + FILTER_OVERHEAD_BYTES
+      if (taken.length === most || (taken.length > 0 && bytes > limits.maximumPacketSize)) break
       this.unsent.delete(entry)
-      if (this.isServed(entry, limits)) taken.push(entry)
+      if (bytes > limits.maximumPacketSize) this.refuse(entry, 'it is larger than a packet may be', 0x95)
+      else if (this.isServed(entry, limits)) taken.push(entry)
     }
     return taken
   }
@@ -207,9 +239,37 @@ export class Subscriptions implements ConnectionListener {
     for (const [index, entry] of entries.entries()) {
       const granted = packet.granted[index]
       const code = typeof granted === 'number' ? granted : FAILURE
-      if (code < FAILURE) entry.status = 'granted'
+      if (code < FAILURE) this.grant(entry)
       else this.refuse(entry, describeReasonCode(code), code)
     }
+    this.retryRefusedLater()
+    this.flush()
+  }
+
+  private grant(entry: Subscription): void {
+    entry.status = 'granted'
+    if (entry.isRefusalTold) this.rules.onRecovered(entry.filter.subscription)
+    entry.isRefusalTold = false
+  }
+
+  /** Access rules change while a connection lasts, so what was refused is asked for again. */
+  private retryRefusedLater(): void {
+    if (this.isEnding || this.inFlight.size > 0 || this.unsent.size > 0) return
+    const [first] = this.refused
+    if (first === undefined) {
+      this.refusedRounds = 0
+      return
+    }
+    this.refusedRounds += 1
+    clearTimeout(this.retryTimer)
+    this.retryTimer = setTimeout(
+      () => this.retryRefused(),
+      this.rules.retryDelayMs(this.refusedRounds, refusal(first, 'refused before')),
+    )
+  }
+
+  private retryRefused(): void {
+    for (const entry of this.table.values()) if (entry.status === 'refused') this.markUnsent(entry)
     this.flush()
   }
 
@@ -227,40 +287,44 @@ export class Subscriptions implements ConnectionListener {
 
   private refuse(entry: Subscription, why: string, reasonCode: number): void {
     entry.status = 'refused'
+    if (entry.isRefusalTold) return
+    entry.isRefusalTold = true
     const { subscription } = entry.filter
-    const error = new MqttError(
-      'SUBSCRIBE_REFUSED',
-      `the broker refused the subscription "${subscription}": ${why}. Check the access rules of the broker for this user`,
-      { reasonCode },
-    )
-    this.onRefused({ subscription, error })
+    this.rules.onRefused({ subscription, error: refusal(subscription, why, reasonCode) })
   }
 
   private wakeIfAnswered(): void {
     if (this.unsubscribing.size === 0) wake(this.unsubscribeWaiters)
     if (this.unsent.size === 0 && this.inFlight.size === 0) wake(this.answerWaiters)
   }
+}
 
-  private freeIdentifier(filter: TopicFilter): number {
-    let identifier = subscriptionIdentifier(filter.subscription)
-    while (this.identifiers.has(identifier)) identifier = (identifier % MAX_IDENTIFIER) + 1
-    return identifier
+/** What several handlers of one filter need together: the most that any of them asks for. */
+function merge(a: SubscriptionOptions, b: SubscriptionOptions): SubscriptionOptions {
+  return {
+    qos: higher(a.qos, b.qos),
+    noLocal: a.noLocal && b.noLocal,
+    retainHandling:
+      higher(a.retainHandling, b.retainHandling) === a.retainHandling ? b.retainHandling : a.retainHandling,
   }
+}
+
+function higher<T extends number>(a: T, b: T): T {
+  return a > b ? a : b
+}
+
+function isSame(a: SubscriptionOptions, b: SubscriptionOptions): boolean {
+  return a.qos === b.qos && a.noLocal === b.noLocal && a.retainHandling === b.retainHandling
+}
+
+function refusal(subscription: string, why: string, reasonCode?: number): MqttError {
+  return new MqttError(
+    'SUBSCRIBE_REFUSED',
+    `the broker refused the subscription "${subscription}": ${why}. Check the access rules of the broker for this user`,
+    reasonCode === undefined ? {} : { reasonCode },
+  )
 }
 
 function wake(waiters: (() => void)[]): void {
   for (const waiter of waiters.splice(0)) waiter()
-}
-
-/** Largest Subscription Identifier (MQTT 5, 3.8.2.1.2). */
-const MAX_IDENTIFIER = 268_435_455
-
-/**
- * The identifier of a filter is a hash of it (FNV-1a), so that a message which a kept session stored before a
- * restart of this process still names the same filter after it.
- */
-function subscriptionIdentifier(subscription: string): number {
-  let hash = 0x811c9dc5
-  for (const byte of Buffer.from(subscription)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
-  return (hash % MAX_IDENTIFIER) + 1
 }

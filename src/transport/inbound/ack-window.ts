@@ -15,6 +15,11 @@ export class AckWindow {
     return this.slots.length
   }
 
+  /** Place of a slot in the order of arrival, from 0; -1 when it is not in this window. */
+  positionOf(slot: AckSlot): number {
+    return this.slots.indexOf(slot)
+  }
+
   add(messageId: number): AckSlot {
     const slot = { messageId, isDone: false }
     this.slots.push(slot)

@@ -1,5 +1,5 @@
 import type { InboundOptions } from '../../options.js'
-import type { ConnectedSession } from '../connection/connection-state.js'
+import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
 import type { Link, PublishPacket } from '../connection/mqtt-client.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { type AckSlot, AckWindow } from './ack-window.js'
@@ -17,7 +17,7 @@ export interface InboundCounters {
   readonly failed: number
   /** Of the handled: no handler takes this topic. */
   readonly unmatched: number
-  /** QoS 0 messages that had to make room. */
+  /** QoS 0 messages that had to make room, and what no handler took before the end of a shutdown. */
   readonly dropped: number
   /** QoS 1 messages left to the broker, which delivers them again to the kept session. */
   readonly givenBack: number
@@ -31,12 +31,21 @@ export interface DispatcherRules extends Required<InboundOptions> {
   readonly select: (packet: PublishPacket) => readonly InboundHandler[]
   readonly onUnmatched: (topic: string) => void
   readonly onDropped: () => void
+  /** The broker sends more than may wait, and does not wait for acknowledgements; the connection must end. */
+  readonly onOverrun: () => void
 }
 
 interface Job {
   readonly topic: string
   readonly packet: PublishPacket
-  readonly acknowledge: (() => void) | undefined
+  readonly ack: PendingAck | undefined
+}
+
+/** The acknowledgement that a QoS 1 message waits for, on the connection it came by. */
+interface PendingAck {
+  readonly window: AckWindow
+  readonly slot: AckSlot
+  readonly link: Link
 }
 
 /**
@@ -48,15 +57,15 @@ export class InboundDispatcher implements ConnectionListener {
   private readonly waitingQoS0 = new Set<Job>()
   private parked: Job[] = []
   private acks = new AckWindow()
-  private running = 0
-  private mode: 'holding' | 'open' | 'draining' = 'holding'
+  private readonly running = new Set<Job>()
+  private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
   private idleWaiters: (() => void)[] = []
   private readonly counted = { received: 0, handled: 0, failed: 0, unmatched: 0, dropped: 0, givenBack: 0 }
 
   constructor(private readonly rules: DispatcherRules) {}
 
   get counters(): InboundCounters {
-    return { ...this.counted, waiting: this.lanes.size + this.parked.length, running: this.running }
+    return { ...this.counted, waiting: this.lanes.size + this.parked.length, running: this.running.size }
   }
 
   /** Messages that came before wait for this: handlers start when the application is ready for them. */
@@ -65,12 +74,17 @@ export class InboundDispatcher implements ConnectionListener {
     this.pump()
   }
 
-  /** No more work is taken. Resolves when the handlers that run, and what cannot be given back, are done. */
+  /**
+   * No more work is taken. Resolves when the handlers that run have ended, and those of messages that came before
+   * them: their acknowledgements could not leave otherwise. What comes after them is given back to a broker that
+   * keeps the session, and handled too where it does not.
+   */
   drain(): Promise<void> {
     const wasHolding = this.mode === 'holding'
     this.mode = 'draining'
-    this.giveBack([...this.parked, ...this.lanes.removeAll(job => this.canGiveBack(job))])
-    this.parked = []
+    this.giveBack(this.parked.splice(0))
+    const last = Math.max(-1, ...[...this.running].map(job => this.positionOf(job)))
+    this.giveBack(this.lanes.removeAll(job => this.canGiveBack(job) && this.positionOf(job) > last))
     // Held for handlers that will not be started any more.
     if (wasHolding) this.discard(this.lanes.removeAll(() => true))
     this.pump()
@@ -78,11 +92,22 @@ export class InboundDispatcher implements ConnectionListener {
     return new Promise(resolve => this.idleWaiters.push(resolve))
   }
 
+  /** No handler is started any more, whatever waits. */
+  stop(): void {
+    this.mode = 'stopped'
+    this.refuse([...this.parked.splice(0), ...this.lanes.removeAll(() => true)])
+    this.wakeIdle()
+  }
+
+  stateChanged(state: ConnectionState, before: ConnectionState): void {
+    // Opened again after a close.
+    if (before.status === 'closed' && state.status === 'connecting') this.mode = 'holding'
+  }
+
   message(packet: PublishPacket, link: Link): void {
     this.counted.received += 1
-    const acknowledge = this.acknowledgement(packet, link)
-    const job: Job = { topic: packet.topic, packet, acknowledge }
-    if (this.mode === 'draining' && this.canGiveBack(job)) return this.giveBack([job])
+    const job: Job = { topic: packet.topic, packet, ack: this.pendingAck(packet, link) }
+    if (this.mode === 'draining' || this.mode === 'stopped') return this.refuse([job])
     this.enqueue(job)
     this.pump()
   }
@@ -92,7 +117,7 @@ export class InboundDispatcher implements ConnectionListener {
     this.parked = []
     // A resumed session brings them again; a forgotten one does not, so they are handled now.
     if (session.sessionPresent) return this.giveBack(parked)
-    for (const job of parked) this.enqueue({ ...job, acknowledge: undefined })
+    for (const job of parked) this.enqueue({ ...job, ack: undefined })
     this.pump()
   }
 
@@ -100,11 +125,11 @@ export class InboundDispatcher implements ConnectionListener {
     this.acks = new AckWindow()
     const unstarted = this.lanes.removeAll(job => this.canGiveBack(job))
     if (this.mode === 'draining') this.giveBack(unstarted)
-    else this.parked.push(...unstarted)
+    else this.parked = this.parked.concat(unstarted)
   }
 
   private canGiveBack(job: Job): boolean {
-    return this.rules.keepsSession && job.acknowledge !== undefined
+    return this.rules.keepsSession && job.ack !== undefined
   }
 
   private giveBack(jobs: readonly Job[]): void {
@@ -117,24 +142,35 @@ export class InboundDispatcher implements ConnectionListener {
     this.counted.dropped += jobs.length
   }
 
-  private acknowledgement(packet: PublishPacket, link: Link): (() => void) | undefined {
+  /** What comes too late to be handled. */
+  private refuse(jobs: readonly Job[]): void {
+    this.giveBack(jobs.filter(job => this.canGiveBack(job)))
+    this.discard(jobs.filter(job => !this.canGiveBack(job)))
+  }
+
+  private positionOf({ ack }: Job): number {
+    return ack === undefined ? -1 : this.acks.positionOf(ack.slot)
+  }
+
+  private pendingAck(packet: PublishPacket, link: Link): PendingAck | undefined {
     if (packet.qos !== 1 || packet.messageId === undefined) return undefined
-    const window = this.acks
-    const slot: AckSlot = window.add(packet.messageId)
-    return () => {
-      const ready = window.complete(slot)
-      // The window of an earlier connection: the broker has taken these back.
-      if (window !== this.acks) return
-      for (const messageId of ready) link.send({ cmd: 'puback', messageId })
-    }
+    return { window: this.acks, slot: this.acks.add(packet.messageId), link }
+  }
+
+  private acknowledge({ window, slot, link }: PendingAck): void {
+    const ready = window.complete(slot)
+    // The window of an earlier connection: the broker has taken these back.
+    if (window !== this.acks) return
+    for (const messageId of ready) link.send({ cmd: 'puback', messageId })
   }
 
   private enqueue(job: Job): void {
+    this.lanes.add(job)
+    const { maxQueued, maxInFlight } = this.rules
     if (job.packet.qos === 0) {
       this.waitingQoS0.add(job)
-      if (this.waitingQoS0.size > this.rules.maxQueued) this.dropOldest()
-    }
-    this.lanes.add(job)
+      if (this.waitingQoS0.size > maxQueued) this.dropOldest()
+    } else if (this.lanes.size - this.waitingQoS0.size > maxQueued + maxInFlight) this.rules.onOverrun()
   }
 
   private dropOldest(): void {
@@ -147,11 +183,12 @@ export class InboundDispatcher implements ConnectionListener {
   }
 
   private pump(): void {
-    while (this.mode !== 'holding' && this.running < this.rules.concurrency) {
+    const isWorking = this.mode === 'open' || this.mode === 'draining'
+    while (isWorking && this.running.size < this.rules.concurrency) {
       const job = this.lanes.take()
       if (job === undefined) break
       this.waitingQoS0.delete(job)
-      this.running += 1
+      this.running.add(job)
       void this.run(job)
     }
     if (this.isIdle()) this.wakeIdle()
@@ -166,14 +203,14 @@ export class InboundDispatcher implements ConnectionListener {
     const results = await Promise.allSettled(handlers.map(handler => handler(job.packet)))
     if (results.some(result => result.status === 'rejected')) this.counted.failed += 1
     this.counted.handled += 1
-    this.running -= 1
-    job.acknowledge?.()
+    this.running.delete(job)
+    if (job.ack !== undefined) this.acknowledge(job.ack)
     this.lanes.release(job.topic)
     this.pump()
   }
 
   private isIdle(): boolean {
-    return this.running === 0 && this.lanes.size === 0
+    return this.running.size === 0 && this.lanes.size === 0
   }
 
   private wakeIdle(): void {

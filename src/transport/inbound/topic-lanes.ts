@@ -5,7 +5,7 @@ interface Waiting {
 
 interface Lane<T> {
   readonly topic: string
-  readonly waiting: T[]
+  waiting: T[]
   isBusy: boolean
 }
 
@@ -57,15 +57,25 @@ export class TopicLanes<T extends Waiting> {
     if (lane === undefined || index === -1) return
     lane.waiting.splice(index, 1)
     this.count -= 1
-    if (lane.waiting.length > 0) return
-    this.ready.delete(lane)
-    if (!lane.isBusy) this.lanes.delete(item.topic)
+    this.forgetIfEmpty(lane)
   }
 
   /** Takes out everything that waits and fulfils `condition`, in the order of each topic. */
   removeAll(condition: (item: T) => boolean): T[] {
-    const taken = [...this.lanes.values()].flatMap(lane => lane.waiting.filter(condition))
-    for (const item of taken) this.remove(item)
+    const taken: T[] = []
+    for (const lane of [...this.lanes.values()]) {
+      const kept: T[] = []
+      for (const item of lane.waiting) (condition(item) ? taken : kept).push(item)
+      lane.waiting = kept
+      this.forgetIfEmpty(lane)
+    }
+    this.count -= taken.length
     return taken
+  }
+
+  private forgetIfEmpty(lane: Lane<T>): void {
+    if (lane.waiting.length > 0) return
+    this.ready.delete(lane)
+    if (!lane.isBusy) this.lanes.delete(lane.topic)
   }
 }

@@ -1,7 +1,7 @@
 import { MqttError } from '../../errors.js'
 import type { DropReason, PublishOutcome, TryPublishOutcome } from '../../publish-outcome.js'
 import type { BrokerLimits } from '../connection/broker-limits.js'
-import type { ConnectedSession } from '../connection/connection-state.js'
+import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
 import type { Link, Packet, PublishPacket, PublishProperties } from '../connection/mqtt-client.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { PacketIds } from '../connection/packet-ids.js'
@@ -96,15 +96,20 @@ export class Publisher implements ConnectionListener {
   /** From now on every publish is `dropped: closed`, and what is pending is `lost`. */
   close(): void {
     this.isClosing = true
-    this.loseAll(
-      new MqttError('CONNECTION_CLOSED', 'the application closed the connection before the broker answered'),
-    )
+    this.loseAll(closedError())
   }
 
   /** Resolves when nothing waits for the broker's answer. */
   whenIdle(): Promise<void> {
     if (this.pending.size === 0) return Promise.resolve()
     return new Promise(resolve => this.idleWaiters.push(resolve))
+  }
+
+  stateChanged(state: ConnectionState): void {
+    if (state.status === 'connecting') this.isClosing = false
+    if (state.status !== 'closed') return
+    this.isClosing = true
+    this.loseAll(state.cause ?? closedError())
   }
 
   connected(link: Link, session: ConnectedSession): void {
@@ -162,7 +167,7 @@ export class Publisher implements ConnectionListener {
     const { current } = this
     return {
       isClosing: this.isClosing,
-      isConnected: current !== undefined,
+      isConnected: current?.link.isWritable() ?? false,
       isCongested: current?.link.isCongested() ?? false,
       inFlight: this.pending.size,
       maxInFlight: Math.min(this.maxInFlight, current?.limits.receiveMaximum ?? this.maxInFlight),
@@ -214,6 +219,7 @@ export class Publisher implements ConnectionListener {
 
   private settle(messageId: number, pending: Pending, reasonCode: number, reasonString?: string): void {
     this.remove(messageId)
+    this.resend()
     if (reasonCode < FAILURE) {
       this.counted.acknowledged += 1
       pending.settle({ status: 'acknowledged', reasonCode })
@@ -239,10 +245,16 @@ export class Publisher implements ConnectionListener {
     if (this.pending.get(messageId)?.isSent === false) this.unsent -= 1
     this.pending.delete(messageId)
     this.packetIds.release(messageId)
-    this.resend()
     if (this.pending.size > 0) return
     const waiters = this.idleWaiters
     this.idleWaiters = []
     for (const wake of waiters) wake()
   }
+}
+
+function closedError(): MqttError {
+  return new MqttError(
+    'CONNECTION_CLOSED',
+    'the application closed the connection before the broker answered',
+  )
 }
