@@ -24,7 +24,7 @@ import {
 } from '@nestjs/microservices'
 import { type Observable, of, tap, throwError } from 'rxjs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { handle, type MqttContext, type PublishPacket, TopicParam } from '../../src/index.js'
+import { handle, type MqttContext, MqttTransport, type PublishPacket, TopicParam } from '../../src/index.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { startMicroservice } from '../support/nest-app.js'
@@ -215,7 +215,7 @@ describe('input that means harm, or just differs', () => {
   it('a thousand of them are a few lines of the log', async () => {
     for (let index = 0; index < 1_000; index += 1) deliver('two', Buffer.from('{'))
     await handled(1_000)
-    expect(started.logger.ofMqtt.filter(line => line.includes('could not be decoded'))).toHaveLength(11)
+    expect(started.logger.ofMqtt.filter(line => line.includes('could not be decoded'))).toHaveLength(20)
   })
 
   it.each(['null', 'true', '0', '{}', '"two"'])('a topic named %s is a topic', async topic => {
@@ -305,5 +305,26 @@ describe('a @MessagePattern handler', () => {
     await handled(1)
     expect(published()).toEqual([])
     expect(started.mqtt.stats().inbound.failed).toBe(1)
+  })
+})
+
+describe('the log', () => {
+  it('is not filled by a publisher whose messages a pipe refuses, nor by the length of its topics', async () => {
+    const topic = `pipeline/${'x'.repeat(60_000)}`
+    for (let index = 0; index < 500; index += 1) deliver(topic, 'no number')
+    await handled(500)
+    const lines = started.logger.ofMqtt.filter(line => line.startsWith('error'))
+    expect(lines).toHaveLength(9)
+    expect(Math.max(...lines.map(line => line.length))).toBeLessThan(500)
+  })
+
+  it('takes a processing end hook that throws as a line', async () => {
+    const transport = started.app.get(MqttTransport)
+    transport.setOnProcessingEndHook(() => {
+      throw new Error('a bug')
+    })
+    deliver('two', 1, { qos: 1, messageId: 1 })
+    await connection.expect('puback')
+    expect(started.logger.ofMqtt).toContain('error [MqttTransport] the processing end hook failed: a bug')
   })
 })

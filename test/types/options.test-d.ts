@@ -30,6 +30,14 @@ describe('MqttModuleOptions', () => {
       variables: { site: 'berlin' },
       clean: false,
       clientId: 'c',
+      localAddress: '192.0.2.7',
+      refusedSubscription: 'warn',
+    })
+    take({ url: ['mqtt+srv://example.com', 'mqtts://broker:8883'] })
+    take({ url: 'mqtt://a', credentials: () => ({ username: 'u', password: Buffer.from('p') }) })
+    take({
+      url: 'wss://a',
+      credentials: async () => ({ ca: 'ca', cert: 'c', key: 'k', headers: { a: 'b' } }),
     })
   })
 
@@ -83,8 +91,18 @@ describe('MqttModuleOptions', () => {
   })
 
   it('refuses wrong values', () => {
-    // @ts-expect-error one url
-    take({ url: ['mqtt://a', 'mqtt://b'] })
+    // @ts-expect-error a url is a text
+    take({ url: new URL('mqtt://a') })
+    // @ts-expect-error and so is each of a list
+    take({ url: ['mqtt://a', 1883] })
+    // @ts-expect-error credentials come by a function
+    take({ credentials: { username: 'u' } })
+    // @ts-expect-error credentials are what an attempt is made with
+    take({ credentials: () => ({ clientId: 'c' }) })
+    // @ts-expect-error no such choice
+    take({ refusedSubscription: 'ignore' })
+    // @ts-expect-error no such verdict
+    take({ reconnect: { verdict: () => 'give-up' } })
     // @ts-expect-error 3.1 is not spoken
     take({ protocolVersion: 3 })
     // @ts-expect-error no such mode
@@ -112,6 +130,25 @@ describe('MqttModuleOptions', () => {
       },
     })
     expectTypeOf<BackoffOptions['jitter']>().toEqualTypeOf<'full' | 'decorrelated' | 'none' | undefined>()
+  })
+})
+
+describe('what follows an end of a connection', () => {
+  it('is decided by the application with the cause, or left to the rules', () => {
+    take({
+      reconnect: {
+        verdict: cause => {
+          expectTypeOf(cause).toEqualTypeOf<MqttError>()
+          expectTypeOf(cause.serverReference).toEqualTypeOf<string | undefined>()
+          return cause.reasonCode === 0x8e ? 'retry' : undefined
+        },
+      },
+      onStopped: cause => expectTypeOf(cause).toEqualTypeOf<MqttError>(),
+    })
+    type Verdicts = ReturnType<NonNullable<NonNullable<MqttModuleOptions['reconnect']>['verdict']>>
+    expectTypeOf<Verdicts>().toEqualTypeOf<
+      'retry' | 'retry-with-fresh-credentials' | 'go-elsewhere' | 'stop' | undefined
+    >()
   })
 })
 

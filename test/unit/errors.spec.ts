@@ -26,10 +26,20 @@ describe('MqttError', () => {
     const error = new MqttError('CONNECT_FAILED', 'outer')
     expect('cause' in error).toBe(false)
     expect(error.reasonCode).toBeUndefined()
+    expect(error.serverReference).toBeUndefined()
+    for (const name of ['reasonCode', 'serverReference']) expect(name in error).toBe(false)
   })
 
   it.each([0, 0x84, 0x9d])('carries the Reason Code %i of the broker', reasonCode => {
     expect(new MqttError('CONNECT_REFUSED', 'no', { reasonCode }).reasonCode).toBe(reasonCode)
+  })
+
+  it.each([0x9c, 0x9d])('carries the Server Reference that came with the Reason Code %i', reasonCode => {
+    const error = new MqttError('CONNECT_REFUSED', 'no', {
+      reasonCode,
+      serverReference: 'other.example:1884',
+    })
+    expect(error).toMatchObject({ reasonCode, serverReference: 'other.example:1884' })
   })
 
   it('shows nothing of its brand where its properties are listed or copied', () => {

@@ -47,13 +47,18 @@ describe('resolveOptions: defaults', () => {
   const resolved = resolveOptions({ url })
 
   it.each([
-    ['url', url],
+    ['urls', [url]],
     ['createStream', undefined],
+    ['credentials', undefined],
+    ['localAddress', undefined],
+    ['onStopped', undefined],
+    ['refusedSubscription', 'fail'],
     ['connect', 'fail-fast'],
     ['connectTimeoutMs', 10_000],
     ['protocolVersion', 'auto'],
     ['reconnect.delayMs', { min: 500, max: 30_000, jitter: 'full' }],
     ['reconnect.resetAfterMs', 10_000],
+    ['reconnect.verdict', undefined],
     ['inbound.concurrency', 16],
     ['inbound.maxInFlight', 32],
     ['inbound.maxQueued', 1_000],
@@ -76,16 +81,21 @@ describe('resolveOptions: defaults', () => {
       'connect',
       'connectTimeoutMs',
       'createStream',
+      'credentials',
       'drainTimeoutMs',
       'inbound',
+      'localAddress',
+      'onStopped',
       'outbound',
       'passThrough',
       'protocolVersion',
       'reconnect',
+      'refusedSubscription',
       'sharedGroup',
-      'url',
+      'urls',
       'variables',
     ])
+    expect(Object.keys(resolved.reconnect).toSorted()).toEqual(['delayMs', 'resetAfterMs', 'verdict'])
   })
 
   it.each([
@@ -129,6 +139,10 @@ describe('resolveOptions: defaults', () => {
 describe('resolveOptions: explicit undefined is the default', () => {
   const OPTIONAL = [
     'createStream',
+    'credentials',
+    'localAddress',
+    'onStopped',
+    'refusedSubscription',
     'clientId',
     'clean',
     'connect',
@@ -140,6 +154,7 @@ describe('resolveOptions: explicit undefined is the default', () => {
     'reconnect.delayMs.max',
     'reconnect.delayMs.jitter',
     'reconnect.resetAfterMs',
+    'reconnect.verdict',
     'inbound',
     'inbound.concurrency',
     'inbound.maxInFlight',
@@ -237,6 +252,8 @@ describe('resolveOptions: choices and flags', () => {
     ['reconnect.delayMs.jitter', ['full', 'decorrelated', 'none']],
     ['sharedGroup', ['g', 'a b', '$share', 'Kälte']],
     ['clientId', ['device-7']],
+    ['refusedSubscription', ['fail', 'warn']],
+    ['localAddress', ['127.0.0.1', '192.0.2.7', '::1', '2001:db8::7']],
   ])('"%s" may be each of %j', (path, values) => {
     for (const value of values) expect(read(resolveAny(nested(path, value)), path)).toBe(value)
   })
@@ -248,7 +265,7 @@ describe('resolveOptions: choices and flags', () => {
     ['protocolVersion', '5', '"5" was given, allowed is one of "auto", 4, 5'],
     ['clean', 'no', '"no" was given, allowed is true or false'],
     ['clean', 0, '0 was given, allowed is true or false'],
-    ['clientId', 7, '7 was given, allowed is a text'],
+    ['clientId', 7, '7 was given, allowed is a text of at most 65,535 bytes of UTF-8'],
     [
       'codec',
       'xml',
@@ -275,6 +292,16 @@ describe('resolveOptions: choices and flags', () => {
       'null was given, allowed is "json", "text", "bytes", or an object with the functions encode and decode',
     ],
     ['createStream', {}, 'an object was given, allowed is a function that returns a Duplex'],
+    ['refusedSubscription', 'ignore', '"ignore" was given, allowed is one of "fail", "warn"'],
+    ['refusedSubscription', false, 'false was given, allowed is one of "fail", "warn"'],
+    ['localAddress', 'eth0', '"eth0" was given, allowed is an IP address'],
+    ['localAddress', '', '"" was given, allowed is an IP address'],
+    ['localAddress', '1.2.3', '"1.2.3" was given, allowed is an IP address'],
+    ['localAddress', 7, '7 was given, allowed is an IP address'],
+    ['onStopped', {}, 'an object was given, allowed is a function of (cause)'],
+    ['onStopped', true, 'true was given, allowed is a function of (cause)'],
+    ['reconnect.verdict', 'stop', '"stop" was given, allowed is a function of (cause)'],
+    ['reconnect.verdict', {}, 'an object was given, allowed is a function of (cause)'],
     ['sharedGroup', '', '"" was given, allowed is a name without "/", "+" and "#"'],
     ['sharedGroup', 'a/b', '"a/b" was given, allowed is a name without "/", "+" and "#"'],
     ['sharedGroup', 'a+', '"a+" was given, allowed is a name without "/", "+" and "#"'],
@@ -326,6 +353,22 @@ describe('resolveOptions: choices and flags', () => {
     expect(resolveOptions({ url, reconnect: { delayMs: delay } }).reconnect.delayMs).toBe(delay)
   })
 
+  it('takes functions and gives back those very functions', () => {
+    const credentials = () => ({ username: 'u' })
+    const onStopped = () => {}
+    const verdict = () => 'stop' as const
+    const resolved = resolveOptions({ url, credentials, onStopped, reconnect: { verdict } })
+    expect(resolved.credentials).toBe(credentials)
+    expect(resolved.onStopped).toBe(onStopped)
+    expect(resolved.reconnect.verdict).toBe(verdict)
+  })
+
+  it.each([{ username: 'u' }, [], 5, true, null])('"credentials" must not be %j', value => {
+    expect(problemsOf({ url, credentials: value })).toMatch(
+      /^"credentials": .+ was given, allowed is a function that gives credentials$/,
+    )
+  })
+
   it('takes an own codec and gives back that very object', () => {
     const codec = { encode: () => Buffer.alloc(0), decode: () => 0 }
     expect(resolveOptions({ url, codec }).codec).toBe(codec)
@@ -337,14 +380,16 @@ describe('resolveOptions: choices and flags', () => {
 })
 
 describe('resolveOptions: where the broker is', () => {
-  it.each(['mqtt://h', 'mqtts://h:8883', 'ws://h/mqtt', 'wss://u:p@h:443/mqtt?x=1', 'mqtt://[::1]:1883'])(
-    'takes %s as it is',
-    given => {
-      expect(resolveOptions({ url: given }).url).toBe(given)
-    },
-  )
-
-  it.each([
+  const GOOD = [
+    'mqtt://h',
+    'mqtts://h:8883',
+    'ws://h/mqtt',
+    'wss://u:p@h:443/mqtt?x=1',
+    'mqtt://[::1]:1883',
+    'mqtt+srv://example.com',
+    'mqtts+srv://u:p@example.com',
+  ]
+  const BAD = [
     '',
     'localhost',
     'localhost:1883',
@@ -354,10 +399,30 @@ describe('resolveOptions: where the broker is', () => {
     'http://h',
     'tcp://h',
     'mqtt://h:99999',
-  ])('refuses %j', given => {
-    expect(problemsOf({ url: given })).toBe(
-      `"url": "${given}" was given, allowed is a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws or wss)`,
-    )
+    'mqtt+srv://',
+    'ws+srv://h',
+    'wss+srv://h',
+    'http+srv://h',
+  ]
+  const allowed =
+    'allowed is a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
+
+  it.each(GOOD)('takes %s as it is', given => {
+    expect(resolveOptions({ url: given }).urls).toEqual([given])
+  })
+
+  it('takes a list of URLs, of one or more, in their order', () => {
+    expect(resolveOptions({ url: [url] }).urls).toEqual([url])
+    expect(resolveOptions({ url: GOOD }).urls).toEqual(GOOD)
+    expect(resolveOptions({ url: GOOD.toReversed() }).urls).toEqual(GOOD.toReversed())
+  })
+
+  it.each(BAD)('refuses %j', given => {
+    expect(problemsOf({ url: given })).toBe(`"url": "${given}" was given, ${allowed}`)
+  })
+
+  it.each(BAD)('refuses %j in a list, and names it by its place', given => {
+    expect(problemsOf({ url: [url, given] })).toBe(`"url.1": "${given}" was given, ${allowed}`)
   })
 
   it.each([
@@ -365,16 +430,23 @@ describe('resolveOptions: where the broker is', () => {
     [{ url: undefined }, 'nothing was given'],
     [{ url: null }, 'null was given'],
     [{ url: 1883 }, '1883 was given'],
-    [{ url: ['mqtt://a', 'mqtt://b'] }, 'a list of 2 was given'],
+    [{ url: [] }, 'a list of 0 was given'],
+    [{ url: [], createStream }, 'a list of 0 was given'],
     [{ url: new URL('mqtt://h') }, 'an object was given'],
   ])('refuses %j', (options, given) => {
-    expect(problemsOf(options)).toBe(
-      `"url": ${given}, allowed is a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws or wss)`,
-    )
+    expect(problemsOf(options)).toBe(`"url": ${given}, ${allowed}`)
+  })
+
+  it.each([[null], [1883], [['mqtt://h']], [new URL('mqtt://h')]])('refuses %j in a list', given => {
+    expect(problemsOf({ url: [given, url] })).toMatch(/^"url\.0": .+ was given, allowed is a URL with host/)
   })
 
   it('needs no url when the stream is given', () => {
-    expect(resolveOptions({ createStream })).toMatchObject({ url: undefined, createStream })
+    expect(resolveOptions({ createStream })).toMatchObject({ urls: [], createStream })
+  })
+
+  it('has no use for a url when the stream is given', () => {
+    expect(resolveOptions({ url: [url, url], createStream })).toMatchObject({ urls: [], createStream })
   })
 
   it.each([[undefined], [null], ['mqtt://h'], [5]])('refuses %j in place of the options', options => {
@@ -394,6 +466,10 @@ describe('resolveOptions: unknown keys', () => {
     ['outbound.concurrency', 5],
     ['reconnect.maxDelay', 5],
     ['reconnect.delayMs.factor', 2],
+    ['reconnect.onStopped', 2],
+    ['urls', [url]],
+    ['servers', []],
+    ['headers', {}],
   ])('refuses "%s"', (path, value) => {
     expect(problemsOf(nested(path, value))).toBe(`"${path}" is not an option here`)
   })
@@ -529,7 +605,13 @@ describe('secrets never appear in an error', () => {
     ['the user info of a URL without slashes', { url: `mqtt:user:${SECRET}@host` }],
     ['the user info of a URL with one slash', { url: `mqtt:/user:${SECRET}@host` }],
     ['a user without scheme and digits in a URL', { url: 'secretive:pw@host' }, 'secretive'],
-    ['a list of URLs', { url: [`mqtt://user:${SECRET}@host`] }],
+    ['a list of URLs', { url: [`http://user:${SECRET}@host`] }],
+    ['a good URL in a list next to a bad one', { url: [`mqtt://user:${SECRET}@host`, 'http://host'] }],
+    ['a URL in a list in a list', { url: [[`mqtt://user:${SECRET}@host`]] }],
+    ['the query of a URL in a list', { url: [url, `http://host/mqtt?token=${SECRET}`] }],
+    ['credentials that are a text', { url, credentials: SECRET }],
+    ['credentials that are an object', { url, credentials: { username: SECRET, password: SECRET } }],
+    ['a URL given for the local address', { url, localAddress: `mqtt://user:${SECRET}@host` }],
     ['a URL object', { url: new URL(`mqtt://user:${SECRET}@host`) }],
     ['a password of the wrong type', { url, password: { value: SECRET } }],
     ['a password that is a list', { url, password: [SECRET] }],
@@ -591,6 +673,13 @@ describe('describeTarget', () => {
     expect(target).toContain('broker.example')
     expect(target).not.toContain('hunter2')
     expect(target).not.toContain('er:')
+  })
+
+  it('names every URL of a list, without user, password and query', () => {
+    const given = ['mqtts+srv://user:hunter2@example.com', 'wss://user@b:8084/mqtt?token=hunter2', 'mqtt://c']
+    expect(describeTarget(resolveOptions({ url: given }))).toBe(
+      'mqtts+srv://example.com, wss://b:8084/mqtt, mqtt://c',
+    )
   })
 
   it('names a stream of the application', () => {

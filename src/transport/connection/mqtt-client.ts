@@ -191,7 +191,9 @@ class ClientLink implements Link {
   hangUp(cause: MqttError): void {
     if (this.protocolVersion === 5) this.send({ cmd: 'disconnect', reasonCode: cause.reasonCode ?? 0 })
     this.flush()
-    this.fail(cause)
+    this.cause ??= cause
+    // Time for DISCONNECT to leave, and no more: the peer may not read.
+    setImmediate(() => this.fail(cause))
   }
 
   destroy(): void {
@@ -231,11 +233,13 @@ class ClientLink implements Link {
     if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
     client.on('packetreceive', packet => {
       if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
-      else if (packet.cmd === 'pubrel' && packet.messageId === undefined) this.refuse(packet)
+      else if (packet.cmd === 'pubrel' && !isPacketId(packet.messageId)) this.refuse(packet)
       else if (packet.cmd !== 'connack' && packet.cmd !== 'disconnect')
         this.guard(() => this.events.answered(packet))
     })
     client.handleMessage = (packet, done) => {
+      // What comes behind the end of the connection is not taken, so that the broker delivers it again.
+      if (this.cause !== undefined) return done(ACK_LATER)
       this.guard(() => this.events.message(packet))
       done(packet.qos === 1 ? ACK_LATER : undefined)
     }
@@ -327,6 +331,10 @@ const NAMES = new Map(Object.entries(ReasonCodes))
 export function describeReasonCode(reasonCode: number): string {
   const hex = `0x${reasonCode.toString(16).padStart(2, '0').toUpperCase()}`
   return `${hex} ${NAMES.get(String(reasonCode)) || 'Success'}`.trim()
+}
+
+function isPacketId(messageId: number | undefined): boolean {
+  return messageId !== undefined && messageId > 0
 }
 
 const CONTINUES = 0x80
