@@ -25,7 +25,7 @@ export default {
       from: {
         path: [
           '^src/topic/',
-          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids|subscription-identifiers|reason-code-rules|connection-log)\\.ts$',
+          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids|packet-length|subscription-identifiers|subscription-options|reason-code-rules|connection-log)\\.ts$',
           '^src/transport/inbound/(ack-window|topic-lanes|routes|reply-target)\\.ts$',
           '^src/transport/outbound/(outbound-gate)\\.ts$',
         ],
@@ -40,12 +40,12 @@ export default {
       comment: 'errors, codec, options and topic stand on nothing above them',
       severity: 'error',
       from: {
-        path: '^src/(errors|codec|options|option-checks|publish-outcome|log-thinning|deadline)\\.ts$|^src/topic/',
+        path: '^src/(errors|codec|options|schema|option-checks|publish-outcome|log-thinning|deadline)\\.ts$|^src/topic/',
       },
       to: {
         path: '^src/',
         pathNot:
-          '^src/(errors|codec|options|option-checks|publish-outcome|log-thinning|deadline)\\.ts$|^src/topic/',
+          '^src/(errors|codec|options|schema|option-checks|publish-outcome|log-thinning|deadline)\\.ts$|^src/topic/',
         dependencyTypesNot: ['type-only'],
       },
     },
@@ -74,7 +74,7 @@ export default {
       'node_modules/mqtt-packet/',
     ),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),
-    only('valibot', '^src/(option-checks|transport/handler-options)\\.ts$', 'node_modules/valibot/'),
+    only('valibot', '^src/(schema|option-checks|transport/handler-options)\\.ts$', 'node_modules/valibot/'),
   ],
   options: {
     tsConfig: { fileName: 'tsconfig.json' },

@@ -30,11 +30,8 @@ export type {
   ConnectionState,
   ProtocolVersion,
 } from './transport/connection/connection-state.js'
-export {
-  describeReasonCode,
-  type PublishPacket,
-  type PublishProperties,
-} from './transport/connection/mqtt-client.js'
+export type { PublishPacket, PublishProperties } from './transport/connection/link.js'
+export { describeReasonCode } from './transport/connection/mqtt-client.js'
 export type { WaitOptions } from './transport/connection/mqtt-connection.js'
 export { type HandlerOptions, handle } from './transport/handler-options.js'
 export type { InboundCounters } from './transport/inbound/inbound-dispatcher.js'

@@ -1,7 +1,5 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
-import type { CodecOption } from './codec.js'
-import { MqttError } from './errors.js'
 import {
   type ConnectionFailure,
   type MqttModuleOptions,
@@ -10,25 +8,33 @@ import {
   type ReconnectOptions,
   type ResolvedOptions,
 } from './options.js'
-import { isTopicName } from './topic/topic-filter.js'
+import {
+  aFunction,
+  binaryData,
+  codecSchema,
+  flag,
+  integer,
+  invalidOption,
+  isTextOrBuffer,
+  MAX_DELAY_MS,
+  MAX_TIMEOUT_MS,
+  MAX_UINT16,
+  MAX_UINT32,
+  messageProperties,
+  oneOf,
+  parseOptions,
+  qosSchema,
+  sharedGroupSchema,
+  strictObject,
+  text,
+  topicName,
+  uint16,
+  uint32,
+  userProperties,
+  utf8String,
+} from './schema.js'
 
-const MAX_DELAY_MS = 86_400_000
-const MAX_TIMEOUT_MS = 3_600_000
-const MAX_UINT16 = 65_535
 const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:', 'mqtt+srv:', 'mqtts+srv:']
-
-const integer = (min: number, max: number) => {
-  const allowed = `an integer from ${min} to ${max}`
-  return v.pipe(v.number(allowed), v.integer(allowed), v.minValue(min, allowed), v.maxValue(max, allowed))
-}
-const oneOf = <const T extends readonly (string | number)[]>(values: T) =>
-  v.picklist(values, `one of ${values.map(value => JSON.stringify(value)).join(', ')}`)
-/** As valibot's, but every unknown key is an issue of its own. */
-export const strictObject = <const E extends v.ObjectEntries>(
-  entries: E,
-  allowed = 'an object with options',
-) => v.objectWithRest(entries, v.never(), allowed)
-const text = (allowed = 'a text') => v.pipe(v.string(allowed), v.nonEmpty(allowed))
 
 const isUrl = (value: string): boolean => {
   const url = URL.canParse(value) ? new URL(value) : undefined
@@ -36,14 +42,9 @@ const isUrl = (value: string): boolean => {
 }
 const urlAllowed =
   'a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
-const codecAllowed = '"json", "text", "bytes", or an object with the functions encode and decode'
 const delayAllowed = 'a list of delays, a function of (attempt, cause), or { min, max, jitter }'
-const groupAllowed = 'a name without "/", "+" and "#"'
-
 const oneUrl = v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))
 const urlList = v.pipe(v.array(oneUrl), v.minLength(1, urlAllowed))
-const aFunction = <F>(allowed: string) => v.custom<F>(value => typeof value === 'function', allowed)
-
 const backoff = v.pipe(
   strictObject(
     {
@@ -69,17 +70,6 @@ const delays = v.lazy(input => {
   return backoff
 })
 
-/** A codec option: a name, or an object with `encode` and `decode`. */
-export const codecSchema = v.custom<CodecOption>(value => {
-  if (typeof value === 'string') return ['json', 'text', 'bytes'].includes(value)
-  if (typeof value !== 'object' || value === null || !('encode' in value) || !('decode' in value))
-    return false
-  return typeof value.encode === 'function' && typeof value.decode === 'function'
-}, codecAllowed)
-
-/** A ShareName (MQTT 5, 4.8.2). */
-export const sharedGroupSchema = v.pipe(v.string(groupAllowed), v.regex(/^[^/+#]+$/, groupAllowed))
-
 const inbound = v.pipe(
   strictObject({
     concurrency: v.optional(integer(1, MAX_UINT16), 16),
@@ -92,37 +82,6 @@ const inbound = v.pipe(
   })),
 )
 
-const MAX_UINT32 = 0xffff_ffff
-const uint16 = integer(0, MAX_UINT16)
-const uint32 = integer(0, MAX_UINT32)
-const flag = v.boolean('true or false')
-const utf8Allowed = 'a text of at most 65,535 bytes of UTF-8'
-const utf8String = v.pipe(
-  v.string(utf8Allowed),
-  v.check(value => value.isWellFormed() && Buffer.byteLength(value) <= MAX_UINT16, utf8Allowed),
-)
-const binaryAllowed = 'a Buffer of at most 65,535 bytes'
-const binaryData = v.custom<Buffer>(
-  value => Buffer.isBuffer(value) && value.length <= MAX_UINT16,
-  binaryAllowed,
-)
-const userProperties = v.record(
-  utf8String,
-  v.union([utf8String, v.array(utf8String)], utf8Allowed),
-  'an object of texts',
-)
-const topicName = v.pipe(utf8String, v.check(isTopicName, 'a Topic Name'))
-
-/** Properties that a PUBLISH and a will have in common (MQTT 5, 3.3.2.3 and 3.1.3.2). */
-const messageProperties = {
-  payloadFormatIndicator: v.optional(flag),
-  messageExpiryInterval: v.optional(uint32),
-  contentType: v.optional(utf8String),
-  responseTopic: v.optional(topicName),
-  correlationData: v.optional(binaryData),
-  userProperties: v.optional(userProperties),
-}
-const qosSchema = oneOf([0, 1, 2])
 const willSchema = strictObject(
   {
     topic: topicName,
@@ -145,10 +104,6 @@ const connectProperties = strictObject({
   authenticationData: v.optional(binaryData),
 })
 
-function isTextOrBuffer(value: unknown): value is string | Buffer {
-  return typeof value === 'string' || Buffer.isBuffer(value)
-}
-
 const passThrough = v.looseObject({
   keepalive: v.optional(uint16),
   clean: v.optional(flag),
@@ -163,21 +118,6 @@ const passThrough = v.looseObject({
   will: v.optional(willSchema),
   wsOptions: v.optional(v.looseObject({}, 'an object')),
 })
-
-const tryPublishEntries = {
-  retain: v.optional(flag),
-  codec: v.optional(codecSchema),
-  properties: v.optional(strictObject(messageProperties)),
-}
-
-/** Options of `tryPublish`. */
-export const tryPublishSchema = strictObject(tryPublishEntries, 'an object with publish options')
-
-/** Options of `publish`. */
-export const publishSchema = strictObject(
-  { ...tryPublishEntries, qos: v.optional(qosSchema) },
-  'an object with publish options',
-)
 
 const schema = strictObject(
   {
@@ -214,8 +154,6 @@ const schema = strictObject(
   'an object with options',
 )
 
-const SECRET = /pass|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
-
 /** A URL that was checked, for a log or an error: without user, password and query. */
 export function withoutSecrets(url: string): string {
   return url.trim().replace(/^([a-z+]+:)[/\\]*(?:[^/?#]*@)?([^?#]*).*$/is, '$1//$2')
@@ -227,56 +165,6 @@ export function describeTarget({
   createStream,
 }: Pick<ResolvedOptions, 'urls' | 'createStream'>): string {
   return createStream === undefined ? urls.map(withoutSecrets).join(', ') : 'the stream of createStream'
-}
-
-/** What was given, short, and without anything that may be a secret. */
-function describeInput(path: string, input: unknown): string {
-  if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
-  if (typeof input === 'string') {
-    // Whatever the option, it may be a URL with credentials or a token in it.
-    return JSON.stringify(/[@?]/.test(input) ? `${/^[a-z+]+:\/\//i.exec(input)?.[0] ?? ''}…` : input)
-  }
-  if (typeof input === 'function') return 'a function'
-  if (Array.isArray(input)) return `a list of ${input.length}`
-  if (typeof input === 'object' && input !== null) return 'an object'
-  return String(input)
-}
-
-function describeIssue(issue: v.BaseIssue<unknown>): string {
-  const path = pathOf(issue)
-  if (issue.type === 'never') return `"${path}" is not an option here`
-  const given =
-    issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
-  return `"${path}": ${given}, allowed is ${issue.message}`
-}
-
-/**
- * Checks `input` against a schema, at one of the doors of the package.
- * @throws MqttError `INVALID_OPTION` that names every option at fault, what was given and what is allowed
- */
-export function parseOptions<S extends v.GenericSchema>(
-  door: string,
-  checked: S,
-  input: unknown,
-): v.InferOutput<S> {
-  const result = v.safeParse(checked, input)
-  if (result.success) return result.output
-  throw invalidOption(door, mostTelling(result.issues).map(describeIssue).join('; '))
-}
-
-const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''
-
-/** One issue for each option, and none for a group that only fails with a part of it. */
-function mostTelling(issues: readonly v.BaseIssue<unknown>[]): v.BaseIssue<unknown>[] {
-  const paths = issues.map(pathOf)
-  return issues.filter((_issue, index) => {
-    const path = paths[index] ?? ''
-    return paths.indexOf(path) === index && !paths.some(other => other.startsWith(`${path}.`))
-  })
-}
-
-function invalidOption(door: string, problem: string): MqttError {
-  return new MqttError('INVALID_OPTION', `${door}: ${problem}`)
 }
 
 const DOOR = 'MqttModule options'

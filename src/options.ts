@@ -52,7 +52,7 @@ export interface BackoffOptions {
 export interface ReconnectOptions {
   /**
    * Delay before each retry, in milliseconds: a list whose last value repeats, a function of the number of
-   * failures in a row (from 1) and the last cause, or a growing delay. @default { min: 500, max: 30000, jitter: 'full' }
+   * rounds of failures over all URLs (from 1) and the last cause, or a growing delay. @default { min: 500, max: 30000, jitter: 'full' }
    */
   readonly delayMs?:
     | readonly number[]

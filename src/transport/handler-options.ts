@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 import type { CodecOption } from '../codec.js'
-import { codecSchema, parseOptions, sharedGroupSchema, strictObject } from '../option-checks.js'
+import { codecSchema, parseOptions, sharedGroupSchema, strictObject } from '../schema.js'
 
 /** Options of one handler, as the second argument of `@EventPattern` or `@MessagePattern`. */
 export interface HandlerOptions {

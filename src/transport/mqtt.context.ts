@@ -1,6 +1,6 @@
 import { MqttContext as NestMqttContext } from '@nestjs/microservices'
 import { readTopicParams, type TopicTemplate } from '../topic/topic-template.js'
-import type { PublishPacket, PublishProperties } from './connection/mqtt-client.js'
+import type { PublishPacket, PublishProperties } from './connection/link.js'
 
 /** What a handler may know of its message besides the payload. Inject it with `@Ctx()`. */
 export class MqttContext extends NestMqttContext {

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import type { MqttModuleOptions } from '../../src/options.js'
-import type { PublishPacket } from '../../src/transport/connection/mqtt-client.js'
+import type { PublishPacket } from '../../src/transport/connection/link.js'
 import { eventually } from '../support/eventually.js'
 import { Gate } from '../support/gate.js'
 import { closeWith, message, sessionOnPeer } from '../support/session-on-peer.js'

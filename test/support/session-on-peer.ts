@@ -2,7 +2,7 @@ import { resolveOptions } from '../../src/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { parseTopicFilter } from '../../src/topic/topic-filter.js'
-import type { PublishPacket } from '../../src/transport/connection/mqtt-client.js'
+import type { PublishPacket } from '../../src/transport/connection/link.js'
 import { MqttSession } from '../../src/transport/mqtt-session.js'
 import { RecordingLog } from './recording-log.js'
 

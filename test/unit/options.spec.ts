@@ -1,7 +1,8 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
-import { describeTarget, parseOptions, resolveOptions, sharedGroupSchema } from '../../src/option-checks.js'
+import { describeTarget, resolveOptions } from '../../src/option-checks.js'
 import type { ResolvedOptions } from '../../src/options.js'
+import { parseOptions, sharedGroupSchema } from '../../src/schema.js'
 import { errorOf } from './errors-of.js'
 
 const url = 'mqtt://localhost:1883'

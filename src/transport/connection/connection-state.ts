@@ -207,11 +207,15 @@ function failedAttempt(
     return dial({ ...progress, protocolVersion: 4, isVersionKnown: refusesVersion(cause) }, attempt, cause)
   }
   const verdict = rules.verdict(cause)
+  const isFallBack = 'cause' in machine.state && refusesVersion(machine.state.cause)
   // A version that was right before and is refused now is worth another guess.
-  const isStale = isAuto && progress.wasConnected && refusesVersion(cause)
+  const isStale = isAuto && progress.wasConnected && refusesVersion(cause) && !isFallBack
   if (verdict === 'stop' && !isStale) return to(machine, { status: 'closed', cause })
+  // A broker that names another one has not failed: only where that one fails, too, it is the next one's turn.
+  if (namesAnother(verdict, cause) && progress.reference === undefined) {
+    return goTo(progress, attempt + 1, cause, rules)
+  }
   const failed = { ...progress, failures: progress.failures + 1 }
-  if (verdict === 'go-elsewhere' && progress.reference === undefined) return goElsewhere(failed, cause, rules)
   if (rules.failFast && !progress.wasConnected && failed.failures >= rules.targets) {
     return to(machine, { status: 'closed', cause })
   }
@@ -230,23 +234,27 @@ function lostConnection(
   const since = isGood ? { ...progress, failures: 0, previousDelayMs: 0 } : progress
   const known = since.isVersionKnown ? since : guessVersion(since, rules)
   const lost = { ...known, failures: since.failures + 1 }
-  if (verdict !== 'go-elsewhere') return wait(lost, 0, cause, rules)
+  if (!namesAnother(verdict, cause)) return wait(lost, 0, cause, rules)
   // Two brokers that send this client to each other must not make it run in circles.
-  if (isGood || progress.reference === undefined) return goElsewhere(lost, cause, rules)
+  if (isGood || progress.reference === undefined) return goTo(lost, 1, cause, rules)
   return wait({ ...guessVersion(lost, rules), reference: cause.serverReference }, 0, cause, rules)
 }
 
-function goElsewhere(progress: Progress, cause: MqttError, rules: ConnectionRules): Transition {
-  return dial({ ...guessVersion(progress, rules), reference: cause.serverReference }, 1, cause)
+/** "Elsewhere" without a Server Reference is no place to go, whoever says so. */
+function namesAnother(verdict: Verdict, cause: MqttError): boolean {
+  return verdict === 'go-elsewhere' && cause.serverReference !== undefined
+}
+
+function goTo(progress: Progress, attempt: number, cause: MqttError, rules: ConnectionRules): Transition {
+  return dial({ ...guessVersion(progress, rules), reference: cause.serverReference }, attempt, cause)
 }
 
 /** The last good broker is tried first; one that fails gives way to the next in the list. */
 function nextTarget(progress: Progress, cause: MqttError, rules: ConnectionRules): Progress {
-  const home = progress.reference === undefined ? progress : { ...progress, reference: undefined }
-  const target = progress.reference === undefined ? (home.target + 1) % rules.targets : home.target
-  const isOther = target !== progress.target || progress.reference !== undefined
+  const next = { ...progress, reference: undefined, target: (progress.target + 1) % rules.targets }
+  const isOther = next.target !== progress.target || progress.reference !== undefined
   const isGuess = isOther || !progress.isVersionKnown || refusesVersion(cause)
-  return isGuess ? { ...guessVersion(home, rules), target } : { ...home, target }
+  return isGuess ? guessVersion(next, rules) : next
 }
 
 function guessVersion(progress: Progress, rules: ConnectionRules): Progress {
@@ -260,7 +268,9 @@ function wait(progress: Progress, attempt: number, cause: MqttError, rules: Conn
   return {
     machine: {
       state: { status: 'waiting', attempt, delayMs, cause },
-      progress: { ...progress, previousDelayMs: delayMs },
+      // A delay that grows from the one before it grows once in a round, too.
+      progress:
+        progress.failures % rules.targets === 0 ? { ...progress, previousDelayMs: delayMs } : progress,
     },
     effects: [{ type: 'wait', delayMs }],
   }
@@ -269,8 +279,8 @@ function wait(progress: Progress, attempt: number, cause: MqttError, rules: Conn
 const UNACCEPTABLE_PROTOCOL_VERSION = 0x01
 const UNSUPPORTED_PROTOCOL_VERSION = 0x84
 
-function refusesVersion(cause: MqttError): boolean {
-  if (cause.code !== 'CONNECT_REFUSED') return false
+function refusesVersion(cause: MqttError | undefined): boolean {
+  if (cause?.code !== 'CONNECT_REFUSED') return false
   return (
     cause.reasonCode === UNACCEPTABLE_PROTOCOL_VERSION || cause.reasonCode === UNSUPPORTED_PROTOCOL_VERSION
   )

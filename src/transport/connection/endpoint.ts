@@ -1,6 +1,7 @@
 import { resolveSrv } from 'node:dns/promises'
 import { withoutSecrets } from '../../option-checks.js'
 import type { MqttCredentials, ResolvedOptions } from '../../options.js'
+import type { ProtocolVersion } from './connection-state.js'
 
 /** Where one attempt goes, and with what. */
 export interface Endpoint {
@@ -28,40 +29,65 @@ const SERVICES: Readonly<Record<string, readonly [service: string, protocol: str
 
 /** Finds out where an attempt goes: looks up SRV records, asks for credentials. */
 export class Endpoints {
-  /** Which of the SRV records is dialled; the next one after each attempt that failed. */
-  private turn = 0
+  /** For each SRV name, which of its records is next: another one after each attempt that failed. */
+  private readonly turns = new Map<string, number>()
+  /** What the last attempt was made with. */
+  private last:
+    | { readonly service?: string; readonly turn: number; readonly protocolVersion: ProtocolVersion }
+    | undefined
 
   constructor(
     private readonly options: ResolvedOptions,
     private readonly resolve: SrvResolver = resolveSrv,
   ) {}
 
-  async next(target: number, reference: string | undefined): Promise<Endpoint> {
+  async next(
+    target: number,
+    reference: string | undefined,
+    protocolVersion: ProtocolVersion = 5,
+  ): Promise<Endpoint> {
     const credentials = (await this.options.credentials?.()) ?? {}
     if (this.options.createStream !== undefined) {
       return { url: undefined, name: 'the stream of createStream', credentials }
     }
     const home = this.options.urls[target] ?? ''
-    const url = await this.locate(reference === undefined ? home : referenceUrl(home, reference))
+    const url = await this.locate(
+      reference === undefined ? home : referenceUrl(home, reference),
+      protocolVersion,
+    )
     return { url, name: withoutSecrets(url), credentials }
   }
 
   /** The endpoint given last is good: it is tried first next time. */
   keep(): void {
-    this.turn -= 1
+    if (this.last?.service !== undefined) this.turns.set(this.last.service, this.last.turn)
   }
 
-  private async locate(url: string): Promise<string> {
-    const { protocol, hostname, username, password } = new URL(url)
+  private async locate(url: string, protocolVersion: ProtocolVersion): Promise<string> {
+    const before = this.last
+    this.last = { turn: 0, protocolVersion }
+    const { protocol, hostname } = new URL(url)
     const service = SERVICES[protocol]
     if (service === undefined) return url
-    const [name, plain] = service
-    const records = inOrder(await this.resolve(`${name}.${hostname}`))
-    const record = records[Math.max(0, this.turn++) % records.length]
-    if (record === undefined) throw new Error(`there is no SRV record ${name}.${hostname}`)
-    const user = username === '' ? '' : `${username}:${password}@`
-    return `${plain}://${user}${record.name}:${record.port}`
+    const [prefix, plain] = service
+    const name = `${prefix}.${hostname}`
+    const records = inOrder(await this.resolve(name))
+    // MQTT 3.1.1 right after 5 is offered to the record that has just refused 5.
+    const isSameAgain = before?.service === name && protocolVersion < before.protocolVersion
+    const turn = (isSameAgain ? before.turn : (this.turns.get(name) ?? 0)) % records.length
+    const record = records[turn]
+    if (record === undefined) throw new Error(`there is no SRV record ${name}`)
+    this.turns.set(name, turn + 1)
+    this.last = { service: name, turn, protocolVersion }
+    return `${plain}://${userOf(url)}${record.name}:${record.port}`
   }
+}
+
+/** User and password of a URL as they are written there, with the "@". A user without password has no ":". */
+function userOf(url: string): string {
+  const { username, password } = new URL(url)
+  if (username === '' && password === '') return ''
+  return `${username}${password === '' ? '' : `:${password}`}@`
 }
 
 /** By priority; within one priority the heavier first. */
@@ -72,7 +98,6 @@ function inOrder(records: readonly SrvRecord[]): SrvRecord[] {
 /** A Server Reference is a list of hosts, with or without a port (MQTT 5, 4.11); the first is dialled. */
 function referenceUrl(home: string, reference: string): string {
   const [first = ''] = reference.trim().split(/\s+/)
-  const { protocol, pathname, username, password } = new URL(home)
-  const user = username === '' ? '' : `${username}:${password}@`
-  return `${protocol.replace('+srv', '')}//${user}${first}${pathname}`
+  const { protocol, pathname } = new URL(home)
+  return `${protocol.replace('+srv', '')}//${userOf(home)}${first}${pathname}`
 }

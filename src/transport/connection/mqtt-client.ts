@@ -10,52 +10,11 @@ import {
 import { describeCause, MqttError } from '../../errors.js'
 import type { ResolvedOptions } from '../../options.js'
 import { brokerLimits } from './broker-limits.js'
+import { clientOptions, withoutUser } from './client-settings.js'
 import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
 import { type Endpoint, Endpoints } from './endpoint.js'
-
-export type { IPublishPacket as PublishPacket, ISubackPacket as SubackPacket, Packet } from 'mqtt-packet'
-
-/** Properties of a PUBLISH packet (MQTT 5, 3.3.2.3). */
-export type PublishProperties = NonNullable<IPublishPacket['properties']>
-
-/** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
-export interface Link {
-  readonly protocolVersion: ProtocolVersion
-  /** The client of `mqtt` behind this connection, for those who ask for it by `unwrap`. */
-  readonly client: unknown
-  /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
-  isCongested(): boolean
-  /** False when the stream has ended, though its end was not announced yet. */
-  isWritable(): boolean
-  /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
-  send(packet: Packet): void
-  /** Size of a packet on this connection, in bytes. */
-  sizeOf(packet: Packet): number
-  /** Sends DISCONNECT behind everything before it, and ends. */
-  disconnect(): void
-  /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */
-  hangUp(cause: MqttError): void
-  /** Ends at once, without DISCONNECT. */
-  destroy(): void
-}
-
-export interface LinkEvents {
-  connected(session: ConnectedSession): void
-  /** Every packet that answers one of ours. */
-  answered(packet: Packet): void
-  /** A message. For QoS 1 the PUBACK is left to the receiver. Must not throw. */
-  message(packet: IPublishPacket): void
-  /** The end, once, with the first thing that went wrong. */
-  closed(cause: MqttError): void
-}
-
-/** Opens network connections: one for every attempt. */
-export interface Dialler {
-  /** Where the attempt goes and with which credentials. Rejects when that cannot be found out. */
-  locate(target: number, reference: string | undefined): Promise<Endpoint>
-  /** May throw. */
-  dial(endpoint: Endpoint, protocolVersion: ProtocolVersion, events: LinkEvents): Link
-}
+import type { Dialler, Link, LinkEvents } from './link.js'
+import { announcedLength } from './packet-length.js'
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
@@ -71,7 +30,7 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
   // Packet Identifiers of QoS 2 messages between PUBREC and PUBREL belong to the session, not to the client.
   const incomingStore = options.clean ? undefined : new Store({ clean: false })
   return {
-    locate: (target, reference) => endpoints.next(target, reference),
+    locate: (...where) => endpoints.next(...where),
     dial: (endpoint, protocolVersion, events) => {
       const settings = clientOptions(options, endpoint, protocolVersion)
       if (incomingStore !== undefined) settings.incomingStore = incomingStore
@@ -92,43 +51,10 @@ function openClient(options: ResolvedOptions, { url }: Endpoint, settings: IClie
     return new MqttClient(() => createStream(), settings)
   }
   const { protocol, hostname, port } = new URL(url)
-  if (localAddress === undefined || protocol !== 'mqtt:') return mqttConnect(url, settings)
+  if (localAddress === undefined || protocol !== 'mqtt:') return mqttConnect(withoutUser(url), settings)
   // The TCP builder of `mqtt` takes no local address.
   const host = hostname.replace(/^\[|\]$/g, '')
   return new MqttClient(() => connect({ host, port: Number(port || 1883), localAddress }), settings)
-}
-
-function clientOptions(
-  options: ResolvedOptions,
-  { credentials }: Endpoint,
-  protocolVersion: ProtocolVersion,
-): IClientOptions {
-  const { passThrough, inbound, localAddress } = options
-  const { headers, ...secrets } = credentials
-  const settings: IClientOptions & { localAddress?: string } = {
-    ...passThrough,
-    ...secrets,
-    clean: options.clean,
-    clientId: options.clientId,
-    protocolVersion,
-    connectTimeout: options.connectTimeoutMs,
-    reconnectPeriod: 0,
-    resubscribe: false,
-    queueQoSZero: false,
-    // The client's own debug formatting costs a sixth of its time.
-    log: () => {},
-  }
-  delete settings.properties
-  if (protocolVersion === 5) {
-    settings.properties = { ...passThrough.properties, receiveMaximum: inbound.maxInFlight }
-  }
-  if (localAddress !== undefined) settings.localAddress = localAddress
-  const ws = {
-    ...(headers === undefined ? {} : { headers }),
-    ...(localAddress === undefined ? {} : { localAddress }),
-  }
-  if (Object.keys(ws).length > 0) settings.wsOptions = { ...passThrough.wsOptions, ...ws }
-  return settings
 }
 
 class ClientLink implements Link {
@@ -137,6 +63,8 @@ class ClientLink implements Link {
   private flushScheduled = false
   private connected = false
   private isEnded = false
+  /** Of CONNACK; the error that `mqtt` makes of a refusal has only the Reason Code. */
+  private serverReference: string | undefined
   private cause: MqttError | undefined
   private readonly stream: MqttClient['stream']
   /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
@@ -234,8 +162,8 @@ class ClientLink implements Link {
     client.on('packetreceive', packet => {
       if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
       else if (packet.cmd === 'pubrel' && !isPacketId(packet.messageId)) this.refuse(packet)
-      else if (packet.cmd !== 'connack' && packet.cmd !== 'disconnect')
-        this.guard(() => this.events.answered(packet))
+      else if (packet.cmd === 'connack') this.serverReference = packet.properties?.serverReference
+      else if (packet.cmd !== 'disconnect') this.guard(() => this.events.answered(packet))
     })
     client.handleMessage = (packet, done) => {
       // What comes behind the end of the connection is not taken, so that the broker delivers it again.
@@ -307,7 +235,11 @@ class ClientLink implements Link {
     if (this.connected) return new MqttError('CONNECTION_LOST', describeCause(error), { cause: error })
     if (reasonCode !== undefined) {
       const text = `${this.target} refused the connection: ${describeReasonCode(reasonCode)}`
-      return new MqttError('CONNECT_REFUSED', text, { cause: error, reasonCode })
+      return new MqttError('CONNECT_REFUSED', text, {
+        cause: error,
+        reasonCode,
+        ...(this.serverReference === undefined ? {} : { serverReference: this.serverReference }),
+      })
     }
     return new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: ${describeCause(error)}`, {
       cause: error,
@@ -335,17 +267,4 @@ export function describeReasonCode(reasonCode: number): string {
 
 function isPacketId(messageId: number | undefined): boolean {
   return messageId !== undefined && messageId > 0
-}
-
-const CONTINUES = 0x80
-
-/** Length of the whole packet by its fixed header (MQTT 5, 1.5.5 and 2.1.4). */
-function announcedLength(bytes: Buffer): number {
-  let length = 0
-  for (let at = 1; at < 5; at += 1) {
-    const byte = bytes[at] ?? 0
-    length += (byte % CONTINUES) * CONTINUES ** (at - 1)
-    if (byte < CONTINUES) return length + at + 1
-  }
-  return Number.NaN
 }

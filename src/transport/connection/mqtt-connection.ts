@@ -12,7 +12,7 @@ import {
   transition,
 } from './connection-state.js'
 import type { Endpoint } from './endpoint.js'
-import type { Dialler, Link, LinkEvents, Packet, PublishPacket } from './mqtt-client.js'
+import type { Dialler, Link, LinkEvents, Packet, PublishPacket } from './link.js'
 import { verdictOf } from './reason-code-rules.js'
 import { reconnectDelayMs } from './reconnect-policy.js'
 
@@ -207,7 +207,9 @@ export class MqttConnection {
     const attempt = {}
     this.attempt = attempt
     try {
-      const endpoint = await this.withinConnectTimeout(this.dialler.locate(target, reference))
+      const endpoint = await this.withinConnectTimeout(
+        this.dialler.locate(target, reference, protocolVersion).catch(notLocated),
+      )
       if (this.attempt === attempt) this.openLink(endpoint, protocolVersion)
     } catch (cause) {
       if (this.attempt !== attempt) return
@@ -266,6 +268,11 @@ function ownVerdict(
   } catch {
     return undefined
   }
+}
+
+/** A cause of its own, which cannot be taken for a broker that hung up. */
+function notLocated(cause: unknown): never {
+  throw new Error('the attempt could not be made', { cause: cause ?? 'no reason was given' })
 }
 
 function closedError(): MqttError {

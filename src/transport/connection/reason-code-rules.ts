@@ -97,5 +97,5 @@ export function verdictOf(cause: MqttError): Verdict {
   const table = cause.code === 'CONNECT_REFUSED' ? CONNACK : DISCONNECT
   const verdict = table.get(cause.reasonCode) ?? 'retry'
   // "Elsewhere" without a Server Reference is no place to go.
-  return verdict === 'go-elsewhere' && cause.serverReference === undefined ? 'retry' : verdict
+  return verdict === 'go-elsewhere' && !cause.serverReference?.trim() ? 'retry' : verdict
 }

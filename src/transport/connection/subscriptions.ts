@@ -1,19 +1,18 @@
-import { MqttError } from '../../errors.js'
 import type { TopicFilter } from '../../topic/topic-filter.js'
 import type { BrokerLimits } from './broker-limits.js'
 import type { ConnectedSession, ConnectionState } from './connection-state.js'
-import { describeReasonCode, type Link, type Packet, type SubackPacket } from './mqtt-client.js'
+import type { Link, Packet, SubackPacket } from './link.js'
+import { describeReasonCode } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
 import type { PacketIds } from './packet-ids.js'
 import type { SubscriptionIdentifiers } from './subscription-identifiers.js'
-
-export interface SubscriptionOptions {
-  readonly qos: 0 | 1 | 2
-  /** No Local (MQTT 5, 3.8.3.1): the broker does not send back what this connection publishes. */
-  readonly noLocal: boolean
-  /** Retain Handling (MQTT 5, 3.8.3.1). */
-  readonly retainHandling: 0 | 1 | 2
-}
+import {
+  isSameOptions,
+  mergeOptions,
+  refusal,
+  type SubscriptionOptions,
+  type SubscriptionRules,
+} from './subscription-options.js'
 
 interface Subscription {
   readonly filter: TopicFilter
@@ -22,21 +21,6 @@ interface Subscription {
   status: 'unsent' | 'sent' | 'granted' | 'refused'
   /** The broker's refusal has been told, and nothing better since. */
   isRefusalTold: boolean
-}
-
-/** A filter that the broker refused, or that it cannot serve. */
-export interface RefusedSubscription {
-  readonly subscription: string
-  readonly error: MqttError
-}
-
-export interface SubscriptionRules {
-  /** Told once when a filter is refused, and again only after it was granted in between. */
-  readonly onRefused: (refused: RefusedSubscription) => void
-  /** A filter that was refused is granted now. */
-  readonly onRecovered: (subscription: string) => void
-  /** Delay before refused filters are tried again. @param round refusals in a row, from 1 */
-  readonly retryDelayMs: (round: number, cause: MqttError) => number
 }
 
 /** Filters in one SUBSCRIBE where they need no identifier of their own. */
@@ -88,8 +72,8 @@ export class Subscriptions implements ConnectionListener {
   add(filter: TopicFilter, options: SubscriptionOptions): void {
     const known = this.table.get(filter.subscription)
     if (known !== undefined) {
-      const merged = merge(known.options, options)
-      if (isSame(merged, known.options)) return
+      const merged = mergeOptions(known.options, options)
+      if (isSameOptions(merged, known.options)) return
       known.options = merged
       this.markUnsent(known)
       return
@@ -297,32 +281,6 @@ export class Subscriptions implements ConnectionListener {
     if (this.unsubscribing.size === 0) wake(this.unsubscribeWaiters)
     if (this.unsent.size === 0 && this.inFlight.size === 0) wake(this.answerWaiters)
   }
-}
-
-/** What several handlers of one filter need together: the most that any of them asks for. */
-function merge(a: SubscriptionOptions, b: SubscriptionOptions): SubscriptionOptions {
-  return {
-    qos: higher(a.qos, b.qos),
-    noLocal: a.noLocal && b.noLocal,
-    retainHandling:
-      higher(a.retainHandling, b.retainHandling) === a.retainHandling ? b.retainHandling : a.retainHandling,
-  }
-}
-
-function higher<T extends number>(a: T, b: T): T {
-  return a > b ? a : b
-}
-
-function isSame(a: SubscriptionOptions, b: SubscriptionOptions): boolean {
-  return a.qos === b.qos && a.noLocal === b.noLocal && a.retainHandling === b.retainHandling
-}
-
-function refusal(subscription: string, why: string, reasonCode?: number): MqttError {
-  return new MqttError(
-    'SUBSCRIBE_REFUSED',
-    `the broker refused the subscription "${subscription}": ${why}. Check the access rules of the broker for this user`,
-    reasonCode === undefined ? {} : { reasonCode },
-  )
 }
 
 function wake(waiters: (() => void)[]): void {

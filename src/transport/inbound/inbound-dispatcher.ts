@@ -1,6 +1,6 @@
 import type { InboundOptions } from '../../options.js'
 import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
-import type { Link, PublishPacket } from '../connection/mqtt-client.js'
+import type { Link, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { type AckSlot, AckWindow } from './ack-window.js'
 import { TopicLanes } from './topic-lanes.js'

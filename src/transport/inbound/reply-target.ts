@@ -1,5 +1,5 @@
 import { isTopicName } from '../../topic/topic-filter.js'
-import type { PublishPacket } from '../connection/mqtt-client.js'
+import type { PublishPacket } from '../connection/link.js'
 
 /** Where the answer of a request goes. */
 export type ReplyTarget =

@@ -2,7 +2,7 @@ import { describe, expect, it, vi } from 'vitest'
 import { resolveOptions } from '../../../../src/option-checks.js'
 import type { MqttModuleOptions } from '../../../../src/options.js'
 import { Endpoints, type SrvRecord } from '../../../../src/transport/connection/endpoint.js'
-import type { Dialler } from '../../../../src/transport/connection/mqtt-client.js'
+import type { Dialler } from '../../../../src/transport/connection/link.js'
 import { MqttConnection } from '../../../../src/transport/connection/mqtt-connection.js'
 
 const record = (name: string, priority = 1, weight = 1, port = 1883): SrvRecord => ({

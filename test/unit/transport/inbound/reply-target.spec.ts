@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { PublishPacket } from '../../../../src/transport/connection/mqtt-client.js'
+import type { PublishPacket } from '../../../../src/transport/connection/link.js'
 import { readRequest, responseTarget } from '../../../../src/transport/inbound/reply-target.js'
 
 function packet(topic: string, properties?: PublishPacket['properties']): PublishPacket {

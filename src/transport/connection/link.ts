@@ -1,0 +1,48 @@
+import type { IPublishPacket, Packet } from 'mqtt-packet'
+import type { MqttError } from '../../errors.js'
+import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
+import type { Endpoint } from './endpoint.js'
+
+export type { IPublishPacket as PublishPacket, ISubackPacket as SubackPacket, Packet } from 'mqtt-packet'
+
+/** Properties of a PUBLISH packet (MQTT 5, 3.3.2.3). */
+export type PublishProperties = NonNullable<IPublishPacket['properties']>
+
+/** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
+export interface Link {
+  readonly protocolVersion: ProtocolVersion
+  /** The client of `mqtt` behind this connection, for those who ask for it by `unwrap`. */
+  readonly client: unknown
+  /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
+  isCongested(): boolean
+  /** False when the stream has ended, though its end was not announced yet. */
+  isWritable(): boolean
+  /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
+  send(packet: Packet): void
+  /** Size of a packet on this connection, in bytes. */
+  sizeOf(packet: Packet): number
+  /** Sends DISCONNECT behind everything before it, and ends. */
+  disconnect(): void
+  /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */
+  hangUp(cause: MqttError): void
+  /** Ends at once, without DISCONNECT. */
+  destroy(): void
+}
+
+export interface LinkEvents {
+  connected(session: ConnectedSession): void
+  /** Every packet that answers one of ours. */
+  answered(packet: Packet): void
+  /** A message. For QoS 1 the PUBACK is left to the receiver. Must not throw. */
+  message(packet: IPublishPacket): void
+  /** The end, once, with the first thing that went wrong. */
+  closed(cause: MqttError): void
+}
+
+/** Opens network connections: one for every attempt. */
+export interface Dialler {
+  /** Where the attempt goes and with which credentials. Rejects when that cannot be found out. */
+  locate(target: number, reference: string | undefined, protocolVersion: ProtocolVersion): Promise<Endpoint>
+  /** May throw. */
+  dial(endpoint: Endpoint, protocolVersion: ProtocolVersion, events: LinkEvents): Link
+}

@@ -1,0 +1,53 @@
+import { MqttError } from '../../errors.js'
+
+/** What a filter is subscribed with. */
+export interface SubscriptionOptions {
+  readonly qos: 0 | 1 | 2
+  /** No Local (MQTT 5, 3.8.3.1): the broker does not send back what this connection publishes. */
+  readonly noLocal: boolean
+  /** Retain Handling (MQTT 5, 3.8.3.1). */
+  readonly retainHandling: 0 | 1 | 2
+}
+
+/** What several handlers of one filter need together: the most that any of them asks for. */
+export function mergeOptions(a: SubscriptionOptions, b: SubscriptionOptions): SubscriptionOptions {
+  return {
+    qos: higher(a.qos, b.qos),
+    noLocal: a.noLocal && b.noLocal,
+    retainHandling:
+      higher(a.retainHandling, b.retainHandling) === a.retainHandling ? b.retainHandling : a.retainHandling,
+  }
+}
+
+function higher<T extends number>(a: T, b: T): T {
+  return a > b ? a : b
+}
+
+export function isSameOptions(a: SubscriptionOptions, b: SubscriptionOptions): boolean {
+  return a.qos === b.qos && a.noLocal === b.noLocal && a.retainHandling === b.retainHandling
+}
+
+/** A filter that the broker refused, or that it cannot serve. */
+export interface RefusedSubscription {
+  readonly subscription: string
+  readonly error: MqttError
+}
+
+/** What follows a refusal. */
+export interface SubscriptionRules {
+  /** Told once when a filter is refused, and again only after it was granted in between. */
+  readonly onRefused: (refused: RefusedSubscription) => void
+  /** A filter that was refused is granted now. */
+  readonly onRecovered: (subscription: string) => void
+  /** Delay before refused filters are tried again. @param round refusals in a row, from 1 */
+  readonly retryDelayMs: (round: number, cause: MqttError) => number
+}
+
+/** The error for a filter that the broker refused. */
+export function refusal(subscription: string, why: string, reasonCode?: number): MqttError {
+  return new MqttError(
+    'SUBSCRIBE_REFUSED',
+    `the broker refused the subscription "${subscription}": ${why}. Check the access rules of the broker for this user`,
+    reasonCode === undefined ? {} : { reasonCode },
+  )
+}
