@@ -21,6 +21,7 @@ export class FaultLink {
   private readonly toBroker: LinkConditions = { isStalled: false, bytesPerSecond: undefined, delayMs: 0 }
   private readonly toClient: LinkConditions = { isStalled: false, bytesPerSecond: undefined, delayMs: 0 }
   private isRefusing = false
+  private answer: Buffer | undefined
   private accepted = 0
 
   private constructor(
@@ -95,9 +96,18 @@ export class FaultLink {
     for (const connection of this.connections) connection.halfOpen()
   }
 
-  /** New connections are reset; those there are stay. */
-  refuse(isRefusing = true): void {
+  /**
+   * New connections are reset; those there are stay. With `answer`, they are taken, get these bytes in answer to
+   * their first ones (a CONNACK that refuses, say), and are ended.
+   */
+  refuse(isRefusing = true, answer?: Buffer): void {
     this.isRefusing = isRefusing
+    this.answer = answer
+  }
+
+  /** Sends bytes of the test's own to every client, as if the broker had sent them. */
+  inject(bytes: Buffer): void {
+    for (const connection of this.connections) connection.inject(bytes)
   }
 
   async stop(): Promise<void> {
@@ -108,11 +118,7 @@ export class FaultLink {
   }
 
   private accept(client: Socket): void {
-    if (this.isRefusing) {
-      client.on('error', () => {})
-      client.resetAndDestroy()
-      return
-    }
+    if (this.isRefusing) return refuse(client, this.answer)
     this.accepted += 1
     const broker = connect(this.target.port, this.target.host)
     const connection = new LinkConnection(client, broker, this.toBroker, this.toClient)
@@ -156,10 +162,26 @@ class LinkConnection {
     this.isHalfOpen = true
     for (const pipe of this.pipes) pipe.stop()
     this.broker.destroy()
+    // A listener for 'readable' would keep the stream from flowing.
+    this.client.removeAllListeners('readable')
     this.client.resume()
+  }
+
+  inject(bytes: Buffer): void {
+    this.client.write(bytes)
   }
 
   look(): void {
     for (const pipe of this.pipes) pipe.look()
   }
+}
+
+function refuse(client: Socket, answer: Buffer | undefined): void {
+  client.on('error', () => {})
+  if (answer === undefined) {
+    client.resetAndDestroy()
+    return
+  }
+  client.once('data', () => client.end(answer))
+  client.resume()
 }

@@ -67,6 +67,7 @@ describe('a fault link', () => {
     expect(client.connected).toBe(true)
     expect(received).toEqual([])
     await client.endAsync(true)
+    await eventually(() => link.open === 0)
   })
 
   it('refuse: new connections are reset, the old one goes on', async () => {
