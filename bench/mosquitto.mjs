@@ -32,16 +32,32 @@ export async function startMosquitto() {
     'max_queued_messages 0',
   ]
   writeFileSync(join(folder, 'mosquitto.conf'), config.join('\n'))
-  const child = spawn('mosquitto', ['-c', join(folder, 'mosquitto.conf')], {
-    stdio: 'ignore',
-    env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
-  })
-  while (!(await answers(port))) if (child.exitCode !== null) throw new Error('mosquitto did not start')
-  const stop = async () => {
+  let child
+  const up = async () => {
+    child = spawn('mosquitto', ['-c', join(folder, 'mosquitto.conf')], {
+      stdio: 'ignore',
+      env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
+    })
+    while (!(await answers(port))) if (child.exitCode !== null) throw new Error('mosquitto did not start')
+  }
+  const down = async () => {
     const exited = once(child, 'exit')
     child.kill()
     await exited
-    rmSync(folder, { recursive: true, force: true })
   }
-  return { url: `mqtt://127.0.0.1:${port}`, stop }
+  await up()
+  return {
+    port,
+    url: `mqtt://127.0.0.1:${port}`,
+    /** Ends the broker, waits for what the caller waits for, and starts it again. */
+    restart: async whileDown => {
+      await down()
+      await whileDown()
+      await up()
+    },
+    stop: async () => {
+      await down()
+      rmSync(folder, { recursive: true, force: true })
+    },
+  }
 }

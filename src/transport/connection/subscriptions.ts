@@ -63,7 +63,9 @@ export class Subscriptions implements ConnectionListener {
 
   get counts(): { readonly granted: number; readonly refused: number; readonly pending: number } {
     const all = [...this.table.values()]
-    const granted = all.filter(entry => entry.status === 'granted').length
+    // Without a connection nobody knows what the broker still has.
+    const isKnown = this.current !== undefined
+    const granted = isKnown ? all.filter(entry => entry.status === 'granted').length : 0
     const refused = all.filter(entry => entry.status === 'refused').length
     return { granted, refused, pending: all.length - granted - refused }
   }
