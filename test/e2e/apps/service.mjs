@@ -1,0 +1,50 @@
+// A microservice as a process of its own, for tests that end it by a signal. Says on its output what it does.
+import 'reflect-metadata'
+import { Controller, Module } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
+import { EventPattern } from '@nestjs/microservices'
+import { MqttModule, MqttService } from 'nestjs-mqtt'
+
+const { MQTT_URL, HANDLER_TURNS = '0' } = process.env
+const say = text => process.stdout.write(`${text}\n`)
+
+class WorkController {
+  async onWork() {
+    say('handling')
+    for (let turn = 0; turn < Number(HANDLER_TURNS); turn += 1) await new Promise(setImmediate)
+    say('handled')
+  }
+}
+const handler = Object.getOwnPropertyDescriptor(WorkController.prototype, 'onWork')
+EventPattern('work')(WorkController.prototype, 'onWork', handler)
+Controller()(WorkController)
+
+class AppModule {}
+Module({
+  imports: [
+    MqttModule.forRoot({
+      url: MQTT_URL,
+      protocolVersion: 5,
+      connect: 'background',
+      reconnect: { delayMs: [60_000] },
+      connectTimeoutMs: 60_000,
+      drainTimeoutMs: 1_000,
+      keepalive: 0,
+    }),
+  ],
+  controllers: [WorkController],
+})(AppModule)
+
+const app = await NestFactory.createMicroservice(AppModule, { ...MqttModule.microservice(), logger: false })
+MqttModule.enableDrain(app)
+const mqtt = app.get(MqttService)
+mqtt.status$.subscribe(({ status }) => say(status))
+await app.listen()
+process.on('SIGUSR2', async () => {
+  say('publishing')
+  const outcomes = await Promise.all(
+    [1, 2, 3].map(() => mqtt.publish('out', 'x'.repeat(400_000), { qos: 1 })),
+  )
+  say(`outcomes ${outcomes.map(({ status }) => status).join(' ')}`)
+})
+say('listening')
