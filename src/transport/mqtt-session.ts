@@ -101,6 +101,7 @@ export class MqttSession {
     this.connection.attach(this.subscriptions)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
+      noticed: cause => log.debug(`after the end of the connection: ${cause.message}`),
       stateChanged: (state, before) => this.noteState(state, before),
     })
   }

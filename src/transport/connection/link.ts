@@ -37,6 +37,8 @@ export interface LinkEvents {
   message(packet: IPublishPacket): void
   /** The end, once, with the first thing that went wrong. */
   closed(cause: MqttError): void
+  /** What else went wrong with a connection that is ending already. */
+  noticed(cause: MqttError): void
 }
 
 /** Opens network connections: one for every attempt. */

@@ -157,7 +157,7 @@ class ClientLink implements Link {
     client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
     client.on('close', () => this.end())
     // The peer sends no more, which MQTT has no use for; some streams announce no 'close' after it.
-    stream.on('end', () => this.fail(this.hungUp()))
+    stream.on('end', () => this.cause ?? this.fail(this.hungUp()))
     if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
     client.on('packetreceive', packet => {
       if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
@@ -207,6 +207,7 @@ class ClientLink implements Link {
   }
 
   private fail(cause: MqttError): void {
+    if (this.cause !== undefined && this.cause !== cause) this.events.noticed(cause)
     this.cause ??= cause
     this.stream.destroy()
     // Not every stream announces its end.

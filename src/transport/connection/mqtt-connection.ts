@@ -25,6 +25,8 @@ export interface ConnectionListener {
   /** An established connection is gone. */
   lost?(cause: MqttError): void
   answered?(packet: Packet): void
+  /** What else went wrong with a connection that is ending already: for the debug log. */
+  noticed?(cause: MqttError): void
   message?(packet: PublishPacket, link: Link): void
   stateChanged?(state: ConnectionState, before: ConnectionState): void
 }
@@ -233,6 +235,7 @@ export class MqttConnection {
         this.link = undefined
         this.lose(cause)
       }),
+      noticed: cause => this.each(listener => listener.noticed?.(cause)),
     }
     link.current = this.dialler.dial(endpoint, protocolVersion, events)
     this.link = link.current
