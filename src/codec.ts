@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer'
-import { MqttError } from './errors.js'
+import { describeCause, MqttError } from './errors.js'
 
 /**
  * Turns a value into the bytes of an Application Message and back. `encode` and `decode` may throw; what they
@@ -12,11 +12,14 @@ export interface Codec<T = unknown> {
   decode(payload: Buffer): T
 }
 
-/** JSON and nothing else: what `JSON.parse` refuses is a failure of that message. `undefined` is sent as `null`. */
+/**
+ * JSON and nothing else: what `JSON.parse` refuses is a failure of that message. A payload of no bytes, which also
+ * clears a retained message, is `undefined`; `undefined` is sent as `null`.
+ */
 export const jsonCodec: Codec = {
   contentType: 'application/json',
   encode: value => Buffer.from(JSON.stringify(value === undefined ? null : value)),
-  decode: payload => JSON.parse(utf8(payload)),
+  decode: payload => (payload.length === 0 ? undefined : JSON.parse(utf8(payload))),
 }
 
 /** UTF-8 text (MQTT 5, 1.5.4). Refuses bytes that are not UTF-8, and text that UTF-8 cannot encode. */
@@ -64,15 +67,20 @@ export function resolveCodec(option: CodecOption): Codec {
   )
 }
 
-/** Buffers go as they are with every codec; anything else through the codec. */
+/** Bytes go as they are with every codec; anything else through the codec. */
 export function encodePayload(codec: Codec, topic: string, value: unknown): Buffer {
   if (Buffer.isBuffer(value)) return value
+  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
   try {
     const bytes: unknown = codec.encode(value)
     if (Buffer.isBuffer(bytes)) return bytes
     throw new TypeError('the codec gave no Buffer')
   } catch (cause) {
-    throw new MqttError('PAYLOAD_NOT_ENCODABLE', `the payload for "${topic}" could not be encoded`, { cause })
+    throw new MqttError(
+      'PAYLOAD_NOT_ENCODABLE',
+      `the payload for "${topic}" could not be encoded: ${describeCause(cause)}`,
+      { cause },
+    )
   }
 }
 
@@ -80,6 +88,12 @@ export function decodePayload(codec: Codec, topic: string, payload: Buffer): unk
   try {
     return codec.decode(payload)
   } catch (cause) {
-    throw new MqttError('PAYLOAD_NOT_DECODABLE', `the payload on "${topic}" could not be decoded`, { cause })
+    // The message of the cause may quote the payload, which belongs into no log.
+    const kind = cause instanceof Error ? cause.name : 'error'
+    throw new MqttError(
+      'PAYLOAD_NOT_DECODABLE',
+      `the payload on "${topic}" could not be decoded (${payload.length} bytes: ${kind})`,
+      { cause },
+    )
   }
 }

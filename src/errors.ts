@@ -64,6 +64,12 @@ export class MqttError extends Error {
     if (details.serverReference !== undefined) this.serverReference = details.serverReference
     Object.defineProperty(this, BRAND, { value: true })
   }
+
+  /** For a health check or a structured log: with the message, which JSON leaves out of an Error, and no stack. */
+  toJSON(): { name: string; code: MqttErrorCode; message: string; reasonCode?: number } {
+    const { name, code, message, reasonCode } = this
+    return { name, code, message, ...(reasonCode === undefined ? {} : { reasonCode }) }
+  }
 }
 
 /** Whether `value` is an error of this package, and of `code` when one is given. Never throws. */

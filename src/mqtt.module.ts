@@ -11,6 +11,7 @@ import {
 } from '@nestjs/common'
 import { ModulesContainer } from '@nestjs/core'
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
+import { MqttError } from './errors.js'
 import { findPatternHandlers } from './mqtt.handler-scan.js'
 import {
   type ASYNC_OPTIONS_TYPE,
@@ -29,6 +30,8 @@ const RESOLVED_OPTIONS = Symbol('nestjs-mqtt:resolved-options')
 const CONNECTION_NAME = Symbol('nestjs-mqtt:name')
 /** The transport of this module, whatever the connection is called. */
 const OWN_TRANSPORT = Symbol('nestjs-mqtt:transport')
+
+const SAME_SIGNAL_MS = 1_000
 
 /** One MQTT connection of the application: see {@link MqttModule.forRoot}. */
 @Module({})
@@ -97,7 +100,16 @@ export class MqttModule
       return closing
     }
     Object.defineProperty(app, 'close', { configurable: true, value: drainThenClose })
+    let firstSignalMs: number | undefined
     const onSignal = (signal: NodeJS.Signals): void => {
+      // A terminal and a package manager may both send the one Ctrl-C on, so an early second one is the first.
+      const isImpatient = firstSignalMs !== undefined && performance.now() - firstSignalMs > SAME_SIGNAL_MS
+      firstSignalMs ??= performance.now()
+      if (isImpatient) {
+        stopListening()
+        process.kill(process.pid, signal)
+        return
+      }
       drainThenClose(signal).catch((error: unknown) => {
         new Logger('MqttModule').error(error)
         process.exitCode = 1
@@ -109,8 +121,21 @@ export class MqttModule
     for (const signal of signals) process.on(signal, onSignal)
   }
 
-  onModuleInit(): Promise<void> {
-    return this.session.start()
+  /** @throws MqttError `INVALID_OPTION` when two connections have the same name, or why `fail-fast` failed */
+  async onModuleInit(): Promise<void> {
+    const { name } = this.connectionName
+    const namesakes = [...this.modules.values()]
+      .filter(module => module.metatype === MqttModule)
+      .map(module => module.getProviderByKey<{ name: string | undefined }>(CONNECTION_NAME)?.instance)
+      .filter(connection => connection?.name === name)
+    if (namesakes.length > 1) {
+      const which = name === undefined ? 'without a name' : `named "${name}"`
+      throw new MqttError(
+        'INVALID_OPTION',
+        `MqttModule.forRoot() is imported ${namesakes.length} times ${which}; import it once, or give each connection a name`,
+      )
+    }
+    await this.session.start()
   }
 
   onApplicationBootstrap(): void {

@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import { Aedes, type AedesOptions } from 'aedes'
+import type { Aedes, AedesOptions } from 'aedes'
 import { streamPair } from './stream-pair.js'
 
 export interface EmbeddedBrokerOptions {
@@ -39,7 +39,10 @@ export class EmbeddedBroker {
     const server = createServer()
     server.listen(options.port ?? 0, host)
     await once(server, 'listening')
-    const broker = await Aedes.createBroker(aedesOptions(options))
+    const broker = await createAedes(aedesOptions(options)).catch((error: unknown) => {
+      server.close()
+      throw error
+    })
     const embedded = new EmbeddedBroker(broker, server, `mqtt://${host}:${portOf(server)}`)
     server.on('connection', socket => embedded.serve(socket))
     return embedded
@@ -91,6 +94,14 @@ export class EmbeddedBroker {
     stream.on('error', () => stream.destroy())
     this.broker.handle(stream)
   }
+}
+
+/** Loaded here only, so that the other test doubles need no `aedes`. */
+async function createAedes(options: AedesOptions): Promise<Aedes> {
+  const aedes = await import('aedes').catch((cause: unknown) => {
+    throw new Error('EmbeddedBroker needs the package aedes: npm install --save-dev aedes', { cause })
+  })
+  return aedes.Aedes.createBroker(options)
 }
 
 function portOf(server: Server): number {

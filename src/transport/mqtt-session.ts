@@ -49,6 +49,8 @@ export interface MqttHealth {
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
+/** A broker that gives each session to the newest client cuts off two of the same name in turn. */
+const SUSPICIOUS_CONNECTIONS = 3
 /** Part of the time for draining that the broker has to answer UNSUBSCRIBE. */
 const UNSUBSCRIBE_SHARE = 0.5
 
@@ -62,6 +64,8 @@ export class MqttSession {
   private readonly routes = new Routes<InboundHandler>()
   private readonly refused: MqttError[] = []
   private readonly counted = { connects: 0, losses: 0, sessionsLost: 0 }
+  private connectedAtMs = 0
+  private shortConnections = 0
   private isStarting = false
   private drained: Promise<void> | undefined
   private closed: Promise<void> | undefined
@@ -240,8 +244,19 @@ export class MqttSession {
     )
   }
 
+  private noteLoss(): void {
+    this.counted.losses += 1
+    const isShort = performance.now() - this.connectedAtMs < this.options.reconnect.resetAfterMs
+    this.shortConnections = isShort ? this.shortConnections + 1 : 0
+    if (this.shortConnections !== SUSPICIOUS_CONNECTIONS) return
+    this.log.warn(
+      `${SUSPICIOUS_CONNECTIONS} connections in a row ended early: is the Client Identifier "${this.options.clientId}" in use by another client?`,
+    )
+  }
+
   private noteConnected(session: ConnectedSession): void {
     this.counted.connects += 1
+    this.connectedAtMs = performance.now()
     if (!this.keepsSession || session.sessionPresent || this.counted.connects === 1) return
     this.counted.sessionsLost += 1
     this.log.warn('the broker has forgotten the session: messages that it kept for this client are lost')
@@ -250,7 +265,7 @@ export class MqttSession {
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
     this.log[level](text)
-    if (before.status === 'connected' && state.status !== 'closing') this.counted.losses += 1
+    if (before.status === 'connected' && state.status !== 'closing') this.noteLoss()
     // The promise of start() tells of a start that failed.
     if (state.status !== 'closed' || state.cause === undefined || this.isStarting) return
     try {

@@ -251,6 +251,22 @@ describe('several connections', () => {
   })
 })
 
+it('two connections without a name, or of one name, are refused when the application starts', async () => {
+  const options = { url: broker.url }
+
+  @Module({ imports: [MqttModule.forRoot(options)] })
+  class FeatureModule {}
+
+  @Module({ imports: [FeatureModule, MqttModule.forRoot(options)] })
+  class AppModule {}
+
+  const app = await NestFactory.createApplicationContext(
+    { module: class {}, imports: [AppModule] },
+    { logger: false, abortOnError: false },
+  ).catch((error: unknown) => error)
+  expect(app).toMatchObject({ code: 'INVALID_OPTION', message: expect.stringContaining('imported 2 times') })
+})
+
 describe('options', () => {
   it('are checked at the door: the application is not created', async () => {
     const module = appModule({ url: 'http://nowhere', connectTimeoutMs: -1 }, {})

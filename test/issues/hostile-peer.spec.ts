@@ -265,3 +265,33 @@ it('two handlers of one filter get what both need', async () => {
   expect((await connection.grant()).subscriptions).toMatchObject([{ topic: 'a', qos: 1, nl: false, rh: 0 }])
   await closeWith(session, connection)
 })
+
+it('three connections in a row that end early raise the question who else has the Client Identifier', async () => {
+  const { connection, peer, session, log } = await connected({ clientId: 'truck-7' })
+  let current = connection
+  for (let count = 0; count < 4; count += 1) {
+    current.cut()
+    current = await peer.accept()
+    await session.connection.whenConnected()
+  }
+  expect(log.visible.filter(line => line.includes('"truck-7" in use by another client'))).toHaveLength(1)
+  await session.close()
+})
+
+it('an error is whole in JSON', async () => {
+  const { session } = await connected()
+  await session.close()
+  const failure = await session.connection.whenConnected().catch((error: unknown) => error)
+  expect(JSON.parse(JSON.stringify(failure))).toEqual({
+    name: 'MqttError',
+    code: 'CONNECTION_CLOSED',
+    message: 'the connection was closed by this application',
+  })
+})
+
+it('bytes of every kind are bytes', async () => {
+  const { connection, session, mqtt } = await connected()
+  await mqtt.publish('a', new Uint8Array([65, 66]).subarray(1))
+  expect((await connection.expect('publish')).payload).toEqual(Buffer.from('B'))
+  await session.close()
+})

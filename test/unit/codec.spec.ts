@@ -42,12 +42,16 @@ describe('the json codec', () => {
     expect(jsonCodec.decode(Buffer.from(json))).toEqual(value)
   })
 
-  it.each(['', ' ', 'text', '{', "{'a': 1}", '{"a": 1,}', 'undefined', 'NaN', '\uFEFF1', '1 2'])(
+  it.each([' ', 'text', '{', "{'a': 1}", '{"a": 1,}', 'undefined', 'NaN', '\uFEFF1', '1 2'])(
     'refuses %j and does not guess',
     json => {
       expect(() => jsonCodec.decode(Buffer.from(json))).toThrow(SyntaxError)
     },
   )
+
+  it('decodes no bytes at all, which clear a retained message, as undefined', () => {
+    expect(jsonCodec.decode(Buffer.alloc(0))).toBeUndefined()
+  })
 
   it('refuses bytes that are not UTF-8 instead of replacing them', () => {
     expect(() => jsonCodec.decode(Buffer.from([0x22, 0xff, 0x22]))).toThrow(Error)
@@ -185,7 +189,7 @@ describe('encodePayload', () => {
   ])('refuses %s in JSON, with the topic and the cause', (_what, value) => {
     const error = errorOf(() => encodePayload(jsonCodec, 'a/b', value))
     expect(error.code).toBe('PAYLOAD_NOT_ENCODABLE')
-    expect(error.message).toBe('the payload for "a/b" could not be encoded')
+    expect(error.message).toMatch(/^the payload for "a\/b" could not be encoded: ./)
     expect(error.cause).toBeInstanceOf(Error)
   })
 
@@ -208,7 +212,7 @@ describe('decodePayload', () => {
   it('refuses what the codec refuses, with the topic and the cause', () => {
     const error = errorOf(() => decodePayload(jsonCodec, 'a/b', Buffer.from('{')))
     expect(error.code).toBe('PAYLOAD_NOT_DECODABLE')
-    expect(error.message).toBe('the payload on "a/b" could not be decoded')
+    expect(error.message).toMatch(/^the payload on "a\/b" could not be decoded \(\d+ bytes: \w+\)$/)
     expect(error.cause).toBeInstanceOf(SyntaxError)
   })
 
