@@ -25,7 +25,7 @@ export default {
       from: {
         path: [
           '^src/topic/',
-          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids|packet-length|subscription-identifiers|subscription-options|reason-code-rules|connection-log)\\.ts$',
+          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids|packet-length|subscribe-batches|subscription-identifiers|subscription-options|reason-code-rules|connection-log)\\.ts$',
           '^src/transport/inbound/(ack-window|topic-lanes|routes|reply-target)\\.ts$',
           '^src/transport/outbound/(outbound-gate)\\.ts$',
         ],

@@ -131,6 +131,8 @@ export class MqttSession {
    * one connection.
    */
   async start(): Promise<void> {
+    // One that is under way has to end first.
+    if (this.closed !== undefined) await this.closed
     if (this.closed !== undefined && this.connection.state.status === 'closed') {
       this.closed = undefined
       this.drained = undefined
@@ -227,7 +229,7 @@ export class MqttSession {
 
   private noteRefused(error: MqttError): void {
     this.refused.push(error)
-    this.log.error(error.message)
+    this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](error.message)
   }
 
   private noteUnmatched(topic: string): void {

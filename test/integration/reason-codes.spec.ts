@@ -207,19 +207,21 @@ describe.each(rows('stop'))('$table $code: $verdict ($why)', ({ ...row }) => {
 
 describe('a stop at a fail-fast start', () => {
   it('rejects the start and is not told twice', async () => {
-    const { session, peer, stopped, log, ...parts } = await started('CONNACK of MQTT 5')
-    await session.close()
-    const again = sessionOnPeer({ onStopped: cause => stopped.push(cause) })
-    const starting = again.session.start()
-    const rejected = expect(starting).rejects.toMatchObject({ code: 'CONNECT_REFUSED', reasonCode: 0x8a })
-    const connection = await again.peer.connection()
+    const stopped: MqttError[] = []
+    const { session, peer, log } = sessionOnPeer({ onStopped: cause => stopped.push(cause) })
+    const rejected = expect(session.start()).rejects.toMatchObject({
+      code: 'CONNECT_REFUSED',
+      reasonCode: 0x8a,
+    })
+    const connection = await peer.connection()
     await connection.expect('connect')
     connection.send({ cmd: 'connack', reasonCode: 0x8a, sessionPresent: false })
     await rejected
     expect(stopped).toEqual([])
-    expect(again.log.lines.filter(line => line.level === 'error')).toHaveLength(1)
-    expect(parts.asked.credentials).toBe(1)
-    expect(log.lines.filter(line => line.level === 'error')).toEqual([])
+    expect(log.lines.filter(line => line.level === 'error')).toHaveLength(1)
+    vi.advanceTimersByTime(DAY_MS)
+    await quiet()
+    expect(peer.dials).toBe(1)
   })
 })
 
@@ -389,11 +391,14 @@ describe('reconnect.verdict', () => {
     'that returns no verdict but a %s leaves it to the tables',
     async (_what, answer) => {
       const parts = await started('CONNACK of MQTT 5', {
-        reconnect: { delayMs: [DELAY_MS], verdict: JSON.parse.bind(undefined, JSON.stringify(answer)) },
+        reconnect: { delayMs: [DELAY_MS], verdict: () => JSON.parse(JSON.stringify(answer)) },
       })
-      await endWith(parts, row('CONNACK of MQTT 5', 0x8a))
-      await nextState(parts.session, 'closed')
+      const connection = await endWith(parts, row('CONNACK of MQTT 5', 0x8a))
+      await connection.closed()
+      await quiet()
+      const { status } = parts.session.connection.state
       await parts.session.close()
+      expect(status).toBe('closed')
     },
   )
 })

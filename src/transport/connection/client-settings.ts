@@ -21,6 +21,7 @@ export function clientOptions(
     connectTimeout: options.connectTimeoutMs,
     reconnectPeriod: 0,
     resubscribe: false,
+    reschedulePings: false,
     queueQoSZero: false,
     // The client's own debug formatting costs a sixth of its time.
     log: () => {},

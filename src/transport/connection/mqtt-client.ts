@@ -162,8 +162,11 @@ class ClientLink implements Link {
     client.on('packetreceive', packet => {
       if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
       else if (packet.cmd === 'pubrel' && !isPacketId(packet.messageId)) this.refuse(packet)
-      else if (packet.cmd === 'connack') this.serverReference = packet.properties?.serverReference
-      else if (packet.cmd !== 'disconnect') this.guard(() => this.events.answered(packet))
+      else if (packet.cmd === 'connack') {
+        this.serverReference = packet.properties?.serverReference
+        const { serverKeepAlive } = packet.properties ?? {}
+        if (serverKeepAlive !== undefined) client.options.keepalive = serverKeepAlive
+      } else if (packet.cmd !== 'disconnect') this.guard(() => this.events.answered(packet))
     })
     client.handleMessage = (packet, done) => {
       // What comes behind the end of the connection is not taken, so that the broker delivers it again.
@@ -207,7 +210,9 @@ class ClientLink implements Link {
   }
 
   private fail(cause: MqttError): void {
-    if (this.cause !== undefined && this.cause !== cause) this.events.noticed(cause)
+    // One error of the stream comes from the stream and from `mqtt`.
+    const isSame = cause === this.cause || (cause.cause !== undefined && cause.cause === this.cause?.cause)
+    if (this.cause !== undefined && !isSame) this.events.noticed(cause)
     this.cause ??= cause
     this.stream.destroy()
     // Not every stream announces its end.
@@ -219,6 +224,8 @@ class ClientLink implements Link {
     this.isEnded = true
     this.batch = []
     this.batchBytes = 0
+    // Its timers end with this event, which not every stream leads to.
+    this.client.emit('close')
     this.events.closed(this.cause ?? this.hungUp())
   }
 

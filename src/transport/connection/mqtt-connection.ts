@@ -46,6 +46,7 @@ export class MqttConnection {
   private attempt: object | undefined
   private link: Link | undefined
   private timer: NodeJS.Timeout | undefined
+  private locateTimer: NodeJS.Timeout | undefined
   private readonly listeners: ConnectionListener[] = []
   private readonly events: ConnectionEvent[] = []
   private readonly rules: ConnectionRules
@@ -201,6 +202,7 @@ export class MqttConnection {
       case 'abort':
         if (this.link !== undefined) return this.link.destroy()
         this.attempt = undefined
+        clearTimeout(this.locateTimer)
         this.lose(closedError())
     }
   }
@@ -248,6 +250,7 @@ export class MqttConnection {
       const timer = setTimeout(() => {
         reject(new MqttError('TIMEOUT', `no credentials or address within ${connectTimeoutMs} ms`))
       }, connectTimeoutMs)
+      this.locateTimer = timer
       work.then(resolve, reject).finally(() => clearTimeout(timer))
     })
   }
@@ -261,13 +264,16 @@ export class MqttConnection {
   }
 }
 
+const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']
+
 /** The application's own rule must not be able to end the reconnecting by throwing. */
 function ownVerdict(
   verdict: ((cause: MqttError) => Verdict | undefined) | undefined,
   cause: MqttError,
 ): Verdict | undefined {
   try {
-    return verdict?.(cause)
+    const own = verdict?.(cause)
+    return own !== undefined && VERDICTS.includes(own) ? own : undefined
   } catch {
     return undefined
   }

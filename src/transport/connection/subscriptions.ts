@@ -5,6 +5,12 @@ import type { Link, Packet, SubackPacket } from './link.js'
 import { describeReasonCode } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
 import type { PacketIds } from './packet-ids.js'
+import {
+  batches,
+  FILTER_OVERHEAD_BYTES,
+  FILTERS_PER_PACKET,
+  SUBSCRIBE_OVERHEAD_BYTES,
+} from './subscribe-batches.js'
 import type { SubscriptionIdentifiers } from './subscription-identifiers.js'
 import {
   isSameOptions,
@@ -23,16 +29,9 @@ interface Subscription {
   isRefusalTold: boolean
 }
 
-/** Filters in one SUBSCRIBE where they need no identifier of their own. */
-const FILTERS_PER_PACKET = 50
 /** SUBSCRIBE packets on the way at the same time. */
 const PACKETS_IN_FLIGHT = 1_000
 const FAILURE = 0x80
-/** Fixed header, Packet Identifier and Subscription Identifier at their longest (MQTT 5, 3.8). */
-const SUBSCRIBE_OVERHEAD_BYTES = 14
-/** Length of the filter and its options. */
-const FILTER_OVERHEAD_BYTES = 3
-
 /** The table of what this connection subscribes to. After a loss all of it comes back, each answer checked. */
 export class Subscriptions implements ConnectionListener {
   private readonly table = new Map<string, Subscription>()
@@ -117,15 +116,14 @@ export class Subscriptions implements ConnectionListener {
   /** Sends UNSUBSCRIBE for everything and resolves with the last UNSUBACK, or at the loss of the connection. */
   unsubscribeAll(): Promise<void> {
     this.end()
-    const granted = [...this.table.values()].filter(entry => entry.status === 'granted')
+    const granted = [...this.table.values()]
+      .filter(entry => entry.status === 'granted')
+      .map(entry => entry.filter.subscription)
     const { current } = this
     if (current === undefined) return Promise.resolve()
-    for (let at = 0; at < granted.length; at += FILTERS_PER_PACKET) {
+    for (const unsubscriptions of batches(granted, current.limits.maximumPacketSize)) {
       const messageId = this.packetIds.allocate()
       if (messageId === undefined) break
-      const unsubscriptions = granted
-        .slice(at, at + FILTERS_PER_PACKET)
-        .map(entry => entry.filter.subscription)
       this.unsubscribing.add(messageId)
       current.link.send({ cmd: 'unsubscribe', messageId, unsubscriptions })
     }
@@ -185,11 +183,15 @@ export class Subscriptions implements ConnectionListener {
     const taken: Subscription[] = []
     let bytes = SUBSCRIBE_OVERHEAD_BYTES
     for (const entry of this.unsent) {
-      bytes += Buffer.byteLength(entry.filter.subscription) + FILTER_OVERHEAD_BYTES
-      if (taken.length === most || (taken.length > 0 && bytes > limits.maximumPacketSize)) break
+      const more = Buffer.byteLength(entry.filter.subscription) + FILTER_OVERHEAD_BYTES
+      if (taken.length === most || (taken.length > 0 && bytes + more > limits.maximumPacketSize)) break
       this.unsent.delete(entry)
-      if (bytes > limits.maximumPacketSize) this.refuse(entry, 'it is larger than a packet may be', 0x95)
-      else if (this.isServed(entry, limits)) taken.push(entry)
+      if (SUBSCRIBE_OVERHEAD_BYTES + more > limits.maximumPacketSize)
+        this.refuse(entry, 'it is larger than a packet may be', 0x95)
+      else if (this.isServed(entry, limits)) {
+        taken.push(entry)
+        bytes += more
+      }
     }
     return taken
   }

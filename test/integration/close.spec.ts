@@ -1,0 +1,568 @@
+import { Duplex } from 'node:stream'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { MqttModuleOptions } from '../../src/options.js'
+import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
+import type { MqttSession } from '../../src/transport/mqtt-session.js'
+import { closeWith, message, sessionOnPeer } from '../support/session-on-peer.js'
+
+/** Streams need the real event loop; only what measures time is held by the test. */
+const CLOCK = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'] as const
+const DRAIN_MS = 5_000
+/** The clock moves by this, and the event loop runs dry in between. */
+const STEP_MS = 50
+const MEGABYTE = 1_048_576
+
+beforeEach(() => {
+  vi.useFakeTimers({ toFake: [...CLOCK] })
+})
+afterEach(() => {
+  // The store of `mqtt` announces its end 200 ms late.
+  vi.advanceTimersByTime(200)
+  expect(vi.getTimerCount()).toBe(0)
+  vi.useRealTimers()
+})
+
+const never = () => new Promise<never>(() => {})
+const publish = (qos: 0 | 1 | 2, bytes = 1) => ({
+  topic: 'out',
+  payload: Buffer.alloc(bytes),
+  qos,
+  retain: false,
+})
+
+/** A session whose streams are kept, to see what is left of them. */
+function watched(options: MqttModuleOptions = {}) {
+  const streams: Duplex[] = []
+  const peer = new ScriptedPeer()
+  const createStream = (): Duplex => {
+    const stream = (options.createStream ?? peer.createStream)()
+    streams.push(stream)
+    return stream
+  }
+  const parts = sessionOnPeer({
+    connect: 'background',
+    reconnect: { delayMs: [60_000] },
+    drainTimeoutMs: DRAIN_MS,
+    ...options,
+    createStream,
+  })
+  const listeners = listenersOf(parts.session)
+  return { ...parts, peer, streams, listeners }
+}
+
+type Watched = ReturnType<typeof watched>
+
+async function connected(options: MqttModuleOptions = {}) {
+  const parts = watched(options)
+  await parts.session.start()
+  const connection = await parts.peer.accept()
+  await parts.session.connection.whenConnected()
+  return { ...parts, connection }
+}
+
+/** One route whose handler never ends, subscribed and granted. */
+async function listening(options: MqttModuleOptions = {}) {
+  const parts = watched(options)
+  const handled: string[] = []
+  parts.route('in', packet => {
+    handled.push(packet.topic)
+    return never()
+  })
+  await parts.session.listen()
+  const connection = await parts.peer.accept()
+  await connection.grant()
+  await until(() => parts.session.stats.subscriptions.granted === 1)
+  return { ...parts, connection, handled }
+}
+
+/** Closes, and returns how much time went by until it had. Fails where that is more than the deadline. */
+async function timeToClose({ session }: Pick<Watched, 'session'>, deadlineMs = DRAIN_MS): Promise<number> {
+  const start = performance.now()
+  let took: number | undefined
+  const closed = session.close().then(() => {
+    took = performance.now() - start
+  })
+  await settle()
+  while (took === undefined && performance.now() - start < deadlineMs) {
+    vi.advanceTimersByTime(STEP_MS)
+    await settle()
+  }
+  expect(took, 'close() did not resolve within its deadline').toBeDefined()
+  await closed
+  return took ?? Number.NaN
+}
+
+/** Nothing is left of a closed session: no timer, no open stream, no listener, and nothing comes later. */
+async function expectNothingLeft({ session, streams, listeners }: Watched): Promise<void> {
+  expect(session.connection.state).toEqual({ status: 'closed' })
+  vi.advanceTimersByTime(200)
+  await quiet()
+  expect(vi.getTimerCount()).toBe(0)
+  expect(streams.filter(stream => !stream.destroyed)).toEqual([])
+  // What hears of bytes is what could still act on them.
+  expect(streams.map(stream => stream.listenerCount('readable'))).toEqual(streams.map(() => 0))
+  expect(listenersOf(session)).toBe(listeners)
+  const dials = streams.length
+  vi.advanceTimersByTime(86_400_000)
+  await quiet()
+  expect(streams).toHaveLength(dials)
+  expect(session.stats.outbound.inFlight).toBe(0)
+  expect(await session.publish(publish(1))).toEqual({ status: 'dropped', reason: 'closed' })
+  await expect(session.connection.whenConnected()).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
+}
+
+describe('close() at once', () => {
+  it('before the start', async () => {
+    const parts = watched()
+    expect(await timeToClose(parts)).toBe(0)
+    await expectNothingLeft(parts)
+  })
+
+  it('while a stream never connects', async () => {
+    const parts = watched({ createStream: () => new Duplex({ read() {}, write() {} }) })
+    await parts.session.start()
+    await until(() => parts.streams.length === 1)
+    const waiting = expect(parts.session.connection.whenConnected()).rejects.toMatchObject({
+      code: 'CONNECTION_CLOSED',
+    })
+    expect(await timeToClose(parts)).toBe(0)
+    await waiting
+    await expectNothingLeft(parts)
+  })
+
+  it('without CONNACK', async () => {
+    const parts = watched()
+    await parts.session.start()
+    const connection = await parts.peer.connection()
+    await connection.expect('connect')
+    expect(await timeToClose(parts)).toBe(0)
+    await connection.closed()
+    // Before CONNACK there is no session to end [MQTT-3.14].
+    expect(connection.received.map(packet => packet.cmd)).toEqual(['connect'])
+    await expectNothingLeft(parts)
+  })
+
+  it('while waiting for the next attempt', async () => {
+    const parts = watched()
+    parts.peer.refuse(1)
+    await parts.session.start()
+    await nextState(parts.session, 'waiting')
+    expect(await timeToClose(parts)).toBe(0)
+    await expectNothingLeft(parts)
+  })
+
+  it.each(['the first attempt', 'a later attempt'])(
+    'while credentials() never settles at %s',
+    async attempt => {
+      let calls = 0
+      const parts = watched({
+        credentials: () => {
+          calls += 1
+          if (attempt === 'the first attempt' || calls > 1) return never()
+          return Promise.resolve({})
+        },
+      })
+      await parts.session.start()
+      if (attempt === 'a later attempt') {
+        ;(await parts.peer.connection()).cut()
+        await nextState(parts.session, 'waiting')
+        vi.advanceTimersByTime(60_000)
+      }
+      expect(parts.session.connection.state.status).toBe('connecting')
+      expect(await timeToClose(parts)).toBe(0)
+      await expectNothingLeft(parts)
+    },
+  )
+
+  it('and credentials that come after it are not used', async () => {
+    let give = (_credentials: { username: string }): void => {}
+    const parts = watched({
+      credentials: () =>
+        new Promise(resolve => {
+          give = resolve
+        }),
+    })
+    await parts.session.start()
+    expect(await timeToClose(parts)).toBe(0)
+    give({ username: 'late' })
+    await expectNothingLeft(parts)
+    expect(parts.streams).toEqual([])
+  })
+
+  it('of an idle connection, with DISCONNECT', async () => {
+    const parts = await connected()
+    expect(await timeToClose(parts)).toBe(0)
+    expect(parts.connection.received.at(-1)).toMatchObject({ cmd: 'disconnect', reasonCode: 0 })
+    await expectNothingLeft(parts)
+  })
+
+  it.each([
+    ['a start', 'CONNECTION_CLOSED'],
+    ['a listen', 'CONNECTION_CLOSED'],
+  ])('ends %s that has no CONNACK yet, with %s', async (what, code) => {
+    const parts = watched({ connect: 'fail-fast' })
+    parts.route('in', async () => {})
+    const starting = what === 'a start' ? parts.session.start() : parts.session.listen()
+    const rejected = expect(starting).rejects.toMatchObject({ code })
+    await (await parts.peer.connection()).expect('connect')
+    expect(await timeToClose(parts)).toBe(0)
+    await rejected
+    await expectNothingLeft(parts)
+  })
+
+  it('ends a listen whose SUBSCRIBE is not answered', async () => {
+    const parts = watched({ connect: 'fail-fast' })
+    parts.route('in', async () => {})
+    const rejected = expect(parts.session.listen()).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
+    const connection = await parts.peer.accept()
+    await connection.expect('subscribe')
+    expect(await timeToClose(parts)).toBe(0)
+    await rejected
+    await expectNothingLeft(parts)
+  })
+
+  it('ends a refused subscription that would be asked for again', async () => {
+    const parts = watched()
+    parts.route('in', async () => {})
+    await parts.session.listen()
+    await (await parts.peer.accept()).grant(0x87)
+    await until(() => parts.session.stats.subscriptions.refused === 1)
+    expect(await timeToClose(parts)).toBe(0)
+    await expectNothingLeft(parts)
+  })
+})
+
+describe('close() within its deadline', () => {
+  it('of a peer that stalls with 1 MB unsent', async () => {
+    const parts = await connected()
+    parts.connection.stall()
+    for (let count = 0; count < 16; count += 1) parts.session.publish(publish(0, MEGABYTE / 16))
+    const pending = parts.session.publish(publish(1, MEGABYTE))
+    const took = await timeToClose(parts)
+    expect(took).toBeLessThanOrEqual(DRAIN_MS)
+    const outcome = await pending
+    expect(['dropped', 'lost']).toContain(outcome.status)
+    const { attempted, sent, lost, dropped } = parts.session.stats.outbound
+    expect(sent + lost + dropped.backlog).toBe(attempted)
+    await expectNothingLeft(parts)
+  })
+
+  it('of a peer that stalls behind one message of 1 MB: exactly the time for DISCONNECT', async () => {
+    const parts = await connected()
+    parts.connection.stall()
+    expect(parts.session.publish(publish(0, MEGABYTE))).toEqual({ status: 'sent' })
+    expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.2)
+    await expectNothingLeft(parts)
+  })
+
+  it('of a peer that stalls with a publish of 1 MB unacknowledged: exactly then', async () => {
+    const parts = await connected()
+    parts.connection.stall()
+    const pending = parts.session.publish(publish(1, MEGABYTE))
+    expect(await timeToClose(parts)).toBe(DRAIN_MS)
+    expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
+    await expectNothingLeft(parts)
+  })
+
+  it.each([false, true])(
+    'of 5 publishes that are never acknowledged (kept session: %s)',
+    async keepsSession => {
+      const parts = await connected(keepsSession ? { clean: false, clientId: 'kept' } : {})
+      const outcomes = Array.from({ length: 5 }, () => parts.session.publish(publish(1)))
+      expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
+      expect(await Promise.all(outcomes)).toEqual(
+        Array.from({ length: 5 }, () =>
+          expect.objectContaining({
+            status: 'lost',
+            cause: expect.objectContaining({ code: 'CONNECTION_CLOSED' }),
+          }),
+        ),
+      )
+      expect(parts.connection.received.at(-1)).toMatchObject({ cmd: 'disconnect' })
+      expect(parts.session.stats.outbound).toMatchObject({ attempted: 5, lost: 5, inFlight: 0 })
+      expect(parts.log.visible).toContainEqual(expect.stringContaining('5 publishes without an answer'))
+      await expectNothingLeft(parts)
+    },
+  )
+
+  it('of a handler that never ends', async () => {
+    const parts = await listening()
+    parts.connection.send(message('in', { qos: 1, messageId: 9 }))
+    await until(() => parts.handled.length === 1)
+    void answerUnsubscribe(parts.connection)
+    expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
+    // It did not end, so it is not acknowledged.
+    expect(parts.connection.received.map(packet => packet.cmd)).not.toContain('puback')
+    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 messages still in handlers'))
+    await expectNothingLeft(parts)
+  })
+
+  it('of an UNSUBACK that never comes', async () => {
+    const parts = await listening()
+    expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.4)
+    expect(parts.connection.received.slice(-2).map(packet => packet.cmd)).toEqual([
+      'unsubscribe',
+      'disconnect',
+    ])
+    await expectNothingLeft(parts)
+  })
+
+  it('of all that at once: exactly then', async () => {
+    const parts = await listening()
+    parts.connection.send(message('in'))
+    await until(() => parts.handled.length === 1)
+    parts.connection.stall()
+    const outcomes = Array.from({ length: 5 }, () => parts.session.publish(publish(1, MEGABYTE)))
+    expect(await timeToClose(parts)).toBe(DRAIN_MS)
+    for (const outcome of await Promise.all(outcomes)) expect(['lost', 'dropped']).toContain(outcome.status)
+    await expectNothingLeft(parts)
+  })
+
+  it('of a stream whose end() and destroy() never end', async () => {
+    const parts = watched({
+      createStream: () => new Duplex({ read() {}, write() {}, final() {}, destroy() {} }),
+    })
+    await parts.session.start()
+    await until(() => parts.streams.length === 1)
+    expect(await timeToClose(parts)).toBe(0)
+    await expectNothingLeft(parts)
+  })
+
+  it('of nothing at all: drainTimeoutMs 0', async () => {
+    const parts = await connected({ drainTimeoutMs: 0 })
+    const outcome = parts.session.publish(publish(1))
+    parts.connection.stall()
+    expect(await timeToClose(parts, 0)).toBe(0)
+    expect(await outcome).toMatchObject({ status: 'lost' })
+    await expectNothingLeft(parts)
+  })
+
+  it('of a connection that is lost while it closes: it is not dialled again', async () => {
+    const parts = await listening()
+    const pending = parts.session.publish(publish(1))
+    const closed = timeToClose(parts)
+    await parts.connection.find('unsubscribe')
+    parts.connection.cut()
+    expect(await closed).toBeLessThanOrEqual(DRAIN_MS)
+    expect(await pending).toMatchObject({ status: 'lost' })
+    await expectNothingLeft(parts)
+  })
+
+  it('of a connection that is lost while a handler runs in a shutdown', async () => {
+    const parts = await listening()
+    parts.connection.send(message('in'))
+    await until(() => parts.handled.length === 1)
+    const answered = answerUnsubscribe(parts.connection)
+    const closed = timeToClose(parts)
+    await answered
+    parts.connection.cut()
+    await nextState(parts.session, 'waiting')
+    expect(await closed).toBe(DRAIN_MS * 0.8)
+    await expectNothingLeft(parts)
+  })
+})
+
+describe('close() more than once', () => {
+  it('shares one promise while it closes, and after it', async () => {
+    const parts = await connected()
+    void parts.session.publish(publish(1))
+    const first = parts.session.close()
+    expect(parts.session.close()).toBe(first)
+    expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
+    expect(parts.session.close()).toBe(first)
+    await expectNothingLeft(parts)
+    expect(parts.connection.received.filter(packet => packet.cmd === 'disconnect').length).toBeLessThan(2)
+  })
+
+  it('sends one UNSUBSCRIBE and one DISCONNECT', async () => {
+    const parts = await listening()
+    void answerUnsubscribe(parts.connection)
+    const drained = parts.session.drain()
+    await Promise.all([parts.session.close(), parts.session.close(), drained, parts.session.drain()])
+    expect(parts.connection.received.map(packet => packet.cmd)).toEqual([
+      'connect',
+      'subscribe',
+      'unsubscribe',
+      'disconnect',
+    ])
+    await expectNothingLeft(parts)
+  })
+
+  it('after a stop for good ends at once, and keeps the cause', async () => {
+    const parts = await connected()
+    parts.connection.send({ cmd: 'disconnect', reasonCode: 0x8e })
+    await nextState(parts.session, 'closed')
+    expect(await timeToClose(parts)).toBe(0)
+    expect(parts.session.connection.state).toMatchObject({ status: 'closed', cause: { reasonCode: 0x8e } })
+  })
+})
+
+describe('start()', () => {
+  it.each(['background', 'fail-fast'] as const)('calls share one connection (%s)', async connect => {
+    const parts = watched({ connect })
+    parts.route('in', async () => {})
+    const starts = Promise.all([parts.session.start(), parts.session.start(), parts.session.listen()])
+    const connection = await parts.peer.accept()
+    await connection.grant()
+    await starts
+    await parts.session.start()
+    await quiet()
+    expect(parts.streams).toHaveLength(1)
+    expect(connection.received.map(packet => packet.cmd)).toEqual(['connect', 'subscribe'])
+    await until(() => parts.session.stats.subscriptions.granted === 1)
+    await closeWith(parts.session, connection)
+    await expectNothingLeft(parts)
+  })
+
+  it('while waiting does not dial before its time', async () => {
+    const parts = watched()
+    parts.peer.refuse(1)
+    await parts.session.start()
+    await nextState(parts.session, 'waiting')
+    await parts.session.start()
+    await quiet()
+    expect(parts.streams).toHaveLength(1)
+    expect(await timeToClose(parts)).toBe(0)
+    await expectNothingLeft(parts)
+  })
+
+  it.each(['background', 'fail-fast'] as const)(
+    'while it closes waits for the end, and connects again (%s)',
+    async connect => {
+      const parts = watched({ connect })
+      const first = parts.session.start()
+      await parts.peer.accept()
+      await first
+      await parts.session.connection.whenConnected()
+      // The close waits for this.
+      const pending = parts.session.publish(publish(1))
+      const closed = parts.session.close()
+      const again = parts.session.start().then(() => parts.session.connection.whenConnected())
+      await settle()
+      vi.advanceTimersByTime(DRAIN_MS)
+      await settle()
+      await closed
+      expect(await pending).toMatchObject({ status: 'lost' })
+      const { dials } = parts.peer
+      if (dials === 2) await parts.peer.accept()
+      await again
+      const { status } = parts.session.connection.state
+      expect(await timeToClose(parts)).toBe(0)
+      expect({ dials, status }).toEqual({ dials: 2, status: 'connected' })
+    },
+  )
+
+  it('calls that fail share the failure', async () => {
+    const parts = watched({ connect: 'fail-fast' })
+    parts.peer.refuse(1)
+    const starts = await Promise.allSettled([parts.session.start(), parts.session.start()])
+    expect(starts).toEqual([
+      { status: 'rejected', reason: expect.objectContaining({ code: 'CONNECT_FAILED' }) },
+      { status: 'rejected', reason: expect.objectContaining({ code: 'CONNECT_FAILED' }) },
+    ])
+    expect(parts.streams).toHaveLength(1)
+  })
+
+  it.each(['idle', 'connecting', 'without CONNACK', 'connected', 'waiting', 'stopped'])(
+    'after a close while %s works again, and delivers both ways',
+    async when => {
+      const parts = watched()
+      const handled: string[] = []
+      parts.route('in', async packet => {
+        handled.push(packet.topic)
+      })
+      if (when !== 'idle') await parts.session.listen()
+      if (when === 'without CONNACK') await (await parts.peer.connection()).expect('connect')
+      if (when === 'waiting') {
+        ;(await parts.peer.connection()).cut()
+        await nextState(parts.session, 'waiting')
+      }
+      if (when === 'connected' || when === 'stopped') {
+        const connection = await parts.peer.accept()
+        await connection.grant()
+        await until(() => parts.session.stats.subscriptions.granted === 1)
+        if (when === 'connected') void answerUnsubscribe(connection)
+        else {
+          connection.send({ cmd: 'disconnect', reasonCode: 0x00 })
+          await nextState(parts.session, 'closed')
+        }
+      }
+      if (when !== 'stopped') await parts.session.close()
+      // The connection of an attempt that was given up.
+      if (when === 'connecting')
+        for (let dial = 0; dial < parts.peer.dials; dial += 1) await parts.peer.connection()
+
+      await parts.session.listen()
+      const again = await parts.peer.accept()
+      await again.grant()
+      await until(() => parts.session.stats.subscriptions.granted === 1)
+      again.send(message('in', { qos: 1, messageId: 3 }))
+      expect(await again.expect('puback')).toMatchObject({ messageId: 3 })
+      expect(handled).toEqual(['in'])
+      const published = parts.session.publish(publish(1))
+      const { messageId = 0 } = await again.expect('publish')
+      again.send({ cmd: 'puback', messageId })
+      expect(await published).toMatchObject({ status: 'acknowledged' })
+      await closeWith(parts.session, again)
+      await expectNothingLeft(parts)
+    },
+  )
+
+  it('and close() in turn, many times, leave nothing behind', async () => {
+    const parts = watched()
+    for (let round = 0; round < 20; round += 1) {
+      await parts.session.start()
+      await parts.peer.accept()
+      await parts.session.connection.whenConnected()
+      await parts.session.close()
+    }
+    expect(parts.streams).toHaveLength(20)
+    expect(parts.session.stats.connection).toEqual({ connects: 20, losses: 0, sessionsLost: 0 })
+    await expectNothingLeft(parts)
+  })
+})
+
+async function answerUnsubscribe(connection: PeerConnection): Promise<void> {
+  const { messageId = 0 } = await connection.find('unsubscribe')
+  connection.send({ cmd: 'unsuback', messageId, granted: [0] })
+}
+
+/** What listens to a connection: the parts of a session, and whoever waits for something. */
+function listenersOf(session: MqttSession): number {
+  const listeners: unknown = Reflect.get(session.connection, 'listeners')
+  if (!Array.isArray(listeners)) throw new Error('the connection has no list of listeners')
+  return listeners.length
+}
+
+/** Lets everything happen that is due now, also what a timer of no length holds back. */
+async function settle(): Promise<void> {
+  for (let round = 0; round < 5; round += 1) {
+    await quiet()
+    vi.advanceTimersByTime(0)
+  }
+  await quiet()
+}
+
+/** Lets everything happen that would happen without the clock. */
+async function quiet(): Promise<void> {
+  for (let turn = 0; turn < 5; turn += 1) await nextTurn()
+}
+
+/** Turns the event loop until a condition holds; the clock stands still. */
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await nextTurn()
+}
+
+function nextState(session: MqttSession, status: string): Promise<void> {
+  return new Promise(resolve => {
+    if (session.connection.state.status === status) return resolve()
+    const detach = session.connection.attach({
+      stateChanged: state => {
+        if (state.status !== status) return
+        detach()
+        resolve()
+      },
+    })
+  })
+}
