@@ -1,27 +1,19 @@
 import { Duplex } from 'node:stream'
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { MqttModuleOptions } from '../../src/options.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import type { MqttSession } from '../../src/transport/mqtt-session.js'
+import { eventually } from '../support/eventually.js'
+import { holdClock, quiet } from '../support/held-clock.js'
+import { nextState } from '../support/next-state.js'
 import { closeWith, message, sessionOnPeer } from '../support/session-on-peer.js'
 
-/** Streams need the real event loop; only what measures time is held by the test. */
-const CLOCK = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'] as const
 const DRAIN_MS = 5_000
 /** The clock moves by this, and the event loop runs dry in between. */
 const STEP_MS = 50
 const MEGABYTE = 1_048_576
 
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: [...CLOCK] })
-})
-afterEach(() => {
-  // The store of `mqtt` announces its end 200 ms late.
-  vi.advanceTimersByTime(200)
-  expect(vi.getTimerCount()).toBe(0)
-  vi.useRealTimers()
-})
+holdClock()
 
 const never = () => new Promise<never>(() => {})
 const publish = (qos: 0 | 1 | 2, bytes = 1) => ({
@@ -72,7 +64,7 @@ async function listening(options: MqttModuleOptions = {}) {
   await parts.session.listen()
   const connection = await parts.peer.accept()
   await connection.grant()
-  await until(() => parts.session.stats.subscriptions.granted === 1)
+  await eventually(() => parts.session.stats.subscriptions.granted === 1)
   return { ...parts, connection, handled }
 }
 
@@ -122,7 +114,7 @@ describe('close() at once', () => {
   it('while a stream never connects', async () => {
     const parts = watched({ createStream: () => new Duplex({ read() {}, write() {} }) })
     await parts.session.start()
-    await until(() => parts.streams.length === 1)
+    await eventually(() => parts.streams.length === 1)
     const waiting = expect(parts.session.connection.whenConnected()).rejects.toMatchObject({
       code: 'CONNECTION_CLOSED',
     })
@@ -227,7 +219,7 @@ describe('close() at once', () => {
     parts.route('in', async () => {})
     await parts.session.listen()
     await (await parts.peer.accept()).grant(0x87)
-    await until(() => parts.session.stats.subscriptions.refused === 1)
+    await eventually(() => parts.session.stats.subscriptions.refused === 1)
     expect(await timeToClose(parts)).toBe(0)
     await expectNothingLeft(parts)
   })
@@ -289,7 +281,7 @@ describe('close() within its deadline', () => {
   it('of a handler that never ends', async () => {
     const parts = await listening()
     parts.connection.send(message('in', { qos: 1, messageId: 9 }))
-    await until(() => parts.handled.length === 1)
+    await eventually(() => parts.handled.length === 1)
     void answerUnsubscribe(parts.connection)
     expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
     // It did not end, so it is not acknowledged.
@@ -311,7 +303,7 @@ describe('close() within its deadline', () => {
   it('of all that at once: exactly then', async () => {
     const parts = await listening()
     parts.connection.send(message('in'))
-    await until(() => parts.handled.length === 1)
+    await eventually(() => parts.handled.length === 1)
     parts.connection.stall()
     const outcomes = Array.from({ length: 5 }, () => parts.session.publish(publish(1, MEGABYTE)))
     expect(await timeToClose(parts)).toBe(DRAIN_MS)
@@ -324,7 +316,7 @@ describe('close() within its deadline', () => {
       createStream: () => new Duplex({ read() {}, write() {}, final() {}, destroy() {} }),
     })
     await parts.session.start()
-    await until(() => parts.streams.length === 1)
+    await eventually(() => parts.streams.length === 1)
     expect(await timeToClose(parts)).toBe(0)
     await expectNothingLeft(parts)
   })
@@ -352,7 +344,7 @@ describe('close() within its deadline', () => {
   it('of a connection that is lost while a handler runs in a shutdown', async () => {
     const parts = await listening()
     parts.connection.send(message('in'))
-    await until(() => parts.handled.length === 1)
+    await eventually(() => parts.handled.length === 1)
     const answered = answerUnsubscribe(parts.connection)
     const closed = timeToClose(parts)
     await answered
@@ -410,7 +402,7 @@ describe('start()', () => {
     await quiet()
     expect(parts.streams).toHaveLength(1)
     expect(connection.received.map(packet => packet.cmd)).toEqual(['connect', 'subscribe'])
-    await until(() => parts.session.stats.subscriptions.granted === 1)
+    await eventually(() => parts.session.stats.subscriptions.granted === 1)
     await closeWith(parts.session, connection)
     await expectNothingLeft(parts)
   })
@@ -481,7 +473,7 @@ describe('start()', () => {
       if (when === 'connected' || when === 'stopped') {
         const connection = await parts.peer.accept()
         await connection.grant()
-        await until(() => parts.session.stats.subscriptions.granted === 1)
+        await eventually(() => parts.session.stats.subscriptions.granted === 1)
         if (when === 'connected') void answerUnsubscribe(connection)
         else {
           connection.send({ cmd: 'disconnect', reasonCode: 0x00 })
@@ -496,7 +488,7 @@ describe('start()', () => {
       await parts.session.listen()
       const again = await parts.peer.accept()
       await again.grant()
-      await until(() => parts.session.stats.subscriptions.granted === 1)
+      await eventually(() => parts.session.stats.subscriptions.granted === 1)
       again.send(message('in', { qos: 1, messageId: 3 }))
       expect(await again.expect('puback')).toMatchObject({ messageId: 3 })
       expect(handled).toEqual(['in'])
@@ -542,27 +534,4 @@ async function settle(): Promise<void> {
     vi.advanceTimersByTime(0)
   }
   await quiet()
-}
-
-/** Lets everything happen that would happen without the clock. */
-async function quiet(): Promise<void> {
-  for (let turn = 0; turn < 5; turn += 1) await nextTurn()
-}
-
-/** Turns the event loop until a condition holds; the clock stands still. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await nextTurn()
-}
-
-function nextState(session: MqttSession, status: string): Promise<void> {
-  return new Promise(resolve => {
-    if (session.connection.state.status === status) return resolve()
-    const detach = session.connection.attach({
-      stateChanged: state => {
-        if (state.status !== status) return
-        detach()
-        resolve()
-      },
-    })
-  })
 }

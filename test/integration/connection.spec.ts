@@ -1,20 +1,11 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { isMqttError } from '../../src/errors.js'
 import { eventually } from '../support/eventually.js'
+import { holdClock } from '../support/held-clock.js'
+import { nextState } from '../support/next-state.js'
 import { closeWith, message, sessionOnPeer } from '../support/session-on-peer.js'
 
-/** Streams need the real event loop; only what measures time is held by the test. */
-const CLOCK = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'] as const
-
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: [...CLOCK] })
-})
-afterEach(() => {
-  // The store of `mqtt` announces its end 200 ms late.
-  vi.advanceTimersByTime(200)
-  expect(vi.getTimerCount()).toBe(0)
-  vi.useRealTimers()
-})
+holdClock()
 
 const NO_JITTER = { delayMs: { min: 1_000, max: 8_000, jitter: 'none' } } as const
 
@@ -343,18 +334,3 @@ it('a message that arrives with an error inside the receiver does not stop the p
   expect(session.connection.state).toMatchObject({ cause: { message: 'internal error: a bug' } })
   await session.close()
 })
-
-type Session = ReturnType<typeof sessionOnPeer>['session']
-
-function nextState(session: Session, status: string): Promise<void> {
-  return new Promise(resolve => {
-    if (session.connection.state.status === status) return resolve()
-    const detach = session.connection.attach({
-      stateChanged: state => {
-        if (state.status !== status) return
-        detach()
-        resolve()
-      },
-    })
-  })
-}

@@ -1,25 +1,17 @@
-import { setImmediate as nextTurn } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { MqttModuleOptions } from '../../src/options.js'
 import type { PeerConnection } from '../../src/testing/index.js'
 import type { MqttSession } from '../../src/transport/mqtt-session.js'
+import { eventually } from '../support/eventually.js'
+import { holdClock, quiet } from '../support/held-clock.js'
+import { nextState } from '../support/next-state.js'
 import { message, sessionOnPeer } from '../support/session-on-peer.js'
 
-/** Streams need the real event loop; only what measures time is held by the test. */
-const CLOCK = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'] as const
 const KEEPALIVE = 10
 const KEEPALIVE_MS = KEEPALIVE * 1_000
 const STEP_MS = 100
 
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: [...CLOCK] })
-})
-afterEach(() => {
-  // The store of `mqtt` announces its end 200 ms late.
-  vi.advanceTimersByTime(200)
-  expect(vi.getTimerCount()).toBe(0)
-  vi.useRealTimers()
-})
+holdClock()
 
 /** A session with one subscription; the answer to it is the last one of the broker. */
 async function connected(
@@ -40,7 +32,7 @@ async function connected(
   await parts.session.listen()
   const connection = await parts.peer.accept({ properties })
   await connection.grant()
-  await until(() => parts.session.stats.subscriptions.granted === 1)
+  await eventually(() => parts.session.stats.subscriptions.granted === 1)
   return { ...parts, connection, handled: () => handled }
 }
 
@@ -153,7 +145,7 @@ describe('a link that swallows bytes without an answer is given up within 1.5 x 
     // And it is back, and works.
     const again = await peer.accept()
     await again.grant()
-    await until(() => session.stats.subscriptions.granted === 1)
+    await eventually(() => session.stats.subscriptions.granted === 1)
     await ended(session)
   })
 
@@ -305,7 +297,7 @@ describe('Server Keep Alive of CONNACK', () => {
     const again = await parts.peer.accept()
     expect(again.received[0]).toMatchObject({ keepalive: KEEPALIVE })
     await again.grant()
-    await until(() => parts.session.stats.subscriptions.granted === 1)
+    await eventually(() => parts.session.stats.subscriptions.granted === 1)
     await pass(KEEPALIVE_MS - STEP_MS)
     expect(pings(again)).toBe(0)
     await pass(2 * STEP_MS)
@@ -333,27 +325,4 @@ async function ended(session: MqttSession): Promise<void> {
     await quiet()
   }
   await closed
-}
-
-/** Lets everything happen that would happen without the clock. */
-async function quiet(): Promise<void> {
-  for (let turn = 0; turn < 4; turn += 1) await nextTurn()
-}
-
-/** Turns the event loop until a condition holds; the clock stands still. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await nextTurn()
-}
-
-function nextState(session: MqttSession, status: string): Promise<void> {
-  return new Promise(resolve => {
-    if (session.connection.state.status === status) return resolve()
-    const detach = session.connection.attach({
-      stateChanged: state => {
-        if (state.status !== status) return
-        detach()
-        resolve()
-      },
-    })
-  })
 }

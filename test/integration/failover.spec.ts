@@ -3,7 +3,7 @@ import { createServer, type Server } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { generate } from 'mqtt-packet'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { resolveOptions } from '../../src/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options.js'
 import { EmbeddedBroker, PeerConnection } from '../../src/testing/index.js'
@@ -11,28 +11,23 @@ import { parseTopicFilter } from '../../src/topic/topic-filter.js'
 import { Endpoints, type SrvResolver } from '../../src/transport/connection/endpoint.js'
 import { createDialler } from '../../src/transport/connection/mqtt-client.js'
 import { MqttSession } from '../../src/transport/mqtt-session.js'
+import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
+import { holdClock, quiet } from '../support/held-clock.js'
+import { nextState } from '../support/next-state.js'
 import { RecordingLog } from '../support/recording-log.js'
 import { SUBSCRIBE_QOS_1, sessionOnPeer } from '../support/session-on-peer.js'
 
-/** Streams need the real event loop; only what measures time is held by the test. */
-const CLOCK = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'] as const
 const GROWING = { delayMs: [1_000, 2_000, 4_000] } as const
 const SECRET = 'hunter2'
 
 const opened: { stop(): Promise<void> }[] = []
 
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: [...CLOCK] })
-})
+holdClock()
 afterEach(async () => {
   for (const broker of opened.splice(0)) await broker.stop()
   // A socket announces its end some turns late.
   await quiet()
-  // The store of `mqtt` announces its end 200 ms late.
-  vi.advanceTimersByTime(200)
-  expect(vi.getTimerCount()).toBe(0)
-  vi.useRealTimers()
 })
 
 async function broker(port = 0): Promise<EmbeddedBroker> {
@@ -138,7 +133,7 @@ describe('several URLs', () => {
     const { session, delays, causes, run } = sessionOn(urls)
     run()
     await session.start()
-    await until(() => delays.length >= 9)
+    await eventually(() => delays.length >= 9)
     await session.close()
     expect(delays.slice(0, 9)).toEqual([1_000, 1_000, 1_000, 2_000, 2_000, 2_000, 4_000, 4_000, 4_000])
     for (const [index, cause] of causes.entries()) expect(cause).toContain(urls[index % 3])
@@ -280,7 +275,7 @@ describe('mqtt+srv', () => {
     expect(connectedTo(session)).toBe(heavy.url)
     await stop(heavy)
     await nextState(session, 'waiting')
-    await until(() => connectedTo(session) === light.url)
+    await eventually(() => connectedTo(session) === light.url)
     expect(new Set(asked)).toEqual(new Set(['_mqtt._tcp.fleet.example']))
     // One for each attempt: as many as there were ends, and one that goes on.
     expect(asked.length).toBe(causes.length + 1)
@@ -343,7 +338,7 @@ describe('a refused subscription', () => {
     const connection = await peer.accept()
     await connection.grant(1)
     await connection.grant(0x87)
-    await until(() => session.stats.subscriptions.refused === 1)
+    await eventually(() => session.stats.subscriptions.refused === 1)
     for (const delayMs of [1_000, 2_000, 4_000, 4_000]) {
       expect(session.health).toMatchObject({ status: 'degraded', refusedSubscriptions: ['bad'] })
       const { length } = connection.received
@@ -357,7 +352,7 @@ describe('a refused subscription', () => {
     }
     vi.advanceTimersByTime(4_000)
     await connection.grant(1)
-    await until(() => session.stats.subscriptions.granted === 2)
+    await eventually(() => session.stats.subscriptions.granted === 2)
     expect(session.health).toMatchObject({ status: 'up', refusedSubscriptions: [] })
     // Told once, whatever the broker says how often; and once when it is over.
     expect(log.visible.filter(line => line.includes('"bad"'))).toEqual([
@@ -393,7 +388,7 @@ describe('a refused subscription', () => {
     expect(warned.session.stats.subscriptions).toEqual({ granted: 2, refused: 1, pending: 0 })
     isAllowed = true
     vi.advanceTimersByTime(1_000)
-    await until(() => warned.session.health.status === 'up')
+    await eventually(() => warned.session.health.status === 'up')
     await warned.session.close()
   })
 })
@@ -416,7 +411,7 @@ describe('what the broker says it cannot do', () => {
   it.each(unable)('%s: "%s" is not asked for, and refused with a clear error', async (name, filter, why) => {
     const { session, connection, log } = await limited(['plain/1', filter, 'plain/2'], { [name]: false })
     const asked = [await connection.grant(), await connection.grant()]
-    await until(() => session.stats.subscriptions.granted === 2)
+    await eventually(() => session.stats.subscriptions.granted === 2)
     expect(asked.flatMap(packet => packet.subscriptions.map(({ topic }) => topic))).toEqual([
       'plain/1',
       'plain/2',
@@ -464,7 +459,7 @@ describe('what the broker says it cannot do', () => {
         expect(sizeOf(packet)).toBeLessThanOrEqual(MAXIMUM)
         asked.push(...packet.subscriptions.map(({ topic }) => topic))
       }
-      await until(() => session.stats.subscriptions.granted === filters.length)
+      await eventually(() => session.stats.subscriptions.granted === filters.length)
       expect(asked).toEqual(filters)
       if (!subscriptionIdentifiersAvailable) expect(packets).toBeLessThan(filters.length)
       else expect(packets).toBe(filters.length)
@@ -485,7 +480,7 @@ describe('what the broker says it cannot do', () => {
         subscriptionIdentifiersAvailable,
       })
       void grantAll(connection)
-      await until(() => session.stats.subscriptions.pending === 0)
+      await eventually(() => session.stats.subscriptions.pending === 0)
       const { refusedSubscriptions } = session.health
       await closeAnswering(session, connection)
       expect(refusedSubscriptions).toEqual([tooLong])
@@ -499,7 +494,7 @@ describe('what the broker says it cannot do', () => {
       sharedSubscriptionAvailable: false,
     })
     void grantAll(connection)
-    await until(() => session.stats.subscriptions.pending === 0)
+    await eventually(() => session.stats.subscriptions.pending === 0)
     const { refusedSubscriptions } = session.health
     await closeAnswering(session, connection)
     expect(refusedSubscriptions).toEqual(shared)
@@ -547,27 +542,4 @@ async function stopServer(server: Server): Promise<void> {
   const closed = once(server, 'close')
   server.close()
   await closed
-}
-
-/** Lets everything happen that would happen without the clock. */
-async function quiet(): Promise<void> {
-  for (let turn = 0; turn < 10; turn += 1) await nextTurn()
-}
-
-/** Turns the event loop until a condition holds. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await nextTurn()
-}
-
-function nextState(session: MqttSession, status: string): Promise<void> {
-  return new Promise(resolve => {
-    if (session.connection.state.status === status) return resolve()
-    const detach = session.connection.attach({
-      stateChanged: state => {
-        if (state.status !== status) return
-        detach()
-        resolve()
-      },
-    })
-  })
 }

@@ -2,15 +2,15 @@ import type { Duplex } from 'node:stream'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { beforeEach, describe, expect, it, vi } from 'vitest'
 import type { MqttModuleOptions } from '../../src/options.js'
 import { ScriptedPeer } from '../../src/testing/index.js'
 import type { ConnectionState } from '../../src/transport/connection/connection-state.js'
 import type { MqttSession } from '../../src/transport/mqtt-session.js'
+import { eventually } from '../support/eventually.js'
+import { holdClock } from '../support/held-clock.js'
 import { message, sessionOnPeer } from '../support/session-on-peer.js'
 
-/** Streams need the real event loop; only what measures time is held by the test. */
-const CLOCK = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'] as const
 const HOUR_MS = 3_600_000
 const GROWING = { delayMs: { min: 500, max: 30_000, jitter: 'none' } } as const
 const FIRST_DELAYS = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
@@ -18,15 +18,7 @@ const FIRST_DELAYS = [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]
 setFlagsFromString('--expose-gc')
 const collectGarbage: () => void = runInNewContext('gc')
 
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: [...CLOCK] })
-})
-afterEach(() => {
-  // The store of `mqtt` announces its end 200 ms late.
-  vi.advanceTimersByTime(200)
-  expect(vi.getTimerCount()).toBe(0)
-  vi.useRealTimers()
-})
+holdClock()
 
 /** A session that counts its dials, and knows which of their streams are still in memory. */
 function watched(options: MqttModuleOptions = {}) {
@@ -85,7 +77,7 @@ describe('a broker that is away for 24 hours', () => {
     await session.listen()
     const first = await peer.accept()
     for (const _ of filters) await first.grant()
-    await until(() => session.stats.subscriptions.granted === 50)
+    await eventually(() => session.stats.subscriptions.granted === 50)
     const listeners = listenersOf(session)
     const start = performance.now()
     peer.refuse(Number.POSITIVE_INFINITY)
@@ -144,9 +136,9 @@ describe('a broker that is away for 24 hours', () => {
     for (const _ of filters)
       granted.push(...(await again.grant()).subscriptions.map(subscription => subscription.topic))
     expect(granted.sort()).toEqual([...filters].sort())
-    await until(() => session.stats.subscriptions.granted === 50)
+    await eventually(() => session.stats.subscriptions.granted === 50)
     again.send(message('in/7'))
-    await until(() => handled.length === 1)
+    await eventually(() => handled.length === 1)
     expect(handled).toEqual(['in/7'])
     expect(session.health.status).toBe('up')
     await closeAnswered(session, again)
@@ -302,9 +294,4 @@ async function closeAnswered(session: MqttSession, connection: Connection): Prom
   const { messageId = 0, unsubscriptions } = await connection.find('unsubscribe')
   connection.send({ cmd: 'unsuback', messageId, granted: unsubscriptions.map(() => 0) })
   await closed
-}
-
-/** Turns the event loop until a condition holds; the clock stands still. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await nextTurn()
 }

@@ -1,6 +1,5 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
-import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { MqttError } from '../../src/errors.js'
 import { resolveOptions } from '../../src/option-checks.js'
@@ -13,24 +12,16 @@ import {
   type ReasonCodeRule,
 } from '../../src/transport/connection/reason-code-rules.js'
 import { MqttSession } from '../../src/transport/mqtt-session.js'
+import { holdClock, quiet } from '../support/held-clock.js'
+import { nextState } from '../support/next-state.js'
 import { RecordingLog } from '../support/recording-log.js'
 import { sessionOnPeer } from '../support/session-on-peer.js'
 
-/** Streams need the real event loop; only what measures time is held by the test. */
-const CLOCK = ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'performance', 'Date'] as const
 const DAY_MS = 86_400_000
 const DELAY_MS = 7_000
 const ELSEWHERE = 'other.example:1884'
 
-beforeEach(() => {
-  vi.useFakeTimers({ toFake: [...CLOCK] })
-})
-afterEach(() => {
-  // The store of `mqtt` announces its end 200 ms late.
-  vi.advanceTimersByTime(200)
-  expect(vi.getTimerCount()).toBe(0)
-  vi.useRealTimers()
-})
+holdClock()
 
 type Table = 'CONNACK of MQTT 5' | 'CONNACK of MQTT 3.1.1' | 'DISCONNECT of MQTT 5'
 
@@ -546,21 +537,3 @@ describe('a Server Reference on real ports', () => {
     await under.close()
   })
 })
-
-/** Lets everything happen that would happen without the clock. */
-async function quiet(): Promise<void> {
-  for (let turn = 0; turn < 10; turn += 1) await nextTurn()
-}
-
-function nextState(session: MqttSession, status: string): Promise<void> {
-  return new Promise(resolve => {
-    if (session.connection.state.status === status) return resolve()
-    const detach = session.connection.attach({
-      stateChanged: state => {
-        if (state.status !== status) return
-        detach()
-        resolve()
-      },
-    })
-  })
-}
