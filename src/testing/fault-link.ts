@@ -20,6 +20,7 @@ export class FaultLink {
   private readonly connections = new Set<LinkConnection>()
   private readonly toBroker: LinkConditions = { isStalled: false, bytesPerSecond: undefined, delayMs: 0 }
   private readonly toClient: LinkConditions = { isStalled: false, bytesPerSecond: undefined, delayMs: 0 }
+  private readonly refused = new Set<Socket>()
   private isRefusing = false
   private answer: Buffer | undefined
   private accepted = 0
@@ -114,16 +115,23 @@ export class FaultLink {
     const closed = once(this.server, 'close')
     this.server.close()
     this.cut()
+    for (const client of this.refused) client.destroy()
     await closed
   }
 
   private accept(client: Socket): void {
-    if (this.isRefusing) return refuse(client, this.answer)
+    if (this.isRefusing) {
+      this.refused.add(client)
+      client.once('close', () => this.refused.delete(client))
+      return refuse(client, this.answer)
+    }
     this.accepted += 1
     const broker = connect(this.target.port, this.target.host)
     const connection = new LinkConnection(client, broker, this.toBroker, this.toClient)
     this.connections.add(connection)
-    client.once('close', () => this.connections.delete(connection))
+    for (const socket of [client, broker]) {
+      socket.once('close', () => client.closed && broker.closed && this.connections.delete(connection))
+    }
   }
 
   private change(direction: LinkDirection, apply: (conditions: LinkConditions) => void): void {
@@ -147,9 +155,9 @@ class LinkConnection {
     broker.setNoDelay(true)
     this.pipes = [new FaultPipe(client, broker, toBroker), new FaultPipe(broker, client, toClient)]
     for (const socket of [client, broker]) socket.on('error', () => {})
-    client.once('close', () => broker.destroy())
+    client.once('close', () => this.pipes[0]?.finish())
     broker.once('close', () => {
-      if (!this.isHalfOpen) client.destroy()
+      if (!this.isHalfOpen) this.pipes[1]?.finish()
     })
   }
 

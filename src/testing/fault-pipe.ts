@@ -17,7 +17,10 @@ export class FaultPipe {
   private isStopped = false
   private isBlocked = false
   private freeAtMs = 0
-  private readonly held = new Set<NodeJS.Timeout>()
+  /** Bytes, and the end behind them, that wait for their time, in order. */
+  private held: (() => void)[] = []
+  private readonly timers = new Set<NodeJS.Timeout>()
+  private lastDueMs = 0
 
   constructor(
     private readonly source: Socket,
@@ -25,8 +28,7 @@ export class FaultPipe {
     private readonly conditions: LinkConditions,
   ) {
     source.on('readable', () => this.look())
-    source.once('end', () => this.sink.end())
-    source.once('close', () => this.stop())
+    source.once('end', () => this.later(() => this.sink.end()))
     sink.once('close', () => this.stop())
     sink.on('drain', () => {
       this.isBlocked = false
@@ -49,8 +51,14 @@ export class FaultPipe {
   stop(): void {
     this.isStopped = true
     clearTimeout(this.timer)
-    for (const timer of this.held) clearTimeout(timer)
-    this.held.clear()
+    for (const timer of this.timers) clearTimeout(timer)
+    this.timers.clear()
+    this.held = []
+  }
+
+  /** The source is gone: so is the sink, when it has what was held. */
+  finish(): void {
+    this.later(() => this.sink.destroySoon())
   }
 
   private take(): Buffer | null {
@@ -67,13 +75,21 @@ export class FaultPipe {
   }
 
   private pass(chunk: Buffer): void {
-    const { delayMs } = this.conditions
-    if (delayMs === 0 && this.held.size === 0) return this.write(chunk)
+    this.later(() => this.write(chunk))
+  }
+
+  /** After the delay, and never before what is held already. */
+  private later(work: () => void): void {
+    const now = performance.now()
+    this.lastDueMs = Math.max(this.held.length === 0 ? 0 : this.lastDueMs, now + this.conditions.delayMs)
+    if (this.held.length === 0 && this.lastDueMs <= now) return work()
+    this.held.push(work)
     const timer = setTimeout(() => {
-      this.held.delete(timer)
-      this.write(chunk)
-    }, delayMs)
-    this.held.add(timer)
+      this.timers.delete(timer)
+      // Timers of different lengths may fire out of turn; what they let go is in order all the same.
+      this.held.shift()?.()
+    }, this.lastDueMs - now)
+    this.timers.add(timer)
   }
 
   private write(chunk: Buffer): void {

@@ -67,6 +67,8 @@ export class MqttSession {
   private connectedAtMs = 0
   private shortConnections = 0
   private isStarting = false
+  /** How often `close` was called. */
+  private closes = 0
   private drained: Promise<void> | undefined
   private closed: Promise<void> | undefined
   /** Whether the broker keeps subscriptions and unacknowledged messages when this connection ends. */
@@ -132,7 +134,11 @@ export class MqttSession {
    */
   async start(): Promise<void> {
     // One that is under way has to end first.
+    const { closes } = this
     if (this.closed !== undefined) await this.closed
+    // Closed again meanwhile: the last word counts.
+    if (closes !== this.closes)
+      throw new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
     if (this.closed !== undefined && this.connection.state.status === 'closed') {
       this.closed = undefined
       this.drained = undefined
@@ -203,6 +209,7 @@ export class MqttSession {
 
   /** Drains, sends DISCONNECT and ends. Resolves within `drainTimeoutMs`. */
   close(): Promise<void> {
+    this.closes += 1
     this.closed ??= this.drain().then(() => {
       this.publisher.close()
       return this.connection.close(this.options.drainTimeoutMs * FAREWELL_SHARE)

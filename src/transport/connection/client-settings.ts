@@ -35,7 +35,9 @@ export function clientOptions(
     ...(headers === undefined ? {} : { headers }),
     ...(localAddress === undefined ? {} : { localAddress }),
   }
-  if (Object.keys(ws).length > 0) settings.wsOptions = { ...passThrough.wsOptions, ...ws }
+  // A copy, always: `mqtt` writes the TLS files of an attempt into it, where they would win over those of the next.
+  if (Object.keys(ws).length > 0 || passThrough.wsOptions !== undefined)
+    settings.wsOptions = { ...passThrough.wsOptions, ...ws }
   return settings
 }
 

@@ -1,3 +1,4 @@
+import { printable } from '../../log-thinning.js'
 import type { ConnectionState } from './connection-state.js'
 
 export type LogLevel = 'error' | 'warn' | 'log' | 'debug'
@@ -44,5 +45,5 @@ function describeConnecting(
   if (cause === undefined) return { level: 'debug', text: `connecting to ${target}, attempt ${attempt}` }
   return cause.serverReference === undefined
     ? { level: 'debug', text: `${cause.message}; trying ${versionName(4)}` }
-    : { level: 'warn', text: `${cause.message}; going to ${cause.serverReference}` }
+    : { level: 'warn', text: `${cause.message}; going to ${printable(cause.serverReference).slice(1, -1)}` }
 }

@@ -1,4 +1,5 @@
 import { resolveSrv } from 'node:dns/promises'
+import { printable } from '../../log-thinning.js'
 import { withoutSecrets } from '../../option-checks.js'
 import type { MqttCredentials, ResolvedOptions } from '../../options.js'
 import type { ProtocolVersion } from './connection-state.js'
@@ -99,5 +100,12 @@ function inOrder(records: readonly SrvRecord[]): SrvRecord[] {
 function referenceUrl(home: string, reference: string): string {
   const [first = ''] = reference.trim().split(/\s+/)
   const { protocol, pathname } = new URL(home)
-  return `${protocol.replace('+srv', '')}//${userOf(home)}${first}${pathname}`
+  const scheme = protocol.replace('+srv', '')
+  // Checked without the user: the error of the URL parser repeats what it was given.
+  if (!HOST.test(first) || !URL.canParse(`${scheme}//${first}`))
+    throw new Error(`the Server Reference ${printable(reference)} is no host`)
+  return `${scheme}//${userOf(home)}${first}${pathname}`
 }
+
+/** Nothing that would change another part of the URL. */
+const HOST = /^[^/\\?#@]+$/

@@ -8,6 +8,7 @@ import {
   type Packet,
 } from 'mqtt-packet'
 import { describeCause, MqttError } from '../../errors.js'
+import { printable } from '../../log-thinning.js'
 import type { ResolvedOptions } from '../../options.js'
 import { brokerLimits } from './broker-limits.js'
 import { clientOptions, withoutUser } from './client-settings.js'
@@ -256,7 +257,7 @@ class ClientLink implements Link {
 }
 
 function serverDisconnect({ reasonCode = 0, properties }: IDisconnectPacket): MqttError {
-  const said = properties?.reasonString === undefined ? '' : `, "${properties.reasonString}"`
+  const said = properties?.reasonString === undefined ? '' : `, ${printable(properties.reasonString)}`
   const text = `the broker sent DISCONNECT: ${describeReasonCode(reasonCode)}${said}`
   const reference = properties?.serverReference
   return new MqttError('CONNECTION_LOST', text, {

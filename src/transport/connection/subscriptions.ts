@@ -88,6 +88,7 @@ export class Subscriptions implements ConnectionListener {
   /** Sends what is not sent yet. */
   flush(): void {
     if (this.current === undefined) return
+    if (this.isEnding) this.unsent.clear()
     const { link, limits } = this.current
     const size = limits.subscriptionIdentifiersAvailable ? 1 : FILTERS_PER_PACKET
     while (this.unsent.size > 0 && this.inFlight.size < PACKETS_IN_FLIGHT) {

@@ -34,9 +34,13 @@ interface Pending {
   isReceived: boolean
   /** Sent on the present connection. */
   isSent: boolean
+  /** Sent on an earlier connection, too: the broker may have it already. */
+  isRepeated: boolean
 }
 
 const FAILURE = 0x80
+const PACKET_IDENTIFIER_IN_USE = 0x91
+const PACKET_IDENTIFIER_NOT_FOUND = 0x92
 
 /**
  * Sends messages and tells how each ended. Nothing waits here but what the broker has not acknowledged: over a
@@ -120,7 +124,10 @@ export class Publisher implements ConnectionListener {
 
   lost(cause: MqttError): void {
     this.current = undefined
-    for (const pending of this.pending.values()) pending.isSent = false
+    for (const pending of this.pending.values()) {
+      pending.isRepeated ||= pending.isSent
+      pending.isSent = false
+    }
     this.unsent = this.pending.size
     if (!this.keepsSession || this.isClosing) this.loseAll(cause)
   }
@@ -133,12 +140,22 @@ export class Publisher implements ConnectionListener {
     const { qos } = pending.packet
     const isLast = (packet.cmd === 'pubcomp' && qos === 2) || (packet.cmd === 'puback' && qos === 1)
     if (packet.cmd === 'pubrec' && qos === 2) this.takePubrec(messageId, pending, packet)
+    // The answer to the PUBREL of the earlier connection was lost: no error during recovery (MQTT 5, 3.7.2.1).
+    else if (
+      packet.cmd === 'pubcomp' &&
+      qos === 2 &&
+      pending.isReceived &&
+      packet.reasonCode === PACKET_IDENTIFIER_NOT_FOUND
+    )
+      this.settle(messageId, pending, 0)
     else if (isLast) this.settle(messageId, pending, packet.reasonCode ?? 0, packet.properties?.reasonString)
   }
 
   private takePubrec(messageId: number, pending: Pending, packet: Extract<Packet, { cmd: 'pubrec' }>): void {
     const reasonCode = packet.reasonCode ?? 0
-    if (reasonCode >= FAILURE)
+    // Some brokers answer so to a PUBLISH with DUP that they have taken on the earlier connection.
+    const isKnown = pending.isRepeated && reasonCode === PACKET_IDENTIFIER_IN_USE
+    if (reasonCode >= FAILURE && !isKnown)
       return this.settle(messageId, pending, reasonCode, packet.properties?.reasonString)
     pending.isReceived = true
     this.current?.link.send({ cmd: 'pubrel', messageId })
@@ -152,14 +169,32 @@ export class Publisher implements ConnectionListener {
     const { current } = this
     if (current === undefined || this.unsent === 0) return
     let room = current.limits.receiveMaximum - (this.pending.size - this.unsent)
-    for (const [messageId, pending] of this.pending) {
+    for (const [messageId, pending] of [...this.pending]) {
       if (room <= 0) return
-      if (pending.isSent) continue
+      if (pending.isSent || !this.pending.has(messageId)) continue
+      const excess = pending.isReceived
+        ? undefined
+        : this.excess(current.link, current.limits, pending.packet)
+      if (excess !== undefined) {
+        this.lose(messageId, pending, excess)
+        continue
+      }
       room -= 1
       pending.isSent = true
       this.unsent -= 1
       if (pending.isReceived) current.link.send({ cmd: 'pubrel', messageId })
       else current.link.send({ ...pending.packet, dup: true })
+    }
+  }
+
+  /** Why a resumed connection does not take what an earlier one did: sending it would end each connection anew. */
+  private excess(link: Link, limits: BrokerLimits, packet: PublishPacket): MqttError | undefined {
+    try {
+      const isBounded = Number.isFinite(limits.maximumPacketSize)
+      assertWithinLimits({ ...packet, bytes: isBounded ? link.sizeOf(packet) : 0 }, limits)
+      return undefined
+    } catch (error) {
+      return error instanceof MqttError ? error : undefined
     }
   }
 
@@ -184,7 +219,7 @@ export class Publisher implements ConnectionListener {
     try {
       const packet = this.transmit(link, limits, message, messageId)
       return new Promise(settle =>
-        this.pending.set(messageId, { packet, settle, isReceived: false, isSent: true }),
+        this.pending.set(messageId, { packet, settle, isReceived: false, isSent: true, isRepeated: false }),
       )
     } catch (error) {
       this.packetIds.release(messageId)
@@ -235,10 +270,14 @@ export class Publisher implements ConnectionListener {
 
   private loseAll(cause: MqttError): void {
     for (const [messageId, pending] of [...this.pending]) {
-      this.remove(messageId)
-      this.counted.lost += 1
-      pending.settle({ status: 'lost', cause })
+      this.lose(messageId, pending, cause)
     }
+  }
+
+  private lose(messageId: number, pending: Pending, cause: MqttError): void {
+    this.remove(messageId)
+    this.counted.lost += 1
+    pending.settle({ status: 'lost', cause })
   }
 
   private remove(messageId: number): void {
