@@ -9,7 +9,7 @@ import type { ConnectionState } from './transport/connection/connection-state.js
 import type { PublishProperties } from './transport/connection/link.js'
 import type { WaitOptions } from './transport/connection/mqtt-connection.js'
 import type { MqttHealth, MqttSession, MqttStats } from './transport/mqtt-session.js'
-import type { OutboundMessage } from './transport/outbound/publisher.js'
+import type { OutboundMessage } from './transport/outbound/outbound-message.js'
 
 /** How a message is published at QoS 0. */
 export interface TryPublishOptions {

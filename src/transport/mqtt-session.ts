@@ -17,7 +17,8 @@ import type { SubscriptionOptions } from './connection/subscription-options.js'
 import { Subscriptions } from './connection/subscriptions.js'
 import { type InboundCounters, InboundDispatcher, type InboundHandler } from './inbound/inbound-dispatcher.js'
 import { Routes } from './inbound/routes.js'
-import { type OutboundCounters, type OutboundMessage, Publisher } from './outbound/publisher.js'
+import type { OutboundCounters, OutboundMessage } from './outbound/outbound-message.js'
+import { Publisher } from './outbound/publisher.js'
 
 export type SessionLog = Record<LogLevel, (text: string) => void>
 
@@ -47,6 +48,7 @@ export interface MqttHealth {
   readonly refusedSubscriptions: readonly string[]
 }
 
+const MAX_PACKET_ID = 65_535
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
 /** A broker that gives each session to the newest client cuts off two of the same name in turn. */
@@ -62,7 +64,8 @@ export class MqttSession {
   private readonly publisher: Publisher
   private readonly dispatcher: InboundDispatcher
   private readonly routes = new Routes<InboundHandler>()
-  private readonly refused: MqttError[] = []
+  /** The first refusal since the start. */
+  private refused: MqttError | undefined
   private readonly counted = { connects: 0, losses: 0, sessionsLost: 0 }
   private connectedAtMs = 0
   private shortConnections = 0
@@ -80,7 +83,7 @@ export class MqttSession {
     dialler: Dialler = createDialler(options),
   ) {
     this.keepsSession = !options.clean && options.passThrough.properties?.sessionExpiryInterval !== 0
-    const packetIds = new PacketIds()
+    const packetIds = new PacketIds(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, error =>
       log.error(`a listener of the connection failed: ${describeCause(error)}`),
     )
@@ -142,7 +145,7 @@ export class MqttSession {
     if (this.closed !== undefined && this.connection.state.status === 'closed') {
       this.closed = undefined
       this.drained = undefined
-      this.refused.length = 0
+      this.refused = undefined
     }
     this.isStarting = true
     try {
@@ -167,7 +170,7 @@ export class MqttSession {
     this.subscriptions.flush()
     if (this.options.connect === 'background') return
     const lost = await this.whenAnswered()
-    const failure = lost ?? (this.options.refusedSubscription === 'fail' ? this.refused[0] : undefined)
+    const failure = lost ?? (this.options.refusedSubscription === 'fail' ? this.refused : undefined)
     if (failure === undefined) return
     await this.close()
     throw failure
@@ -235,7 +238,7 @@ export class MqttSession {
   }
 
   private noteRefused(error: MqttError): void {
-    this.refused.push(error)
+    this.refused ??= error
     this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](error.message)
   }
 

@@ -17,7 +17,7 @@ import { type ResolvedHandlerOptions, resolveHandlerOptions } from './handler-op
 import { type Incoming, type ReplyTarget, readRequest, responseTarget } from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
 import type { MqttSession } from './mqtt-session.js'
-import type { OutboundMessage } from './outbound/publisher.js'
+import type { OutboundMessage } from './outbound/outbound-message.js'
 
 interface Route {
   readonly template: TopicTemplate

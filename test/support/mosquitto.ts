@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { delimiter, join } from 'node:path'
 import { freePort } from './free-port.js'
 
 const BINARIES = [
@@ -43,18 +43,26 @@ function dynamicSecurity(filter: string) {
   }
 }
 
-/** Installs mosquitto and its clients with apt where that is allowed, else fails with what to do. */
+function isOnPath(program: string): boolean {
+  return (process.env['PATH'] ?? '').split(delimiter).some(folder => existsSync(join(folder, program)))
+}
+
+/** Installs mosquitto, its clients and openssl with apt where that is allowed, else fails with what to do. */
 export function ensureMosquitto(): void {
-  if (BINARIES.some(existsSync) && existsSync('/usr/bin/mosquitto_pub')) return
+  if (BINARIES.some(existsSync) && isOnPath('mosquitto_pub') && isOnPath('openssl')) return
   try {
     execFileSync('apt-get', ['update'], { stdio: 'ignore' })
-    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', 'mosquitto', 'mosquitto-clients'], {
-      stdio: 'ignore',
-      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-    })
+    execFileSync(
+      'apt-get',
+      ['install', '-y', '--no-install-recommends', 'mosquitto', 'mosquitto-clients', 'openssl'],
+      {
+        stdio: 'ignore',
+        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+      },
+    )
   } catch (cause) {
     throw new Error(
-      'these tests need the mosquitto broker, and it could not be installed with apt-get. Install mosquitto and mosquitto-clients by hand and run them again',
+      'these tests need the mosquitto broker, and it could not be installed with apt-get. Install mosquitto, mosquitto-clients and openssl by hand and run them again',
       { cause },
     )
   }

@@ -6,7 +6,12 @@ const MAX_PACKET_ID = 65_535
  */
 export class PacketIds {
   private readonly used = new Set<number>()
-  private last = 0
+
+  /**
+   * @param last the identifier before the first one. A process that finds a session of the one before it should not
+   * start at 1 like that one did: the broker may still hold QoS 2 messages of these identifiers.
+   */
+  constructor(private last = 0) {}
 
   /** The next free identifier, or undefined when all 65,535 are in use. */
   allocate(): number | undefined {

@@ -2,30 +2,11 @@ import { MqttError } from '../../errors.js'
 import type { DropReason, PublishOutcome, TryPublishOutcome } from '../../publish-outcome.js'
 import type { BrokerLimits } from '../connection/broker-limits.js'
 import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
-import type { Link, Packet, PublishPacket, PublishProperties } from '../connection/link.js'
+import type { Link, Packet, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { PacketIds } from '../connection/packet-ids.js'
 import { assertWithinLimits, dropReason } from './outbound-gate.js'
-
-export interface OutboundMessage {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly qos: 0 | 1 | 2
-  readonly retain: boolean
-  /** Sent on MQTT 5 only. */
-  readonly properties?: PublishProperties
-}
-
-/** What became of the publishes. */
-export interface OutboundCounters {
-  readonly attempted: number
-  readonly sent: number
-  readonly acknowledged: number
-  readonly refused: number
-  readonly lost: number
-  readonly inFlight: number
-  readonly dropped: Readonly<Record<DropReason, number>>
-}
+import type { OutboundCounters, OutboundMessage } from './outbound-message.js'
 
 interface Pending {
   readonly packet: PublishPacket
@@ -38,6 +19,8 @@ interface Pending {
   isRepeated: boolean
 }
 
+/** Resumed connections in a row that ended without an answer to anything; then the oldest publish is given up. */
+const FRUITLESS_CONNECTIONS = 10
 const FAILURE = 0x80
 const PACKET_IDENTIFIER_IN_USE = 0x91
 const PACKET_IDENTIFIER_NOT_FOUND = 0x92
@@ -52,6 +35,7 @@ export class Publisher implements ConnectionListener {
   private unsent = 0
   private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
   private isClosing = false
+  private fruitless = 0
   private idleWaiters: (() => void)[] = []
   private readonly counted = { attempted: 0, sent: 0, acknowledged: 0, refused: 0, lost: 0 }
   private readonly dropped: Record<DropReason, number> = {
@@ -118,6 +102,8 @@ export class Publisher implements ConnectionListener {
 
   connected(link: Link, session: ConnectedSession): void {
     this.current = { link, limits: session.limits }
+    this.fruitless = session.sessionPresent && this.pending.size > 0 ? this.fruitless + 1 : 0
+    if (this.fruitless > FRUITLESS_CONNECTIONS) this.giveUpOldest()
     if (session.sessionPresent) this.resend()
     else this.loseAll(new MqttError('CONNECTION_LOST', 'the broker forgot the session before it answered'))
   }
@@ -137,6 +123,7 @@ export class Publisher implements ConnectionListener {
     const pending = messageId === undefined ? undefined : this.pending.get(messageId)
     // An answer to a packet that this connection has not sent cannot be trusted.
     if (messageId === undefined || !pending?.isSent) return
+    this.fruitless = 0
     const { qos } = pending.packet
     const isLast = (packet.cmd === 'pubcomp' && qos === 2) || (packet.cmd === 'puback' && qos === 1)
     if (packet.cmd === 'pubrec' && qos === 2) this.takePubrec(messageId, pending, packet)
@@ -185,6 +172,18 @@ export class Publisher implements ConnectionListener {
       if (pending.isReceived) current.link.send({ cmd: 'pubrel', messageId })
       else current.link.send({ ...pending.packet, dup: true })
     }
+  }
+
+  /**
+   * A broker reads in order, so what it hangs up on without a word is the oldest publish. Sent again for ever, it
+   * would end every connection.
+   */
+  private giveUpOldest(): void {
+    const [oldest] = this.pending
+    if (oldest === undefined) return
+    const text = `${FRUITLESS_CONNECTIONS} connections in a row ended before the broker answered this publish`
+    this.lose(...oldest, new MqttError('CONNECTION_LOST', text))
+    this.fruitless = 0
   }
 
   /** Why a resumed connection does not take what an earlier one did: sending it would end each connection anew. */

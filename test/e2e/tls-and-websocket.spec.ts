@@ -1,0 +1,274 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { inspect } from 'node:util'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { resolveOptions } from '../../src/option-checks.js'
+import type { MqttModuleOptions } from '../../src/options.js'
+import { FaultLink } from '../../src/testing/index.js'
+import { parseTopicFilter } from '../../src/topic/topic-filter.js'
+import { MqttSession } from '../../src/transport/mqtt-session.js'
+import { eventually } from '../support/eventually.js'
+import { freePort } from '../support/free-port.js'
+import { quiet } from '../support/held-clock.js'
+import { Mosquitto } from '../support/mosquitto.js'
+import { RecordingLog } from '../support/recording-log.js'
+import { SUBSCRIBE_QOS_1 } from '../support/session-on-peer.js'
+
+const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-tls-'))
+const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' })
+const file = (name: string) => readFileSync(join(folder, name))
+
+const ports = { tls: 0, ws: 0, wss: 0 }
+let broker: Mosquitto
+
+beforeAll(async () => {
+  for (const ca of ['ca', 'other'])
+    openssl(
+      'req',
+      '-x509',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-keyout',
+      `${ca}.key`,
+      '-out',
+      `${ca}.crt`,
+      '-days',
+      '2',
+      '-subj',
+      `/CN=${ca}`,
+    )
+  openssl(
+    'req',
+    '-newkey',
+    'rsa:2048',
+    '-nodes',
+    '-keyout',
+    's.key',
+    '-out',
+    's.csr',
+    '-subj',
+    '/CN=localhost',
+  )
+  writeFileSync(join(folder, 'ext'), 'subjectAltName=DNS:localhost\n')
+  openssl(
+    'x509',
+    '-req',
+    '-in',
+    's.csr',
+    '-CA',
+    'ca.crt',
+    '-CAkey',
+    'ca.key',
+    '-CAcreateserial',
+    '-out',
+    's.crt',
+    '-days',
+    '2',
+    '-extfile',
+    'ext',
+  )
+  ports.tls = await freePort()
+  ports.ws = await freePort()
+  ports.wss = await freePort()
+  const certs = [`certfile ${folder}/s.crt`, `keyfile ${folder}/s.key`]
+  broker = await Mosquitto.start({
+    config: [
+      `listener ${ports.tls} 127.0.0.1`,
+      ...certs,
+      `listener ${ports.ws} 127.0.0.1`,
+      'protocol websockets',
+      `listener ${ports.wss} 127.0.0.1`,
+      'protocol websockets',
+      ...certs,
+    ],
+  })
+})
+
+afterAll(async () => {
+  await broker?.stop()
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const out = (topic: string, qos: 0 | 1 | 2, payload = 'x') => ({
+  topic,
+  payload: Buffer.from(payload),
+  qos,
+  retain: false,
+})
+
+function session(options: MqttModuleOptions) {
+  const log = new RecordingLog()
+  const got: string[] = []
+  const made = new MqttSession(
+    resolveOptions({
+      protocolVersion: 5,
+      keepalive: 2,
+      connectTimeoutMs: 4000,
+      drainTimeoutMs: 2000,
+      reconnect: { delayMs: [10] },
+      ...options,
+    }),
+    log,
+  )
+  made.addRoute(parseTopicFilter('t/#'), SUBSCRIBE_QOS_1, async packet => {
+    got.push(packet.payload.toString())
+  })
+  return { made, log, got }
+}
+
+const kinds: Record<string, () => { url: string; port: number; options: MqttModuleOptions }> = {
+  mqtts: () => ({ url: 'mqtts://localhost', port: ports.tls, options: { ca: file('ca.crt') } }),
+  ws: () => ({ url: 'ws://localhost', port: ports.ws, options: {} }),
+  wss: () => ({ url: 'wss://localhost', port: ports.wss, options: { ca: file('ca.crt') } }),
+}
+
+describe.each(Object.keys(kinds))('%s', kind => {
+  const of = () => {
+    const make = kinds[kind]
+    if (make === undefined) throw new Error('no such kind')
+    return make()
+  }
+
+  it('delivers at every QoS over 20 cuts, closes, and leaves no socket', {
+    timeout: 40_000,
+  }, async () => {
+    const { url, port, options } = of()
+    const link = await FaultLink.start({ port })
+    const { made, got, log } = session({
+      ...options,
+      url: `${url}:${link.port}/mqtt`,
+      username: 'u',
+      password: 'topsecret',
+    })
+    await made.listen()
+    for (let round = 0; round < 20; round += 1) {
+      for (const qos of [0, 1, 2] as const) await made.publish(out('t/a', qos, `${round}-${qos}`))
+      await eventually(() => got.length === 3 * (round + 1))
+      link.cut()
+      await eventually(() => made.connection.state.status !== 'connected')
+      await made.connection.whenConnected({ timeoutMs: 5000 })
+      await eventually(() => made.stats.subscriptions.granted === 1)
+    }
+    // mosquitto reads 4 kB in 100 ms from a WebSocket, whoever sends.
+    const size = kind === 'mqtts' ? 1_000_000 : 20_000
+    expect(await made.publish(out('t/big', 1, 'x'.repeat(size)))).toMatchObject({ status: 'acknowledged' })
+    await eventually(() => got.at(-1)?.length === size)
+    await made.close()
+    await eventually(() => link.open === 0)
+    await link.stop()
+    expect(made.stats.connection).toMatchObject({ connects: 21, losses: 20 })
+    expect(inspect(log.lines)).not.toContain('topsecret')
+  })
+
+  it('a half-open link is given up, and comes back', async () => {
+    const { url, port, options } = of()
+    const link = await FaultLink.start({ port })
+    const { made } = session({ ...options, url: `${url}:${link.port}/mqtt` })
+    await made.listen()
+    link.halfOpen()
+    await eventually(() => made.connection.state.status !== 'connected')
+    await made.connection.whenConnected({ timeoutMs: 5000 })
+    await made.close()
+    await link.stop()
+  })
+
+  it('a stalled handshake ends after connectTimeoutMs, and close() ends it', async () => {
+    const { url, port, options } = of()
+    const link = await FaultLink.start({ port })
+    link.stall()
+    const { made } = session({
+      ...options,
+      url: `${url}:${link.port}/mqtt`,
+      connect: 'background',
+      connectTimeoutMs: 400,
+      reconnect: { delayMs: [0] },
+    })
+    await made.listen()
+    await eventually(() => link.dials > 1)
+    await made.close()
+    link.heal()
+    await eventually(() => link.open === 0)
+    await link.stop()
+  })
+
+  it('a stalled peer with bytes pending: close() within its deadline, backlog on the way', async () => {
+    const { url, port, options } = of()
+    const link = await FaultLink.start({ port })
+    const { made } = session({ ...options, url: `${url}:${link.port}/mqtt` })
+    await made.listen()
+    link.stall()
+    let backlog = 0
+    for (let i = 0; i < 400; i += 1) {
+      const o = made.tryPublish(out('t/x', 0, 'x'.repeat(50_000)))
+      if (o.status === 'dropped') backlog += 1
+      if (i % 20 === 0) await quiet(1)
+    }
+    await made.close()
+    expect(backlog).toBeGreaterThan(0)
+    expect(made.connection.state.status).toBe('closed')
+    await link.stop()
+  })
+})
+
+describe('TLS that must not succeed', () => {
+  it.each(['mqtts', 'wss'] as const)('%s: wrong CA and wrong host name', async kind => {
+    const port = kind === 'mqtts' ? ports.tls : ports.wss
+    const wrongCa = session({
+      url: `${kind}://localhost:${port}`,
+      ca: file('other.crt'),
+      username: 'u',
+      password: 'topsecret',
+    })
+    const e1: unknown = await wrongCa.made.listen().catch((e: unknown) => e)
+    expect(e1).toMatchObject({ code: 'CONNECT_FAILED' })
+    const wrongHost = session({ url: `${kind}://127.0.0.1:${port}`, ca: file('ca.crt') })
+    const e2: unknown = await wrongHost.made.listen().catch((e: unknown) => e)
+    expect(e2).toMatchObject({ code: 'CONNECT_FAILED' })
+    expect(inspect(e1, { depth: 9 })).not.toContain('topsecret')
+    expect(inspect(e1, { depth: 9 })).not.toContain('PRIVATE KEY')
+  })
+
+  it.each(['mqtts', 'wss'] as const)('%s with auto: dials once for a wrong CA', async kind => {
+    const link = await FaultLink.start({ port: kind === 'mqtts' ? ports.tls : ports.wss })
+    const wrong = session({
+      url: `${kind}://localhost:${link.port}`,
+      ca: file('other.crt'),
+      protocolVersion: 'auto',
+    })
+    await wrong.made.listen().catch(() => {})
+    expect(link.dials).toBe(1)
+    await link.stop()
+  })
+
+  it.each(['mqtts', 'wss'] as const)('%s: credentials that bring the right CA later mend it', async kind => {
+    const port = kind === 'mqtts' ? ports.tls : ports.wss
+    let calls = 0
+    const { made } = session({
+      url: `${kind}://localhost:${port}`,
+      connect: 'background',
+      wsOptions: { origin: 'http://x' },
+      credentials: () => ({ ca: file(++calls < 3 ? 'other.crt' : 'ca.crt') }),
+    })
+    await made.listen()
+    await made.connection.whenConnected({ timeoutMs: 3000 })
+    expect(calls).toBe(3)
+    await made.close()
+  })
+
+  it('mqtt:// to a TLS port, and mqtts:// to a plain one, are failed attempts', async () => {
+    for (const url of [
+      `mqtt://localhost:${ports.tls}`,
+      `mqtts://localhost:${broker.port}`,
+      `ws://localhost:${broker.port}`,
+      `wss://localhost:${ports.ws}`,
+      `ws://localhost:${ports.wss}`,
+    ]) {
+      const { made } = session({ url, protocolVersion: 'auto' })
+      const e: unknown = await made.listen().catch((e: unknown) => e)
+      expect(e).toMatchObject({ code: 'CONNECT_FAILED' })
+    }
+  })
+})
