@@ -10,7 +10,7 @@ import type { ConnectedSession, ConnectionState } from './connection/connection-
 import type { Dialler } from './connection/link.js'
 import { createDialler } from './connection/mqtt-client.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
-import { PacketIds } from './connection/packet-ids.js'
+import { MAX_PACKET_ID, PacketIds } from './connection/packet-ids.js'
 import { reconnectDelayMs } from './connection/reconnect-policy.js'
 import { SubscriptionIdentifiers } from './connection/subscription-identifiers.js'
 import type { SubscriptionOptions } from './connection/subscription-options.js'
@@ -48,7 +48,6 @@ export interface MqttHealth {
   readonly refusedSubscriptions: readonly string[]
 }
 
-const MAX_PACKET_ID = 65_535
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
 /** A broker that gives each session to the newest client cuts off two of the same name in turn. */
@@ -101,8 +100,8 @@ export class MqttSession {
         const identifiers = packet.properties?.subscriptionIdentifier
         return this.routes.select(packet.topic, this.identifiers.identify(packet.topic, identifiers))
       },
-      onUnmatched: topic => this.noteUnmatched(topic),
-      onDropped: () => this.noteDropped(),
+      onUnmatched: (topic, count) => this.noteUnmatched(topic, count),
+      onDropped: count => this.noteDropped(count),
       onOverrun: () => this.connection.hangUp(overrun()),
     })
     this.connection.attach(this.dispatcher)
@@ -242,17 +241,15 @@ export class MqttSession {
     this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](error.message)
   }
 
-  private noteUnmatched(topic: string): void {
-    const { unmatched } = this.stats.inbound
-    if (isPowerOfTwo(unmatched))
-      this.log.warn(`no handler takes ${printable(topic)}; ${unmatched} such messages so far`)
+  private noteUnmatched(topic: string, count: number): void {
+    if (!isPowerOfTwo(count)) return
+    this.log.warn(`no handler takes ${printable(topic)}; ${count} such messages so far`)
   }
 
-  private noteDropped(): void {
-    const { dropped } = this.stats.inbound
-    if (!isPowerOfTwo(dropped)) return
+  private noteDropped(count: number): void {
+    if (!isPowerOfTwo(count)) return
     this.log.warn(
-      `handlers are slower than QoS 0 messages come: ${dropped} dropped so far; raise inbound.concurrency or inbound.maxQueued`,
+      `handlers are slower than QoS 0 messages come: ${count} dropped so far; raise inbound.concurrency or inbound.maxQueued`,
     )
   }
 

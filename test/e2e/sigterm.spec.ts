@@ -46,6 +46,15 @@ class Service {
     return this.child.exitCode
   }
 
+  /** SIGTERM again and again; resolves with the signal that ended the process, null when it ended by itself. */
+  async insist(): Promise<NodeJS.Signals | null> {
+    while (this.child.exitCode === null && this.child.signalCode === null) {
+      this.child.kill('SIGTERM')
+      await new Promise(setImmediate)
+    }
+    return this.child.signalCode
+  }
+
   kill(): void {
     this.child.kill('SIGKILL')
   }
@@ -130,4 +139,17 @@ describe('one SIGTERM ends the process by itself with exit code 0', () => {
     await link.stop()
     await broker.stop()
   })
+})
+
+it('a further SIGTERM ends a process whose handler never ends, though its drain has an hour', async () => {
+  const broker = await Mosquitto.start()
+  service = new Service(broker.url, { HANDLER_TURNS: 'Infinity', DRAIN_TIMEOUT_MS: '3600000' })
+  await service.says('listening')
+  await service.says('connected')
+  const client = await connectAsync(broker.url)
+  while (!service.said.includes('handling')) await client.publishAsync('work', '1', { qos: 1 })
+  expect(await service.insist()).toBe('SIGTERM')
+  expect(service.said).not.toContain('closed')
+  await client.endAsync(true)
+  await broker.stop()
 })

@@ -1,4 +1,5 @@
-const MAX_PACKET_ID = 65_535
+/** Packet Identifiers go from 1 to this. */
+export const MAX_PACKET_ID = 65_535
 
 /**
  * Packet Identifiers of one connection, for PUBLISH, SUBSCRIBE and UNSUBSCRIBE together (MQTT 5, 2.2.1).

@@ -29,8 +29,10 @@ export interface DispatcherRules extends Required<InboundOptions> {
   /** The broker keeps the session of this client at the end of a connection. */
   readonly keepsSession: boolean
   readonly select: (packet: PublishPacket) => readonly InboundHandler[]
-  readonly onUnmatched: (topic: string) => void
-  readonly onDropped: () => void
+  /** @param count of them so far */
+  readonly onUnmatched: (topic: string, count: number) => void
+  /** @param count of them so far */
+  readonly onDropped: (count: number) => void
   /** The broker sends more than may wait, and does not wait for acknowledgements; the connection must end. */
   readonly onOverrun: () => void
 }
@@ -179,7 +181,7 @@ export class InboundDispatcher implements ConnectionListener {
     this.waitingQoS0.delete(oldest)
     this.lanes.remove(oldest)
     this.counted.dropped += 1
-    this.rules.onDropped()
+    this.rules.onDropped(this.counted.dropped)
   }
 
   private pump(): void {
@@ -198,7 +200,7 @@ export class InboundDispatcher implements ConnectionListener {
     const handlers = this.rules.select(job.packet)
     if (handlers.length === 0) {
       this.counted.unmatched += 1
-      this.rules.onUnmatched(job.topic)
+      this.rules.onUnmatched(job.topic, this.counted.unmatched)
     }
     const results = await Promise.allSettled(handlers.map(handler => handler(job.packet)))
     if (results.some(result => result.status === 'rejected')) this.counted.failed += 1

@@ -125,17 +125,12 @@ export class Publisher implements ConnectionListener {
     if (messageId === undefined || !pending?.isSent) return
     this.fruitless = 0
     const { qos } = pending.packet
-    const isLast = (packet.cmd === 'pubcomp' && qos === 2) || (packet.cmd === 'puback' && qos === 1)
     if (packet.cmd === 'pubrec' && qos === 2) this.takePubrec(messageId, pending, packet)
-    // The answer to the PUBREL of the earlier connection was lost: no error during recovery (MQTT 5, 3.7.2.1).
-    else if (
-      packet.cmd === 'pubcomp' &&
-      qos === 2 &&
-      pending.isReceived &&
-      packet.reasonCode === PACKET_IDENTIFIER_NOT_FOUND
-    )
-      this.settle(messageId, pending, 0)
-    else if (isLast) this.settle(messageId, pending, packet.reasonCode ?? 0, packet.properties?.reasonString)
+    else if (packet.cmd === 'pubcomp' && qos === 2) {
+      this.settle(messageId, pending, pubcompCode(packet, pending), packet.properties?.reasonString)
+    } else if (packet.cmd === 'puback' && qos === 1) {
+      this.settle(messageId, pending, packet.reasonCode ?? 0, packet.properties?.reasonString)
+    }
   }
 
   private takePubrec(messageId: number, pending: Pending, packet: Extract<Packet, { cmd: 'pubrec' }>): void {
@@ -288,6 +283,12 @@ export class Publisher implements ConnectionListener {
     this.idleWaiters = []
     for (const wake of waiters) wake()
   }
+}
+
+/** The answer to the PUBREL of an earlier connection was lost: 0x92 is no error then (MQTT 5, 3.7.2.1). */
+function pubcompCode(packet: Extract<Packet, { cmd: 'pubcomp' }>, pending: Pending): number {
+  const reasonCode = packet.reasonCode ?? 0
+  return pending.isReceived && reasonCode === PACKET_IDENTIFIER_NOT_FOUND ? 0 : reasonCode
 }
 
 function closedError(): MqttError {

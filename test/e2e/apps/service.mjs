@@ -5,7 +5,7 @@ import { NestFactory } from '@nestjs/core'
 import { EventPattern } from '@nestjs/microservices'
 import { MqttModule, MqttService } from 'nestjs-mqtt'
 
-const { MQTT_URL, HANDLER_TURNS = '0' } = process.env
+const { MQTT_URL, HANDLER_TURNS = '0', DRAIN_TIMEOUT_MS = '1000' } = process.env
 const say = text => process.stdout.write(`${text}\n`)
 
 class WorkController {
@@ -28,7 +28,7 @@ Module({
       connect: 'background',
       reconnect: { delayMs: [60_000] },
       connectTimeoutMs: 60_000,
-      drainTimeoutMs: 1_000,
+      drainTimeoutMs: Number(DRAIN_TIMEOUT_MS),
       keepalive: 0,
     }),
   ],
