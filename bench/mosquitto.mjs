@@ -20,16 +20,24 @@ const answers = port =>
     socket.once('error', () => resolve(false))
   })
 
-/** A mosquitto of this run's own, without limits that would be measured instead of the clients. */
-export async function startMosquitto() {
+/**
+ * A mosquitto of this run's own, without limits that would be measured instead of the clients. With the files of a
+ * certificate it listens on `tlsPort` too.
+ */
+export async function startMosquitto({ tls } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-bench-'))
   const port = await freePort()
+  const tlsPort = tls === undefined ? undefined : await freePort()
   const config = [
     `listener ${port} 127.0.0.1`,
     'allow_anonymous true',
     'set_tcp_nodelay true',
     'max_inflight_messages 0',
     'max_queued_messages 0',
+    ...(tls === undefined
+      ? []
+      : // Started by root, it would else become a user who may not read the key.
+        ['user root', `listener ${tlsPort} 127.0.0.1`, `certfile ${tls.cert}`, `keyfile ${tls.key}`]),
   ]
   writeFileSync(join(folder, 'mosquitto.conf'), config.join('\n'))
   let child
@@ -48,6 +56,7 @@ export async function startMosquitto() {
   await up()
   return {
     port,
+    tlsPort,
     url: `mqtt://127.0.0.1:${port}`,
     /** Ends the broker, waits for what the caller waits for, and starts it again. */
     restart: async whileDown => {

@@ -21,6 +21,7 @@ export type {
   PassThroughOptions,
   ReconnectOptions,
   Verdict,
+  WhenBlocked,
 } from './options.js'
 export type { DropReason, PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
 export { fillTopic, type TopicParams } from './topic/topic-template.js'
@@ -30,9 +31,9 @@ export type {
   ConnectionState,
   ProtocolVersion,
 } from './transport/connection/connection-state.js'
+export type { WaitOptions } from './transport/connection/connection-wait.js'
 export type { PublishPacket, PublishProperties } from './transport/connection/link.js'
 export { describeReasonCode } from './transport/connection/mqtt-client.js'
-export type { WaitOptions } from './transport/connection/mqtt-connection.js'
 export { type HandlerOptions, handle } from './transport/handler-options.js'
 export type { InboundCounters } from './transport/inbound/inbound-dispatcher.js'
 export { MqttContext } from './transport/mqtt.context.js'

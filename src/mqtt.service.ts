@@ -1,13 +1,13 @@
 import { distinctUntilChanged, Observable } from 'rxjs'
 import { type Codec, type CodecOption, encodePayload, resolveCodec } from './codec.js'
 import { MqttError } from './errors.js'
-import type { ResolvedOptions } from './options.js'
+import type { ResolvedOptions, WhenBlocked } from './options.js'
 import type { PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
 import { parseOptions, publishSchema, tryPublishSchema } from './schema.js'
 import { assertTopicName } from './topic/topic-filter.js'
 import type { ConnectionState } from './transport/connection/connection-state.js'
+import type { WaitOptions } from './transport/connection/connection-wait.js'
 import type { PublishProperties } from './transport/connection/link.js'
-import type { WaitOptions } from './transport/connection/mqtt-connection.js'
 import type { MqttHealth, MqttSession, MqttStats } from './transport/mqtt-session.js'
 import type { OutboundMessage } from './transport/outbound/outbound-message.js'
 
@@ -19,12 +19,26 @@ export interface TryPublishOptions {
   readonly codec?: CodecOption
   /** Properties of the PUBLISH (MQTT 5, 3.3.2.3): User Properties, Message Expiry Interval and others. Not sent on MQTT 3.1.1. */
   readonly properties?: PublishProperties
+  /**
+   * What becomes of the message when the link is down or slower than the data. @default `outbound.whenBlocked`, and
+   * `drop` where that is `wait`
+   */
+  readonly whenBlocked?: Exclude<WhenBlocked, 'wait'>
 }
 
 /** How a message is published. */
-export interface PublishOptions extends TryPublishOptions {
+export interface PublishOptions extends Omit<TryPublishOptions, 'whenBlocked'> {
   /** Quality of Service (MQTT 5, 4.3). @default 0 */
   readonly qos?: 0 | 1 | 2
+  /** What becomes of the message when the link is down or slower than the data. @default `outbound.whenBlocked` */
+  readonly whenBlocked?: WhenBlocked
+  /**
+   * Time, in milliseconds, until the publish is given up: `dropped: expired` while it waits, and `lost` once it is
+   * written and not answered. 1 to 3,600,000. @default no limit
+   */
+  readonly timeoutMs?: number
+  /** Gives the publish up: `dropped: aborted` while it waits, and `lost` once it is written. @default none */
+  readonly signal?: AbortSignal
 }
 
 const NO_OPTIONS = {}
@@ -55,8 +69,10 @@ export class MqttService {
   }
 
   /**
-   * Publishes one message and tells how it ended. QoS 0 settles when the socket has it, QoS 1 and 2 with the
-   * broker's answer, or as `lost` with the connection. Never waits for a connection: offline it is `dropped`.
+   * Publishes one message and tells how it ended, exactly once. QoS 0 settles when it is written to the socket, QoS 1
+   * and 2 with the broker's answer, or as `lost` with the session. What cannot be written now follows `whenBlocked`;
+   * by default it is dropped at once without a connection, and after `maxDelayMs` on a link that is behind. A
+   * Buffer must not be changed before the publish has settled.
    * @throws MqttError `INVALID_TOPIC_NAME`, `INVALID_OPTION`, `PAYLOAD_NOT_ENCODABLE`, `PACKET_TOO_LARGE`,
    * `QOS_NOT_SUPPORTED`, `RETAIN_NOT_SUPPORTED`: mistakes that are known before sending
    */
@@ -65,15 +81,21 @@ export class MqttService {
     payload: unknown,
     options: PublishOptions = NO_OPTIONS,
   ): Promise<PublishOutcome> {
-    return this.session.publish(this.message(topic, payload, options, publishSchema))
+    const message = this.message(topic, payload, options, publishSchema)
+    const { whenBlocked, timeoutMs, signal } = options
+    if (whenBlocked === undefined && timeoutMs === undefined && signal === undefined)
+      return this.session.publish(message)
+    return this.session.publish(message, options)
   }
 
   /**
-   * Publishes one message at QoS 0, and tells at once whether it was taken. Costs no promise.
+   * Publishes one message at QoS 0, and tells at once whether it was taken. Costs no promise; one that is dropped
+   * later, because the link stayed behind for `maxDelayMs`, shows in `stats()` only.
    * @throws MqttError as `publish` does
    */
   tryPublish(topic: string, payload: unknown, options: TryPublishOptions = NO_OPTIONS): TryPublishOutcome {
-    return this.session.tryPublish(this.message(topic, payload, options, tryPublishSchema))
+    const message = this.message(topic, payload, options, tryPublishSchema)
+    return this.session.tryPublish(message, options.whenBlocked)
   }
 
   /**

@@ -32,6 +32,7 @@ import {
   uint32,
   userProperties,
   utf8String,
+  WHEN_BLOCKED,
 } from './schema.js'
 
 const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:', 'mqtt+srv:', 'mqtts+srv:']
@@ -81,6 +82,18 @@ const inbound = v.pipe(
     maxInFlight: value.maxInFlight ?? Math.min(MAX_UINT16, 2 * value.concurrency),
   })),
 )
+
+const outbound = strictObject({
+  maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000),
+  maxDelayMs: v.optional(integer(10, MAX_TIMEOUT_MS), 1_000),
+  whenBlocked: v.optional(oneOf(WHEN_BLOCKED), 'drop'),
+  maxQueued: v.optional(integer(1, 10_000_000), 1_000),
+  maxQueuedBytes: v.optional(integer(1, Number.MAX_SAFE_INTEGER), 1_048_576),
+  maxAgeMs: v.optional(integer(1, MAX_DELAY_MS), 60_000),
+  overflow: v.optional(oneOf(['drop-oldest', 'drop-newest']), 'drop-oldest'),
+  topicAlias: v.optional(flag, true),
+  flowControl: v.optional(oneOf(['markers', 'kernel']), 'markers'),
+})
 
 const willSchema = strictObject(
   {
@@ -145,7 +158,7 @@ const schema = strictObject(
       {},
     ),
     inbound: v.optional(inbound, {}),
-    outbound: v.optional(strictObject({ maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000) }), {}),
+    outbound: v.optional(outbound, {}),
     drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
     codec: v.optional(codecSchema, 'json'),
     sharedGroup: v.optional(sharedGroupSchema),

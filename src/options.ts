@@ -97,13 +97,46 @@ export interface InboundOptions {
   readonly maxQueued?: number
 }
 
-/** How much may be under way to the broker. */
+/**
+ * What becomes of a publish that cannot be written now, because the link is down or slower than the data:
+ * `drop`: without a connection it is dropped at once; behind, it waits no longer than `maxDelayMs`, and is dropped at
+ * once when it would. `latest`: the newest message of each topic waits, also over an outage. `queue`: waits in
+ * order, also over an outage, for `maxAgeMs`. `wait`: waits for as long as the caller lets it, by `timeoutMs`
+ * or `signal`.
+ */
+export type WhenBlocked = 'drop' | 'latest' | 'queue' | 'wait'
+
+/** How much may be under way to the broker, and how much may wait for it. */
 export interface OutboundOptions {
   /**
    * QoS 1 and 2 messages of ours that may be unacknowledged. The broker's Receive Maximum lowers it
    * (MQTT 5, 3.2.2.3.3). 1 to 65,535. @default 1000
    */
   readonly maxInFlight?: number
+  /**
+   * Age, in milliseconds, at which a message that waits under `drop` is not written any more. 10 to 3,600,000. @default 1000
+   */
+  readonly maxDelayMs?: number
+  /** What becomes of a publish that cannot be written now and does not say so itself. @default 'drop' */
+  readonly whenBlocked?: WhenBlocked
+  /** Messages that may wait under `latest` (so many topics), `queue` and `wait` together. 1 to 10,000,000. @default 1000 */
+  readonly maxQueued?: number
+  /** Bytes of these messages. 1 or more. @default 1048576 */
+  readonly maxQueuedBytes?: number
+  /** Longest wait under `queue`, in milliseconds. 1 to 86,400,000. @default 60000 */
+  readonly maxAgeMs?: number
+  /** Which message of `queue` goes when there is no room: the oldest, or the one that comes. @default 'drop-oldest' */
+  readonly overflow?: 'drop-oldest' | 'drop-newest'
+  /**
+   * Gives Topic Aliases to the topics that were used last, as many as the broker takes (MQTT 5, 3.3.2.3.4). @default true
+   */
+  readonly topicAlias?: boolean
+  /**
+   * How the link is kept from filling up: `markers` measures it by PINGREQ packets between the messages, and keeps
+   * about 100 ms of it on the wire; `kernel` writes until the operating system refuses, which on a slow link is
+   * many seconds of data. @default 'markers'
+   */
+  readonly flowControl?: 'markers' | 'kernel'
 }
 
 /**

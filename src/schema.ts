@@ -70,18 +70,30 @@ export function isTextOrBuffer(value: unknown): value is string | Buffer {
   return typeof value === 'string' || Buffer.isBuffer(value)
 }
 
-const tryPublishEntries = {
+/** Every value of `whenBlocked`. */
+export const WHEN_BLOCKED = ['drop', 'latest', 'queue', 'wait'] as const
+
+const publishEntries = {
   retain: v.optional(flag),
   codec: v.optional(codecSchema),
   properties: v.optional(strictObject(messageProperties)),
 }
 
 /** Options of `tryPublish`. */
-export const tryPublishSchema = strictObject(tryPublishEntries, 'an object with publish options')
+export const tryPublishSchema = strictObject(
+  { ...publishEntries, whenBlocked: v.optional(oneOf(['drop', 'latest', 'queue'])) },
+  'an object with publish options',
+)
 
 /** Options of `publish`. */
 export const publishSchema = strictObject(
-  { ...tryPublishEntries, qos: v.optional(qosSchema) },
+  {
+    ...publishEntries,
+    qos: v.optional(qosSchema),
+    whenBlocked: v.optional(oneOf(WHEN_BLOCKED)),
+    timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS)),
+    signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+  },
   'an object with publish options',
 )
 

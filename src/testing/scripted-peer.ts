@@ -63,6 +63,8 @@ export class ScriptedPeer {
 export class PeerConnection {
   /** Every packet that arrived, in order. */
   readonly received: Packet[] = []
+  /** Whether PINGREQ is answered at once, as a broker does it that keeps up. */
+  answersPings = true
   private readonly emitter = new EventEmitter()
   private read = 0
   private protocolVersion = 4
@@ -73,6 +75,7 @@ export class PeerConnection {
     packets.on('packet', packet => {
       if (packet.cmd === 'connect') this.protocolVersion = packet.protocolVersion ?? 4
       this.received.push(packet)
+      if (packet.cmd === 'pingreq' && this.answersPings) this.send({ cmd: 'pingresp' })
       this.emitter.emit('change')
     })
     // Bytes that are no MQTT end the connection, as a broker does it.
@@ -86,8 +89,8 @@ export class PeerConnection {
   }
 
   /**
-   * The next packet, waiting for it if need be; it must be of this kind. PINGREQ is answered and passed over,
-   * unless it is what is expected.
+   * The next packet, waiting for it if need be; it must be of this kind. PINGREQ is passed over, unless it is what
+   * is expected.
    */
   async expect<C extends PacketCmd>(cmd: C): Promise<PacketOf<C>> {
     const packet = this.received[this.read]
@@ -97,10 +100,7 @@ export class PeerConnection {
       return this.expect(cmd)
     }
     this.read += 1
-    if (packet.cmd === 'pingreq' && cmd !== 'pingreq') {
-      this.send({ cmd: 'pingresp' })
-      return this.expect(cmd)
-    }
+    if (packet.cmd === 'pingreq' && cmd !== 'pingreq') return this.expect(cmd)
     if (!isOf(packet, cmd)) throw new Error(`expected ${cmd}, but the client sent ${packet.cmd}`)
     return packet
   }

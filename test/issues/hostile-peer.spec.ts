@@ -77,7 +77,7 @@ describe('a field that is too long for MQTT', () => {
   it('is refused by the connection too, where nobody has checked it', async () => {
     const { connection, session } = await connected()
     const properties = { contentType: 'x'.repeat(65_536) }
-    expect(() => session.publish({ ...qos1('a'), properties })).toThrow('longer than MQTT allows')
+    await expect(session.publish({ ...qos1('a'), properties })).rejects.toThrow('longer than MQTT allows')
     session.publish({ ...qos1('good'), qos: 0 })
     expect((await connection.expect('publish')).topic).toBe('good')
     expect(session.stats.outbound).toMatchObject({ attempted: 1, sent: 1, inFlight: 0 })
@@ -158,7 +158,7 @@ describe('a session that the broker forgot', () => {
     connection.send({ cmd: 'disconnect', reasonCode: 0x8e })
     expect(await outcome).toMatchObject({ status: 'lost', cause: { reasonCode: 0x8e } })
     expect(session.connection.state).toMatchObject({ status: 'closed', cause: { reasonCode: 0x8e } })
-    expect(session.publish(qos1('b'))).toEqual({ status: 'dropped', reason: 'closed' })
+    expect(await session.publish(qos1('b'))).toEqual({ status: 'dropped', reason: 'closed' })
     expect(stopped).toEqual([0x8e])
     await session.close()
   })

@@ -56,7 +56,16 @@ describe('PublishOutcome', () => {
 
 describe('DropReason', () => {
   it('is a closed list', () => {
-    expectTypeOf<DropReason>().toEqualTypeOf<'offline' | 'backlog' | 'in-flight-full' | 'closed'>()
+    expectTypeOf<DropReason>().toEqualTypeOf<
+      | 'offline'
+      | 'backlog'
+      | 'in-flight-full'
+      | 'queue-full'
+      | 'superseded'
+      | 'expired'
+      | 'aborted'
+      | 'closed'
+    >()
   })
 })
 

@@ -8,6 +8,8 @@ export interface BrokerLimits {
   readonly wildcardSubscriptionAvailable: boolean
   readonly subscriptionIdentifiersAvailable: boolean
   readonly sharedSubscriptionAvailable: boolean
+  /** Topic Aliases that the broker takes (MQTT 5, 3.2.2.3.8). */
+  readonly topicAliasMaximum: number
 }
 
 export interface ConnackProperties {
@@ -18,6 +20,7 @@ export interface ConnackProperties {
   readonly wildcardSubscriptionAvailable?: boolean
   readonly subscriptionIdentifiersAvailable?: boolean
   readonly sharedSubscriptionAvailable?: boolean
+  readonly topicAliasMaximum?: number
 }
 
 const MAX_UINT16 = 65_535
@@ -32,5 +35,6 @@ export function brokerLimits(protocolVersion: 4 | 5, properties: ConnackProperti
     subscriptionIdentifiersAvailable:
       protocolVersion === 5 && (properties.subscriptionIdentifiersAvailable ?? true),
     sharedSubscriptionAvailable: properties.sharedSubscriptionAvailable ?? true,
+    topicAliasMaximum: properties.topicAliasMaximum ?? 0,
   }
 }

@@ -8,6 +8,18 @@ export type { IPublishPacket as PublishPacket, ISubackPacket as SubackPacket, Pa
 /** Properties of a PUBLISH packet (MQTT 5, 3.3.2.3). */
 export type PublishProperties = NonNullable<IPublishPacket['properties']>
 
+/** A message of ours, as this connection writes it. */
+export interface OutgoingPublish {
+  readonly topic: string
+  readonly payload: Buffer
+  readonly qos: 0 | 1 | 2
+  readonly retain: boolean
+  readonly properties?: PublishProperties
+  readonly messageId: number | undefined
+  /** Given to the topic on this connection (MQTT 5, 3.3.2.3.4). */
+  readonly alias: { readonly alias: number; readonly isNew: boolean } | undefined
+}
+
 /** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
 export interface Link {
   readonly protocolVersion: ProtocolVersion
@@ -19,8 +31,10 @@ export interface Link {
   isWritable(): boolean
   /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
   send(packet: Packet): void
-  /** Size of a packet on this connection, in bytes. */
-  sizeOf(packet: Packet): number
+  /** As `send`, for the most frequent packet. Returns its size in bytes. */
+  publish(message: OutgoingPublish): number
+  /** Size of a message on this connection, in bytes. */
+  sizeOf(message: OutgoingPublish): number
   /** Sends DISCONNECT behind everything before it, and ends. */
   disconnect(): void
   /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */
@@ -33,6 +47,12 @@ export interface LinkEvents {
   connected(session: ConnectedSession): void
   /** Every packet that answers one of ours. */
   answered(packet: Packet): void
+  /** A PINGREQ was sent that was not asked for by `send`: Keep Alive. */
+  pinged(): void
+  /** What was sent in this turn is about to leave; what is sent now leaves with it. */
+  flushing(): void
+  /** The network has taken everything. */
+  flushed(): void
   /** A message. For QoS 1 the PUBACK is left to the receiver. Must not throw. */
   message(packet: IPublishPacket): void
   /** The end, once, with the first thing that went wrong. */

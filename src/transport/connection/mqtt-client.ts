@@ -1,12 +1,6 @@
 import { connect } from 'node:net'
 import { type IClientOptions, MqttClient, connect as mqttConnect, ReasonCodes, Store } from 'mqtt'
-import {
-  generate,
-  type IConnackPacket,
-  type IDisconnectPacket,
-  type IPublishPacket,
-  type Packet,
-} from 'mqtt-packet'
+import type { IConnackPacket, IDisconnectPacket, IPublishPacket, Packet } from 'mqtt-packet'
 import { describeCause, MqttError } from '../../errors.js'
 import { printable } from '../../log-thinning.js'
 import type { ResolvedOptions } from '../../options.js'
@@ -14,17 +8,11 @@ import { brokerLimits } from './broker-limits.js'
 import { clientOptions, withoutUser } from './client-settings.js'
 import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
 import { type Endpoint, Endpoints } from './endpoint.js'
-import type { Dialler, Link, LinkEvents } from './link.js'
-import { announcedLength } from './packet-length.js'
+import type { Dialler, Link, LinkEvents, OutgoingPublish } from './link.js'
+import { PacketWriter } from './packet-writer.js'
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
-
-/** Bytes collected in one turn before they are written, so that a burst meets the kernel while it lasts. */
-const FLUSH_BYTES = 65_536
-
-/** What may wait in a stream whose emptiness says nothing of the network: TLS, WebSocket, in-memory. */
-const OPAQUE_BACKLOG_BYTES = 65_536
 
 /** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
 export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
@@ -59,17 +47,13 @@ function openClient(options: ResolvedOptions, { url }: Endpoint, settings: IClie
 }
 
 class ClientLink implements Link {
-  private batch: Buffer[] = []
-  private batchBytes = 0
-  private flushScheduled = false
   private connected = false
   private isEnded = false
   /** Of CONNACK; the error that `mqtt` makes of a refusal has only the Reason Code. */
   private serverReference: string | undefined
   private cause: MqttError | undefined
   private readonly stream: MqttClient['stream']
-  /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
-  private readonly kernelIsVisible: boolean
+  private readonly writer: PacketWriter
   private readonly topicAliases = new Map<number, string>()
 
   constructor(
@@ -79,7 +63,7 @@ class ClientLink implements Link {
     private readonly events: LinkEvents,
   ) {
     this.stream = client.stream
-    this.kernelIsVisible = 'setNoDelay' in this.stream && !('encrypted' in this.stream)
+    this.writer = new PacketWriter(this.stream, protocolVersion, events)
     // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
     if ('setNoDelay' in this.stream && typeof this.stream.setNoDelay === 'function')
       this.stream.setNoDelay(true)
@@ -91,35 +75,31 @@ class ClientLink implements Link {
   }
 
   isCongested(): boolean {
-    const waiting = this.stream.writableLength
-    if (waiting === 0) return false
-    return this.kernelIsVisible && this.stream.writableCorked === 0 ? true : waiting >= OPAQUE_BACKLOG_BYTES
+    return this.writer.isCongested()
   }
 
   send(packet: Packet): void {
-    const bytes = this.encode(packet)
-    this.batch.push(bytes)
-    this.batchBytes += bytes.length
-    if (this.batchBytes >= FLUSH_BYTES) return this.flush()
-    if (this.flushScheduled) return
-    this.flushScheduled = true
-    queueMicrotask(() => this.flush())
+    this.writer.send(packet)
   }
 
-  sizeOf(packet: Packet): number {
-    return this.encode(packet).length
+  publish(message: OutgoingPublish): number {
+    return this.writer.publish(message)
+  }
+
+  sizeOf(message: OutgoingPublish): number {
+    return this.writer.sizeOf(message)
   }
 
   disconnect(): void {
     this.send({ cmd: 'disconnect', reasonCode: 0 })
-    this.flush()
+    this.writer.flush()
     this.cause ??= new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
     this.stream.end()
   }
 
   hangUp(cause: MqttError): void {
     if (this.protocolVersion === 5) this.send({ cmd: 'disconnect', reasonCode: cause.reasonCode ?? 0 })
-    this.flush()
+    this.writer.flush()
     this.cause ??= cause
     // Time for DISCONNECT to leave, and no more: the peer may not read.
     setImmediate(() => this.fail(cause))
@@ -127,26 +107,6 @@ class ClientLink implements Link {
 
   destroy(): void {
     this.fail(new MqttError('CONNECTION_CLOSED', 'the connection was given up by this application'))
-  }
-
-  private encode(packet: Packet): Buffer {
-    const bytes = generate(packet, { protocolVersion: this.protocolVersion })
-    // The encoder leaves out a text that is too long for its field, and still counts it: what is sent behind
-    // such a packet would be taken for a part of it.
-    if (announcedLength(bytes) === bytes.length) return bytes
-    throw new MqttError(
-      'INVALID_OPTION',
-      `a field of the ${packet.cmd} packet is longer than MQTT allows (65,535 bytes)`,
-    )
-  }
-
-  private flush(): void {
-    this.flushScheduled = false
-    if (this.batch.length === 0) return
-    const bytes = this.batch.length === 1 ? this.batch[0] : Buffer.concat(this.batch, this.batchBytes)
-    this.batch = []
-    this.batchBytes = 0
-    if (this.stream.writable) this.stream.write(bytes)
   }
 
   private listen(): void {
@@ -157,6 +117,7 @@ class ClientLink implements Link {
     stream.on('error', error => this.fail(this.explain(error)))
     client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
     client.on('close', () => this.end())
+    client.on('packetsend', ({ cmd }) => cmd === 'pingreq' && this.events.pinged())
     // The peer sends no more, which MQTT has no use for; some streams announce no 'close' after it.
     stream.on('end', () => this.cause ?? this.fail(this.hungUp()))
     if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
@@ -223,8 +184,7 @@ class ClientLink implements Link {
   private end(): void {
     if (this.isEnded) return
     this.isEnded = true
-    this.batch = []
-    this.batchBytes = 0
+    this.writer.stop()
     // Its timers end with this event, which not every stream leads to.
     this.client.emit('close')
     this.events.closed(this.cause ?? this.hungUp())

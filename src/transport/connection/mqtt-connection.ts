@@ -11,6 +11,7 @@ import {
   type ProtocolVersion,
   transition,
 } from './connection-state.js'
+import { closedError, type WaitOptions, whenConnected } from './connection-wait.js'
 import type { Endpoint } from './endpoint.js'
 import type { Dialler, Link, LinkEvents, Packet, PublishPacket } from './link.js'
 import { verdictOf } from './reason-code-rules.js'
@@ -25,18 +26,16 @@ export interface ConnectionListener {
   /** An established connection is gone. */
   lost?(cause: MqttError): void
   answered?(packet: Packet): void
+  /** Keep Alive has sent a PINGREQ. */
+  pinged?(): void
+  /** What was sent in this turn is about to leave; what is sent now leaves with it. */
+  flushing?(): void
+  /** The network has taken everything. */
+  flushed?(): void
   /** What else went wrong with a connection that is ending already: for the debug log. */
   noticed?(cause: MqttError): void
   message?(packet: PublishPacket, link: Link): void
   stateChanged?(state: ConnectionState, before: ConnectionState): void
-}
-
-/** How long to wait for a connection. */
-export interface WaitOptions {
-  /** Ends the wait with `ABORTED`. */
-  readonly signal?: AbortSignal
-  /** Ends the wait with `TIMEOUT`, in milliseconds. @default no limit */
-  readonly timeoutMs?: number
 }
 
 /** The shell around the state machine: carries out its effects with real timers and real links. */
@@ -122,28 +121,8 @@ export class MqttConnection {
     this.link?.hangUp(cause)
   }
 
-  whenConnected({ signal, timeoutMs }: WaitOptions = {}): Promise<void> {
-    return new Promise((resolve, reject) => {
-      let timer: NodeJS.Timeout | undefined
-      const settle = (settled: () => void): void => {
-        clearTimeout(timer)
-        detach()
-        signal?.removeEventListener('abort', abort)
-        settled()
-      }
-      const look = (state: ConnectionState): void => {
-        if (state.status === 'connected') settle(resolve)
-        else if (state.status === 'closed') settle(() => reject(state.cause ?? closedError()))
-      }
-      const abort = () => settle(() => reject(abortedError(signal)))
-      const detach = this.attach({ stateChanged: look })
-      if (signal?.aborted) return abort()
-      signal?.addEventListener('abort', abort)
-      if (timeoutMs !== undefined) {
-        timer = setTimeout(() => settle(() => reject(timeoutError(timeoutMs))), timeoutMs)
-      }
-      look(this.state)
-    })
+  whenConnected(wait: WaitOptions = {}): Promise<void> {
+    return whenConnected(this, wait)
   }
 
   /** Events are taken one after the other, also those that arise while one is worked on. */
@@ -232,6 +211,9 @@ export class MqttConnection {
     const events: LinkEvents = {
       connected: ifCurrent(session => this.apply({ type: 'accepted', session, nowMs: performance.now() })),
       answered: ifCurrent(packet => this.each(listener => listener.answered?.(packet))),
+      pinged: ifCurrent(() => this.each(listener => listener.pinged?.())),
+      flushing: ifCurrent(() => this.each(listener => listener.flushing?.())),
+      flushed: ifCurrent(() => this.each(listener => listener.flushed?.())),
       message: ifCurrent(packet => this.each(listener => this.link && listener.message?.(packet, this.link))),
       closed: ifCurrent(cause => {
         this.link = undefined
@@ -282,16 +264,4 @@ function ownVerdict(
 /** A cause of its own, which cannot be taken for a broker that hung up. */
 function notLocated(cause: unknown): never {
   throw new Error('the attempt could not be made', { cause: cause ?? 'no reason was given' })
-}
-
-function closedError(): MqttError {
-  return new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
-}
-
-function abortedError(signal: AbortSignal | undefined): MqttError {
-  return new MqttError('ABORTED', 'the wait for the connection was aborted', { cause: signal?.reason })
-}
-
-function timeoutError(timeoutMs: number): MqttError {
-  return new MqttError('TIMEOUT', `there was no connection within ${timeoutMs} ms`)
 }

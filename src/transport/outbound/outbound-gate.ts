@@ -1,25 +1,6 @@
 import { MqttError } from '../../errors.js'
-import type { DropReason } from '../../publish-outcome.js'
 import type { BrokerLimits } from '../connection/broker-limits.js'
-
-/** What decides whether a publish may go out now. */
-export interface OutboundSituation {
-  readonly isClosing: boolean
-  readonly isConnected: boolean
-  /** Bytes wait that the network has not taken. */
-  readonly isCongested: boolean
-  readonly inFlight: number
-  readonly maxInFlight: number
-}
-
-/** Why a publish must be dropped now, or undefined when it may go. */
-export function dropReason(situation: OutboundSituation, qos: 0 | 1 | 2): DropReason | undefined {
-  if (situation.isClosing) return 'closed'
-  if (!situation.isConnected) return 'offline'
-  if (situation.isCongested) return 'backlog'
-  if (qos > 0 && situation.inFlight >= situation.maxInFlight) return 'in-flight-full'
-  return undefined
-}
+import type { OutboundMessage } from './outbound-message.js'
 
 export interface MeasuredPublish {
   readonly topic: string
@@ -30,26 +11,46 @@ export interface MeasuredPublish {
 
 /**
  * Checks a publish against what the broker said it takes (MQTT 5, 3.2.2.3).
- * @throws MqttError `QOS_NOT_SUPPORTED`, `RETAIN_NOT_SUPPORTED` or `PACKET_TOO_LARGE`
+ * @throws MqttError `QOS_NOT_SUPPORTED`, `RETAIN_NOT_SUPPORTED` or `PACKET_TOO_LARGE`, with the Reason Code that the
+ * broker would answer
  */
 export function assertWithinLimits(publish: MeasuredPublish, limits: BrokerLimits): void {
   const { topic, qos, retain, bytes } = publish
   if (qos > limits.maximumQoS) {
-    throw new MqttError(
-      'QOS_NOT_SUPPORTED',
-      `QoS ${qos} for "${topic}": the broker takes at most QoS ${limits.maximumQoS}`,
-    )
+    const text = `QoS ${qos} for "${topic}": the broker takes at most QoS ${limits.maximumQoS}`
+    throw new MqttError('QOS_NOT_SUPPORTED', text, { reasonCode: 0x9b })
   }
   if (retain && !limits.retainAvailable) {
-    throw new MqttError(
-      'RETAIN_NOT_SUPPORTED',
-      `retain for "${topic}": the broker keeps no retained messages`,
-    )
+    const text = `retain for "${topic}": the broker keeps no retained messages`
+    throw new MqttError('RETAIN_NOT_SUPPORTED', text, { reasonCode: 0x9a })
   }
   if (bytes > limits.maximumPacketSize) {
-    throw new MqttError(
-      'PACKET_TOO_LARGE',
-      `the packet for "${topic}" has ${bytes} bytes; the broker takes at most ${limits.maximumPacketSize}`,
-    )
+    const text = `the packet for "${topic}" has ${bytes} bytes; the broker takes at most ${limits.maximumPacketSize}`
+    throw new MqttError('PACKET_TOO_LARGE', text, { reasonCode: 0x95 })
+  }
+}
+
+interface Measuring {
+  readonly limits: BrokerLimits
+  sizeOf(message: OutboundMessage): number
+}
+
+/** @throws MqttError as `assertWithinLimits` does, and when the packet cannot be encoded */
+export function assertTaken(message: OutboundMessage, link: Measuring): void {
+  const { topic, qos, retain } = message
+  const { limits } = link
+  const isBounded = Number.isFinite(limits.maximumPacketSize)
+  if (qos === 0 && !retain && !isBounded) return
+  assertWithinLimits({ topic, qos, retain, bytes: isBounded ? link.sizeOf(message) : 0 }, limits)
+}
+
+/** Why this connection does not take what an earlier one did, or what nobody could know when it began to wait. */
+export function excessOf(message: OutboundMessage, link: Measuring): MqttError | undefined {
+  try {
+    assertTaken(message, link)
+    return undefined
+  } catch (error) {
+    if (error instanceof MqttError) return error
+    throw error
   }
 }

@@ -1,294 +1,345 @@
 import { MqttError } from '../../errors.js'
+import type { OutboundOptions, WhenBlocked } from '../../options.js'
 import type { DropReason, PublishOutcome, TryPublishOutcome } from '../../publish-outcome.js'
-import type { BrokerLimits } from '../connection/broker-limits.js'
 import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
-import type { Link, Packet, PublishPacket } from '../connection/link.js'
+import type { Link, Packet } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { PacketIds } from '../connection/packet-ids.js'
-import { assertWithinLimits, dropReason } from './outbound-gate.js'
-import type { OutboundCounters, OutboundMessage } from './outbound-message.js'
+import { InFlight } from './in-flight.js'
+import { OutboundBuffer } from './outbound-buffer.js'
+import { assertTaken } from './outbound-gate.js'
+import type {
+  OutboundCounters,
+  OutboundMessage,
+  Publication,
+  PublishTerms,
+  Waiting,
+} from './outbound-message.js'
+import { OutcomeCount } from './outcome-count.js'
+import { PacedLink } from './paced-link.js'
+import { withTerms } from './publish-terms.js'
+import { messageAt, waitingOf } from './waiting.js'
 
-interface Pending {
-  readonly packet: PublishPacket
-  readonly settle: (outcome: PublishOutcome) => void
-  /** QoS 2: PUBREC came, so PUBREL is what is sent from now on. */
-  isReceived: boolean
-  /** Sent on the present connection. */
-  isSent: boolean
-  /** Sent on an earlier connection, too: the broker may have it already. */
-  isRepeated: boolean
+const NO_TERMS: PublishTerms = {}
+const UNSPECIFIED_ERROR = 0x80
+const SWEEP_PAUSE_MS = 10
+const SENT: PublishOutcome = { status: 'sent' }
+const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
+const ignore = (): void => {}
+
+export interface PublishObserver {
+  onDropped(reason: DropReason): void
+  /** Nothing waits to be written. */
+  onCaughtUp(): void
 }
 
-/** Resumed connections in a row that ended without an answer to anything; then the oldest publish is given up. */
-const FRUITLESS_CONNECTIONS = 10
-const FAILURE = 0x80
-const PACKET_IDENTIFIER_IN_USE = 0x91
-const PACKET_IDENTIFIER_NOT_FOUND = 0x92
-
 /**
- * Sends messages and tells how each ended. Nothing waits here but what the broker has not acknowledged: over a
- * loss in a kept session, and until the session is resumed or forgotten.
+ * Sends messages and tells how each ended. What the link cannot carry soon waits in the buffer, where it can still
+ * be dropped; what is written waits for nothing but the broker's acknowledgement.
  */
 export class Publisher implements ConnectionListener {
-  private readonly pending = new Map<number, Pending>()
-  /** How many of the pending were not sent on the present connection. */
-  private unsent = 0
-  private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
+  private readonly buffer: OutboundBuffer
+  private readonly inFlight: InFlight
+  private readonly count = new OutcomeCount()
+  private paced: PacedLink | undefined
   private isClosing = false
-  private fruitless = 0
+  private sweepTimer: NodeJS.Timeout | undefined
+  private writtenBytes = 0
   private idleWaiters: (() => void)[] = []
-  private readonly counted = { attempted: 0, sent: 0, acknowledged: 0, refused: 0, lost: 0 }
-  private readonly dropped: Record<DropReason, number> = {
-    offline: 0,
-    backlog: 0,
-    'in-flight-full': 0,
-    closed: 0,
-  }
 
   constructor(
-    private readonly packetIds: PacketIds,
-    private readonly maxInFlight: number,
+    packetIds: PacketIds,
+    private readonly options: Required<OutboundOptions>,
     /** The broker keeps the session of this client at the end of a connection. */
     private readonly keepsSession: boolean,
-  ) {}
+    private readonly observer: PublishObserver = { onDropped: ignore, onCaughtUp: ignore },
+  ) {
+    this.buffer = new OutboundBuffer(options)
+    this.inFlight = new InFlight(packetIds, options.maxInFlight, (publication, outcome) =>
+      this.settle(publication, outcome),
+    )
+  }
 
   get counters(): OutboundCounters {
-    return { ...this.counted, inFlight: this.pending.size, dropped: { ...this.dropped } }
+    const { buffer, paced } = this
+    const oldestMs = buffer.oldestMs()
+    return {
+      ...this.count.outcomes,
+      inFlight: this.inFlight.size,
+      queued: buffer.size,
+      queuedBytes: buffer.bytes,
+      bytes: this.writtenBytes + (paced?.bytes ?? 0),
+      unconfirmedBytes: paced?.unconfirmedBytes ?? 0,
+      bytesPerSecond: paced?.bytesPerSecond,
+      delayMs: paced?.delayMs(buffer.bytes) ?? 0,
+      oldestMs: oldestMs === undefined ? 0 : performance.now() - oldestMs,
+    }
   }
 
   /**
-   * QoS 0 settles at once, QoS 1 and 2 with the broker's answer or the end of the connection.
+   * QoS 0 settles when it is written, QoS 1 and 2 with the broker's answer or the end of the session.
    * @throws MqttError when the broker said beforehand that it does not take such a message
    */
-  publish(message: OutboundMessage): PublishOutcome | Promise<PublishOutcome> {
-    const { current } = this
-    const reason = dropReason(this.situation(), message.qos)
-    if (reason !== undefined || current === undefined) return this.drop(reason ?? 'offline')
-    const { link, limits } = current
-    if (message.qos > 0) return this.sendAcknowledged(link, limits, message)
-    this.transmit(link, limits, message, undefined)
-    this.counted.sent += 1
-    return { status: 'sent' }
+  publish(message: OutboundMessage, terms = NO_TERMS): PublishOutcome | Promise<PublishOutcome> {
+    const paced = this.admit(message)
+    if (message.qos === 0 && paced !== undefined && this.isFree(paced, 0))
+      return this.writePlain(paced, message)
+    return new Promise((resolve, reject) => {
+      const publication = withTerms(message, terms, { settle: resolve, fail: reject }, this.giveUp)
+      try {
+        this.start(publication, terms, paced)
+      } catch (error) {
+        publication.fail(error)
+      }
+    })
   }
 
   /** QoS 0 without a promise. @throws MqttError as `publish` does */
-  tryPublish(message: OutboundMessage): TryPublishOutcome {
-    const { current } = this
-    const reason = dropReason(this.situation(), 0)
-    if (reason !== undefined || current === undefined) return this.drop(reason ?? 'offline')
-    this.transmit(current.link, current.limits, message, undefined)
-    this.counted.sent += 1
-    return { status: 'accepted' }
+  tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
+    const paced = this.admit(message)
+    if (paced !== undefined && this.isFree(paced, 0)) {
+      this.writePlain(paced, message)
+      return ACCEPTED
+    }
+    // Nobody can wait for what has no promise.
+    const mode = whenBlocked ?? (this.options.whenBlocked === 'wait' ? 'drop' : this.options.whenBlocked)
+    const dropped = this.hold({ message, settle: ignore, fail: ignore }, { whenBlocked: mode }, paced)
+    return dropped === undefined ? ACCEPTED : { status: 'dropped', reason: dropped }
   }
 
-  /** From now on every publish is `dropped: closed`, and what is pending is `lost`. */
+  /** From now on every publish is `dropped: closed`; what waits is so too, and what is in flight is `lost`. */
   close(): void {
-    this.isClosing = true
-    this.loseAll(closedError())
+    this.end(closedError())
   }
 
-  /** Resolves when nothing waits for the broker's answer. */
+  /** Resolves when nothing waits to be written or answered. */
   whenIdle(): Promise<void> {
-    if (this.pending.size === 0) return Promise.resolve()
+    if (this.isIdle) return Promise.resolve()
     return new Promise(resolve => this.idleWaiters.push(resolve))
   }
 
   stateChanged(state: ConnectionState): void {
     if (state.status === 'connecting') this.isClosing = false
-    if (state.status !== 'closed') return
-    this.isClosing = true
-    this.loseAll(state.cause ?? closedError())
+    if (state.status === 'closed') this.end(state.cause ?? closedError())
   }
 
-  connected(link: Link, session: ConnectedSession): void {
-    this.current = { link, limits: session.limits }
-    this.fruitless = session.sessionPresent && this.pending.size > 0 ? this.fruitless + 1 : 0
-    if (this.fruitless > FRUITLESS_CONNECTIONS) this.giveUpOldest()
-    if (session.sessionPresent) this.resend()
-    else this.loseAll(new MqttError('CONNECTION_LOST', 'the broker forgot the session before it answered'))
+  connected(link: Link, { limits, sessionPresent }: ConnectedSession): void {
+    this.paced = new PacedLink(link, limits, this.options)
+    if (sessionPresent) this.inFlight.resumed()
+    else
+      this.inFlight.loseAll(
+        new MqttError('CONNECTION_LOST', 'the broker forgot the session before it answered'),
+      )
+    this.pump()
   }
 
   lost(cause: MqttError): void {
-    this.current = undefined
-    for (const pending of this.pending.values()) {
-      pending.isRepeated ||= pending.isSent
-      pending.isSent = false
+    this.leave()
+    for (const { publication } of this.buffer.takeAll(({ mode }) => mode === 'drop')) {
+      this.settle(publication, { status: 'dropped', reason: 'offline' })
     }
-    this.unsent = this.pending.size
-    if (!this.keepsSession || this.isClosing) this.loseAll(cause)
+    if (this.keepsSession && !this.isClosing) this.inFlight.disconnected()
+    else this.inFlight.loseAll(cause)
+    this.wakeIdle()
   }
 
   answered(packet: Packet): void {
-    const messageId = packet.messageId
-    const pending = messageId === undefined ? undefined : this.pending.get(messageId)
-    // An answer to a packet that this connection has not sent cannot be trusted.
-    if (messageId === undefined || !pending?.isSent) return
-    this.fruitless = 0
-    const { qos } = pending.packet
-    if (packet.cmd === 'pubrec' && qos === 2) this.takePubrec(messageId, pending, packet)
-    else if (packet.cmd === 'pubcomp' && qos === 2) {
-      this.settle(messageId, pending, pubcompCode(packet, pending), packet.properties?.reasonString)
-    } else if (packet.cmd === 'puback' && qos === 1) {
-      this.settle(messageId, pending, packet.reasonCode ?? 0, packet.properties?.reasonString)
+    const { paced } = this
+    if (paced === undefined) return
+    if (packet.cmd === 'pingresp') paced.confirm()
+    else if (!this.inFlight.answered(packet, paced)) return
+    this.pump()
+  }
+
+  pinged(): void {
+    this.paced?.pinged()
+  }
+
+  flushing(): void {
+    this.paced?.flushing()
+  }
+
+  flushed(): void {
+    this.pump()
+  }
+
+  /** The link to write to, unless there is none. @throws MqttError for what the broker does not take */
+  private admit(message: OutboundMessage): PacedLink | undefined {
+    const { paced } = this
+    if (this.isClosing || paced === undefined || !paced.link.isWritable()) return undefined
+    assertTaken(message, paced)
+    return paced
+  }
+
+  private isFree(paced: PacedLink, qos: 0 | 1 | 2): boolean {
+    if (!this.buffer.isEmpty(qos)) return false
+    return (qos === 0 || this.inFlight.hasRoom(paced.limits.receiveMaximum)) && paced.isOpen()
+  }
+
+  private writePlain(paced: PacedLink, message: OutboundMessage): PublishOutcome {
+    paced.publish(message, undefined)
+    this.count.sentAtOnce()
+    return SENT
+  }
+
+  private start(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined): void {
+    const { message } = publication
+    if (terms.signal?.aborted) return this.refuse(publication, 'aborted')
+    if (paced !== undefined && this.isFree(paced, message.qos) && this.write(paced, publication, message)) {
+      this.count.attempted()
+      return
     }
+    const dropped = this.hold(publication, terms, paced)
+    if (dropped !== undefined) publication.settle({ status: 'dropped', reason: dropped })
   }
 
-  private takePubrec(messageId: number, pending: Pending, packet: Extract<Packet, { cmd: 'pubrec' }>): void {
-    const reasonCode = packet.reasonCode ?? 0
-    // Some brokers answer so to a PUBLISH with DUP that they have taken on the earlier connection.
-    const isKnown = pending.isRepeated && reasonCode === PACKET_IDENTIFIER_IN_USE
-    if (reasonCode >= FAILURE && !isKnown)
-      return this.settle(messageId, pending, reasonCode, packet.properties?.reasonString)
-    pending.isReceived = true
-    this.current?.link.send({ cmd: 'pubrel', messageId })
+  private refuse(publication: Publication, reason: DropReason): void {
+    publication.settle({ status: 'dropped', reason: this.dropAtOnce(reason) })
   }
 
-  /**
-   * What a resumed session left open, in order, with DUP and its Packet Identifier (MQTT 5, 4.4); no more of it
-   * than the broker takes at once.
-   */
-  private resend(): void {
-    const { current } = this
-    if (current === undefined || this.unsent === 0) return
-    let room = current.limits.receiveMaximum - (this.pending.size - this.unsent)
-    for (const [messageId, pending] of [...this.pending]) {
-      if (room <= 0) return
-      if (pending.isSent || !this.pending.has(messageId)) continue
-      const excess = pending.isReceived
-        ? undefined
-        : this.excess(current.link, current.limits, pending.packet)
-      if (excess !== undefined) {
-        this.lose(messageId, pending, excess)
+  /** Lets a publish wait. @returns why it is dropped instead */
+  private hold(
+    publication: Publication,
+    terms: PublishTerms,
+    paced: PacedLink | undefined,
+  ): DropReason | undefined {
+    if (this.isClosing) return this.dropAtOnce('closed')
+    const waiting = waitingOf(publication, terms, this.options, paced?.nowMs ?? performance.now())
+    if (waiting.mode === 'drop') {
+      if (paced === undefined) return this.dropAtOnce('offline')
+      if (paced.delayMs(this.buffer.bytes + waiting.bytes) > this.options.maxDelayMs)
+        return this.dropAtOnce('backlog')
+    }
+    const admission = this.buffer.add(waiting, paced?.backlogBytes ?? 0)
+    if (!admission.isAdmitted) return this.dropAtOnce(this.blockReason(waiting, admission.reason))
+    this.count.attempted()
+    for (const [{ publication: displaced }, reason] of admission.displaced) {
+      this.settle(displaced, { status: 'dropped', reason })
+    }
+    this.armSweep()
+    return undefined
+  }
+
+  private dropAtOnce(reason: DropReason): DropReason {
+    this.count.droppedAtOnce(reason)
+    this.observer.onDropped(reason)
+    return reason
+  }
+
+  /** Acknowledgements that stay away are another thing than a slow link. */
+  private blockReason({ publication }: Waiting, reason: DropReason): DropReason {
+    if (reason !== 'backlog' || publication.message.qos === 0 || this.paced === undefined) return reason
+    return this.inFlight.hasRoom(this.paced.limits.receiveMaximum) ? reason : 'in-flight-full'
+  }
+
+  /** Writes as much of what waits as the link carries soon. */
+  private pump(): void {
+    const { paced, buffer } = this
+    if (paced !== undefined) this.inFlight.resend(paced)
+    while (paced !== undefined && buffer.size > 0) {
+      const mayAcknowledge = this.inFlight.hasRoom(paced.limits.receiveMaximum)
+      const next = buffer.next(mayAcknowledge)
+      if (next === undefined) break
+      if (next.deadlineMs <= paced.nowMs) {
+        this.sweep()
         continue
       }
-      room -= 1
-      pending.isSent = true
-      this.unsent -= 1
-      if (pending.isReceived) current.link.send({ cmd: 'pubrel', messageId })
-      else current.link.send({ ...pending.packet, dup: true })
+      if (!paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
+    if (buffer.size === 0) this.observer.onCaughtUp()
+    this.wakeIdle()
   }
 
-  /**
-   * A broker reads in order, so what it hangs up on without a word is the oldest publish. Sent again for ever, it
-   * would end every connection.
-   */
-  private giveUpOldest(): void {
-    const [oldest] = this.pending
-    if (oldest === undefined) return
-    const text = `${FRUITLESS_CONNECTIONS} connections in a row ended before the broker answered this publish`
-    this.lose(...oldest, new MqttError('CONNECTION_LOST', text))
-    this.fruitless = 0
-  }
-
-  /** Why a resumed connection does not take what an earlier one did: sending it would end each connection anew. */
-  private excess(link: Link, limits: BrokerLimits, packet: PublishPacket): MqttError | undefined {
+  private writeWaiting(paced: PacedLink, waiting: Waiting): boolean {
+    const { publication } = waiting
     try {
-      const isBounded = Number.isFinite(limits.maximumPacketSize)
-      assertWithinLimits({ ...packet, bytes: isBounded ? link.sizeOf(packet) : 0 }, limits)
-      return undefined
+      assertTaken(publication.message, paced)
+      if (!this.write(paced, publication, messageAt(waiting, paced.nowMs))) return false
     } catch (error) {
-      return error instanceof MqttError ? error : undefined
+      this.buffer.remove(waiting)
+      this.settle(publication, refusedBeforehand(error))
+      return true
     }
+    this.buffer.remove(waiting)
+    if (publication.message.qos === 0) this.settle(publication, SENT)
+    return true
   }
 
-  private situation() {
-    const { current } = this
-    return {
-      isClosing: this.isClosing,
-      isConnected: current?.link.isWritable() ?? false,
-      isCongested: current?.link.isCongested() ?? false,
-      inFlight: this.pending.size,
-      maxInFlight: Math.min(this.maxInFlight, current?.limits.receiveMaximum ?? this.maxInFlight),
+  /** @returns false when no Packet Identifier is free */
+  private write(paced: PacedLink, publication: Publication, message: OutboundMessage): boolean {
+    if (message.qos > 0) return this.inFlight.send(paced, publication, message)
+    paced.publish(message, undefined)
+    return true
+  }
+
+  private readonly giveUp = (
+    publication: Publication,
+    reason: 'expired' | 'aborted',
+    cause: MqttError,
+  ): void => {
+    const [waiting] = this.buffer.takeAll(({ publication: other }) => other === publication)
+    if (waiting !== undefined) this.settle(publication, { status: 'dropped', reason })
+    else if (this.inFlight.giveUp(publication)) this.settle(publication, { status: 'lost', cause })
+    this.wakeIdle()
+  }
+
+  private sweep(): void {
+    clearTimeout(this.sweepTimer)
+    this.sweepTimer = undefined
+    for (const waiting of this.buffer.takeLate(performance.now())) {
+      const reason = this.blockReason(waiting, waiting.lateReason)
+      this.settle(waiting.publication, { status: 'dropped', reason })
     }
+    this.armSweep()
+    this.wakeIdle()
   }
 
-  private sendAcknowledged(
-    link: Link,
-    limits: BrokerLimits,
-    message: OutboundMessage,
-  ): PublishOutcome | Promise<PublishOutcome> {
-    const messageId = this.packetIds.allocate()
-    if (messageId === undefined) return this.drop('in-flight-full')
-    try {
-      const packet = this.transmit(link, limits, message, messageId)
-      return new Promise(settle =>
-        this.pending.set(messageId, { packet, settle, isReceived: false, isSent: true, isRepeated: false }),
-      )
-    } catch (error) {
-      this.packetIds.release(messageId)
-      throw error
+  private armSweep(): void {
+    const dueMs = this.buffer.nextDeadlineMs
+    if (this.sweepTimer !== undefined || dueMs === Number.POSITIVE_INFINITY) return
+    const delayMs = Math.max(SWEEP_PAUSE_MS, dueMs - performance.now())
+    this.sweepTimer = setTimeout(() => this.sweep(), delayMs)
+  }
+
+  private settle(publication: Publication, outcome: PublishOutcome): void {
+    this.count.settled(outcome)
+    if (outcome.status === 'dropped') this.observer.onDropped(outcome.reason)
+    publication.settle(outcome)
+  }
+
+  private leave(): void {
+    this.writtenBytes += this.paced?.bytes ?? 0
+    this.paced?.stop()
+    this.paced = undefined
+  }
+
+  private end(cause: MqttError): void {
+    this.isClosing = true
+    clearTimeout(this.sweepTimer)
+    this.sweepTimer = undefined
+    for (const { publication } of this.buffer.takeAll(() => true)) {
+      this.settle(publication, { status: 'dropped', reason: 'closed' })
     }
+    this.inFlight.loseAll(cause)
+    this.wakeIdle()
   }
 
-  private transmit(
-    link: Link,
-    limits: BrokerLimits,
-    message: OutboundMessage,
-    messageId: number | undefined,
-  ): PublishPacket {
-    const packet: PublishPacket = {
-      cmd: 'publish',
-      dup: false,
-      ...message,
-      ...(messageId === undefined ? {} : { messageId }),
-    }
-    const isBounded = Number.isFinite(limits.maximumPacketSize)
-    assertWithinLimits({ ...message, bytes: isBounded ? link.sizeOf(packet) : 0 }, limits)
-    link.send(packet)
-    this.counted.attempted += 1
-    return packet
+  private get isIdle(): boolean {
+    return this.inFlight.size === 0 && this.buffer.size === 0
   }
 
-  private drop(reason: DropReason): { readonly status: 'dropped'; readonly reason: DropReason } {
-    this.counted.attempted += 1
-    this.dropped[reason] += 1
-    return { status: 'dropped', reason }
-  }
-
-  private settle(messageId: number, pending: Pending, reasonCode: number, reasonString?: string): void {
-    this.remove(messageId)
-    this.resend()
-    if (reasonCode < FAILURE) {
-      this.counted.acknowledged += 1
-      pending.settle({ status: 'acknowledged', reasonCode })
-    } else {
-      this.counted.refused += 1
-      pending.settle({
-        status: 'refused',
-        reasonCode,
-        ...(reasonString === undefined ? {} : { reasonString }),
-      })
-    }
-  }
-
-  private loseAll(cause: MqttError): void {
-    for (const [messageId, pending] of [...this.pending]) {
-      this.lose(messageId, pending, cause)
-    }
-  }
-
-  private lose(messageId: number, pending: Pending, cause: MqttError): void {
-    this.remove(messageId)
-    this.counted.lost += 1
-    pending.settle({ status: 'lost', cause })
-  }
-
-  private remove(messageId: number): void {
-    if (this.pending.get(messageId)?.isSent === false) this.unsent -= 1
-    this.pending.delete(messageId)
-    this.packetIds.release(messageId)
-    if (this.pending.size > 0) return
+  private wakeIdle(): void {
+    if (this.idleWaiters.length === 0 || !this.isIdle) return
     const waiters = this.idleWaiters
     this.idleWaiters = []
     for (const wake of waiters) wake()
   }
 }
 
-/** The answer to the PUBREL of an earlier connection was lost: 0x92 is no error then (MQTT 5, 3.7.2.1). */
-function pubcompCode(packet: Extract<Packet, { cmd: 'pubcomp' }>, pending: Pending): number {
-  const reasonCode = packet.reasonCode ?? 0
-  return pending.isReceived && reasonCode === PACKET_IDENTIFIER_NOT_FOUND ? 0 : reasonCode
+/** Nobody knew of this connection's limits when the publish began to wait. */
+function refusedBeforehand(error: unknown): PublishOutcome {
+  if (!(error instanceof MqttError)) throw error
+  return { status: 'refused', reasonCode: error.reasonCode ?? UNSPECIFIED_ERROR, reasonString: error.message }
 }
 
 function closedError(): MqttError {

@@ -43,7 +43,7 @@ await app.listen()
 process.on('SIGUSR2', async () => {
   say('publishing')
   const outcomes = await Promise.all(
-    [1, 2, 3].map(() => mqtt.publish('out', 'x'.repeat(400_000), { qos: 1 })),
+    [1, 2, 3].map(() => mqtt.publish('out', 'x'.repeat(400), { qos: 1 })),
   )
   say(`outcomes ${outcomes.map(({ status }) => status).join(' ')}`)
 })

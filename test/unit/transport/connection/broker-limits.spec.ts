@@ -9,6 +9,7 @@ const UNLIMITED = {
   wildcardSubscriptionAvailable: true,
   subscriptionIdentifiersAvailable: true,
   sharedSubscriptionAvailable: true,
+  topicAliasMaximum: 0,
 }
 
 describe('brokerLimits', () => {
@@ -35,6 +36,7 @@ describe('brokerLimits', () => {
     [{ wildcardSubscriptionAvailable: false }],
     [{ subscriptionIdentifiersAvailable: false }],
     [{ sharedSubscriptionAvailable: false }],
+    [{ topicAliasMaximum: 10 }],
   ])('are what CONNACK states: %j', properties => {
     expect(brokerLimits(5, properties)).toEqual({ ...UNLIMITED, ...properties })
   })

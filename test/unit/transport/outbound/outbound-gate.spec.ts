@@ -1,53 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { brokerLimits, type ConnackProperties } from '../../../../src/transport/connection/broker-limits.js'
-import {
-  assertWithinLimits,
-  dropReason,
-  type MeasuredPublish,
-} from '../../../../src/transport/outbound/outbound-gate.js'
+import { assertWithinLimits, type MeasuredPublish } from '../../../../src/transport/outbound/outbound-gate.js'
 import { errorOf } from '../../errors-of.js'
-
-const FREE = { isClosing: false, isConnected: true, isCongested: false, inFlight: 0, maxInFlight: 10 }
-const FULL = { inFlight: 10, maxInFlight: 10 }
-const QOS = [0, 1, 2] as const
-
-describe('dropReason', () => {
-  it.each(QOS)('lets QoS %i go when nothing is in the way', qos => {
-    expect(dropReason(FREE, qos)).toBeUndefined()
-  })
-
-  it.each(
-    QOS.flatMap(qos => [
-      { qos, situation: { isClosing: true }, reason: 'closed' },
-      { qos, situation: { isConnected: false }, reason: 'offline' },
-      { qos, situation: { isCongested: true }, reason: 'backlog' },
-    ]),
-  )('drops QoS $qos as $reason for $situation', ({ qos, situation, reason }) => {
-    expect(dropReason({ ...FREE, ...situation }, qos)).toBe(reason)
-  })
-
-  it.each([
-    [0, 9, undefined],
-    [0, 10, undefined],
-    [0, 11, undefined],
-    [1, 9, undefined],
-    [1, 10, 'in-flight-full'],
-    [1, 11, 'in-flight-full'],
-    [2, 9, undefined],
-    [2, 10, 'in-flight-full'],
-    [2, 11, 'in-flight-full'],
-  ] as const)('says of QoS %i with %i of 10 in flight: %s', (qos, inFlight, reason) => {
-    expect(dropReason({ ...FREE, inFlight }, qos)).toBe(reason)
-  })
-
-  it('names the first of several reasons: closed, offline, backlog, in-flight-full', () => {
-    const all = { isClosing: true, isConnected: false, isCongested: true, ...FULL }
-    expect(dropReason(all, 1)).toBe('closed')
-    expect(dropReason({ ...all, isClosing: false }, 1)).toBe('offline')
-    expect(dropReason({ ...all, isClosing: false, isConnected: true }, 1)).toBe('backlog')
-    expect(dropReason({ ...FREE, ...FULL }, 1)).toBe('in-flight-full')
-  })
-})
 
 describe('assertWithinLimits', () => {
   const publish: MeasuredPublish = { topic: 'a/b', qos: 2, retain: true, bytes: 1_000_000_000 }

@@ -1,0 +1,88 @@
+// How old are messages when they arrive over a slow link, when the publisher offers more than the link carries?
+// npm run bench -- staleness [10KB 50KB 1MB unlimited] [10x 1x 0.5x bursts modest] [tcp tls] [ours kernel mqtt paho] [steps]
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { startMosquitto } from './mosquitto.mjs'
+import { makeCertificate } from './staleness/certificate.mjs'
+import { Child } from './staleness/child.mjs'
+import { Bench } from './staleness/measure.mjs'
+import { missed, plan, SECONDS, WARM_UP_MS } from './staleness/plan.mjs'
+import { findPython } from './staleness/python.mjs'
+import { runSteps } from './staleness/rate_steps.mjs'
+import { ageTable, stepTable } from './staleness/table.mjs'
+
+const results = new URL('results/', import.meta.url)
+
+/** What is started, to be ended in the opposite order however the run ends. */
+const started = []
+const interrupted = new Promise((_, reject) => {
+  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => reject(new Error(signal)))
+})
+
+async function start({ isPahoNeeded }) {
+  const python = findPython({ isPahoNeeded })
+  const certificate = makeCertificate()
+  started.push(() => certificate.remove())
+  const broker = await startMosquitto({ tls: certificate })
+  started.push(() => broker.stop())
+  const { child: subscriber } = await Child.start(
+    process.execPath,
+    new URL('staleness/age_subscriber.mjs', import.meta.url),
+    { port: broker.port },
+  )
+  started.push(() => subscriber.end())
+  return new Bench({ broker, subscriber, python, ca: certificate.cert })
+}
+
+async function measure({ groups, stepTransports }) {
+  const bench = await start({ isPahoNeeded: groups.flat().some(({ subject }) => subject === 'paho') })
+  for (const [index, group] of groups.entries()) {
+    await bench.run(group, SECONDS)
+    console.error(`${index + 1} of ${groups.length}: ${group[0].link} ${group[0].transport}`)
+  }
+  const steps = await Promise.all(
+    stepTransports.map(async transport =>
+      (await runSteps(bench, transport)).map(step => ({ transport, ...step })),
+    ),
+  )
+  return { rows: groups.flat(), steps: steps.flat() }
+}
+
+/** The option of 'kernel' may not be there; any other failure is one. */
+const isLeftOut = ({ subject, failure }) => subject === 'kernel' && failure?.code === 'INVALID_OPTION'
+
+function report({ rows, steps }) {
+  const shown = rows.filter(row => !isLeftOut(row))
+  if (shown.length > 0)
+    console.log(
+      `${SECONDS} s each; 'before' are drops of the ${WARM_UP_MS / 1_000} s before that\n${ageTable(shown)}`,
+    )
+  if (shown.length < rows.length) console.log("\nleft out: 'kernel', which this build does not have")
+  for (const { link, load, transport, subject, failure } of shown)
+    if (failure !== undefined) console.log(`\n${link} ${load} ${transport} ${subject}: ${failure.message}`)
+  if (steps.length > 0)
+    console.log(`\nThe rate of the link, 1 MB/s to 20 KB/s and back:\n${stepTable(steps)}`)
+  mkdirSync(results, { recursive: true })
+  const ages = shown.map(row => {
+    const { link, load, transport, subject, result, failure } = row
+    return { link, load, transport, subject, ...result, failure: failure?.message, missed: missed(row) }
+  })
+  writeFileSync(
+    new URL('staleness.json', results),
+    `${JSON.stringify({ seconds: SECONDS, ages, steps }, rounded, 2)}\n`,
+  )
+  const isMissed = shown.some(row => missed(row)?.length > 0) || steps.some(({ isKept }) => !isKept)
+  process.exitCode = isMissed ? 1 : 0
+}
+
+const rounded = (_, value) => (typeof value === 'number' ? Math.round(value * 1_000) / 1_000 : value)
+
+try {
+  report(await Promise.race([measure(plan(process.argv.slice(3))), interrupted]))
+} catch (error) {
+  console.error(error.message)
+  process.exitCode = 2
+} finally {
+  for (const end of started.reverse()) await end()
+  // What an interrupted run still had under way goes with the process.
+  process.exit()
+}

@@ -1,0 +1,16 @@
+// The child's side of child.mjs: a line of JSON in is a request, a line of JSON out is the answer.
+import { createInterface } from 'node:readline'
+
+export const config = JSON.parse(process.argv[2])
+
+export const say = message => process.stdout.write(`${JSON.stringify(message)}\n`)
+
+/** Answers each request, in order. The process ends with its parent. */
+export function answerRequests(answer) {
+  const lines = createInterface({ input: process.stdin })
+  lines.on('line', line => say(answer(JSON.parse(line))))
+  lines.once('close', () => process.exit())
+}
+
+/** The same in every process of the machine, and finer than Date.now(). */
+export const nowMs = () => performance.timeOrigin + performance.now()

@@ -1,0 +1,153 @@
+import type { Duplex } from 'node:stream'
+import { generate, type IPublishPacket, type Packet } from 'mqtt-packet'
+import { MqttError } from '../../errors.js'
+import type { ProtocolVersion } from './connection-state.js'
+import type { LinkEvents, OutgoingPublish } from './link.js'
+import { announcedLength } from './packet-length.js'
+import {
+  fixedHeaderLength,
+  MAX_REMAINING_LENGTH,
+  remainingLength,
+  topicLength,
+  writePublishHeader,
+} from './publish-encoder.js'
+import { WriteBatch } from './write-batch.js'
+
+/** Bytes collected in one turn before they are written, so that a burst meets the kernel while it lasts. */
+const FLUSH_BYTES = 65_536
+
+/** What may wait in a stream whose emptiness says nothing of the network: TLS, WebSocket, in-memory. */
+const OPAQUE_BACKLOG_BYTES = 65_536
+
+/** Encodes packets and writes them to the stream of one connection, all of a turn in one call. */
+export class PacketWriter {
+  private readonly batch = new WriteBatch()
+  private isFlushScheduled = false
+  private isStopped = false
+  /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
+  private readonly kernelIsVisible: boolean
+
+  constructor(
+    private readonly stream: Duplex,
+    private readonly protocolVersion: ProtocolVersion,
+    private readonly events: Pick<LinkEvents, 'flushing' | 'flushed'>,
+  ) {
+    this.kernelIsVisible = 'setNoDelay' in stream && !('encrypted' in stream)
+  }
+
+  isCongested(): boolean {
+    const waiting = this.stream.writableLength
+    if (waiting === 0) return false
+    return this.kernelIsVisible && this.stream.writableCorked === 0 ? true : waiting >= OPAQUE_BACKLOG_BYTES
+  }
+
+  send(packet: Packet): void {
+    this.batch.append(this.encode(packet))
+    this.scheduleFlush()
+  }
+
+  publish(message: OutgoingPublish): number {
+    const size =
+      this.protocolVersion === 5 && message.properties !== undefined
+        ? this.appendGenerated(message)
+        : this.appendPlain(message)
+    this.scheduleFlush()
+    return size
+  }
+
+  sizeOf(message: OutgoingPublish): number {
+    if (this.protocolVersion === 5 && message.properties !== undefined)
+      return this.encode(publishPacket(message)).length
+    const remaining = remainingLength(message, topicLength(message), this.protocolVersion === 5)
+    return fixedHeaderLength(remaining) + remaining
+  }
+
+  /** Nothing is written any more. */
+  stop(): void {
+    this.isStopped = true
+    this.batch.take()
+  }
+
+  private appendGenerated(message: OutgoingPublish): number {
+    const bytes = this.encode(publishPacket(message))
+    this.batch.append(bytes)
+    return bytes.length
+  }
+
+  private appendPlain(message: OutgoingPublish): number {
+    const { batch } = this
+    const { payload } = message
+    const hasProperties = this.protocolVersion === 5
+    const topicBytes = topicLength(message)
+    const remaining = remainingLength(message, topicBytes, hasProperties)
+    if (remaining > MAX_REMAINING_LENGTH) throw tooLong(remaining)
+    const headerBytes = fixedHeaderLength(remaining) + remaining - payload.length
+    const at = batch.reserve(headerBytes)
+    batch.commit(writePublishHeader(batch.buffer, at, message, topicBytes, remaining, hasProperties))
+    batch.append(payload)
+    return headerBytes + payload.length
+  }
+
+  private encode(packet: Packet): Buffer {
+    const bytes = generate(packet, { protocolVersion: this.protocolVersion })
+    // The encoder leaves out a text that is too long for its field, and still counts it: what is sent behind
+    // such a packet would be taken for a part of it.
+    if (announcedLength(bytes) === bytes.length) return bytes
+    throw new MqttError(
+      'INVALID_OPTION',
+      `a field of the ${packet.cmd} packet is longer than MQTT allows (65,535 bytes)`,
+    )
+  }
+
+  private scheduleFlush(): void {
+    if (this.batch.bytes >= FLUSH_BYTES) return this.flush()
+    if (this.isFlushScheduled) return
+    this.isFlushScheduled = true
+    setImmediate(this.endTurn)
+  }
+
+  private readonly endTurn = (): void => {
+    if (this.isStopped) return
+    this.events.flushing()
+    this.isFlushScheduled = false
+    this.flush()
+  }
+
+  flush(): void {
+    const { stream } = this
+    const chunks = this.batch.take()
+    const [first] = chunks
+    if (first === undefined || !stream.writable) return
+    // Each chunk would be a frame of its own on a WebSocket; a socket takes them all in one call.
+    if (chunks.length === 1) stream.write(first, this.taken)
+    else if (this.kernelIsVisible) {
+      stream.cork()
+      for (const [index, chunk] of chunks.entries()) {
+        stream.write(chunk, index === chunks.length - 1 ? this.taken : undefined)
+      }
+      stream.uncork()
+    } else stream.write(Buffer.concat(chunks), this.taken)
+  }
+
+  private readonly taken = (): void => {
+    if (!this.isStopped && this.stream.writableLength === 0) this.events.flushed()
+  }
+}
+
+function tooLong(bytes: number): MqttError {
+  return new MqttError(
+    'PACKET_TOO_LARGE',
+    `a packet of ${bytes} bytes: MQTT takes at most ${MAX_REMAINING_LENGTH}`,
+  )
+}
+
+function publishPacket({ alias, properties, messageId, ...message }: OutgoingPublish): IPublishPacket {
+  return {
+    cmd: 'publish',
+    dup: false,
+    ...message,
+    topic: alias !== undefined && !alias.isNew ? '' : message.topic,
+    properties: { ...properties, ...(alias === undefined ? {} : { topicAlias: alias.alias }) },
+    ...(messageId === undefined ? {} : { messageId }),
+  }
+}

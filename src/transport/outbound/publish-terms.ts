@@ -1,0 +1,38 @@
+import { MqttError } from '../../errors.js'
+import type { GivenUp, OutboundMessage, Publication, PublishTerms } from './outbound-message.js'
+
+/** A publish that is given up at the end of its time, or when its signal is aborted. */
+export function withTerms(
+  message: OutboundMessage,
+  { timeoutMs, signal }: PublishTerms,
+  promise: Pick<Publication, 'settle' | 'fail'>,
+  giveUp: (publication: Publication, reason: GivenUp, cause: MqttError) => void,
+): Publication {
+  if (timeoutMs === undefined && signal === undefined) return { message, ...promise }
+  const abort = (): void => {
+    const text = `the publish to "${message.topic}" was aborted before the broker answered`
+    giveUp(publication, 'aborted', new MqttError('ABORTED', text, { cause: signal?.reason }))
+  }
+  const expire = (): void => {
+    const text = `the broker did not answer the publish to "${message.topic}" within ${timeoutMs} ms`
+    giveUp(publication, 'expired', new MqttError('TIMEOUT', text))
+  }
+  const timer = timeoutMs === undefined ? undefined : setTimeout(expire, timeoutMs)
+  signal?.addEventListener('abort', abort)
+  const end = (): void => {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', abort)
+  }
+  const publication: Publication = {
+    message,
+    settle: outcome => {
+      end()
+      promise.settle(outcome)
+    },
+    fail: error => {
+      end()
+      promise.fail(error)
+    },
+  }
+  return publication
+}
