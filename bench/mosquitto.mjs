@@ -49,6 +49,7 @@ export async function startMosquitto({ tls } = {}) {
     while (!(await answers(port))) if (child.exitCode !== null) throw new Error('mosquitto did not start')
   }
   const down = async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return
     const exited = once(child, 'exit')
     child.kill()
     await exited

@@ -81,7 +81,7 @@ export class Bench {
       droppedInWarmUp: before.dropped,
       backlogBytes: after.backlogBytes,
       residentGrowthBytes: after.residentBytes - before.residentBytes,
-      detail: after.detail,
+      connectionLosses: after.losses,
     }
   }
 }

@@ -57,13 +57,14 @@ export function plan(words) {
     const given = KINDS[kind].filter(word => words.includes(word))
     return given.length > 0 ? given : KINDS[kind]
   }
-  const hasSteps = words.length === 0 || words.includes('steps')
-  const hasRows = words.length === 0 || words.some(word => word !== 'steps' && !TRANSPORTS.includes(word))
-  const hasOnlyTransports = words.length > 0 && words.every(word => TRANSPORTS.includes(word))
-  const rows = hasRows || hasOnlyTransports ? rowsOf(chosen) : []
+  // A transport alone narrows both parts; any other word asks for its part.
+  const parts = words.filter(word => !TRANSPORTS.includes(word))
+  const hasSteps = parts.length === 0 || parts.includes('steps')
+  const hasRows = parts.length === 0 || parts.some(word => word !== 'steps')
+  const rows = hasRows ? rowsOf(chosen) : []
   return {
     groups: [...new Set(rows.map(groupOf))].map(key => rows.filter(row => groupOf(row) === key)),
-    stepTransports: hasSteps || hasOnlyTransports ? chosen('transport') : [],
+    stepTransports: hasSteps ? chosen('transport') : [],
   }
 }
 
@@ -84,8 +85,9 @@ const MAX_BACKLOG_BYTES = 256 * 1_024
 
 /** What of its budget a row of ours missed; undefined: it has none. */
 export function missed({ subject, load, result }) {
-  if (subject !== 'ours' || load === '1x') return undefined
+  if (subject !== 'ours') return undefined
   if (result === undefined) return ['result']
+  if (load === '1x') return undefined
   const limits =
     load === '10x'
       ? {

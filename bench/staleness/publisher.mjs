@@ -31,7 +31,7 @@ async function ours(outbound) {
     dropped: () => Object.values(mqtt.stats().outbound.dropped).reduce((sum, count) => sum + count, 0),
     backlogBytes: () =>
       (mqtt.stats().outbound?.queuedBytes ?? 0) + (connected() ? mqtt.unwrap().stream.writableLength : 0),
-    detail: () => ({ outbound: mqtt.stats().outbound, losses: mqtt.stats().connection.losses }),
+    losses: () => mqtt.stats().connection.losses,
   }
 }
 
@@ -46,14 +46,14 @@ async function plain() {
     send: () => client.publish(topic, payload(), settled),
     dropped: () => failed,
     backlogBytes: () => client.stream.writableLength,
-    detail: () => undefined,
+    losses: () => undefined,
   }
 }
 
 const subjects = { ours: () => ours(), kernel: () => ours({ flowControl: 'kernel' }), mqtt: plain }
 
 try {
-  const { send, dropped, backlogBytes, detail } = await subjects[subject]()
+  const { send, dropped, backlogBytes, losses } = await subjects[subject]()
   let offered = 0
   answerRequests(({ start }) => {
     if (start)
@@ -66,7 +66,7 @@ try {
       dropped: dropped(),
       backlogBytes: backlogBytes(),
       residentBytes: process.memoryUsage.rss(),
-      detail: detail(),
+      losses: losses(),
       at: nowMs(),
     }
   })

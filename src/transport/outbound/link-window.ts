@@ -23,6 +23,8 @@ const SURE_AFTER_MS = 300
 const PROBE_PAUSE_MS = 1_000
 /** A window that shrank to this part of what it was may have shrunk because round trips are longer now. */
 const SUSPICIOUS_SHRINK = 1 / 4
+/** A window so many times as large as the rate had it shows that the rate is another one now. */
+const OUTGROWN = 2
 const SHORTEST_INTERVAL_MS = 0.05
 
 /**
@@ -138,8 +140,10 @@ export class LinkWindow {
 
   /** Nothing queues on the link: it carries more than this. */
   private grow(marker: Marker, sample: number, isLimited: boolean): void {
-    this.fitSinceMs = undefined
     if (this.bytesPerMs !== undefined) this.bytesPerMs = Math.max(this.bytesPerMs, sample)
+    // A small window on a slow link has moments without a queue, too.
+    const isOutgrown = this.bytes > OUTGROWN * (this.bytesPerMs ?? 0) * this.wireMs()
+    if (!isLimited || isOutgrown) this.fitSinceMs = undefined
     if (!isLimited || marker.at <= this.grownAt) return
     this.bytes = Math.min(CEILING_BYTES, this.bytes * 2)
     this.grownAt = this.written
