@@ -25,9 +25,9 @@ export default {
       from: {
         path: [
           '^src/topic/',
-          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids|packet-length|subscribe-batches|subscription-identifiers|subscription-options|reason-code-rules|connection-log)\\.ts$',
+          '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids|packet-length|subscribe-batches|subscription-identifiers|subscription-options|reason-code-rules|connection-log|publish-encoder|write-batch)\\.ts$',
           '^src/transport/inbound/(ack-window|topic-lanes|routes|reply-target)\\.ts$',
-          '^src/transport/outbound/(outbound-gate)\\.ts$',
+          '^src/transport/outbound/(outbound-gate|outbound-buffer|link-window|topic-aliases|outcome-count|drop-episode|waiting|idle-waiters)\\.ts$',
         ],
       },
       to: {
@@ -70,7 +70,7 @@ export default {
     only('mqtt', '^src/transport/connection/mqtt-client\\.ts$', 'node_modules/mqtt/'),
     only(
       'mqtt-packet',
-      '^src/(transport/connection/mqtt-client|testing/scripted-peer)\\.ts$',
+      '^src/(transport/connection/packet-writer|testing/scripted-peer)\\.ts$',
       'node_modules/mqtt-packet/',
     ),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),

@@ -77,6 +77,15 @@ const PURE_FILES = [
   'src/transport/inbound/routes.ts',
   'src/transport/inbound/reply-target.ts',
   'src/transport/outbound/outbound-gate.ts',
+  'src/transport/outbound/outbound-buffer.ts',
+  'src/transport/outbound/link-window.ts',
+  'src/transport/outbound/topic-aliases.ts',
+  'src/transport/outbound/outcome-count.ts',
+  'src/transport/outbound/drop-episode.ts',
+  'src/transport/outbound/waiting.ts',
+  'src/transport/outbound/idle-waiters.ts',
+  'src/transport/connection/publish-encoder.ts',
+  'src/transport/connection/write-batch.ts',
 ]
 const GROUND_FILES = [
   'src/errors.ts',

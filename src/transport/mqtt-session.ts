@@ -1,11 +1,10 @@
 import { settlesWithin } from '../deadline.js'
 import { describeCause, MqttError } from '../errors.js'
-import { isPowerOfTwo, printable } from '../log-thinning.js'
 import { describeTarget } from '../option-checks.js'
 import type { ResolvedOptions, WhenBlocked } from '../options.js'
 import type { PublishOutcome, TryPublishOutcome } from '../publish-outcome.js'
 import type { TopicFilter } from '../topic/topic-filter.js'
-import { describeTransition, type LogLevel } from './connection/connection-log.js'
+import { describeTransition } from './connection/connection-log.js'
 import type { ConnectedSession, ConnectionState } from './connection/connection-state.js'
 import type { Dialler } from './connection/link.js'
 import { createDialler } from './connection/mqtt-client.js'
@@ -17,11 +16,9 @@ import type { SubscriptionOptions } from './connection/subscription-options.js'
 import { Subscriptions } from './connection/subscriptions.js'
 import { type InboundCounters, InboundDispatcher, type InboundHandler } from './inbound/inbound-dispatcher.js'
 import { Routes } from './inbound/routes.js'
-import { DropEpisode } from './outbound/drop-episode.js'
 import type { OutboundCounters, OutboundMessage, PublishTerms } from './outbound/outbound-message.js'
 import { Publisher } from './outbound/publisher.js'
-
-export type SessionLog = Record<LogLevel, (text: string) => void>
+import { overrun, SessionJournal, type SessionLog } from './session-journal.js'
 
 /** Counters of one connection since the start of the process. They add up: nothing disappears uncounted. */
 export interface MqttStats {
@@ -51,8 +48,6 @@ export interface MqttHealth {
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
-/** A broker that gives each session to the newest client cuts off two of the same name in turn. */
-const SUSPICIOUS_CONNECTIONS = 3
 /** Part of the time for draining that the broker has to answer UNSUBSCRIBE. */
 const UNSUBSCRIBE_SHARE = 0.5
 
@@ -63,13 +58,12 @@ export class MqttSession {
   private readonly subscriptions: Subscriptions
   private readonly publisher: Publisher
   private readonly dispatcher: InboundDispatcher
-  private readonly drops = new DropEpisode()
+  private readonly journal: SessionJournal
   private readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
   private refused: MqttError | undefined
   private readonly counted = { connects: 0, losses: 0, sessionsLost: 0 }
   private connectedAtMs = 0
-  private shortConnections = 0
   private isStarting = false
   /** How often `close` was called. */
   private closes = 0
@@ -83,14 +77,15 @@ export class MqttSession {
     private readonly log: SessionLog,
     dialler: Dialler = createDialler(options),
   ) {
+    this.journal = new SessionJournal(log)
     this.keepsSession = !options.clean && options.passThrough.properties?.sessionExpiryInterval !== 0
     const packetIds = new PacketIds(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, error =>
       log.error(`a listener of the connection failed: ${describeCause(error)}`),
     )
     this.publisher = new Publisher(packetIds, options.outbound, this.keepsSession, {
-      onDropped: reason => this.say(this.drops.dropped(reason, performance.now())),
-      onCaughtUp: () => this.say(this.drops.caughtUp(performance.now())),
+      onDropped: reason => this.journal.publishDropped(reason),
+      onCaughtUp: () => this.journal.publishesCaughtUp(),
     })
     this.subscriptions = new Subscriptions(packetIds, this.identifiers, {
       onRefused: ({ error }) => this.noteRefused(error),
@@ -105,8 +100,8 @@ export class MqttSession {
         const identifiers = packet.properties?.subscriptionIdentifier
         return this.routes.select(packet.topic, this.identifiers.identify(packet.topic, identifiers))
       },
-      onUnmatched: (topic, count) => this.noteUnmatched(topic, count),
-      onDropped: count => this.noteDropped(count),
+      onUnmatched: (topic, count) => this.journal.unmatched(topic, count),
+      onDropped: count => this.journal.inboundDropped(count),
       onOverrun: () => this.connection.hangUp(overrun()),
     })
     this.connection.attach(this.dispatcher)
@@ -236,13 +231,12 @@ export class MqttSession {
     if (handlersEnded && publishesSettled) return this.dispatcher.stop()
     const { inbound, outbound } = this.stats
     this.dispatcher.stop()
-    this.log.warn(
-      `shutdown gave up after ${Math.round(timeoutMs)} ms: ${inbound.running} messages still in handlers, ${inbound.waiting} waiting for one, ${outbound.inFlight} publishes without an answer`,
-    )
-  }
-
-  private say(text: string | undefined): void {
-    if (text !== undefined) this.log.warn(text)
+    this.journal.shutdownGaveUp(timeoutMs, {
+      running: inbound.running,
+      waiting: inbound.waiting,
+      unanswered: outbound.inFlight,
+      queued: outbound.queued,
+    })
   }
 
   private noteRefused(error: MqttError): void {
@@ -250,26 +244,10 @@ export class MqttSession {
     this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](error.message)
   }
 
-  private noteUnmatched(topic: string, count: number): void {
-    if (!isPowerOfTwo(count)) return
-    this.log.warn(`no handler takes ${printable(topic)}; ${count} such messages so far`)
-  }
-
-  private noteDropped(count: number): void {
-    if (!isPowerOfTwo(count)) return
-    this.log.warn(
-      `handlers are slower than QoS 0 messages come: ${count} dropped so far; raise inbound.concurrency or inbound.maxQueued`,
-    )
-  }
-
   private noteLoss(): void {
     this.counted.losses += 1
     const isShort = performance.now() - this.connectedAtMs < this.options.reconnect.resetAfterMs
-    this.shortConnections = isShort ? this.shortConnections + 1 : 0
-    if (this.shortConnections !== SUSPICIOUS_CONNECTIONS) return
-    this.log.warn(
-      `${SUSPICIOUS_CONNECTIONS} connections in a row ended early: is the Client Identifier "${this.options.clientId}" in use by another client?`,
-    )
+    this.journal.lost(isShort, this.options.clientId)
   }
 
   private noteConnected(session: ConnectedSession): void {
@@ -277,14 +255,14 @@ export class MqttSession {
     this.connectedAtMs = performance.now()
     if (!this.keepsSession || session.sessionPresent || this.counted.connects === 1) return
     this.counted.sessionsLost += 1
-    this.log.warn('the broker has forgotten the session: messages that it kept for this client are lost')
+    this.journal.sessionForgotten()
   }
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
     this.log[level](text)
     if ((state.status === 'connected') !== (before.status === 'connected'))
-      this.say(this.drops.ended(performance.now()))
+      this.journal.connectionChanged()
     if (before.status === 'connected' && state.status !== 'closing') this.noteLoss()
     // The promise of start() tells of a start that failed.
     if (state.status !== 'closed' || state.cause === undefined || this.isStarting) return
@@ -295,13 +273,3 @@ export class MqttSession {
     }
   }
 }
-
-function overrun(): MqttError {
-  return new MqttError(
-    'CONNECTION_LOST',
-    'the broker sent more QoS 1 and 2 messages than may wait for handlers; raise inbound.concurrency or inbound.maxQueued',
-    { reasonCode: RECEIVE_MAXIMUM_EXCEEDED },
-  )
-}
-
-const RECEIVE_MAXIMUM_EXCEEDED = 0x93

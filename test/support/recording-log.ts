@@ -1,4 +1,4 @@
-import type { SessionLog } from '../../src/transport/mqtt-session.js'
+import type { SessionLog } from '../../src/transport/session-journal.js'
 
 export interface RecordedLine {
   readonly level: keyof SessionLog

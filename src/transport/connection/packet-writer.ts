@@ -16,13 +16,23 @@ import { WriteBatch } from './write-batch.js'
 /** Bytes collected in one turn before they are written, so that a burst meets the kernel while it lasts. */
 const FLUSH_BYTES = 65_536
 
+/** So many turns in a row make a stream, of which several turns are written in one call. */
+const STREAM_TURNS = 3
+const HOLD_TURNS = 8
+const HOLD_MS = 0.5
+const HOLD_BYTES = 16_384
+
 /** What may wait in a stream whose emptiness says nothing of the network: TLS, WebSocket, in-memory. */
 const OPAQUE_BACKLOG_BYTES = 65_536
 
 /** Encodes packets and writes them to the stream of one connection, all of a turn in one call. */
 export class PacketWriter {
   private readonly batch = new WriteBatch()
-  private isFlushScheduled = false
+  private isTurnEndScheduled = false
+  /** Turns of the event loop in a row in which something was sent. */
+  private busyTurns = 0
+  private heldTurns = 0
+  private heldSinceMs = 0
   private isStopped = false
   /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
   private readonly kernelIsVisible: boolean
@@ -101,16 +111,38 @@ export class PacketWriter {
 
   private scheduleFlush(): void {
     if (this.batch.bytes >= FLUSH_BYTES) return this.flush()
-    if (this.isFlushScheduled) return
-    this.isFlushScheduled = true
+    if (this.isTurnEndScheduled) return
+    this.isTurnEndScheduled = true
     setImmediate(this.endTurn)
   }
 
+  /** Goes on for one turn behind the last one in which something was sent. */
   private readonly endTurn = (): void => {
+    this.isTurnEndScheduled = false
     if (this.isStopped) return
-    this.events.flushing()
-    this.isFlushScheduled = false
-    this.flush()
+    if (this.batch.bytes === 0) {
+      this.busyTurns = 0
+      return
+    }
+    if (!this.mayHold()) {
+      this.events.flushing()
+      this.flush()
+      this.busyTurns += 1
+      this.heldTurns = 0
+    }
+    this.isTurnEndScheduled = true
+    setImmediate(this.endTurn)
+  }
+
+  /**
+   * In a stream of messages a call into the kernel for each turn costs more than all the rest. One that stands alone,
+   * and the next one after its answer, is never held.
+   */
+  private mayHold(): boolean {
+    if (this.busyTurns < STREAM_TURNS || this.batch.bytes >= HOLD_BYTES) return false
+    if (this.heldTurns === 0) this.heldSinceMs = performance.now()
+    this.heldTurns += 1
+    return this.heldTurns < HOLD_TURNS && performance.now() - this.heldSinceMs < HOLD_MS
   }
 
   flush(): void {

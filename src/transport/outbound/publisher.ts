@@ -5,8 +5,8 @@ import type { ConnectedSession, ConnectionState } from '../connection/connection
 import type { Link, Packet } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { PacketIds } from '../connection/packet-ids.js'
+import { IdleWaiters } from './idle-waiters.js'
 import { InFlight } from './in-flight.js'
-import { OutboundBuffer } from './outbound-buffer.js'
 import { assertTaken } from './outbound-gate.js'
 import type {
   OutboundCounters,
@@ -18,11 +18,11 @@ import type {
 import { OutcomeCount } from './outcome-count.js'
 import { PacedLink } from './paced-link.js'
 import { withTerms } from './publish-terms.js'
-import { messageAt, waitingOf } from './waiting.js'
+import { messageAt } from './waiting.js'
+import { WaitingRoom } from './waiting-room.js'
 
 const NO_TERMS: PublishTerms = {}
 const UNSPECIFIED_ERROR = 0x80
-const SWEEP_PAUSE_MS = 10
 const SENT: PublishOutcome = { status: 'sent' }
 const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
 const ignore = (): void => {}
@@ -38,14 +38,13 @@ export interface PublishObserver {
  * be dropped; what is written waits for nothing but the broker's acknowledgement.
  */
 export class Publisher implements ConnectionListener {
-  private readonly buffer: OutboundBuffer
+  private readonly room: WaitingRoom
   private readonly inFlight: InFlight
   private readonly count = new OutcomeCount()
   private paced: PacedLink | undefined
   private isClosing = false
-  private sweepTimer: NodeJS.Timeout | undefined
+  private readonly idle = new IdleWaiters(() => this.inFlight.size === 0 && this.room.size === 0)
   private writtenBytes = 0
-  private idleWaiters: (() => void)[] = []
 
   constructor(
     packetIds: PacketIds,
@@ -54,25 +53,33 @@ export class Publisher implements ConnectionListener {
     private readonly keepsSession: boolean,
     private readonly observer: PublishObserver = { onDropped: ignore, onCaughtUp: ignore },
   ) {
-    this.buffer = new OutboundBuffer(options)
+    this.room = new WaitingRoom(options, {
+      onDropped: (publication, reason) => {
+        this.settle(publication, { status: 'dropped', reason })
+        this.idle.check()
+      },
+      waitsForAcknowledgement: ({ message }) =>
+        message.qos > 0 &&
+        this.paced !== undefined &&
+        !this.inFlight.hasRoom(this.paced.limits.receiveMaximum),
+    })
     this.inFlight = new InFlight(packetIds, options.maxInFlight, (publication, outcome) =>
       this.settle(publication, outcome),
     )
   }
 
   get counters(): OutboundCounters {
-    const { buffer, paced } = this
-    const oldestMs = buffer.oldestMs()
+    const { room, paced } = this
     return {
       ...this.count.outcomes,
       inFlight: this.inFlight.size,
-      queued: buffer.size,
-      queuedBytes: buffer.bytes,
+      queued: room.size,
+      queuedBytes: room.bytes,
       bytes: this.writtenBytes + (paced?.bytes ?? 0),
       unconfirmedBytes: paced?.unconfirmedBytes ?? 0,
       bytesPerSecond: paced?.bytesPerSecond,
-      delayMs: paced?.delayMs(buffer.bytes) ?? 0,
-      oldestMs: oldestMs === undefined ? 0 : performance.now() - oldestMs,
+      delayMs: paced?.delayMs(room.bytes) ?? 0,
+      oldestMs: room.oldestMs,
     }
   }
 
@@ -114,8 +121,7 @@ export class Publisher implements ConnectionListener {
 
   /** Resolves when nothing waits to be written or answered. */
   whenIdle(): Promise<void> {
-    if (this.isIdle) return Promise.resolve()
-    return new Promise(resolve => this.idleWaiters.push(resolve))
+    return this.idle.wait()
   }
 
   stateChanged(state: ConnectionState): void {
@@ -135,12 +141,10 @@ export class Publisher implements ConnectionListener {
 
   lost(cause: MqttError): void {
     this.leave()
-    for (const { publication } of this.buffer.takeAll(({ mode }) => mode === 'drop')) {
-      this.settle(publication, { status: 'dropped', reason: 'offline' })
-    }
+    this.room.drop('offline', ({ mode }) => mode === 'drop')
     if (this.keepsSession && !this.isClosing) this.inFlight.disconnected()
     else this.inFlight.loseAll(cause)
-    this.wakeIdle()
+    this.idle.check()
   }
 
   answered(packet: Packet): void {
@@ -172,7 +176,7 @@ export class Publisher implements ConnectionListener {
   }
 
   private isFree(paced: PacedLink, qos: 0 | 1 | 2): boolean {
-    if (!this.buffer.isEmpty(qos)) return false
+    if (!this.room.isEmpty(qos)) return false
     return (qos === 0 || this.inFlight.hasRoom(paced.limits.receiveMaximum)) && paced.isOpen()
   }
 
@@ -198,25 +202,10 @@ export class Publisher implements ConnectionListener {
   }
 
   /** Lets a publish wait. @returns why it is dropped instead */
-  private hold(
-    publication: Publication,
-    terms: PublishTerms,
-    paced: PacedLink | undefined,
-  ): DropReason | undefined {
-    if (this.isClosing) return this.dropAtOnce('closed')
-    const waiting = waitingOf(publication, terms, this.options, paced?.nowMs ?? performance.now())
-    if (waiting.mode === 'drop') {
-      if (paced === undefined) return this.dropAtOnce('offline')
-      if (paced.delayMs(this.buffer.bytes + waiting.bytes) > this.options.maxDelayMs)
-        return this.dropAtOnce('backlog')
-    }
-    const admission = this.buffer.add(waiting, paced?.backlogBytes ?? 0)
-    if (!admission.isAdmitted) return this.dropAtOnce(this.blockReason(waiting, admission.reason))
+  private hold(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined) {
+    const dropped = this.isClosing ? 'closed' : this.room.hold(publication, terms, paced)
+    if (dropped !== undefined) return this.dropAtOnce(dropped)
     this.count.attempted()
-    for (const [{ publication: displaced }, reason] of admission.displaced) {
-      this.settle(displaced, { status: 'dropped', reason })
-    }
-    this.armSweep()
     return undefined
   }
 
@@ -226,28 +215,18 @@ export class Publisher implements ConnectionListener {
     return reason
   }
 
-  /** Acknowledgements that stay away are another thing than a slow link. */
-  private blockReason({ publication }: Waiting, reason: DropReason): DropReason {
-    if (reason !== 'backlog' || publication.message.qos === 0 || this.paced === undefined) return reason
-    return this.inFlight.hasRoom(this.paced.limits.receiveMaximum) ? reason : 'in-flight-full'
-  }
-
   /** Writes as much of what waits as the link carries soon. */
   private pump(): void {
-    const { paced, buffer } = this
-    if (paced !== undefined) this.inFlight.resend(paced)
-    while (paced !== undefined && buffer.size > 0) {
+    const { paced, room } = this
+    if (paced === undefined) return
+    this.inFlight.resend(paced)
+    while (room.size > 0) {
       const mayAcknowledge = this.inFlight.hasRoom(paced.limits.receiveMaximum)
-      const next = buffer.next(mayAcknowledge)
-      if (next === undefined) break
-      if (next.deadlineMs <= paced.nowMs) {
-        this.sweep()
-        continue
-      }
-      if (!paced.isOpen() || !this.writeWaiting(paced, next)) break
+      const next = room.next(mayAcknowledge, paced.nowMs)
+      if (next === undefined || !paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
-    if (buffer.size === 0) this.observer.onCaughtUp()
-    this.wakeIdle()
+    if (room.size === 0) this.observer.onCaughtUp()
+    this.idle.check()
   }
 
   private writeWaiting(paced: PacedLink, waiting: Waiting): boolean {
@@ -256,11 +235,11 @@ export class Publisher implements ConnectionListener {
       assertTaken(publication.message, paced)
       if (!this.write(paced, publication, messageAt(waiting, paced.nowMs))) return false
     } catch (error) {
-      this.buffer.remove(waiting)
+      this.room.remove(waiting)
       this.settle(publication, refusedBeforehand(error))
       return true
     }
-    this.buffer.remove(waiting)
+    this.room.remove(waiting)
     if (publication.message.qos === 0) this.settle(publication, SENT)
     return true
   }
@@ -277,28 +256,9 @@ export class Publisher implements ConnectionListener {
     reason: 'expired' | 'aborted',
     cause: MqttError,
   ): void => {
-    const [waiting] = this.buffer.takeAll(({ publication: other }) => other === publication)
-    if (waiting !== undefined) this.settle(publication, { status: 'dropped', reason })
+    if (this.room.withdraw(publication)) this.settle(publication, { status: 'dropped', reason })
     else if (this.inFlight.giveUp(publication)) this.settle(publication, { status: 'lost', cause })
-    this.wakeIdle()
-  }
-
-  private sweep(): void {
-    clearTimeout(this.sweepTimer)
-    this.sweepTimer = undefined
-    for (const waiting of this.buffer.takeLate(performance.now())) {
-      const reason = this.blockReason(waiting, waiting.lateReason)
-      this.settle(waiting.publication, { status: 'dropped', reason })
-    }
-    this.armSweep()
-    this.wakeIdle()
-  }
-
-  private armSweep(): void {
-    const dueMs = this.buffer.nextDeadlineMs
-    if (this.sweepTimer !== undefined || dueMs === Number.POSITIVE_INFINITY) return
-    const delayMs = Math.max(SWEEP_PAUSE_MS, dueMs - performance.now())
-    this.sweepTimer = setTimeout(() => this.sweep(), delayMs)
+    this.idle.check()
   }
 
   private settle(publication: Publication, outcome: PublishOutcome): void {
@@ -315,24 +275,9 @@ export class Publisher implements ConnectionListener {
 
   private end(cause: MqttError): void {
     this.isClosing = true
-    clearTimeout(this.sweepTimer)
-    this.sweepTimer = undefined
-    for (const { publication } of this.buffer.takeAll(() => true)) {
-      this.settle(publication, { status: 'dropped', reason: 'closed' })
-    }
+    this.room.drop('closed', () => true)
     this.inFlight.loseAll(cause)
-    this.wakeIdle()
-  }
-
-  private get isIdle(): boolean {
-    return this.inFlight.size === 0 && this.buffer.size === 0
-  }
-
-  private wakeIdle(): void {
-    if (this.idleWaiters.length === 0 || !this.isIdle) return
-    const waiters = this.idleWaiters
-    this.idleWaiters = []
-    for (const wake of waiters) wake()
+    this.idle.check()
   }
 }
 

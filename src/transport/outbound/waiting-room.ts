@@ -1,0 +1,98 @@
+import type { OutboundOptions } from '../../options.js'
+import type { DropReason } from '../../publish-outcome.js'
+import { OutboundBuffer } from './outbound-buffer.js'
+import type { Publication, PublishTerms, Waiting } from './outbound-message.js'
+import type { PacedLink } from './paced-link.js'
+import { SweepTimer } from './sweep-timer.js'
+import { waitingOf } from './waiting.js'
+
+export interface WaitingRoomObserver {
+  /** A publish that waited is dropped. */
+  onDropped(publication: Publication, reason: DropReason): void
+  /** Whether a publish that is behind waits for acknowledgements, and not for the link. */
+  waitsForAcknowledgement(publication: Publication): boolean
+}
+
+/** Where publishes wait for the link: bounded, and nothing in it grows old unseen. */
+export class WaitingRoom {
+  private readonly buffer: OutboundBuffer
+  private readonly sweeper = new SweepTimer(() => this.dropLate())
+
+  constructor(
+    private readonly options: Required<OutboundOptions>,
+    private readonly observer: WaitingRoomObserver,
+  ) {
+    this.buffer = new OutboundBuffer(options)
+  }
+
+  get size(): number {
+    return this.buffer.size
+  }
+
+  get bytes(): number {
+    return this.buffer.bytes
+  }
+
+  /** Age of the oldest, in milliseconds. */
+  get oldestMs(): number {
+    const oldestMs = this.buffer.oldestMs()
+    return oldestMs === undefined ? 0 : performance.now() - oldestMs
+  }
+
+  isEmpty(qos: 0 | 1 | 2): boolean {
+    return this.buffer.isEmpty(qos)
+  }
+
+  /** Lets a publish wait. @returns why it is dropped instead */
+  hold(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined): DropReason | undefined {
+    const waiting = waitingOf(publication, terms, this.options, paced?.nowMs ?? performance.now())
+    if (waiting.mode === 'drop') {
+      if (paced === undefined) return 'offline'
+      if (paced.delayMs(this.buffer.bytes + waiting.bytes) > this.options.maxDelayMs) return 'backlog'
+    }
+    const admission = this.buffer.add(waiting, paced?.backlogBytes ?? 0)
+    if (!admission.isAdmitted) return this.reasonOf(waiting, admission.reason)
+    for (const [displaced, reason] of admission.displaced) {
+      this.observer.onDropped(displaced.publication, reason)
+    }
+    this.sweeper.arm(this.buffer.nextDeadlineMs)
+    return undefined
+  }
+
+  /** The next in order that may still be written; without `mayAcknowledge` the next of QoS 0. */
+  next(mayAcknowledge: boolean, nowMs: number): Waiting | undefined {
+    const next = this.buffer.next(mayAcknowledge)
+    if (next === undefined || next.deadlineMs > nowMs) return next
+    this.dropLate()
+    return this.buffer.next(mayAcknowledge)
+  }
+
+  /** @returns whether it was waiting */
+  remove(waiting: Waiting): boolean {
+    return this.buffer.remove(waiting)
+  }
+
+  /** @returns whether it was waiting */
+  withdraw(publication: Publication): boolean {
+    return this.buffer.takeAll(waiting => waiting.publication === publication).length > 0
+  }
+
+  /** Drops all of these. */
+  drop(reason: DropReason, picks: (waiting: Waiting) => boolean): void {
+    for (const { publication } of this.buffer.takeAll(picks)) this.observer.onDropped(publication, reason)
+    if (this.buffer.size === 0) this.sweeper.stop()
+  }
+
+  private dropLate(): void {
+    for (const waiting of this.buffer.takeLate(performance.now())) {
+      this.observer.onDropped(waiting.publication, this.reasonOf(waiting, waiting.lateReason))
+    }
+    this.sweeper.arm(this.buffer.nextDeadlineMs)
+  }
+
+  /** Acknowledgements that stay away are another thing than a slow link. */
+  private reasonOf({ publication }: Waiting, reason: DropReason): DropReason {
+    if (reason !== 'backlog' || !this.observer.waitsForAcknowledgement(publication)) return reason
+    return 'in-flight-full'
+  }
+}
