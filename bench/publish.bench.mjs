@@ -1,82 +1,83 @@
-// How fast and how dear is publishing, against `mqtt` with the same options, in turn within one run?
-import 'reflect-metadata'
-import { NestFactory } from '@nestjs/core'
-import { connectAsync } from 'mqtt'
-import { MqttModule, MqttService } from 'nestjs-mqtt'
+// How fast and how dear is publishing, beside `mqtt` and a socket with ready-made packets? Each in a process of its
+// own, in turn, within one run; on mosquitto, and on a peer that only acknowledges, where the client is the limit.
+import { writeFileSync } from 'node:fs'
+import { Child } from './child.mjs'
 import { startMosquitto } from './mosquitto.mjs'
 
-const ROUNDS = 7
-const MESSAGES = 40_000
-const PAYLOAD = Buffer.alloc(100, 'x')
-const BURST = 100
-
-const broker = await startMosquitto()
-const nextTurn = () => new Promise(resolve => setImmediate(resolve))
-
-async function burstsOfQoS0(publish) {
-  for (let sent = 0; sent < MESSAGES; sent += BURST) {
-    for (let count = 0; count < BURST; count += 1) publish('bench/t')
-    await nextTurn()
-  }
-}
-
-/** 100 in flight: each acknowledgement lets the next one go. */
-async function windowOfQoS1(publish) {
-  let left = MESSAGES
-  const worker = async () => {
-    while (left-- > 0) await publish('bench/t')
-  }
-  await Promise.all(Array.from({ length: BURST }, worker))
-}
-
-async function measure(work) {
-  const cpu = process.cpuUsage()
-  const start = performance.now()
-  await work()
-  const seconds = (performance.now() - start) / 1_000
-  const { user, system } = process.cpuUsage(cpu)
-  return { perSecond: MESSAGES / seconds, cpuMicros: (user + system) / MESSAGES }
-}
-
+const ROUNDS = Number(process.env.PUBLISH_ROUNDS ?? 9)
+const SUBJECTS = ['ours', 'mqtt', 'raw']
+const QUESTIONS = [
+  { qos: 0, perTurn: 1, messages: 40_000, budget: { cpu: 0.5 } },
+  { qos: 0, perTurn: 100, messages: 100_000, budget: { cpu: 0.5 } },
+  { qos: 1, perTurn: 1, messages: 4_000 },
+  { qos: 1, perTurn: 100, messages: 30_000, budget: { rate: 1.5 } },
+]
+const here = file => new URL(`./publish/${file}`, import.meta.url)
 const median = values => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
 
-for (const protocolVersion of [4, 5]) {
-  const app = await NestFactory.createApplicationContext(
-    { module: class Root {}, imports: [MqttModule.forRoot({ url: broker.url, protocolVersion })] },
-    { logger: false },
-  )
-  const mqtt = app.get(MqttService)
-  const raw = await connectAsync(broker.url, { protocolVersion })
-  const dropped = { count: 0 }
-  const subjects = {
-    'QoS 0, 100 per turn': {
-      ours: () =>
-        burstsOfQoS0(topic => {
-          if (mqtt.tryPublish(topic, PAYLOAD).status === 'dropped') dropped.count += 1
-        }),
-      mqtt: () => burstsOfQoS0(topic => raw.publish(topic, PAYLOAD)),
-    },
-    'QoS 1, 100 in flight': {
-      ours: () => windowOfQoS1(topic => mqtt.publish(topic, PAYLOAD, { qos: 1 })),
-      mqtt: () => windowOfQoS1(topic => raw.publishAsync(topic, PAYLOAD, { qos: 1 })),
-    },
+const mosquitto = await startMosquitto()
+const { child: peer, first } = await Child.start(process.execPath, here('acknowledging_peer.mjs'), {})
+const BROKERS = { mosquitto: mosquitto.port, 'a peer that only acknowledges': first.port }
+
+async function measure(port, protocolVersion, question) {
+  const children = {}
+  for (const subject of SUBJECTS) {
+    const config = { subject, port, protocolVersion }
+    children[subject] = (await Child.start(process.execPath, here('publisher.mjs'), config)).child
   }
-  for (const [name, { ours, mqtt: theirs }] of Object.entries(subjects)) {
-    const rows = { ours: [], theirs: [] }
-    for (let round = 0; round <= ROUNDS; round += 1) {
-      const a = await measure(ours)
-      const b = await measure(theirs)
+  const rows = { ours: [], mqtt: [], raw: [] }
+  for (let round = -1; round < ROUNDS; round += 1) {
+    for (const subject of SUBJECTS) {
+      const row = await children[subject].ask(question)
       // The first round warms up.
-      if (round > 0) rows.ours.push(a) && rows.theirs.push(b)
+      if (round >= 0) rows[subject].push(row)
     }
-    const of = (side, figure) => median(rows[side].map(row => row[figure]))
-    const rate = [of('ours', 'perSecond'), of('theirs', 'perSecond')]
-    const cpu = [of('ours', 'cpuMicros'), of('theirs', 'cpuMicros')]
-    console.log(
-      `MQTT ${protocolVersion === 5 ? '5    ' : '3.1.1'} ${name}: ${Math.round(rate[0])} msg/s, mqtt ${Math.round(rate[1])} (x ${(rate[0] / rate[1]).toFixed(2)}); CPU ${cpu[0].toFixed(2)} us per message, mqtt ${cpu[1].toFixed(2)} (x ${(cpu[0] / cpu[1]).toFixed(2)}); dropped ${dropped.count}`,
-    )
   }
-  await app.close()
-  await raw.endAsync()
+  for (const child of Object.values(children)) await child.end()
+  const of = (subject, figure) => median(rows[subject].map(row => row[figure]))
+  return Object.fromEntries(
+    SUBJECTS.map(subject => [
+      subject,
+      { perSecond: Math.round(of(subject, 'perSecond')), cpuMicros: of(subject, 'cpuMicros') },
+    ]),
+  )
 }
-await broker.stop()
+
+function verdict({ budget }, rate, cpu) {
+  if (budget?.cpu !== undefined) return cpu <= budget.cpu ? 'ok' : `MISSED (CPU <= x ${budget.cpu})`
+  if (budget?.rate !== undefined) return rate >= budget.rate ? 'ok' : `MISSED (rate >= x ${budget.rate})`
+  return ''
+}
+
+const results = []
+for (const [broker, port] of Object.entries(BROKERS)) {
+  console.log(`\non ${broker}: messages per second, CPU microseconds per message; x = ours over mqtt`)
+  for (const protocolVersion of [4, 5]) {
+    for (const question of QUESTIONS) {
+      const { ours, mqtt, raw } = await measure(port, protocolVersion, question)
+      const rate = ours.perSecond / mqtt.perSecond
+      const cpu = ours.cpuMicros / mqtt.cpuMicros
+      const name = `MQTT ${protocolVersion === 5 ? '5    ' : '3.1.1'} QoS ${question.qos}, ${question.qos === 0 ? `${question.perTurn} per turn` : `${question.perTurn} in flight`}`
+      const figures = [ours, mqtt, raw].map(
+        row => `${String(row.perSecond).padStart(7)} ${row.cpuMicros.toFixed(2).padStart(6)}`,
+      )
+      console.log(
+        `${name.padEnd(30)} ours ${figures[0]}  mqtt ${figures[1]}  raw ${figures[2]}  rate x ${rate.toFixed(2)}  CPU x ${cpu.toFixed(2)}  ${verdict(question, rate, cpu)}`,
+      )
+      results.push({
+        broker,
+        protocolVersion,
+        qos: question.qos,
+        perTurn: question.perTurn,
+        ours,
+        mqtt,
+        raw,
+        rate,
+        cpu,
+      })
+    }
+  }
+}
+await peer.end()
+await mosquitto.stop()
+writeFileSync(new URL('./results/publish.json', import.meta.url), `${JSON.stringify(results, null, 1)}\n`)

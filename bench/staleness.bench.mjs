@@ -1,9 +1,9 @@
 // How old are messages when they arrive over a slow link, when the publisher offers more than the link carries?
 // npm run bench -- staleness [10KB 50KB 1MB unlimited] [10x 1x 0.5x bursts modest] [tcp tls] [ours kernel mqtt paho] [steps]
 import { mkdirSync, writeFileSync } from 'node:fs'
+import { Child } from './child.mjs'
 import { startMosquitto } from './mosquitto.mjs'
 import { makeCertificate } from './staleness/certificate.mjs'
-import { Child } from './staleness/child.mjs'
 import { Bench } from './staleness/measure.mjs'
 import { missed, plan, SECONDS, WARM_UP_MS } from './staleness/plan.mjs'
 import { findPython } from './staleness/python.mjs'
@@ -65,7 +65,15 @@ function report({ rows, steps }) {
   mkdirSync(results, { recursive: true })
   const ages = shown.map(row => {
     const { link, load, transport, subject, result, failure } = row
-    return { link, load, transport, subject, ...result, failure: failure?.message, missed: missed(row) }
+    return {
+      link,
+      load,
+      transport,
+      subject,
+      ...result,
+      failure: failure?.message,
+      missed: missed(row)?.join(', '),
+    }
   })
   writeFileSync(
     new URL('staleness.json', results),

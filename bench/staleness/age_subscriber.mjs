@@ -1,7 +1,7 @@
 // A process with one bare MQTT 3.1.1 connection that notes how old each message is when it comes in.
 import { connect } from 'node:net'
 import mqttPacket from 'mqtt-packet'
-import { answerRequests, config, nowMs, say } from './requests.mjs'
+import { answerRequests, config, nowMs, say } from '../requests.mjs'
 
 const PUBLISH = 3
 const arrivals = new Map()

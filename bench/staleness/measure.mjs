@@ -1,6 +1,6 @@
 // One row: a publisher and its link, each a process of its own, and what came out at the other end.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Child } from './child.mjs'
+import { Child } from '../child.mjs'
 import { PAYLOAD_BYTES, WARM_UP_MS } from './plan.mjs'
 
 const fileOf = name => new URL(name, import.meta.url)

@@ -1,7 +1,7 @@
 // A process that publishes with one of the subjects, and tells what the subject's API said about it.
 import { readFileSync } from 'node:fs'
+import { answerRequests, config, nowMs, say } from '../requests.mjs'
 import { pace } from './pacing.mjs'
-import { answerRequests, config, nowMs, say } from './requests.mjs'
 
 const { subject, port, topic, payloadBytes, load } = config
 const url = `${config.ca ? 'mqtts' : 'mqtt'}://127.0.0.1:${port}`

@@ -128,7 +128,10 @@ class ClientLink implements Link {
         this.serverReference = packet.properties?.serverReference
         const { serverKeepAlive } = packet.properties ?? {}
         if (serverKeepAlive !== undefined) client.options.keepalive = serverKeepAlive
-      } else if (packet.cmd !== 'disconnect') this.guard(() => this.events.answered(packet))
+      } else if (packet.cmd !== 'disconnect') {
+        if (packet.cmd === 'puback' || packet.cmd === 'pubcomp') this.writer.answered()
+        this.guard(() => this.events.answered(packet))
+      }
     })
     client.handleMessage = (packet, done) => {
       // What comes behind the end of the connection is not taken, so that the broker delivers it again.

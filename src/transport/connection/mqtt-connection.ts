@@ -46,7 +46,8 @@ export class MqttConnection {
   private link: Link | undefined
   private timer: NodeJS.Timeout | undefined
   private locateTimer: NodeJS.Timeout | undefined
-  private readonly listeners: ConnectionListener[] = []
+  /** Replaced at each change, so that those who are told now are told to the end. */
+  private listeners: readonly ConnectionListener[] = []
   private readonly events: ConnectionEvent[] = []
   private readonly rules: ConnectionRules
 
@@ -86,10 +87,10 @@ export class MqttConnection {
   }
 
   attach(listener: ConnectionListener): () => void {
-    this.listeners.push(listener)
+    this.listeners = [...this.listeners, listener]
     return () => {
       const index = this.listeners.indexOf(listener)
-      if (index >= 0) this.listeners.splice(index, 1)
+      if (index >= 0) this.listeners = this.listeners.toSpliced(index, 1)
     }
   }
 
@@ -141,7 +142,7 @@ export class MqttConnection {
   }
 
   private announce(state: ConnectionState, before: ConnectionState, event: ConnectionEvent): void {
-    for (const listener of [...this.listeners]) {
+    for (const listener of this.listeners) {
       try {
         this.tell(listener, state, before, event)
       } catch (error) {
@@ -242,7 +243,7 @@ export class MqttConnection {
   }
 
   private each(work: (listener: ConnectionListener) => void): void {
-    for (const listener of [...this.listeners]) work(listener)
+    for (const listener of this.listeners) work(listener)
   }
 }
 

@@ -12,15 +12,10 @@ import {
   writePublishHeader,
 } from './publish-encoder.js'
 import { WriteBatch } from './write-batch.js'
+import { HOLD_MS, WriteHolding } from './write-holding.js'
 
 /** Bytes collected in one turn before they are written, so that a burst meets the kernel while it lasts. */
 const FLUSH_BYTES = 65_536
-
-/** So many turns in a row make a stream, of which several turns are written in one call. */
-const STREAM_TURNS = 3
-const HOLD_TURNS = 8
-const HOLD_MS = 0.5
-const HOLD_BYTES = 16_384
 
 /** What may wait in a stream whose emptiness says nothing of the network: TLS, WebSocket, in-memory. */
 const OPAQUE_BACKLOG_BYTES = 65_536
@@ -29,10 +24,8 @@ const OPAQUE_BACKLOG_BYTES = 65_536
 export class PacketWriter {
   private readonly batch = new WriteBatch()
   private isTurnEndScheduled = false
-  /** Turns of the event loop in a row in which something was sent. */
-  private busyTurns = 0
-  private heldTurns = 0
-  private heldSinceMs = 0
+  private readonly holding = new WriteHolding()
+  private holdTimer: NodeJS.Timeout | undefined
   private isStopped = false
   /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
   private readonly kernelIsVisible: boolean
@@ -53,6 +46,7 @@ export class PacketWriter {
 
   send(packet: Packet): void {
     this.batch.append(this.encode(packet))
+    this.batch.packets += 1
     this.scheduleFlush()
   }
 
@@ -61,6 +55,8 @@ export class PacketWriter {
       this.protocolVersion === 5 && message.properties !== undefined
         ? this.appendGenerated(message)
         : this.appendPlain(message)
+    if (message.qos > 0) this.holding.asked()
+    this.batch.packets += 1
     this.scheduleFlush()
     return size
   }
@@ -72,9 +68,15 @@ export class PacketWriter {
     return fixedHeaderLength(remaining) + remaining
   }
 
+  /** The broker has answered a publish for good. */
+  answered(): void {
+    this.holding.answered()
+  }
+
   /** Nothing is written any more. */
   stop(): void {
     this.isStopped = true
+    clearTimeout(this.holdTimer)
     this.batch.take()
   }
 
@@ -116,33 +118,33 @@ export class PacketWriter {
     setImmediate(this.endTurn)
   }
 
-  /** Goes on for one turn behind the last one in which something was sent. */
+  /** Comes once more behind each write, to see whether there is a stream of them. */
   private readonly endTurn = (): void => {
     this.isTurnEndScheduled = false
     if (this.isStopped) return
-    if (this.batch.bytes === 0) {
-      this.busyTurns = 0
+    if (this.batch.bytes === 0) return this.holding.idle()
+    if (this.holding.mayHold(this.batch.packets, this.batch.bytes)) {
+      this.holdTimer ??= setTimeout(this.endHold, HOLD_MS)
       return
     }
-    if (!this.mayHold()) {
-      this.events.flushing()
-      this.flush()
-      this.busyTurns += 1
-      this.heldTurns = 0
-    }
+    // Before the write, during which a marker is sent.
     this.isTurnEndScheduled = true
     setImmediate(this.endTurn)
+    this.writeTurn()
   }
 
-  /**
-   * In a stream of messages a call into the kernel for each turn costs more than all the rest. One that stands alone,
-   * and the next one after its answer, is never held.
-   */
-  private mayHold(): boolean {
-    if (this.busyTurns < STREAM_TURNS || this.batch.bytes >= HOLD_BYTES) return false
-    if (this.heldTurns === 0) this.heldSinceMs = performance.now()
-    this.heldTurns += 1
-    return this.heldTurns < HOLD_TURNS && performance.now() - this.heldSinceMs < HOLD_MS
+  private readonly endHold = (): void => {
+    this.holdTimer = undefined
+    if (this.isStopped) return
+    this.holding.wasInVain()
+    this.writeTurn()
+  }
+
+  private writeTurn(): void {
+    clearTimeout(this.holdTimer)
+    this.holdTimer = undefined
+    this.events.flushing()
+    this.flush()
   }
 
   flush(): void {

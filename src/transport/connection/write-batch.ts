@@ -10,6 +10,8 @@ export class WriteBatch {
   private end = 0
   private chunks: Buffer[] = []
   private chunkBytes = 0
+  /** How many were put in. */
+  packets = 0
 
   get bytes(): number {
     return this.chunkBytes + this.end - this.start
@@ -52,6 +54,7 @@ export class WriteBatch {
     const { chunks } = this
     this.chunks = []
     this.chunkBytes = 0
+    this.packets = 0
     return chunks
   }
 

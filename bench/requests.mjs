@@ -8,7 +8,7 @@ export const say = message => process.stdout.write(`${JSON.stringify(message)}\n
 /** Answers each request, in order. The process ends with its parent. */
 export function answerRequests(answer) {
   const lines = createInterface({ input: process.stdin })
-  lines.on('line', line => say(answer(JSON.parse(line))))
+  lines.on('line', async line => say(await answer(JSON.parse(line))))
   lines.once('close', () => process.exit())
 }
 

@@ -1,0 +1,40 @@
+// One subject in a process of its own. Each request is one round: so many messages, as fast as they go.
+import { answerRequests, config, say } from '../requests.mjs'
+import { SUBJECTS } from './subjects.mjs'
+
+const IN_FLIGHT = 100
+const subject = await SUBJECTS[config.subject](config)
+const nextTurn = () => new Promise(resolve => setImmediate(resolve))
+const pause = () => new Promise(resolve => setTimeout(resolve, 1))
+
+async function plain(messages, perTurn) {
+  for (let sent = 0; sent < messages; ) {
+    const end = Math.min(messages, sent + perTurn)
+    while (sent < end && subject.tryPublish()) sent += 1
+    // Where the broker is the limit, waiting for it is no work.
+    await (sent < end ? pause() : nextTurn())
+  }
+  // The broker reads in order: now it has read everything.
+  await subject.publish()
+}
+
+/** Each answer lets the next one go; `perTurn` of 1 is one after the other. */
+async function acknowledged(messages, inFlight) {
+  let left = messages
+  const worker = async () => {
+    while (left-- > 0) await subject.publish()
+  }
+  await Promise.all(Array.from({ length: inFlight }, worker))
+}
+
+async function round({ qos, perTurn, messages }) {
+  const cpu = process.cpuUsage()
+  const start = performance.now()
+  await (qos === 0 ? plain(messages, perTurn) : acknowledged(messages, perTurn === 1 ? 1 : IN_FLIGHT))
+  const seconds = (performance.now() - start) / 1_000
+  const { user, system } = process.cpuUsage(cpu)
+  return { perSecond: messages / seconds, cpuMicros: (user + system) / messages, dropped: subject.dropped() }
+}
+
+say({ ready: true })
+answerRequests(round)

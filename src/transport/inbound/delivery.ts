@@ -1,0 +1,53 @@
+import type { Link, PublishPacket } from '../connection/link.js'
+import type { AckSlot, AckWindow } from './ack-window.js'
+import type { InboundHandler, RunOutcome } from './inbound-handler.js'
+
+/** The acknowledgement that a QoS 1 message waits for, on the connection it came by. */
+export interface PendingAck {
+  readonly window: AckWindow<Delivery>
+  readonly slot: AckSlot<Delivery>
+  readonly link: Link
+}
+
+/** One handler that is to run for one message. */
+export interface HandlerRun {
+  readonly delivery: Delivery
+  readonly handler: InboundHandler
+  readonly key: string | undefined
+}
+
+/** Which outcome of several handlers is the one of the message. */
+const GRAVITY: readonly RunOutcome[] = ['handled', 'failed', 'deadLettered', 'dropped', 'givenBack']
+
+/** One message on its way through all its handlers. */
+export class Delivery {
+  ack: PendingAck | undefined
+  runs: readonly HandlerRun[] = []
+  /** Handlers that have begun. */
+  started = 0
+  private ended = 0
+  private gravest: RunOutcome = 'handled'
+
+  constructor(readonly packet: PublishPacket) {}
+
+  get outcome(): RunOutcome {
+    return this.gravest
+  }
+
+  get isEnded(): boolean {
+    return this.ended === this.runs.length
+  }
+
+  /** A handler has ended. @returns whether it was the last one */
+  end(outcome: RunOutcome): boolean {
+    this.ended += 1
+    if (GRAVITY.indexOf(outcome) > GRAVITY.indexOf(this.gravest)) this.gravest = outcome
+    return this.isEnded
+  }
+
+  /** Whether a packet is this message once more. */
+  isSameAs({ topic, payload }: PublishPacket): boolean {
+    const own = this.packet
+    return own.topic === topic && Buffer.from(own.payload).equals(Buffer.from(payload))
+  }
+}

@@ -1,0 +1,177 @@
+import { describeCause, MqttError } from '../../errors.js'
+import { reconnectDelayMs } from '../connection/reconnect-policy.js'
+import { HandlerAttempt } from './handler-attempt.js'
+import type { HandlerRun } from './delivery.js'
+import type { InboundHandler, RunOutcome, RunSurroundings } from './inbound-handler.js'
+
+export interface RunEnd {
+  /** The next message of the same key may begin. */
+  returned(): void
+  /** The message may be acknowledged, as far as this handler is concerned. */
+  ended(outcome: RunOutcome): void
+}
+
+/** Runs a handler for a message: its time limit, its retries, and what follows its last failure. */
+export class HandlerRunner {
+  private readonly attempts = new Set<HandlerAttempt>()
+  private readonly pauses = new Map<NodeJS.Timeout, () => void>()
+  private stopped: MqttError | undefined
+
+  constructor(private readonly surroundings: RunSurroundings) {}
+
+  /** Never throws and never rejects. */
+  run(run: HandlerRun, end: RunEnd): void {
+    void this.runToEnd(run, end)
+  }
+
+  /** Nobody waits for the handlers that run. */
+  stop(reason: MqttError): void {
+    this.stopped = reason
+    for (const attempt of this.attempts) attempt.abort(reason)
+    for (const [timer, resume] of this.pauses) {
+      clearTimeout(timer)
+      resume()
+    }
+    this.pauses.clear()
+  }
+
+  /** Open again after a close. */
+  restart(): void {
+    this.stopped = undefined
+  }
+
+  private async runToEnd(run: HandlerRun, end: RunEnd): Promise<void> {
+    const { handler } = run
+    let outcome: RunOutcome
+    try {
+      // The frequent case makes no timer and no more promises than it needs.
+      if (handler.acknowledges === 'manually') await this.runUntilAcknowledged(run, end)
+      else await this.attempt(run, 1)
+      outcome = 'handled'
+    } catch (error) {
+      outcome = await this.recover(run, error)
+    }
+    end.returned()
+    end.ended(outcome)
+  }
+
+  private async recover(run: HandlerRun, first: unknown): Promise<RunOutcome> {
+    const { handler } = run
+    const most = 1 + (handler.retries?.attempts ?? 0)
+    let error = first
+    let attempts = 1
+    while (attempts < most && this.stopped === undefined) {
+      await this.pause(retryDelayMs(handler, attempts))
+      if (this.stopped !== undefined) break
+      attempts += 1
+      try {
+        await this.attempt(run, attempts)
+        return 'handled'
+      } catch (next) {
+        error = next
+      }
+    }
+    handler.onFailed(run.delivery.packet, error)
+    return this.settleFailure(run, error, attempts)
+  }
+
+  private async settleFailure(run: HandlerRun, error: unknown, attempts: number): Promise<RunOutcome> {
+    const { handler, delivery } = run
+    const { onFailure } = handler
+    if (onFailure === 'ack') return 'failed'
+    if (onFailure === 'disconnect') {
+      this.surroundings.disconnect(giveBackError(handler, error))
+      return 'givenBack'
+    }
+    // A letter that comes back must not be written again.
+    if (delivery.packet.topic === onFailure.deadLetter) return 'failed'
+    try {
+      await this.surroundings.deadLetter({
+        topic: onFailure.deadLetter,
+        packet: delivery.packet,
+        pattern: handler.name,
+        reason: describeCause(error),
+        attempts,
+      })
+      return 'deadLettered'
+    } catch {
+      return delivery.packet.qos === 0 ? 'failed' : 'givenBack'
+    }
+  }
+
+  private attempt(run: HandlerRun, number: number, onAck: () => void = ignore): Promise<unknown> {
+    const { handler, delivery } = run
+    const attempt = new HandlerAttempt(number, onAck)
+    this.attempts.add(attempt)
+    if (this.stopped !== undefined) attempt.abort(this.stopped)
+    const work = startSafely(handler, delivery.packet, attempt)
+    const limited = handler.timeoutMs === undefined ? work : this.within(handler.timeoutMs, work, handler, attempt)
+    return limited.finally(() => this.attempts.delete(attempt))
+  }
+
+  private within<T>(
+    timeoutMs: number,
+    work: Promise<T>,
+    handler: InboundHandler,
+    attempt: HandlerAttempt,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const text = `the handler of "${handler.name}" did not end within ${timeoutMs} ms`
+        const error = new MqttError('TIMEOUT', text)
+        attempt.abort(error)
+        reject(error)
+      }, timeoutMs)
+      work.then(resolve, reject).finally(() => clearTimeout(timer))
+    })
+  }
+
+  /** The next message may begin when the handler returns; this one waits for its `ack()`. */
+  private async runUntilAcknowledged(run: HandlerRun, end: RunEnd): Promise<void> {
+    const { handler } = run
+    let acknowledge = ignore
+    const acknowledged = new Promise<void>(resolve => {
+      acknowledge = resolve
+    })
+    const both = async (): Promise<void> => {
+      await this.attempt({ ...run, handler: { ...handler, timeoutMs: undefined } }, 1, acknowledge)
+      end.returned()
+      await acknowledged
+    }
+    if (handler.timeoutMs === undefined) return both()
+    return this.within(handler.timeoutMs, both(), handler, new HandlerAttempt(1, ignore))
+  }
+
+  private pause(delayMs: number): Promise<void> {
+    return new Promise(resolve => {
+      const timer = setTimeout(() => {
+        this.pauses.delete(timer)
+        resolve()
+      }, delayMs)
+      this.pauses.set(timer, resolve)
+    })
+  }
+}
+
+const ignore = (): void => {}
+
+function startSafely(handler: InboundHandler, packet: HandlerRun['delivery']['packet'], attempt: HandlerAttempt) {
+  try {
+    return handler.run(packet, attempt)
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+function retryDelayMs({ retries }: InboundHandler, failures: number): number {
+  if (retries === undefined) return 0
+  const cause = new MqttError('TIMEOUT', 'a handler failed')
+  return reconnectDelayMs(retries.delayMs, failures, cause, 0, Math.random())
+}
+
+function giveBackError({ name }: InboundHandler, cause: unknown): MqttError {
+  const text = `the handler of "${name}" failed, and onFailure is "disconnect"`
+  return new MqttError('CONNECTION_LOST', text, { cause, reasonCode: IMPLEMENTATION_SPECIFIC_ERROR })
+}
+
+const IMPLEMENTATION_SPECIFIC_ERROR = 0x83

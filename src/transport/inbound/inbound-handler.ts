@@ -1,0 +1,61 @@
+import type { MqttError } from '../../errors.js'
+import type { ResolvedBackoff } from '../../options.js'
+import type { PublishPacket } from '../connection/link.js'
+import type { HandlerAttempt } from './handler-attempt.js'
+
+/** What becomes of a message whose handler failed for the last time. */
+export type FailurePolicy = 'ack' | 'disconnect' | { readonly deadLetter: string }
+
+/** How one handler of a message ended. */
+export type RunOutcome =
+  | 'handled'
+  /** It failed, and the message is acknowledged all the same. */
+  | 'failed'
+  | 'deadLettered'
+  /** It had to make room for newer messages, and did not run. */
+  | 'dropped'
+  /** The broker delivers the message again. */
+  | 'givenBack'
+
+export interface RetryRule {
+  readonly attempts: number
+  readonly delayMs: readonly number[] | ResolvedBackoff
+}
+
+/** Something that takes messages. */
+export interface InboundHandler {
+  /** For errors and logs. */
+  readonly name: string
+  /** Runs at the same time. */
+  readonly concurrency: number
+  /** Waits for what others ask of it, and takes no room from handlers that work. */
+  readonly isPassive: boolean
+  /** Messages with the same key are handled in order, one at a time. */
+  readonly orderKey: (packet: PublishPacket) => string | undefined
+  readonly timeoutMs: number | undefined
+  readonly retries: RetryRule | undefined
+  readonly onFailure: FailurePolicy
+  /** The message is acknowledged when the handler says so, and not when it ends. */
+  readonly acknowledges: 'at-end' | 'manually'
+  /** Rejects when the handler failed. */
+  readonly run: (packet: PublishPacket, attempt: HandlerAttempt) => Promise<unknown>
+  /** A failure that is the last one, for the log. */
+  readonly onFailed: (packet: PublishPacket, error: unknown) => void
+}
+
+/** What a run asks of the connection. */
+export interface RunSurroundings {
+  /** Publishes a dead letter. Resolves with whether the broker has it, and rejects when there is no more hope. */
+  readonly deadLetter: (letter: DeadLetter) => Promise<void>
+  /** Ends the connection, so that the broker delivers again. */
+  readonly disconnect: (cause: MqttError) => void
+}
+
+/** A message that no handler could handle. */
+export interface DeadLetter {
+  readonly topic: string
+  readonly packet: PublishPacket
+  readonly pattern: string
+  readonly reason: string
+  readonly attempts: number
+}
