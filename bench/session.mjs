@@ -1,6 +1,8 @@
 // The connection without Nest, for benchmarks that look below the handlers.
+
 import { resolveOptions } from '../dist/option-checks.js'
 import { parseTopicFilter } from '../dist/topic/topic-filter.js'
+import { newHandler } from '../dist/transport/inbound/new-handler.js'
 import { MqttSession } from '../dist/transport/mqtt-session.js'
 
 const silent = { error: console.error, warn: () => {}, log: () => {}, debug: () => {} }
@@ -20,7 +22,7 @@ export class BareSession {
       session.addRoute(
         parseTopicFilter(filter),
         { qos: 1, noLocal: false, retainHandling: 0 },
-        async () => {},
+        newHandler({ name: filter, run: async () => {} }),
       )
     }
     session.connection.attach({

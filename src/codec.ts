@@ -9,7 +9,8 @@ export interface Codec<T = unknown> {
   /** Content Type of the message (MQTT 5, 3.3.2.3.9). Sent on MQTT 5 only. */
   readonly contentType?: string
   encode(value: T): Buffer
-  decode(payload: Buffer): T
+  /** @param contentType of the message (MQTT 5, 3.3.2.3.9), where it has one */
+  decode(payload: Buffer, contentType?: string): T
 }
 
 /**
@@ -49,7 +50,28 @@ export const bytesCodec: Codec<Uint8Array> = {
   decode: payload => payload,
 }
 
-const CODECS = { json: jsonCodec, text: textCodec, bytes: bytesCodec } as const
+/**
+ * Decodes by the Content Type of each message: JSON (also `…+json`), text, and anything else as bytes; as JSON where
+ * the message has none, as on MQTT 3.1.1. Encodes as JSON.
+ */
+export const contentTypeCodec: Codec = {
+  contentType: 'application/json',
+  encode: value => jsonCodec.encode(value),
+  decode: (payload, contentType) => codecFor(contentType).decode(payload),
+}
+
+function codecFor(contentType = 'application/json'): Codec {
+  const [type = ''] = contentType.toLowerCase().split(';')
+  if (/^application\/(.*\+)?json$/.test(type.trim())) return jsonCodec
+  return type.trim().startsWith('text/') ? textCodec : bytesCodec
+}
+
+const CODECS = {
+  json: jsonCodec,
+  text: textCodec,
+  bytes: bytesCodec,
+  'content-type': contentTypeCodec,
+} as const
 
 /** Names of the codecs of this package. */
 export type CodecName = keyof typeof CODECS
@@ -63,7 +85,7 @@ export function resolveCodec(option: CodecOption): Codec {
   if (Object.hasOwn(CODECS, option)) return CODECS[option]
   throw new MqttError(
     'INVALID_OPTION',
-    `there is no codec "${option}"; allowed are "json", "text" and "bytes"`,
+    `there is no codec "${option}"; allowed are "json", "text", "bytes" and "content-type"`,
   )
 }
 
@@ -84,9 +106,9 @@ export function encodePayload(codec: Codec, topic: string, value: unknown): Buff
   }
 }
 
-export function decodePayload(codec: Codec, topic: string, payload: Buffer): unknown {
+export function decodePayload(codec: Codec, topic: string, payload: Buffer, contentType?: string): unknown {
   try {
-    return codec.decode(payload)
+    return codec.decode(payload, contentType)
   } catch (cause) {
     // The message of the cause may quote the payload, which belongs into no log.
     const kind = cause instanceof Error ? cause.name : 'error'

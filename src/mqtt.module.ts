@@ -140,6 +140,8 @@ export class MqttModule
 
   onApplicationBootstrap(): void {
     if (this.transport.isConnectedToApp) return
+    // Nobody will start the handlers that were added at run time.
+    this.session.serve()
     const { name } = this.connectionName
     const handlers = findPatternHandlers(this.modules, mqttTransportId(name))
     if (handlers.length === 0) return

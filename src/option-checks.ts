@@ -1,7 +1,6 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
 import {
-  type ConnectionFailure,
   type MqttModuleOptions,
   PASS_THROUGH,
   type PassThroughOptions,
@@ -12,6 +11,7 @@ import {
   aFunction,
   binaryData,
   codecSchema,
+  delays,
   flag,
   integer,
   invalidOption,
@@ -43,39 +43,15 @@ const isUrl = (value: string): boolean => {
 }
 const urlAllowed =
   'a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
-const delayAllowed = 'a list of delays, a function of (attempt, cause), or { min, max, jitter }'
 const oneUrl = v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))
 const urlList = v.pipe(v.array(oneUrl), v.minLength(1, urlAllowed))
-const backoff = v.pipe(
-  strictObject(
-    {
-      min: v.optional(integer(1, MAX_DELAY_MS), 500),
-      max: v.optional(integer(1, MAX_DELAY_MS), 30_000),
-      jitter: v.optional(oneOf(['full', 'decorrelated', 'none']), 'full'),
-    },
-    delayAllowed,
-  ),
-  v.check(value => value.min <= value.max, '"min" not above "max"'),
-)
-const delayList = v.pipe(
-  v.array(integer(0, MAX_DELAY_MS), delayAllowed),
-  v.minLength(1, 'a list with at least one delay'),
-)
-const delayFunction = v.custom<(attempt: number, cause: ConnectionFailure) => number>(
-  value => typeof value === 'function',
-  delayAllowed,
-)
-const delays = v.lazy(input => {
-  if (Array.isArray(input)) return delayList
-  if (typeof input === 'function') return delayFunction
-  return backoff
-})
-
 const inbound = v.pipe(
   strictObject({
     concurrency: v.optional(integer(1, MAX_UINT16), 16),
     maxInFlight: v.optional(integer(1, MAX_UINT16)),
     maxQueued: v.optional(integer(1, 10_000_000), 1_000),
+    overflow: v.optional(oneOf(['drop-oldest', 'drop-newest', 'latest', 'stall']), 'drop-oldest'),
+    maxPacketBytes: v.optional(integer(128, 268_435_460), 16_777_216),
   }),
   v.transform(value => ({
     ...value,

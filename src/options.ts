@@ -93,8 +93,20 @@ export interface InboundOptions {
    * 3.1.2.11.3). 1 to 65,535. @default 2 x `concurrency`
    */
   readonly maxInFlight?: number
-  /** QoS 0 messages that may wait for a handler; the oldest is dropped and counted for a new one. 1 or more. @default 1000 */
+  /** QoS 0 messages that may wait for a handler. 1 or more. @default 1000 */
   readonly maxQueued?: number
+  /**
+   * What makes room when so many wait: `drop-oldest`, `drop-newest`; `latest`: of each topic only the newest waits for
+   * a handler; `stall`: nothing is read until there is room, which the broker feels. Answers to what handlers publish
+   * and request on this connection cannot be read meanwhile either; when these would hold it up, it is read on,
+   * and the oldest goes. @default 'drop-oldest'
+   */
+  readonly overflow?: 'drop-oldest' | 'drop-newest' | 'latest' | 'stall'
+  /**
+   * Largest packet that is taken, in bytes, sent to the broker as Maximum Packet Size (MQTT 5, 3.1.2.11.4). A larger
+   * one ends the connection, with Reason Code 0x95. 128 to 268,435,460. @default 16777216
+   */
+  readonly maxPacketBytes?: number
 }
 
 /**

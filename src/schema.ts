@@ -21,12 +21,43 @@ export const text = (allowed = 'a text') => v.pipe(v.string(allowed), v.nonEmpty
 
 export const aFunction = <F>(allowed: string) => v.custom<F>(value => typeof value === 'function', allowed)
 
-const codecAllowed = '"json", "text", "bytes", or an object with the functions encode and decode'
+const delayAllowed = 'a list of delays, a function of (attempt, cause), or { min, max, jitter }'
+const backoff = v.pipe(
+  strictObject(
+    {
+      min: v.optional(integer(1, MAX_DELAY_MS), 500),
+      max: v.optional(integer(1, MAX_DELAY_MS), 30_000),
+      jitter: v.optional(oneOf(['full', 'decorrelated', 'none']), 'full'),
+    },
+    delayAllowed,
+  ),
+  v.check(value => value.min <= value.max, '"min" not above "max"'),
+)
+const delayList = v.pipe(
+  v.array(integer(0, MAX_DELAY_MS), delayAllowed),
+  v.minLength(1, 'a list with at least one delay'),
+)
+const delayFunction = v.custom<(attempt: number, cause: MqttError) => number>(
+  value => typeof value === 'function',
+  delayAllowed,
+)
+/** Delays of `reconnect`. */
+export const delays = v.lazy(input => {
+  if (Array.isArray(input)) return delayList
+  if (typeof input === 'function') return delayFunction
+  return backoff
+})
+
+/** Delays of `retries`. */
+export const delaysWithoutFunction = v.lazy(input => (Array.isArray(input) ? delayList : backoff))
+
+const codecAllowed =
+  '"json", "text", "bytes", "content-type", or an object with the functions encode and decode'
 const groupAllowed = 'a name without "/", "+" and "#"'
 
 /** A codec option: a name, or an object with `encode` and `decode`. */
 export const codecSchema = v.custom<CodecOption>(value => {
-  if (typeof value === 'string') return ['json', 'text', 'bytes'].includes(value)
+  if (typeof value === 'string') return ['json', 'text', 'bytes', 'content-type'].includes(value)
   if (typeof value !== 'object' || value === null || !('encode' in value) || !('decode' in value))
     return false
   return typeof value.encode === 'function' && typeof value.decode === 'function'

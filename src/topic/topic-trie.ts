@@ -27,6 +27,26 @@ export class TopicTrie<T> {
     this.slot(filter).push({ order: this.order++, value })
   }
 
+  /** Takes out one value of a filter, and what of the tree nothing needs any more. */
+  remove(filter: TopicFilter, value: T): void {
+    const path: (readonly [Node<T>, string])[] = []
+    let node: Node<T> | undefined = this.root
+    for (const level of filter.levels) {
+      if (level === '#') break
+      path.push([node, level])
+      node = node.children.get(level)
+      if (node === undefined) return
+    }
+    const slot = filter.levels.at(-1) === '#' ? node.subtree : node.values
+    const index = slot.findIndex(entry => entry.value === value)
+    if (index >= 0) slot.splice(index, 1)
+    for (const [parent, level] of path.reverse()) {
+      const child = parent.children.get(level)
+      if (child === undefined || child.children.size + child.values.length + child.subtree.length > 0) return
+      parent.children.delete(level)
+    }
+  }
+
   /** Every value whose filter matches, in the order in which they were added. */
   match(topic: string): T[] {
     const found: Entry<T>[] = []

@@ -14,7 +14,9 @@ import { reconnectDelayMs } from './connection/reconnect-policy.js'
 import { SubscriptionIdentifiers } from './connection/subscription-identifiers.js'
 import type { SubscriptionOptions } from './connection/subscription-options.js'
 import { Subscriptions } from './connection/subscriptions.js'
-import { type InboundCounters, InboundDispatcher, type InboundHandler } from './inbound/inbound-dispatcher.js'
+import { DeadLetters } from './inbound/dead-letters.js'
+import { type InboundCounters, InboundDispatcher } from './inbound/inbound-dispatcher.js'
+import type { InboundHandler } from './inbound/inbound-handler.js'
 import { Routes } from './inbound/routes.js'
 import type { OutboundCounters, OutboundMessage, PublishTerms } from './outbound/outbound-message.js'
 import { Publisher } from './outbound/publisher.js'
@@ -58,7 +60,9 @@ export class MqttSession {
   private readonly subscriptions: Subscriptions
   private readonly publisher: Publisher
   private readonly dispatcher: InboundDispatcher
+  private readonly deadLetters: DeadLetters
   private readonly journal: SessionJournal
+  private readonly drainListeners = new Set<() => void>()
   private readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
   private refused: MqttError | undefined
@@ -93,6 +97,11 @@ export class MqttSession {
       retryDelayMs: (round, cause) =>
         reconnectDelayMs(options.reconnect.delayMs, round, cause, 0, Math.random()),
     })
+    this.deadLetters = new DeadLetters({
+      publish: async letter => this.publisher.publish(letter, { whenBlocked: 'wait' }),
+      version: () => this.connection.protocolVersion,
+      onRefused: (topic, why, count) => this.journal.deadLetterRefused(topic, why, count),
+    })
     this.dispatcher = new InboundDispatcher({
       ...options.inbound,
       keepsSession: this.keepsSession,
@@ -103,6 +112,9 @@ export class MqttSession {
       onUnmatched: (topic, count) => this.journal.unmatched(topic, count),
       onDropped: count => this.journal.inboundDropped(count),
       onOverrun: () => this.connection.hangUp(overrun()),
+      awaitsAnswers: () => this.publisher.isWaiting,
+      disconnect: cause => this.connection.hangUp(cause),
+      deadLetter: letter => this.deadLetters.publish(letter),
     })
     this.connection.attach(this.dispatcher)
     this.connection.attach(this.publisher)
@@ -143,6 +155,7 @@ export class MqttSession {
       throw new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
     if (this.closed !== undefined && this.connection.state.status === 'closed') {
       this.closed = undefined
+      this.deadLetters.restart()
       this.drained = undefined
       this.refused = undefined
     }
@@ -154,9 +167,35 @@ export class MqttSession {
     }
   }
 
-  addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): void {
+  /** `flushSubscriptions` or `listen` sends it. @returns what removes it again */
+  addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void {
     this.routes.add(filter, handler)
     this.subscriptions.add(filter, options)
+    let isRemoved = false
+    return () => {
+      if (isRemoved) return
+      isRemoved = true
+      if (this.routes.remove(filter, handler)) this.subscriptions.remove(filter.subscription)
+    }
+  }
+
+  flushSubscriptions(): void {
+    this.subscriptions.flush()
+  }
+
+  whenGranted({ subscription }: TopicFilter): Promise<void> {
+    return this.subscriptions.whenGranted(subscription)
+  }
+
+  /** Lets handlers run, without waiting for their subscriptions. */
+  serve(): void {
+    this.dispatcher.start()
+  }
+
+  /** Told when the intake ends. @returns what ends this */
+  onDrain(work: () => void): () => void {
+    this.drainListeners.add(work)
+    return () => this.drainListeners.delete(work)
   }
 
   /**
@@ -165,7 +204,7 @@ export class MqttSession {
    */
   async listen(): Promise<void> {
     await this.start()
-    this.dispatcher.open()
+    this.dispatcher.start()
     this.subscriptions.flush()
     if (this.options.connect === 'background') return
     const lost = await this.whenAnswered()
@@ -221,6 +260,7 @@ export class MqttSession {
 
   private async drainWithin(timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs
+    for (const work of [...this.drainListeners]) work()
     const within = (work: Promise<unknown>, share = 1) =>
       settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
     // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
@@ -228,6 +268,7 @@ export class MqttSession {
     else await within(this.subscriptions.unsubscribeAll(), UNSUBSCRIBE_SHARE)
     const handlersEnded = await within(this.dispatcher.drain())
     const publishesSettled = await within(this.publisher.whenIdle())
+    this.deadLetters.stop()
     if (handlersEnded && publishesSettled) return this.dispatcher.stop()
     const { inbound, outbound } = this.stats
     this.dispatcher.stop()
@@ -261,8 +302,7 @@ export class MqttSession {
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
     this.log[level](text)
-    if ((state.status === 'connected') !== (before.status === 'connected'))
-      this.journal.connectionChanged()
+    if ((state.status === 'connected') !== (before.status === 'connected')) this.journal.connectionChanged()
     if (before.status === 'connected' && state.status !== 'closing') this.noteLoss()
     // The promise of start() tells of a start that failed.
     if (state.status !== 'closed' || state.cause === undefined || this.isStarting) return

@@ -1,6 +1,7 @@
 import { MqttContext as NestMqttContext } from '@nestjs/microservices'
 import { readTopicParams, type TopicTemplate } from '../topic/topic-template.js'
 import type { PublishPacket, PublishProperties } from './connection/link.js'
+import type { HandlerAttempt } from './inbound/handler-attempt.js'
 
 /** What a handler may know of its message besides the payload. Inject it with `@Ctx()`. */
 export class MqttContext extends NestMqttContext {
@@ -20,6 +21,7 @@ export class MqttContext extends NestMqttContext {
   constructor(
     packet: PublishPacket,
     private readonly template: TopicTemplate,
+    private readonly run: HandlerAttempt,
   ) {
     super([packet.topic, packet])
     this.topic = packet.topic
@@ -28,6 +30,21 @@ export class MqttContext extends NestMqttContext {
     this.retain = packet.retain
     this.dup = packet.dup
     this.properties = packet.properties ?? {}
+  }
+
+  /** Aborted when nobody waits for this run any more: its `timeoutMs` is over, or the application closes. */
+  get signal(): AbortSignal {
+    return this.run.signal
+  }
+
+  /** 1, and more for a run that `retries` repeats. */
+  get attempt(): number {
+    return this.run.number
+  }
+
+  /** With `ack: 'manual'`: the message may be acknowledged. Without it, or called again, it does nothing. */
+  ack(): void {
+    this.run.ack()
   }
 
   /** What the named wildcards of the pattern took in this topic. */

@@ -6,22 +6,22 @@ import {
   type Transport,
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom } from 'rxjs'
-import { type Codec, decodePayload, jsonCodec, resolveCodec } from '../codec.js'
+import { type Codec, jsonCodec } from '../codec.js'
 import { describeCause, MqttError } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
 import type { ResolvedOptions } from '../options.js'
-import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../topic/topic-template.js'
 import type { ConnectionState } from './connection/connection-state.js'
 import type { PublishPacket } from './connection/link.js'
-import { type ResolvedHandlerOptions, resolveHandlerOptions } from './handler-options.js'
+import { resolveHandlerOptions } from './handler-options.js'
+import { decodeMessage, type HandlerRules, handlerRules } from './handler-rules.js'
+import type { HandlerAttempt } from './inbound/handler-attempt.js'
+import { newHandler } from './inbound/new-handler.js'
 import { type Incoming, type ReplyTarget, readRequest, responseTarget } from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
 import type { MqttSession } from './mqtt-session.js'
 import type { OutboundMessage } from './outbound/outbound-message.js'
 
-interface Route {
-  readonly template: TopicTemplate
-  readonly codec: Codec
+interface Route extends HandlerRules {
   readonly isEvent: boolean
   readonly callback: MessageHandler
   failures: number
@@ -79,17 +79,18 @@ export class MqttTransport
       )
     }
     const options = resolveHandlerOptions(pattern, extras)
-    const template = this.templateOf(pattern, options)
+    const rules = handlerRules(pattern, options, this.options)
     callback.isEventHandler = isEventHandler
     callback.extras = extras
     // For those who ask Nest what is registered; messages are routed by the session.
     this.messageHandlers.set(pattern, callback)
-    const codec = resolveCodec(options.codec ?? this.options.codec)
-    const route: Route = { template, codec, isEvent: isEventHandler, callback, failures: 0 }
-    const { qos, noLocal, retainHandling } = options
-    this.session.addRoute(template.topicFilter, { qos, noLocal, retainHandling }, packet =>
-      this.handle(route, packet),
-    )
+    const route: Route = { ...rules, isEvent: isEventHandler, callback, failures: 0 }
+    const handler = newHandler({
+      ...rules.runRules,
+      run: (packet, attempt) => this.handle(route, packet, attempt),
+      onFailed: (packet, error) => this.report(route, packet, error),
+    })
+    this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
   }
 
   /** Connects and subscribes. `fail-fast`: calls back with the error of the first attempt, or of a refused filter. */
@@ -119,32 +120,21 @@ export class MqttTransport
     return this.session.connection.unwrap<T>()
   }
 
-  private templateOf(pattern: string, options: ResolvedHandlerOptions): TopicTemplate {
-    const filled = fillVariables(pattern, this.options.variables)
-    const group = options.sharedGroup ?? this.options.sharedGroup
-    if (group === undefined || filled.startsWith('$share/')) return parseTopicTemplate(filled)
-    return parseTopicTemplate(`$share/${group}/${filled}`)
-  }
-
-  private async handle(route: Route, packet: PublishPacket): Promise<void> {
-    const context = new MqttContext(packet, route.template)
+  private async handle(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
+    const context = new MqttContext(packet, route.template, attempt)
     let replyTo = route.isEvent ? undefined : responseTarget(packet)
     try {
-      const decoded = this.decode(route, packet)
+      const decoded = decodeMessage(route, packet)
       const incoming = route.isEvent ? { data: decoded, replyTo } : readRequest(packet, decoded)
       replyTo = incoming.replyTo
       const result = await this.runWithHooks(context, () => this.call(route, incoming, context))
       await this.reply(route, packet, replyTo, { response: result })
     } catch (error) {
+      if (replyTo === undefined) throw error
+      // Who asked has the error: nothing is left to repeat, or to put aside.
       this.report(route, packet, error)
       await this.reply(route, packet, replyTo, { err: error })
-      throw error
     }
-  }
-
-  private decode(route: Route, packet: PublishPacket): unknown {
-    const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
-    return decodePayload(route.codec, packet.topic, payload)
   }
 
   private async call(route: Route, incoming: Incoming, context: MqttContext): Promise<unknown> {

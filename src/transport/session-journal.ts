@@ -48,11 +48,21 @@ export class SessionJournal {
     )
   }
 
+  deadLetterRefused(topic: string, why: string, count: number): void {
+    if (!isPowerOfTwo(count)) return
+    this.log.error(
+      `the dead letter topic "${topic}" does not take letters: ${why}; ${count} attempts so far. The messages stay unacknowledged until it does`,
+    )
+  }
+
   sessionForgotten(): void {
     this.log.warn('the broker has forgotten the session: messages that it kept for this client are lost')
   }
 
-  shutdownGaveUp(timeoutMs: number, left: { running: number; waiting: number; unanswered: number; queued: number }) {
+  shutdownGaveUp(
+    timeoutMs: number,
+    left: { running: number; waiting: number; unanswered: number; queued: number },
+  ) {
     this.log.warn(
       `shutdown gave up after ${Math.round(timeoutMs)} ms: ${left.running} messages still in handlers, ${left.waiting} waiting for one, ${left.unanswered} publishes without an answer, ${left.queued} not written`,
     )

@@ -1,3 +1,4 @@
+import { newHandler } from '../../src/transport/inbound/new-handler.js'
 import 'reflect-metadata'
 import fc from 'fast-check'
 import { connectAsync, type MqttClient } from 'mqtt'
@@ -70,9 +71,19 @@ class Bench {
     readonly session: MqttSession,
   ) {
     for (let index = 0; index < FILTERS; index += 1) {
-      session.addRoute(parseTopicFilter(`fuzz/${index}/+`), SUBSCRIBE_QOS_1, async packet => {
-        this.received.set(packet.payload.toString(), (this.received.get(packet.payload.toString()) ?? 0) + 1)
-      })
+      session.addRoute(
+        parseTopicFilter(`fuzz/${index}/+`),
+        SUBSCRIBE_QOS_1,
+        newHandler({
+          name: 'fuzz',
+          run: async packet => {
+            this.received.set(
+              packet.payload.toString(),
+              (this.received.get(packet.payload.toString()) ?? 0) + 1,
+            )
+          },
+        }),
+      )
     }
     session.connection.attach({
       stateChanged: (state, before) => {

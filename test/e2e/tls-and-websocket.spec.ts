@@ -8,6 +8,7 @@ import { resolveOptions } from '../../src/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options.js'
 import { FaultLink } from '../../src/testing/index.js'
 import { parseTopicFilter } from '../../src/topic/topic-filter.js'
+import { newHandler } from '../../src/transport/inbound/new-handler.js'
 import { MqttSession } from '../../src/transport/mqtt-session.js'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
@@ -113,9 +114,16 @@ function session(options: MqttModuleOptions) {
     }),
     log,
   )
-  made.addRoute(parseTopicFilter('t/#'), SUBSCRIBE_QOS_1, async packet => {
-    got.push(packet.payload.toString())
-  })
+  made.addRoute(
+    parseTopicFilter('t/#'),
+    SUBSCRIBE_QOS_1,
+    newHandler({
+      name: 't/#',
+      run: async packet => {
+        got.push(packet.payload.toString())
+      },
+    }),
+  )
   return { made, log, got }
 }
 

@@ -10,6 +10,7 @@ import { EmbeddedBroker, PeerConnection } from '../../src/testing/index.js'
 import { parseTopicFilter } from '../../src/topic/topic-filter.js'
 import { Endpoints, type SrvResolver } from '../../src/transport/connection/endpoint.js'
 import { createDialler } from '../../src/transport/connection/mqtt-client.js'
+import { newHandler } from '../../src/transport/inbound/new-handler.js'
 import { MqttSession } from '../../src/transport/mqtt-session.js'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
@@ -328,8 +329,12 @@ describe('localAddress', () => {
 })
 
 describe('a refused subscription', () => {
-  const route = (session: MqttSession, filter: string): void =>
-    session.addRoute(parseTopicFilter(filter), SUBSCRIBE_QOS_1, async () => {})
+  const route = (session: MqttSession, filter: string) =>
+    session.addRoute(
+      parseTopicFilter(filter),
+      SUBSCRIBE_QOS_1,
+      newHandler({ name: filter, run: async () => {} }),
+    )
 
   it('is asked for again with growing delays until it is granted; health tells', async () => {
     const { peer, session, log, route: add } = sessionOnPeer({ connect: 'background', reconnect: GROWING })

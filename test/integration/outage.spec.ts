@@ -94,10 +94,12 @@ describe('a broker that is away for 24 hours', () => {
       lines.visible += log.visible.length
       lines.all += log.lines.length
       log.lines.length = 0
-      expect(await session.publish({ topic: 'x', payload: Buffer.from('x'), qos: 1, retain: false })).toEqual({
-        status: 'dropped',
-        reason: 'offline',
-      })
+      expect(await session.publish({ topic: 'x', payload: Buffer.from('x'), qos: 1, retain: false })).toEqual(
+        {
+          status: 'dropped',
+          reason: 'offline',
+        },
+      )
       // What `mqtt` leaves of an attempt ends 200 ms after it; then there is the delay alone.
       vi.advanceTimersByTime(Math.min(200, delayMs - 1))
       expect(vi.getTimerCount()).toBe(1)

@@ -1,10 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import type { MqttModuleOptions } from '../../src/options.js'
-import { holdClock, quiet } from '../support/held-clock.js'
+import { holdClock } from '../support/held-clock.js'
 import {
   comeBack,
   expectAddsUp,
   finish,
+  flow,
   goOffline,
   type PublisherOnPeer,
   publisherOnPeer,
@@ -42,7 +43,7 @@ function publishSome({ mqtt, random }: Loaded, all: Watched[]): void {
 
 /** Lets the broker take what came, and answer a little of it. */
 async function turn({ broker, random, mqtt }: Loaded): Promise<void> {
-  await quiet()
+  await flow()
   broker.take()
   for (let count = random.below(4); count > 0; count -= 1) broker.answer()
   expectAddsUp(mqtt)
@@ -119,7 +120,7 @@ describe('QoS 0', () => {
     const later = new Watched(mqtt.publish('t', 2, { qos: 1, whenBlocked: 'wait' }))
     for (let count = 0; count < 20; count += 1)
       expect(await mqtt.publish('plain', count)).toEqual({ status: 'sent' })
-    await quiet()
+    await flow()
     const topics = connection.received.flatMap(packet => (packet.cmd === 'publish' ? [packet.topic] : []))
     expect(topics).toEqual(['t', ...Array(20).fill('plain')])
     for (const settled of [waiting, later.promise]) {

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import type { MqttModuleOptions } from '../../src/options.js'
 import type { PeerConnection } from '../../src/testing/index.js'
-import { holdClock, quiet } from '../support/held-clock.js'
-import { comeBack, finish, goOffline, publisherOnPeer } from '../support/publisher-on-peer.js'
+import { holdClock } from '../support/held-clock.js'
+import { comeBack, finish, flow, goOffline, publisherOnPeer } from '../support/publisher-on-peer.js'
 
 holdClock()
 
@@ -10,7 +10,7 @@ const topic = (index: number) => `device/${index}/state`
 
 /** Topic Name and Topic Alias of every PUBLISH that arrived. */
 async function heard(connection: PeerConnection): Promise<(readonly [string, number | undefined])[]> {
-  await quiet()
+  await flow()
   return connection.received.flatMap(packet =>
     packet.cmd === 'publish' ? [[packet.topic, packet.properties?.topicAlias] as const] : [],
   )
@@ -53,6 +53,7 @@ describe('a broker that takes Topic Aliases', () => {
     for (const [round, name] of names.entries()) {
       const qos = round % 3 === 0 ? 1 : 0
       const outcome = parts.mqtt.publish(name, round, { qos })
+      await flow()
       if (qos === 1) {
         const { messageId = 0 } = await parts.connection.find('publish')
         parts.connection.send({ cmd: 'puback', messageId, reasonCode: 0 })
@@ -77,7 +78,7 @@ describe('a broker that takes Topic Aliases', () => {
     await mqtt.publish(topic(1), 1, { properties })
     await mqtt.publish(topic(1), 2, { properties, retain: true })
     const outcome = mqtt.publish(topic(1), 3, { properties, qos: 2 })
-    await quiet()
+    await flow()
     const packets = connection.received.filter(packet => packet.cmd === 'publish')
     expect(packets).toMatchObject([
       { topic: topic(1), qos: 0, retain: false },

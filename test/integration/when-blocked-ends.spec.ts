@@ -165,9 +165,9 @@ describe('aborted', () => {
     const parts = await publisherOnPeer()
     const { mqtt } = parts
     const signal = AbortSignal.abort()
-    for (const qos of [1, 2] as const)
+    for (const qos of [0, 1, 2] as const)
       expect(await mqtt.publish('t', 1, { qos, signal })).toEqual(droppedAs('aborted'))
-    expect(mqtt.stats().outbound.dropped.aborted).toBe(2)
+    expect(mqtt.stats().outbound.dropped.aborted).toBe(3)
     await goOffline(parts)
     expect(await mqtt.publish('t', 1, { signal })).toEqual(droppedAs('aborted'))
     await finish(parts)

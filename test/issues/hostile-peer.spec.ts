@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { MqttService } from '../../src/mqtt.service.js'
 import { resolveOptions } from '../../src/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options.js'
+import { newHandler } from '../../src/transport/inbound/new-handler.js'
 import { eventually } from '../support/eventually.js'
 import { closeWith, message, sessionOnPeer } from '../support/session-on-peer.js'
 
@@ -258,8 +259,16 @@ it('a session can be opened again after a close, and after a refused start', asy
 it('two handlers of one filter get what both need', async () => {
   const { peer, session } = sessionOnPeer({ connect: 'background' })
   const filter = { subscription: 'a', filter: 'a', levels: ['a'] }
-  session.addRoute(filter, { qos: 0, noLocal: true, retainHandling: 2 }, async () => {})
-  session.addRoute(filter, { qos: 1, noLocal: false, retainHandling: 0 }, async () => {})
+  session.addRoute(
+    filter,
+    { qos: 0, noLocal: true, retainHandling: 2 },
+    newHandler({ name: 'one', run: async () => {} }),
+  )
+  session.addRoute(
+    filter,
+    { qos: 1, noLocal: false, retainHandling: 0 },
+    newHandler({ name: 'other', run: async () => {} }),
+  )
   await session.listen()
   const connection = await peer.accept()
   expect((await connection.grant()).subscriptions).toMatchObject([{ topic: 'a', qos: 1, nl: false, rh: 0 }])

@@ -58,6 +58,13 @@ export async function finish({ mqtt, session }: Pick<PublisherOnPeer, 'mqtt' | '
   expect(mqtt.stats().outbound).toMatchObject({ inFlight: 0, queued: 0, queuedBytes: 0, oldestMs: 0 })
 }
 
+/** Lets everything happen that is a matter of a moment: packets may be held for a part of a millisecond. */
+export async function flow(): Promise<void> {
+  await quiet()
+  vi.advanceTimersByTime(1)
+  await quiet()
+}
+
 /** Lets time pass in steps, and everything happen in between. */
 export async function pass(timeMs: number, stepMs = timeMs): Promise<void> {
   for (let elapsed = 0; elapsed < timeMs; elapsed += stepMs) {

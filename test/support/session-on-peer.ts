@@ -3,6 +3,7 @@ import type { MqttModuleOptions } from '../../src/options.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { parseTopicFilter } from '../../src/topic/topic-filter.js'
 import type { PublishPacket } from '../../src/transport/connection/link.js'
+import { newHandler } from '../../src/transport/inbound/new-handler.js'
 import { MqttSession } from '../../src/transport/mqtt-session.js'
 import { RecordingLog } from './recording-log.js'
 
@@ -17,7 +18,7 @@ export function sessionOnPeer(options: MqttModuleOptions = {}) {
     log,
   )
   const route = (filter: string, handler: (packet: PublishPacket) => Promise<void>): void => {
-    session.addRoute(parseTopicFilter(filter), SUBSCRIBE_QOS_1, handler)
+    session.addRoute(parseTopicFilter(filter), SUBSCRIBE_QOS_1, newHandler({ name: filter, run: handler }))
   }
   return { peer, log, session, route }
 }

@@ -133,6 +133,8 @@ describe('resolveOptions: defaults', () => {
       concurrency: 50,
       maxInFlight: 1,
       maxQueued: 1_000,
+      overflow: 'drop-oldest',
+      maxPacketBytes: 16_777_216,
     })
   })
 })
@@ -270,27 +272,27 @@ describe('resolveOptions: choices and flags', () => {
     [
       'codec',
       'xml',
-      '"xml" was given, allowed is "json", "text", "bytes", or an object with the functions encode and decode',
+      '"xml" was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
     ],
     [
       'codec',
       { encode: true, decode: true },
-      'an object was given, allowed is "json", "text", "bytes", or an object with the functions encode and decode',
+      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
     ],
     [
       'codec',
       { encode: () => 0 },
-      'an object was given, allowed is "json", "text", "bytes", or an object with the functions encode and decode',
+      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
     ],
     [
       'codec',
       { decode: () => 0 },
-      'an object was given, allowed is "json", "text", "bytes", or an object with the functions encode and decode',
+      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
     ],
     [
       'codec',
       null,
-      'null was given, allowed is "json", "text", "bytes", or an object with the functions encode and decode',
+      'null was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
     ],
     ['createStream', {}, 'an object was given, allowed is a function that returns a Duplex'],
     ['refusedSubscription', 'ignore', '"ignore" was given, allowed is one of "fail", "warn"'],

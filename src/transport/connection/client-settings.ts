@@ -28,7 +28,12 @@ export function clientOptions(
   }
   delete settings.properties
   if (protocolVersion === 5) {
-    settings.properties = { ...passThrough.properties, receiveMaximum: inbound.maxInFlight }
+    const { maximumPacketSize = inbound.maxPacketBytes } = passThrough.properties ?? {}
+    settings.properties = {
+      ...passThrough.properties,
+      receiveMaximum: inbound.maxInFlight,
+      maximumPacketSize: Math.min(maximumPacketSize, inbound.maxPacketBytes),
+    }
   }
   if (localAddress !== undefined) settings.localAddress = localAddress
   const ws = {

@@ -35,6 +35,12 @@ export interface Link {
   publish(message: OutgoingPublish): number
   /** Size of a message on this connection, in bytes. */
   sizeOf(message: OutgoingPublish): number
+  /** Nothing is read until `resumeIntake`, answers of the broker included; Keep Alive goes on. */
+  pauseIntake(): void
+  resumeIntake(): void
+  readonly isIntakePaused: boolean
+  /** When reading was resumed last. */
+  readonly intakeResumedMs: number
   /** Sends DISCONNECT behind everything before it, and ends. */
   disconnect(): void
   /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */

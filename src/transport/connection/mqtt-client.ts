@@ -8,9 +8,12 @@ import { brokerLimits } from './broker-limits.js'
 import { clientOptions, withoutUser } from './client-settings.js'
 import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
 import { type Endpoint, Endpoints } from './endpoint.js'
+import { InboundSizeGuard } from './inbound-size-guard.js'
 import type { Dialler, Link, LinkEvents, OutgoingPublish } from './link.js'
 import { PacketWriter } from './packet-writer.js'
 
+const MS = 1_000
+const PACKET_TOO_LARGE = 0x95
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
 
@@ -28,7 +31,8 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
         endpoints.keep()
         events.connected(session)
       }
-      return new ClientLink(client, protocolVersion, endpoint.name, { ...events, connected })
+      const { maxPacketBytes } = options.inbound
+      return new ClientLink(client, protocolVersion, endpoint.name, { ...events, connected }, maxPacketBytes)
     },
   }
 }
@@ -48,6 +52,11 @@ function openClient(options: ResolvedOptions, { url }: Endpoint, settings: IClie
 
 class ClientLink implements Link {
   private connected = false
+  isIntakePaused = false
+  intakeResumedMs = Number.NEGATIVE_INFINITY
+  private pauseTimer: NodeJS.Timeout | undefined
+  /** What the parser waits for while the intake is paused. */
+  private goOn: (() => void) | undefined
   private isEnded = false
   /** Of CONNACK; the error that `mqtt` makes of a refusal has only the Reason Code. */
   private serverReference: string | undefined
@@ -61,6 +70,7 @@ class ClientLink implements Link {
     readonly protocolVersion: ProtocolVersion,
     private readonly target: string,
     private readonly events: LinkEvents,
+    maxPacketBytes: number,
   ) {
     this.stream = client.stream
     this.writer = new PacketWriter(this.stream, protocolVersion, events)
@@ -68,6 +78,11 @@ class ClientLink implements Link {
     if ('setNoDelay' in this.stream && typeof this.stream.setNoDelay === 'function')
       this.stream.setNoDelay(true)
     this.listen()
+    const guard = new InboundSizeGuard(maxPacketBytes)
+    this.stream.on('data', (bytes: Uint8Array) => {
+      const size = guard.feed(bytes)
+      if (size !== undefined && this.cause === undefined) this.hangUp(tooLarge(size, maxPacketBytes))
+    })
   }
 
   isWritable(): boolean {
@@ -88,6 +103,31 @@ class ClientLink implements Link {
 
   sizeOf(message: OutgoingPublish): number {
     return this.writer.sizeOf(message)
+  }
+
+  pauseIntake(): void {
+    if (this.isIntakePaused) return
+    this.isIntakePaused = true
+    const { keepalive = 0 } = this.client.options
+    if (keepalive === 0) return
+    // PINGRESP cannot be read, so `mqtt` must not wait for it.
+    this.pauseTimer = setInterval(
+      () => {
+        this.client.sendPing()
+        this.client.reschedulePing(true)
+      },
+      (keepalive * MS) / 2,
+    )
+  }
+
+  resumeIntake(): void {
+    if (!this.isIntakePaused) return
+    this.isIntakePaused = false
+    this.intakeResumedMs = performance.now()
+    clearInterval(this.pauseTimer)
+    const goOn = this.goOn
+    this.goOn = undefined
+    goOn?.()
   }
 
   disconnect(): void {
@@ -137,7 +177,9 @@ class ClientLink implements Link {
       // What comes behind the end of the connection is not taken, so that the broker delivers it again.
       if (this.cause !== undefined) return done(ACK_LATER)
       this.guard(() => this.events.message(packet))
-      done(packet.qos === 1 ? ACK_LATER : undefined)
+      const goOn = () => done(packet.qos === 1 ? ACK_LATER : undefined)
+      if (this.isIntakePaused) this.goOn = goOn
+      else goOn()
     }
   }
 
@@ -188,6 +230,7 @@ class ClientLink implements Link {
     if (this.isEnded) return
     this.isEnded = true
     this.writer.stop()
+    clearInterval(this.pauseTimer)
     // Its timers end with this event, which not every stream leads to.
     this.client.emit('close')
     this.events.closed(this.cause ?? this.hungUp())
@@ -217,6 +260,11 @@ class ClientLink implements Link {
       cause: error,
     })
   }
+}
+
+function tooLarge(bytes: number, maxPacketBytes: number): MqttError {
+  const text = `the broker sent a packet of ${bytes} bytes; inbound.maxPacketBytes is ${maxPacketBytes}`
+  return new MqttError('CONNECTION_LOST', text, { reasonCode: PACKET_TOO_LARGE })
 }
 
 function serverDisconnect({ reasonCode = 0, properties }: IDisconnectPacket): MqttError {

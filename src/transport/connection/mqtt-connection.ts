@@ -74,6 +74,11 @@ export class MqttConnection {
     return this.machine.state
   }
 
+  /** That of the present connection, and 5 without one. */
+  get protocolVersion(): ProtocolVersion {
+    return this.link?.protocolVersion ?? 5
+  }
+
   /**
    * The client of `mqtt` behind the present connection. It serves this one connection only: the next one has
    * a client of its own.

@@ -24,6 +24,8 @@ const OPAQUE_BACKLOG_BYTES = 65_536
 export class PacketWriter {
   private readonly batch = new WriteBatch()
   private isTurnEndScheduled = false
+  /** So much was written that it could not wait for the end of the turn. */
+  private isUnannounced = false
   private readonly holding = new WriteHolding()
   private holdTimer: NodeJS.Timeout | undefined
   private isStopped = false
@@ -112,7 +114,10 @@ export class PacketWriter {
   }
 
   private scheduleFlush(): void {
-    if (this.batch.bytes >= FLUSH_BYTES) return this.flush()
+    if (this.batch.bytes >= FLUSH_BYTES) {
+      this.flush()
+      this.isUnannounced = true
+    }
     if (this.isTurnEndScheduled) return
     this.isTurnEndScheduled = true
     setImmediate(this.endTurn)
@@ -122,6 +127,10 @@ export class PacketWriter {
   private readonly endTurn = (): void => {
     this.isTurnEndScheduled = false
     if (this.isStopped) return
+    if (this.isUnannounced) {
+      this.isUnannounced = false
+      this.events.flushing()
+    }
     if (this.batch.bytes === 0) return this.holding.idle()
     if (this.holding.mayHold(this.batch.packets, this.batch.bytes)) {
       this.holdTimer ??= setTimeout(this.endHold, HOLD_MS)

@@ -12,6 +12,11 @@ export class SubscriptionIdentifiers {
     return identifier
   }
 
+  /** The filter is not subscribed any more. */
+  release(identifier: number): void {
+    this.filters.delete(identifier)
+  }
+
   /**
    * The subscriptions that a message was sent for, by the Subscription Identifiers it carries (MQTT 5, 3.3.4).
    * Undefined when it carries none that is known: a kept session may hold messages with identifiers of another

@@ -1,3 +1,4 @@
+import type { MqttError } from '../../errors.js'
 import type { TopicFilter } from '../../topic/topic-filter.js'
 import type { BrokerLimits } from './broker-limits.js'
 import type { ConnectedSession, ConnectionState } from './connection-state.js'
@@ -5,12 +6,7 @@ import type { Link, Packet, SubackPacket } from './link.js'
 import { describeReasonCode } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
 import type { PacketIds } from './packet-ids.js'
-import {
-  batches,
-  FILTER_OVERHEAD_BYTES,
-  FILTERS_PER_PACKET,
-  SUBSCRIBE_OVERHEAD_BYTES,
-} from './subscribe-batches.js'
+import { FILTER_OVERHEAD_BYTES, FILTERS_PER_PACKET, SUBSCRIBE_OVERHEAD_BYTES } from './subscribe-batches.js'
 import type { SubscriptionIdentifiers } from './subscription-identifiers.js'
 import {
   isSameOptions,
@@ -19,6 +15,7 @@ import {
   type SubscriptionOptions,
   type SubscriptionRules,
 } from './subscription-options.js'
+import { Unsubscriptions } from './unsubscriptions.js'
 
 interface Subscription {
   readonly filter: TopicFilter
@@ -27,6 +24,7 @@ interface Subscription {
   status: 'unsent' | 'sent' | 'granted' | 'refused'
   /** The broker's refusal has been told, and nothing better since. */
   isRefusalTold: boolean
+  readonly waiters: ((refused: MqttError | undefined) => void)[]
 }
 
 /** SUBSCRIBE packets on the way at the same time. */
@@ -37,9 +35,8 @@ export class Subscriptions implements ConnectionListener {
   private readonly table = new Map<string, Subscription>()
   private readonly unsent = new Set<Subscription>()
   private readonly inFlight = new Map<number, Subscription[]>()
-  private readonly unsubscribing = new Set<number>()
+  private readonly unsubscriptions: Unsubscriptions
   private readonly answerWaiters: (() => void)[] = []
-  private readonly unsubscribeWaiters: (() => void)[] = []
   private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
 
   /** No subscription is wanted any more. */
@@ -51,7 +48,9 @@ export class Subscriptions implements ConnectionListener {
     private readonly packetIds: PacketIds,
     private readonly identifiers: SubscriptionIdentifiers,
     private readonly rules: SubscriptionRules,
-  ) {}
+  ) {
+    this.unsubscriptions = new Unsubscriptions(packetIds)
+  }
 
   /** Filters that the broker refuses now. */
   get refused(): string[] {
@@ -71,6 +70,7 @@ export class Subscriptions implements ConnectionListener {
 
   /** Puts a filter into the table, or more demands on one that is there. `flush` sends what is new. */
   add(filter: TopicFilter, options: SubscriptionOptions): void {
+    this.unsubscriptions.remove(filter.subscription)
     const known = this.table.get(filter.subscription)
     if (known !== undefined) {
       const merged = mergeOptions(known.options, options)
@@ -80,9 +80,39 @@ export class Subscriptions implements ConnectionListener {
       return
     }
     const identifier = this.identifiers.assign(filter)
-    const entry: Subscription = { filter, options, identifier, status: 'unsent', isRefusalTold: false }
+    const entry: Subscription = {
+      filter,
+      options,
+      identifier,
+      status: 'unsent',
+      isRefusalTold: false,
+      waiters: [],
+    }
     this.table.set(filter.subscription, entry)
     this.unsent.add(entry)
+  }
+
+  /** Takes a filter out of the table; the broker is told to forget it. */
+  remove(subscription: string): void {
+    const entry = this.table.get(subscription)
+    if (entry === undefined) return
+    this.table.delete(subscription)
+    this.unsent.delete(entry)
+    this.identifiers.release(entry.identifier)
+    this.tell(entry, refusal(subscription, 'it was unsubscribed'))
+    if (entry.status === 'sent' || entry.status === 'granted' || this.current === undefined)
+      this.unsubscriptions.add(subscription)
+    if (this.current !== undefined) this.unsubscriptions.flush(this.current.link, this.current.limits)
+  }
+
+  /** Resolves when the broker grants a filter, and rejects when it refuses it. */
+  whenGranted(subscription: string): Promise<void> {
+    const entry = this.table.get(subscription)
+    if (entry === undefined) return Promise.reject(refusal(subscription, 'it was unsubscribed'))
+    if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
+    return new Promise((resolve, reject) => {
+      entry.waiters.push(refused => (refused === undefined ? resolve() : reject(refused)))
+    })
   }
 
   /** Sends what is not sent yet. */
@@ -122,16 +152,9 @@ export class Subscriptions implements ConnectionListener {
       .map(entry => entry.filter.subscription)
     const { current } = this
     if (current === undefined) return Promise.resolve()
-    for (const unsubscriptions of batches(granted, current.limits.maximumPacketSize)) {
-      const messageId = this.packetIds.allocate()
-      if (messageId === undefined) break
-      this.unsubscribing.add(messageId)
-      current.link.send({ cmd: 'unsubscribe', messageId, unsubscriptions })
-    }
-    return new Promise(resolve => {
-      this.unsubscribeWaiters.push(resolve)
-      this.wakeIfAnswered()
-    })
+    for (const subscription of granted) this.unsubscriptions.add(subscription)
+    this.unsubscriptions.flush(current.link, current.limits)
+    return this.unsubscriptions.whenAnswered()
   }
 
   stateChanged(state: ConnectionState, before: ConnectionState): void {
@@ -144,6 +167,8 @@ export class Subscriptions implements ConnectionListener {
   connected(link: Link, session: ConnectedSession): void {
     this.current = { link, limits: session.limits }
     if (this.isEnding) return
+    if (session.sessionPresent) this.unsubscriptions.flush(link, session.limits)
+    else this.unsubscriptions.clear()
     for (const entry of this.table.values()) {
       // A kept session still has what it granted; what it refused is asked for again.
       if (!session.sessionPresent || entry.status !== 'granted') this.markUnsent(entry)
@@ -155,21 +180,17 @@ export class Subscriptions implements ConnectionListener {
     this.current = undefined
     for (const [messageId, entries] of this.inFlight) {
       this.packetIds.release(messageId)
-      for (const entry of entries) this.markUnsent(entry)
+      for (const entry of entries) if (this.isWanted(entry)) this.markUnsent(entry)
     }
-    for (const messageId of this.unsubscribing) this.packetIds.release(messageId)
     this.inFlight.clear()
-    this.unsubscribing.clear()
+    this.unsubscriptions.lost(!this.isEnding)
     this.wakeIfAnswered()
   }
 
   answered(packet: Packet): void {
     if (packet.cmd === 'suback') this.takeSuback(packet)
-    else if (packet.cmd === 'unsuback' && packet.messageId !== undefined) {
-      if (!this.unsubscribing.delete(packet.messageId)) return
-      this.packetIds.release(packet.messageId)
-      this.wakeIfAnswered()
-    }
+    else if (packet.cmd === 'unsuback' && packet.messageId !== undefined)
+      this.unsubscriptions.answered(packet.messageId)
     // An answer may have set a Packet Identifier free that a SUBSCRIBE waits for.
     if (this.unsent.size > 0) this.flush()
   }
@@ -237,6 +258,7 @@ export class Subscriptions implements ConnectionListener {
 
   private grant(entry: Subscription): void {
     entry.status = 'granted'
+    this.tell(entry, undefined)
     if (entry.isRefusalTold) this.rules.onRecovered(entry.filter.subscription)
     entry.isRefusalTold = false
   }
@@ -276,14 +298,23 @@ export class Subscriptions implements ConnectionListener {
 
   private refuse(entry: Subscription, why: string, reasonCode: number): void {
     entry.status = 'refused'
-    if (entry.isRefusalTold) return
-    entry.isRefusalTold = true
     const { subscription } = entry.filter
-    this.rules.onRefused({ subscription, error: refusal(subscription, why, reasonCode) })
+    const error = refusal(subscription, why, reasonCode)
+    this.tell(entry, error)
+    if (entry.isRefusalTold || !this.isWanted(entry)) return
+    entry.isRefusalTold = true
+    this.rules.onRefused({ subscription, error })
+  }
+
+  private tell(entry: Subscription, refused: MqttError | undefined): void {
+    for (const waiter of entry.waiters.splice(0)) waiter(refused)
+  }
+
+  private isWanted(entry: Subscription): boolean {
+    return this.table.get(entry.filter.subscription) === entry
   }
 
   private wakeIfAnswered(): void {
-    if (this.unsubscribing.size === 0) wake(this.unsubscribeWaiters)
     if (this.unsent.size === 0 && this.inFlight.size === 0) wake(this.answerWaiters)
   }
 }

@@ -1,7 +1,7 @@
 /** Longest time that a packet is held, in milliseconds; waited for at the end of a stream only. 1 may be no time at all. */
 export const HOLD_MS = 2
 /** So many turns of the event loop in a row with something to send make a stream. */
-const STREAM_TURNS = 3
+const STREAM_TURNS = 16
 /** After a hold that the next packets did not end, so many turns go by before there is another one; twice as many each time. */
 const PENALTY_TURNS = 16
 const LONGEST_PENALTY_TURNS = 4_096

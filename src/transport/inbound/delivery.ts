@@ -25,6 +25,8 @@ export class Delivery {
   runs: readonly HandlerRun[] = []
   /** Handlers that have begun. */
   started = 0
+  /** All handlers have ended. */
+  isDone = false
   private ended = 0
   private gravest: RunOutcome = 'handled'
 
@@ -34,15 +36,11 @@ export class Delivery {
     return this.gravest
   }
 
-  get isEnded(): boolean {
-    return this.ended === this.runs.length
-  }
-
   /** A handler has ended. @returns whether it was the last one */
   end(outcome: RunOutcome): boolean {
     this.ended += 1
     if (GRAVITY.indexOf(outcome) > GRAVITY.indexOf(this.gravest)) this.gravest = outcome
-    return this.isEnded
+    return this.ended === this.runs.length
   }
 
   /** Whether a packet is this message once more. */

@@ -1,8 +1,8 @@
 import { describeCause, MqttError } from '../../errors.js'
 import { reconnectDelayMs } from '../connection/reconnect-policy.js'
-import { HandlerAttempt } from './handler-attempt.js'
 import type { HandlerRun } from './delivery.js'
-import type { InboundHandler, RunOutcome, RunSurroundings } from './inbound-handler.js'
+import { HandlerAttempt } from './handler-attempt.js'
+import { type InboundHandler, NotTaken, type RunOutcome, type RunSurroundings } from './inbound-handler.js'
 
 export interface RunEnd {
   /** The next message of the same key may begin. */
@@ -41,21 +41,17 @@ export class HandlerRunner {
   }
 
   private async runToEnd(run: HandlerRun, end: RunEnd): Promise<void> {
-    const { handler } = run
-    let outcome: RunOutcome
+    let outcome: RunOutcome = 'handled'
     try {
-      // The frequent case makes no timer and no more promises than it needs.
-      if (handler.acknowledges === 'manually') await this.runUntilAcknowledged(run, end)
-      else await this.attempt(run, 1)
-      outcome = 'handled'
+      await this.attempt(run, 1, end)
     } catch (error) {
-      outcome = await this.recover(run, error)
+      outcome = await this.recover(run, error, end)
     }
-    end.returned()
     end.ended(outcome)
   }
 
-  private async recover(run: HandlerRun, first: unknown): Promise<RunOutcome> {
+  private async recover(run: HandlerRun, first: unknown, end: RunEnd): Promise<RunOutcome> {
+    if (first instanceof NotTaken) return 'givenBack'
     const { handler } = run
     const most = 1 + (handler.retries?.attempts ?? 0)
     let error = first
@@ -65,7 +61,7 @@ export class HandlerRunner {
       if (this.stopped !== undefined) break
       attempts += 1
       try {
-        await this.attempt(run, attempts)
+        await this.attempt(run, attempts, end)
         return 'handled'
       } catch (next) {
         error = next
@@ -99,13 +95,29 @@ export class HandlerRunner {
     }
   }
 
-  private attempt(run: HandlerRun, number: number, onAck: () => void = ignore): Promise<unknown> {
+  private attempt(run: HandlerRun, number: number, end: RunEnd): Promise<unknown> {
     const { handler, delivery } = run
-    const attempt = new HandlerAttempt(number, onAck)
+    let acknowledge = ignore
+    const acknowledged =
+      handler.acknowledges === 'manually'
+        ? new Promise<void>(resolve => {
+            acknowledge = resolve
+          })
+        : undefined
+    const attempt = new HandlerAttempt(number, acknowledge)
     this.attempts.add(attempt)
     if (this.stopped !== undefined) attempt.abort(this.stopped)
-    const work = startSafely(handler, delivery.packet, attempt)
-    const limited = handler.timeoutMs === undefined ? work : this.within(handler.timeoutMs, work, handler, attempt)
+    const started = startSafely(handler, delivery.packet, attempt)
+    // The next message may begin when the handler returns; this one waits for its `ack()`.
+    const work =
+      acknowledged === undefined
+        ? started
+        : started.then(() => {
+            end.returned()
+            return acknowledged
+          })
+    const { timeoutMs } = handler
+    const limited = timeoutMs === undefined ? work : this.within(timeoutMs, work, handler, attempt)
     return limited.finally(() => this.attempts.delete(attempt))
   }
 
@@ -126,22 +138,6 @@ export class HandlerRunner {
     })
   }
 
-  /** The next message may begin when the handler returns; this one waits for its `ack()`. */
-  private async runUntilAcknowledged(run: HandlerRun, end: RunEnd): Promise<void> {
-    const { handler } = run
-    let acknowledge = ignore
-    const acknowledged = new Promise<void>(resolve => {
-      acknowledge = resolve
-    })
-    const both = async (): Promise<void> => {
-      await this.attempt({ ...run, handler: { ...handler, timeoutMs: undefined } }, 1, acknowledge)
-      end.returned()
-      await acknowledged
-    }
-    if (handler.timeoutMs === undefined) return both()
-    return this.within(handler.timeoutMs, both(), handler, new HandlerAttempt(1, ignore))
-  }
-
   private pause(delayMs: number): Promise<void> {
     return new Promise(resolve => {
       const timer = setTimeout(() => {
@@ -155,7 +151,11 @@ export class HandlerRunner {
 
 const ignore = (): void => {}
 
-function startSafely(handler: InboundHandler, packet: HandlerRun['delivery']['packet'], attempt: HandlerAttempt) {
+function startSafely(
+  handler: InboundHandler,
+  packet: HandlerRun['delivery']['packet'],
+  attempt: HandlerAttempt,
+) {
   try {
     return handler.run(packet, attempt)
   } catch (error) {

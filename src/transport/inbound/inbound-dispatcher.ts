@@ -1,31 +1,27 @@
+import { MqttError } from '../../errors.js'
 import type { InboundOptions } from '../../options.js'
 import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
 import type { Link, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
-import { type AckSlot, AckWindow } from './ack-window.js'
-import { TopicLanes } from './topic-lanes.js'
-
-/** Runs one handler for one message. Rejects when the handler failed. */
-export type InboundHandler = (packet: PublishPacket) => Promise<void>
+import { AckWindow } from './ack-window.js'
+import { Delivery, type HandlerRun, type PendingAck } from './delivery.js'
+import { HandlerRunner } from './handler-runner.js'
+import { type CountedInbound, InboundCount } from './inbound-count.js'
+import type { InboundHandler, RunOutcome, RunSurroundings } from './inbound-handler.js'
+import { Intake } from './intake.js'
+import { Redeliveries } from './redeliveries.js'
+import { RunScheduler } from './run-scheduler.js'
+import { Stall } from './stall.js'
 
 /** What became of the messages that came in. */
-export interface InboundCounters {
-  readonly received: number
-  /** Handlers of the message have ended, or there were none. */
-  readonly handled: number
-  /** Of the handled: at least one handler failed. */
-  readonly failed: number
-  /** Of the handled: no handler takes this topic. */
-  readonly unmatched: number
-  /** QoS 0 messages that had to make room, and what no handler took before the end of a shutdown. */
-  readonly dropped: number
-  /** QoS 1 messages left to the broker, which delivers them again to the kept session. */
-  readonly givenBack: number
+export interface InboundCounters extends CountedInbound {
+  /** Messages of which no handler has begun. */
   readonly waiting: number
+  /** Messages with a handler that runs. */
   readonly running: number
 }
 
-export interface DispatcherRules extends Required<InboundOptions> {
+export interface DispatcherRules extends Required<InboundOptions>, RunSurroundings {
   /** The broker keeps the session of this client at the end of a connection. */
   readonly keepsSession: boolean
   readonly select: (packet: PublishPacket) => readonly InboundHandler[]
@@ -33,46 +29,55 @@ export interface DispatcherRules extends Required<InboundOptions> {
   readonly onUnmatched: (topic: string, count: number) => void
   /** @param count of them so far */
   readonly onDropped: (count: number) => void
+  /** Whether something of ours waits for the broker to answer. */
+  readonly awaitsAnswers: () => boolean
   /** The broker sends more than may wait, and does not wait for acknowledgements; the connection must end. */
   readonly onOverrun: () => void
 }
 
-interface Job {
-  readonly topic: string
-  readonly packet: PublishPacket
-  readonly ack: PendingAck | undefined
-}
-
-/** The acknowledgement that a QoS 1 message waits for, on the connection it came by. */
-interface PendingAck {
-  readonly window: AckWindow
-  readonly slot: AckSlot
-  readonly link: Link
-}
-
 /**
- * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting: a message is
- * put into the lane of its topic, and PUBACK leaves when its handlers have ended.
+ * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting, unless it is asked
+ * to stall: each handler of a message waits for its turn, and PUBACK leaves when all of them have ended.
  */
 export class InboundDispatcher implements ConnectionListener {
-  private readonly lanes = new TopicLanes<Job>()
-  private readonly waitingQoS0 = new Set<Job>()
-  private parked: Job[] = []
-  private acks = new AckWindow()
-  private readonly running = new Set<Job>()
+  private readonly scheduler: RunScheduler<InboundHandler, HandlerRun>
+  private readonly runner: HandlerRunner
+  private readonly intake: Intake
+  private readonly redeliveries = new Redeliveries()
+  private readonly count = new InboundCount()
+  private readonly stall: Stall
+  /** Every message that is not done, in the order in which they came. */
+  private readonly open = new Set<Delivery>()
+  private startedCount = 0
+  /** QoS 1 and 2 among those of which no handler has begun. */
+  private unstartedAcknowledged = 0
+  /** Left from a lost connection: the next one says whether the broker sends them again. */
+  private parked: Delivery[] = []
+  private acks = new AckWindow<Delivery>()
+  private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
   private idleWaiters: (() => void)[] = []
-  private readonly counted = { received: 0, handled: 0, failed: 0, unmatched: 0, dropped: 0, givenBack: 0 }
 
-  constructor(private readonly rules: DispatcherRules) {}
+  constructor(private readonly rules: DispatcherRules) {
+    this.scheduler = new RunScheduler(rules.concurrency)
+    this.runner = new HandlerRunner(rules)
+    this.intake = new Intake(rules)
+    this.stall = new Stall(rules.awaitsAnswers)
+  }
 
   get counters(): InboundCounters {
-    return { ...this.counted, waiting: this.lanes.size + this.parked.length, running: this.running.size }
+    return {
+      ...this.count.counted,
+      waiting: this.open.size - this.startedCount + this.parked.length,
+      running: this.startedCount,
+    }
   }
 
   /** Messages that came before wait for this: handlers start when the application is ready for them. */
-  open(): void {
-    if (this.mode === 'holding') this.mode = 'open'
+  start(): void {
+    if (this.mode !== 'holding') return
+    this.mode = 'open'
+    for (const delivery of this.open) this.route(delivery)
     this.pump()
   }
 
@@ -84,135 +89,239 @@ export class InboundDispatcher implements ConnectionListener {
   drain(): Promise<void> {
     const wasHolding = this.mode === 'holding'
     this.mode = 'draining'
-    this.giveBack(this.parked.splice(0))
-    const last = Math.max(-1, ...[...this.running].map(job => this.positionOf(job)))
-    this.giveBack(this.lanes.removeAll(job => this.canGiveBack(job) && this.positionOf(job) > last))
-    // Held for handlers that will not be started any more.
-    if (wasHolding) this.discard(this.lanes.removeAll(() => true))
+    this.stall.release()
+    for (const delivery of this.parked.splice(0)) this.settle(delivery, 'givenBack')
+    let last = -1
+    for (const delivery of this.open)
+      if (delivery.started > 0) last = Math.max(last, this.positionOf(delivery))
+    for (const delivery of [...this.open]) {
+      if (delivery.started > 0) continue
+      if (this.canGiveBack(delivery) && this.positionOf(delivery) > last) this.withdraw(delivery, 'givenBack')
+      // Held for handlers that will not be started any more.
+      else if (wasHolding) this.withdraw(delivery, 'dropped')
+    }
     this.pump()
-    if (this.isIdle()) return Promise.resolve()
+    if (this.open.size === 0) return Promise.resolve()
     return new Promise(resolve => this.idleWaiters.push(resolve))
   }
 
-  /** No handler is started any more, whatever waits. */
+  /** No handler is started any more, whatever waits, and nobody waits for those that run. */
   stop(): void {
     this.mode = 'stopped'
-    this.refuse([...this.parked.splice(0), ...this.lanes.removeAll(() => true)])
+    for (const delivery of this.parked.splice(0)) this.settle(delivery, 'givenBack')
+    for (const delivery of [...this.open]) if (delivery.started === 0) this.refuse(delivery)
+    this.runner.stop(new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer'))
     this.wakeIdle()
   }
 
   stateChanged(state: ConnectionState, before: ConnectionState): void {
     // Opened again after a close.
-    if (before.status === 'closed' && state.status === 'connecting') this.mode = 'holding'
+    if (before.status !== 'closed' || state.status !== 'connecting') return
+    this.mode = 'holding'
+    this.runner.restart()
   }
 
   message(packet: PublishPacket, link: Link): void {
-    this.counted.received += 1
-    const job: Job = { topic: packet.topic, packet, ack: this.pendingAck(packet, link) }
-    if (this.mode === 'draining' || this.mode === 'stopped') return this.refuse([job])
-    this.enqueue(job)
+    this.count.received()
+    if (packet.qos === 1 && this.takeAgain(packet, link)) return
+    const delivery = new Delivery(packet)
+    delivery.ack = this.pendingAck(delivery, link)
+    this.open.add(delivery)
+    if (packet.qos > 0) this.unstartedAcknowledged += 1
+    if (this.mode === 'draining' || this.mode === 'stopped') return this.refuse(delivery)
+    if (this.mode === 'open') this.route(delivery)
+    else this.boundHeld()
     this.pump()
+    if (this.unstartedAcknowledged > this.rules.maxQueued + this.rules.maxInFlight) this.overrun(link)
   }
 
-  connected(_link: Link, session: ConnectedSession): void {
-    const parked = this.parked
+  connected(link: Link, session: ConnectedSession): void {
+    this.link = link
+    const { parked } = this
     this.parked = []
-    // A resumed session brings them again; a forgotten one does not, so they are handled now.
-    if (session.sessionPresent) return this.giveBack(parked)
-    for (const job of parked) this.enqueue({ ...job, ack: undefined })
+    if (!session.sessionPresent) this.redeliveries.clear()
+    for (const delivery of parked) {
+      // A resumed session brings them again; a forgotten one does not, so they are handled now.
+      if (session.sessionPresent) this.settle(delivery, 'givenBack')
+      else this.readmit(delivery)
+    }
     this.pump()
   }
 
   lost(): void {
+    this.link = undefined
+    this.stall.forget()
+    for (const { messageId, message } of this.acks.open) {
+      if (this.rules.keepsSession && (message.started > 0 || message.isDone))
+        this.redeliveries.expect(messageId, message)
+    }
+    for (const delivery of [...this.open]) {
+      if (delivery.started > 0 || !this.canGiveBack(delivery)) continue
+      this.withdraw(delivery, undefined)
+      if (this.mode === 'draining') this.settle(delivery, 'givenBack')
+      else this.parked.push(delivery)
+    }
     this.acks = new AckWindow()
-    const unstarted = this.lanes.removeAll(job => this.canGiveBack(job))
-    if (this.mode === 'draining') this.giveBack(unstarted)
-    else this.parked = this.parked.concat(unstarted)
   }
 
-  private canGiveBack(job: Job): boolean {
-    return this.rules.keepsSession && job.ack !== undefined
+  /** A message that a handler has, or had, before the connection was lost. */
+  private takeAgain(packet: PublishPacket, link: Link): boolean {
+    const delivery = this.redeliveries.claim(packet)
+    if (delivery === undefined) return false
+    this.count.repeated()
+    delivery.ack = this.pendingAck(delivery, link, packet.messageId)
+    if (delivery.isDone) this.acknowledge(delivery)
+    return true
   }
 
-  private giveBack(jobs: readonly Job[]): void {
-    for (const job of jobs) this.waitingQoS0.delete(job)
-    this.counted.givenBack += jobs.length
+  private route(delivery: Delivery): void {
+    const { packet } = delivery
+    const handlers = this.rules.select(packet)
+    if (handlers.length === 0) {
+      this.rules.onUnmatched(packet.topic, this.count.unmatched())
+      return this.finish(delivery)
+    }
+    delivery.runs = handlers.map(handler => ({ delivery, handler, key: handler.orderKey(packet) }))
+    for (const run of delivery.runs) this.enqueue(run)
   }
 
-  private discard(jobs: readonly Job[]): void {
-    for (const job of jobs) this.waitingQoS0.delete(job)
-    this.counted.dropped += jobs.length
+  private enqueue(run: HandlerRun): void {
+    this.scheduler.add(run)
+    if (run.delivery.packet.qos > 0) return
+    const overflow = this.intake.add(run)
+    if (overflow === undefined) return
+    if (overflow.mayStall && this.link !== undefined && this.stall.pause(this.link)) return
+    for (const dropped of overflow.drop) this.drop(dropped)
   }
 
-  /** What comes too late to be handled. */
-  private refuse(jobs: readonly Job[]): void {
-    this.giveBack(jobs.filter(job => this.canGiveBack(job)))
-    this.discard(jobs.filter(job => !this.canGiveBack(job)))
+  /** Before the handlers are known, the oldest goes. */
+  private boundHeld(): void {
+    if (this.open.size <= this.rules.maxQueued + this.rules.maxInFlight) return
+    for (const delivery of this.open) {
+      if (delivery.packet.qos > 0) continue
+      this.withdraw(delivery, 'dropped')
+      this.rules.onDropped(this.count.counted.dropped)
+      return
+    }
   }
 
-  private positionOf({ ack }: Job): number {
-    return ack === undefined ? -1 : this.acks.positionOf(ack.slot)
+  private drop(run: HandlerRun): void {
+    this.intake.remove(run)
+    if (!this.scheduler.remove(run)) return
+    if (run.delivery.end('dropped')) this.finish(run.delivery)
+    this.rules.onDropped(this.count.counted.dropped)
   }
 
-  private pendingAck(packet: PublishPacket, link: Link): PendingAck | undefined {
-    if (packet.qos !== 1 || packet.messageId === undefined) return undefined
-    return { window: this.acks, slot: this.acks.add(packet.messageId), link }
-  }
-
-  private acknowledge({ window, slot, link }: PendingAck): void {
-    const ready = window.complete(slot)
-    // The window of an earlier connection: the broker has taken these back.
-    if (window !== this.acks) return
-    for (const messageId of ready) link.send({ cmd: 'puback', messageId })
-  }
-
-  private enqueue(job: Job): void {
-    this.lanes.add(job)
-    const { maxQueued, maxInFlight } = this.rules
-    if (job.packet.qos === 0) {
-      this.waitingQoS0.add(job)
-      if (this.waitingQoS0.size > maxQueued) this.dropOldest()
-    } else if (this.lanes.size - this.waitingQoS0.size > maxQueued + maxInFlight) this.rules.onOverrun()
-  }
-
-  private dropOldest(): void {
-    const [oldest] = this.waitingQoS0
-    if (oldest === undefined) return
-    this.waitingQoS0.delete(oldest)
-    this.lanes.remove(oldest)
-    this.counted.dropped += 1
-    this.rules.onDropped(this.counted.dropped)
+  private overrun(link: Link): void {
+    if (this.rules.overflow !== 'stall' || !this.stall.pause(link)) this.rules.onOverrun()
   }
 
   private pump(): void {
     const isWorking = this.mode === 'open' || this.mode === 'draining'
-    while (isWorking && this.running.size < this.rules.concurrency) {
-      const job = this.lanes.take()
-      if (job === undefined) break
-      this.waitingQoS0.delete(job)
-      this.running.add(job)
-      void this.run(job)
+    while (isWorking) {
+      const run = this.scheduler.take()
+      if (run === undefined) break
+      this.begin(run)
     }
-    if (this.isIdle()) this.wakeIdle()
+    const isAcknowledgedLow = this.unstartedAcknowledged <= this.rules.maxInFlight
+    if (this.intake.hasRoom && isAcknowledgedLow) this.stall.release()
+    if (this.open.size === 0) this.wakeIdle()
   }
 
-  private async run(job: Job): Promise<void> {
-    const handlers = this.rules.select(job.packet)
-    if (handlers.length === 0) {
-      this.counted.unmatched += 1
-      this.rules.onUnmatched(job.topic, this.counted.unmatched)
+  private begin(run: HandlerRun): void {
+    const { delivery } = run
+    if (delivery.packet.qos === 0) this.intake.remove(run)
+    if (delivery.started === 0) {
+      this.startedCount += 1
+      if (delivery.packet.qos > 0) this.unstartedAcknowledged -= 1
     }
-    const results = await Promise.allSettled(handlers.map(handler => handler(job.packet)))
-    if (results.some(result => result.status === 'rejected')) this.counted.failed += 1
-    this.counted.handled += 1
-    this.running.delete(job)
-    if (job.ack !== undefined) this.acknowledge(job.ack)
-    this.lanes.release(job.topic)
-    this.pump()
+    delivery.started += 1
+    let hasReturned = false
+    const release = (): void => {
+      if (hasReturned) return
+      hasReturned = true
+      this.scheduler.release(run)
+      this.stall.progressed()
+    }
+    this.runner.run(run, {
+      returned: () => {
+        release()
+        this.pump()
+      },
+      ended: outcome => {
+        release()
+        if (delivery.end(outcome)) this.finish(delivery)
+        this.pump()
+      },
+    })
   }
 
-  private isIdle(): boolean {
-    return this.running.size === 0 && this.lanes.size === 0
+  /** All handlers of the message have ended. */
+  private finish(delivery: Delivery): void {
+    if (!this.open.has(delivery)) return
+    this.leave(delivery)
+    delivery.isDone = true
+    const isLeft = delivery.outcome === 'givenBack'
+    this.count.done(isLeft && !this.canGiveBack(delivery) ? 'dropped' : delivery.outcome)
+    if (!isLeft) this.acknowledge(delivery)
+  }
+
+  private acknowledge({ ack }: Delivery): void {
+    if (ack === undefined) return
+    const ready = ack.window.complete(ack.slot)
+    // The window of an earlier connection: the broker has taken these back.
+    if (ack.window !== this.acks) return
+    for (const messageId of ready) ack.link.send({ cmd: 'puback', messageId })
+  }
+
+  /** Takes a message of which no handler has begun out of all queues. */
+  private withdraw(delivery: Delivery, outcome: RunOutcome | undefined): void {
+    for (const run of delivery.runs) {
+      this.scheduler.remove(run)
+      this.intake.remove(run)
+    }
+    delivery.runs = []
+    this.leave(delivery)
+    if (outcome !== undefined) this.settle(delivery, outcome)
+  }
+
+  private leave(delivery: Delivery): void {
+    this.open.delete(delivery)
+    if (delivery.started > 0) this.startedCount -= 1
+    else if (delivery.packet.qos > 0) this.unstartedAcknowledged -= 1
+  }
+
+  private settle(_delivery: Delivery, outcome: RunOutcome): void {
+    this.count.done(outcome)
+  }
+
+  /** What comes too late to be handled. */
+  private refuse(delivery: Delivery): void {
+    this.withdraw(delivery, this.canGiveBack(delivery) ? 'givenBack' : 'dropped')
+  }
+
+  private readmit(delivery: Delivery): void {
+    delivery.ack = undefined
+    this.open.add(delivery)
+    if (delivery.packet.qos > 0) this.unstartedAcknowledged += 1
+    if (this.mode === 'open') this.route(delivery)
+  }
+
+  private canGiveBack(delivery: Delivery): boolean {
+    return this.rules.keepsSession && delivery.ack !== undefined
+  }
+
+  private positionOf({ ack }: Delivery): number {
+    return ack === undefined ? -1 : this.acks.positionOf(ack.slot)
+  }
+
+  private pendingAck(
+    delivery: Delivery,
+    link: Link,
+    messageId = delivery.packet.messageId,
+  ): PendingAck | undefined {
+    if (delivery.packet.qos !== 1 || messageId === undefined) return undefined
+    return { window: this.acks, slot: this.acks.add(messageId, delivery), link }
   }
 
   private wakeIdle(): void {

@@ -17,6 +17,9 @@ export type RunOutcome =
   /** The broker delivers the message again. */
   | 'givenBack'
 
+/** Thrown by a handler that has not taken the message: the broker may deliver it again. */
+export class NotTaken extends Error {}
+
 export interface RetryRule {
   readonly attempts: number
   readonly delayMs: readonly number[] | ResolvedBackoff
@@ -24,6 +27,8 @@ export interface RetryRule {
 
 /** Something that takes messages. */
 export interface InboundHandler {
+  /** Unlike that of any other handler. */
+  readonly id: number
   /** For errors and logs. */
   readonly name: string
   /** Runs at the same time. */

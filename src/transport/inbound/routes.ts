@@ -13,6 +13,15 @@ export class Routes<H> {
     this.trie.add(filter, handler)
   }
 
+  /** @returns whether no handler of this filter is left */
+  remove(filter: TopicFilter, handler: H): boolean {
+    this.trie.remove(filter, handler)
+    const left = (this.bySubscription.get(filter.subscription) ?? []).filter(other => other !== handler)
+    if (left.length > 0) this.bySubscription.set(filter.subscription, left)
+    else this.bySubscription.delete(filter.subscription)
+    return left.length === 0
+  }
+
   /**
    * Every handler that takes the message, each once.
    * @param subscriptions those that the broker sent this copy for; undefined when it did not say. A broker that

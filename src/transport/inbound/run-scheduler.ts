@@ -49,7 +49,9 @@ export class RunScheduler<H extends Limited, R extends Run<H>> {
 
   /** The next one that may run, which then runs until `release`. */
   take(): R | undefined {
-    return this.takeOf(this.readyPassive) ?? (this.active < this.concurrency ? this.takeOf(this.ready) : undefined)
+    return (
+      this.takeOf(this.readyPassive) ?? (this.active < this.concurrency ? this.takeOf(this.ready) : undefined)
+    )
   }
 
   /** One that was taken has ended. */

@@ -46,7 +46,8 @@ export class LinkWindow {
   private bytes = START_BYTES
   private roundTripMs: number | undefined
   private probedMs = 0
-  private bytesAtProbe = START_BYTES
+  /** The largest window since the round trip was measured. */
+  private largest = START_BYTES
   /** Waiting for an empty wire, on which a marker tells the round trip. */
   private isProbing = false
   private bytesPerMs: number | undefined
@@ -101,9 +102,9 @@ export class LinkWindow {
     return this.written === this.marked ? undefined : this.lastMarkerMs + this.wireMs() / MARKERS
   }
 
-  /** Whether the wire is empty, and a marker on it is waited for. */
+  /** Whether it would stay shut without a marker now: nothing on the wire will be answered. */
   get wantsProbe(): boolean {
-    return this.isProbing && this.unconfirmed === 0 && this.markers.length === 0
+    return (this.isProbing || this.unconfirmed >= this.bytes) && this.markers.length === 0
   }
 
   /** A PINGREQ was sent behind everything so far. */
@@ -115,26 +116,31 @@ export class LinkWindow {
     this.lastMarkerMs = nowMs
   }
 
-  /** A PINGRESP came: the answer to the oldest marker, since the broker reads in order. */
-  confirm(nowMs: number): void {
+  /**
+   * A PINGRESP came: the answer to the oldest marker, since the broker reads in order.
+   * @param blindUntilMs until then nothing was read here, and answers had to wait
+   */
+  confirm(nowMs: number, blindUntilMs = Number.NEGATIVE_INFINITY): void {
     const marker = this.markers.shift()
     if (marker === undefined) return
     const isAlone = marker.at === marker.confirmed
     const ageMs = nowMs - marker.sentMs
     this.confirmed = marker.at
     this.sinceMs = nowMs
+    if (marker.sentMs <= blindUntilMs) return
     if (isAlone) return this.takeRoundTrip(ageMs, nowMs)
     const sample = (marker.at - marker.confirmed) / Math.max(nowMs - marker.sinceMs, SHORTEST_INTERVAL_MS)
     const isLimited = this.lastBlockedMs >= marker.sentMs
     if (ageMs < (this.wireMs() + (this.roundTripMs ?? 0)) / 2) this.grow(marker, sample, isLimited)
     else if (isLimited) this.fit(sample, nowMs)
+    this.largest = Math.max(this.largest, this.bytes)
     if (isLimited) this.considerProbe(nowMs)
   }
 
   private takeRoundTrip(roundTripMs: number, nowMs: number): void {
     this.roundTripMs = roundTripMs
     this.probedMs = nowMs
-    this.bytesAtProbe = this.bytes
+    this.largest = this.bytes
     this.isProbing = false
   }
 
@@ -162,7 +168,7 @@ export class LinkWindow {
 
   private considerProbe(nowMs: number): void {
     const sinceMs = nowMs - this.probedMs
-    const hasShrunk = this.bytes < this.bytesAtProbe * SUSPICIOUS_SHRINK && sinceMs > PROBE_PAUSE_MS
+    const hasShrunk = this.bytes < this.largest * SUSPICIOUS_SHRINK && sinceMs > PROBE_PAUSE_MS
     if (this.roundTripMs === undefined || hasShrunk || sinceMs > ROUND_TRIP_VALID_MS) this.isProbing = true
   }
 

@@ -38,6 +38,7 @@ export class OutboundBuffer {
   private readonly latest = new Map<string, Place>()
   /** Those of `queue`, oldest first. */
   private readonly queue = new Set<Waiting>()
+  private queueBytes = 0
   private entered = 0
   private readonly backlog = { count: 0, bytes: 0 }
   private readonly kept = { count: 0, bytes: 0 }
@@ -89,7 +90,7 @@ export class OutboundBuffer {
     this.places.delete(waiting)
     this.lane(qosOf(waiting)).delete(place.order)
     this.account(waiting, -1)
-    this.queue.delete(waiting)
+    if (this.queue.delete(waiting)) this.queueBytes -= waiting.bytes
     const key = keyOf(waiting)
     if (this.latest.get(key) === place) this.latest.delete(key)
     return true
@@ -163,10 +164,11 @@ export class OutboundBuffer {
   }
 
   private displace(waiting: Waiting, fits: () => boolean): readonly Displaced[] | undefined {
-    let bytes = 0
-    for (const oldest of this.queue) bytes += oldest.bytes
     // What others keep may leave no room, whatever goes.
-    if (this.queue.size === 0 || this.kept.bytes - bytes + waiting.bytes > this.limits.maxQueuedBytes)
+    if (
+      this.queue.size === 0 ||
+      this.kept.bytes - this.queueBytes + waiting.bytes > this.limits.maxQueuedBytes
+    )
       return undefined
     const displaced: Displaced[] = []
     for (const oldest of this.queue) {
@@ -182,7 +184,10 @@ export class OutboundBuffer {
     this.places.set(waiting, place)
     this.lane(qosOf(waiting)).set(place.order, place)
     this.account(waiting, 1)
-    if (waiting.mode === 'queue') this.queue.add(waiting)
+    if (waiting.mode === 'queue') {
+      this.queue.add(waiting)
+      this.queueBytes += waiting.bytes
+    }
     if (waiting.mode === 'latest') this.latest.set(keyOf(waiting), place)
     this.earliestDeadlineMs = Math.min(this.earliestDeadlineMs, waiting.deadlineMs)
   }

@@ -51,7 +51,9 @@ export class PacedLink {
   }
 
   isOpen(): boolean {
-    return (this.window?.isOpen(this.nowMs) ?? true) && !this.link.isCongested()
+    // What measures the link cannot be read while the intake is paused.
+    const isBlind = this.window === undefined || this.link.isIntakePaused
+    return (isBlind || this.window.isOpen(this.nowMs)) && !this.link.isCongested()
   }
 
   /** How long until so many bytes more would be read by the broker, as far as that is known. */
@@ -83,7 +85,17 @@ export class PacedLink {
       alias,
       ...(properties === undefined ? undefined : { properties }),
     }
-    this.count(this.link.publish(outgoing))
+    this.count(this.send(outgoing))
+  }
+
+  private send(outgoing: OutgoingPublish): number {
+    try {
+      return this.link.publish(outgoing)
+    } catch (error) {
+      // The broker has not heard of the alias.
+      this.aliases.forget(outgoing.topic)
+      throw error
+    }
   }
 
   /** Counts bytes that were sent on the link directly. */
@@ -108,7 +120,7 @@ export class PacedLink {
 
   /** PINGRESP came. */
   confirm(): void {
-    this.window?.confirm(performance.now())
+    this.window?.confirm(performance.now(), this.link.intakeResumedMs)
     if (this.window?.wantsProbe) this.mark()
   }
 

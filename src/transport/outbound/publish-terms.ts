@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { MqttError } from '../../errors.js'
 import type { GivenUp, OutboundMessage, Publication, PublishTerms } from './outbound-message.js'
 
@@ -18,7 +19,11 @@ export function withTerms(
     giveUp(publication, 'expired', new MqttError('TIMEOUT', text))
   }
   const timer = timeoutMs === undefined ? undefined : setTimeout(expire, timeoutMs)
-  signal?.addEventListener('abort', abort)
+  if (signal !== undefined) {
+    // Many publishes may share one signal, which is no leak.
+    setMaxListeners(0, signal)
+    signal.addEventListener('abort', abort)
+  }
   const end = (): void => {
     clearTimeout(timer)
     signal?.removeEventListener('abort', abort)

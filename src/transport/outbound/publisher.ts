@@ -43,7 +43,7 @@ export class Publisher implements ConnectionListener {
   private readonly count = new OutcomeCount()
   private paced: PacedLink | undefined
   private isClosing = false
-  private readonly idle = new IdleWaiters(() => this.inFlight.size === 0 && this.room.size === 0)
+  private readonly idle = new IdleWaiters(() => !this.isWaiting)
   private writtenBytes = 0
 
   constructor(
@@ -89,8 +89,8 @@ export class Publisher implements ConnectionListener {
    */
   publish(message: OutboundMessage, terms = NO_TERMS): PublishOutcome | Promise<PublishOutcome> {
     const paced = this.admit(message)
-    if (message.qos === 0 && paced !== undefined && this.isFree(paced, 0))
-      return this.writePlain(paced, message)
+    const isPlain = message.qos === 0 && terms.signal?.aborted !== true
+    if (isPlain && paced !== undefined && this.isFree(paced, 0)) return this.writePlain(paced, message)
     return new Promise((resolve, reject) => {
       const publication = withTerms(message, terms, { settle: resolve, fail: reject }, this.giveUp)
       try {
@@ -117,6 +117,11 @@ export class Publisher implements ConnectionListener {
   /** From now on every publish is `dropped: closed`; what waits is so too, and what is in flight is `lost`. */
   close(): void {
     this.end(closedError())
+  }
+
+  /** Whether something waits to be written or answered. */
+  get isWaiting(): boolean {
+    return this.inFlight.size + this.room.size > 0
   }
 
   /** Resolves when nothing waits to be written or answered. */

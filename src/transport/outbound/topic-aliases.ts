@@ -15,6 +15,7 @@ export class TopicAliases {
   /** In the order of their last use. */
   private readonly known = new Map<string, number>()
   private lastTopic: string | undefined
+  private readonly freed: number[] = []
 
   constructor(private readonly maximum: number) {}
 
@@ -31,8 +32,17 @@ export class TopicAliases {
     return { alias, isNew: false }
   }
 
+  /** The PUBLISH was not written after all. */
+  forget(topic: string): void {
+    const alias = this.known.get(topic)
+    if (alias === undefined) return
+    this.known.delete(topic)
+    this.freed.push(alias)
+    this.lastTopic = undefined
+  }
+
   private give(topic: string): TopicAlias {
-    let alias = this.known.size + 1
+    let alias = this.freed.pop() ?? this.known.size + 1
     if (alias > this.maximum) {
       for (const [leastRecent, freed] of this.known) {
         this.known.delete(leastRecent)

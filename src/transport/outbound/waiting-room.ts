@@ -16,6 +16,8 @@ export interface WaitingRoomObserver {
 /** Where publishes wait for the link: bounded, and nothing in it grows old unseen. */
 export class WaitingRoom {
   private readonly buffer: OutboundBuffer
+  /** Those that may be withdrawn. */
+  private readonly held = new Map<Publication, Waiting>()
   private readonly sweeper = new SweepTimer(() => this.dropLate())
 
   constructor(
@@ -52,9 +54,8 @@ export class WaitingRoom {
     }
     const admission = this.buffer.add(waiting, paced?.backlogBytes ?? 0)
     if (!admission.isAdmitted) return this.reasonOf(waiting, admission.reason)
-    for (const [displaced, reason] of admission.displaced) {
-      this.observer.onDropped(displaced.publication, reason)
-    }
+    this.held.set(publication, waiting)
+    for (const [{ publication: displaced }, reason] of admission.displaced) this.dropOne(displaced, reason)
     this.sweeper.arm(this.buffer.nextDeadlineMs)
     return undefined
   }
@@ -69,25 +70,32 @@ export class WaitingRoom {
 
   /** @returns whether it was waiting */
   remove(waiting: Waiting): boolean {
+    this.held.delete(waiting.publication)
     return this.buffer.remove(waiting)
   }
 
   /** @returns whether it was waiting */
   withdraw(publication: Publication): boolean {
-    return this.buffer.takeAll(waiting => waiting.publication === publication).length > 0
+    const waiting = this.held.get(publication)
+    return waiting !== undefined && this.remove(waiting)
   }
 
   /** Drops all of these. */
   drop(reason: DropReason, picks: (waiting: Waiting) => boolean): void {
-    for (const { publication } of this.buffer.takeAll(picks)) this.observer.onDropped(publication, reason)
+    for (const { publication } of this.buffer.takeAll(picks)) this.dropOne(publication, reason)
     if (this.buffer.size === 0) this.sweeper.stop()
   }
 
   private dropLate(): void {
     for (const waiting of this.buffer.takeLate(performance.now())) {
-      this.observer.onDropped(waiting.publication, this.reasonOf(waiting, waiting.lateReason))
+      this.dropOne(waiting.publication, this.reasonOf(waiting, waiting.lateReason))
     }
     this.sweeper.arm(this.buffer.nextDeadlineMs)
+  }
+
+  private dropOne(publication: Publication, reason: DropReason): void {
+    this.held.delete(publication)
+    this.observer.onDropped(publication, reason)
   }
 
   /** Acknowledgements that stay away are another thing than a slow link. */

@@ -42,9 +42,7 @@ mqtt.status$.subscribe(({ status }) => say(status))
 await app.listen()
 process.on('SIGUSR2', async () => {
   say('publishing')
-  const outcomes = await Promise.all(
-    [1, 2, 3].map(() => mqtt.publish('out', 'x'.repeat(400), { qos: 1 })),
-  )
+  const outcomes = await Promise.all([1, 2, 3].map(() => mqtt.publish('out', 'x'.repeat(400), { qos: 1 })))
   say(`outcomes ${outcomes.map(({ status }) => status).join(' ')}`)
 })
 say('listening')

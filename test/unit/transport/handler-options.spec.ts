@@ -16,12 +16,12 @@ const PROBLEMS: readonly (readonly [name: string, value: unknown, problem: strin
   [
     'codec',
     'xml',
-    '"xml" was given, allowed is "json", "text", "bytes", or an object with the functions encode and decode',
+    '"xml" was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
   ],
   [
     'codec',
     {},
-    'an object was given, allowed is "json", "text", "bytes", or an object with the functions encode and decode',
+    'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
   ],
   ['sharedGroup', '', '"" was given, allowed is a name without "/", "+" and "#"'],
   ['sharedGroup', 'a/b', '"a/b" was given, allowed is a name without "/", "+" and "#"'],
@@ -41,7 +41,7 @@ describe('handle', () => {
     expect(error.message).toBe(`handle(): "${name}": ${problem}`)
   })
 
-  it.each(['QoS', 'concurrency', 'retain'])('refuses the unknown key "%s"', name => {
+  it.each(['QoS', 'maxQueued', 'retain'])('refuses the unknown key "%s"', name => {
     expect(errorOf(() => handleAny({ [name]: 1 })).message).toBe(`handle(): "${name}" is not an option here`)
   })
 
@@ -56,7 +56,14 @@ describe('handle', () => {
 })
 
 describe('resolveHandlerOptions', () => {
-  const defaults = { qos: 1, noLocal: false, retainHandling: 0 }
+  const defaults = {
+    qos: 1,
+    noLocal: false,
+    retainHandling: 0,
+    order: 'topic',
+    onFailure: 'ack',
+    ack: 'auto',
+  }
 
   it.each([[undefined], [null], [{}], [{ qos: undefined, noLocal: undefined, retainHandling: undefined }]])(
     'fills in the defaults for %j',

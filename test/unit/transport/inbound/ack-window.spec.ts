@@ -4,16 +4,20 @@ import { AckWindow } from '../../../../src/transport/inbound/ack-window.js'
 
 describe('AckWindow', () => {
   it('releases a message as soon as it is done, when nothing is before it', () => {
-    const window = new AckWindow()
-    const slot = window.add(7)
+    const window = new AckWindow<undefined>()
+    const slot = window.add(7, undefined)
     expect(window.size).toBe(1)
     expect(window.complete(slot)).toEqual([7])
     expect(window.size).toBe(0)
   })
 
   it('keeps what is done until everything before it is done [MQTT-4.6.0-2]', () => {
-    const window = new AckWindow()
-    const [first, second, third] = [window.add(1), window.add(2), window.add(3)]
+    const window = new AckWindow<undefined>()
+    const [first, second, third] = [
+      window.add(1, undefined),
+      window.add(2, undefined),
+      window.add(3, undefined),
+    ]
     expect(window.complete(third)).toEqual([])
     expect(window.complete(second)).toEqual([])
     expect(window.size).toBe(3)
@@ -22,8 +26,13 @@ describe('AckWindow', () => {
   })
 
   it('releases up to the first that is open, and no further', () => {
-    const window = new AckWindow()
-    const [first, second, , fourth] = [window.add(1), window.add(2), window.add(3), window.add(4)]
+    const window = new AckWindow<undefined>()
+    const [first, second, , fourth] = [
+      window.add(1, undefined),
+      window.add(2, undefined),
+      window.add(3, undefined),
+      window.add(4, undefined),
+    ]
     window.complete(second)
     window.complete(fourth)
     expect(window.complete(first)).toEqual([1, 2])
@@ -31,34 +40,34 @@ describe('AckWindow', () => {
   })
 
   it('goes by the order of arrival, not by the Packet Identifier', () => {
-    const window = new AckWindow()
-    const [first, second] = [window.add(65_535), window.add(1)]
+    const window = new AckWindow<undefined>()
+    const [first, second] = [window.add(65_535, undefined), window.add(1, undefined)]
     window.complete(second)
     expect(window.complete(first)).toEqual([65_535, 1])
   })
 
   it('takes a Packet Identifier again that was released before', () => {
-    const window = new AckWindow()
-    window.complete(window.add(1))
-    const [again, other] = [window.add(1), window.add(2)]
+    const window = new AckWindow<undefined>()
+    window.complete(window.add(1, undefined))
+    const [again, other] = [window.add(1, undefined), window.add(2, undefined)]
     window.complete(other)
     expect(window.complete(again)).toEqual([1, 2])
   })
 
   it('acknowledges once, also when a message is completed twice', () => {
-    const window = new AckWindow()
-    const slot = window.add(1)
-    window.add(2)
+    const window = new AckWindow<undefined>()
+    const slot = window.add(1, undefined)
+    window.add(2, undefined)
     expect(window.complete(slot)).toEqual([1])
     expect(window.complete(slot)).toEqual([])
     expect(window.size).toBe(1)
   })
 
   it('is not moved by a message of another window', () => {
-    const window = new AckWindow()
-    const slot = window.add(1)
-    const other = new AckWindow()
-    other.add(1)
+    const window = new AckWindow<undefined>()
+    const slot = window.add(1, undefined)
+    const other = new AckWindow<undefined>()
+    other.add(1, undefined)
     expect(other.complete(slot)).toEqual([])
     expect(other.size).toBe(1)
   })
@@ -70,8 +79,8 @@ describe('AckWindow', () => {
     })
     fc.assert(
       fc.property(orders, order => {
-        const window = new AckWindow()
-        const slots = order.map((_, index) => window.add(index + 1))
+        const window = new AckWindow<undefined>()
+        const slots = order.map((_, index) => window.add(index + 1, undefined))
         const released: number[] = []
         const done = new Set<number>()
         for (const id of order) {

@@ -22,7 +22,7 @@ const CONDUCTS = RATES.flatMap(bytesPerSecond =>
   ROUND_TRIPS.map((roundTripMs): LinkConduct => ({ bytesPerSecond, roundTripMs })),
 )
 
-describe('a link of $bytesPerSecond bytes a second', () => {
+describe('a link', () => {
   it.each(CONDUCTS)(
     'of $bytesPerSecond with round trips of $roundTripMs ms is full, and no fuller',
     conduct => {
@@ -209,10 +209,10 @@ describe('one late marker', () => {
 })
 
 describe('round trips that become longer', () => {
-  it('are measured again within half a minute, so that the link is full again', () => {
+  it('are measured again, so that the link is full again', () => {
     const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 5 })
     link.conduct = { bytesPerSecond: 1_000_000, roundTripMs: 200 }
-    link.run(35_000)
+    link.run(6_000)
     expect(link.utilisation(2_000)).toBeGreaterThan(0.9)
     expect(link.window.size).toBeGreaterThan(1_000_000 * 0.3)
   })

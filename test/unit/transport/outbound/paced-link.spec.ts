@@ -12,6 +12,7 @@ const KERNEL: Pacing = { flowControl: 'kernel', topicAlias: true }
 const WINDOW = 2_048
 /** A marker is due by then. */
 const MARKER_MS = 100 / 8
+const LONGEST = 100_000
 
 /** A link that keeps what it is told to send. */
 class RecordingLink implements Link {
@@ -20,6 +21,8 @@ class RecordingLink implements Link {
   readonly sent: string[] = []
   readonly published: OutgoingPublish[] = []
   congested = false
+  isIntakePaused = false
+  intakeResumedMs = Number.NEGATIVE_INFINITY
 
   isCongested(): boolean {
     return this.congested
@@ -34,6 +37,7 @@ class RecordingLink implements Link {
   }
 
   publish(message: OutgoingPublish): number {
+    if (message.payload.length > LONGEST) throw new Error('too long')
     this.sent.push('publish')
     this.published.push(message)
     return message.payload.length
@@ -41,6 +45,15 @@ class RecordingLink implements Link {
 
   sizeOf(message: OutgoingPublish): number {
     return message.payload.length + (message.messageId === undefined ? 0 : 2)
+  }
+
+  pauseIntake(): void {
+    this.isIntakePaused = true
+  }
+
+  resumeIntake(): void {
+    this.isIntakePaused = false
+    this.intakeResumedMs = performance.now()
   }
 
   disconnect(): void {}
@@ -172,6 +185,13 @@ describe('a link without markers', () => {
 })
 
 describe('Topic Aliases of a link', () => {
+  it('are not counted on after a message that could not be encoded', () => {
+    const { link, publish } = paced(MARKERS, 10)
+    expect(() => publish(LONGEST + 1)).toThrow()
+    publish(1)
+    expect(link.published[0]?.alias).toEqual({ alias: 1, isNew: true })
+  })
+
   it('are as many as the broker takes', () => {
     const { link, publish } = paced(MARKERS, 1)
     publish(1)

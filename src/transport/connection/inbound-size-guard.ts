@@ -1,0 +1,49 @@
+const CONTINUES = 0x80
+const MAX_LENGTH_BYTES = 4
+
+/**
+ * Watches the lengths that packets announce (MQTT 5, 2.1.4), so that one that is too large ends the connection before
+ * a parser collects it.
+ */
+export class InboundSizeGuard {
+  /** Bytes of the present packet that are still to come. */
+  private rest = 0
+  private isInHeader = false
+  private length = 0
+  private lengthBytes = 0
+
+  constructor(private readonly maxPacketBytes: number) {}
+
+  /** @returns the size of a packet that is too large */
+  feed(bytes: Uint8Array): number | undefined {
+    let at = 0
+    while (at < bytes.length) {
+      if (this.rest > 0) {
+        const passed = Math.min(this.rest, bytes.length - at)
+        this.rest -= passed
+        at += passed
+      } else if (this.isInHeader) {
+        const size = this.takeLengthByte(bytes[at] ?? 0)
+        at += 1
+        if (size !== undefined && size > this.maxPacketBytes) return size
+      } else {
+        this.isInHeader = true
+        this.length = 0
+        this.lengthBytes = 0
+        at += 1
+      }
+    }
+    return undefined
+  }
+
+  /** @returns the size of the packet, once its length is there */
+  private takeLengthByte(byte: number): number | undefined {
+    this.length += (byte % CONTINUES) * CONTINUES ** this.lengthBytes
+    this.lengthBytes += 1
+    // A length of more bytes is malformed, for which the parser ends the connection.
+    if (byte >= CONTINUES && this.lengthBytes < MAX_LENGTH_BYTES) return undefined
+    this.isInHeader = false
+    this.rest = this.length
+    return 1 + this.lengthBytes + this.length
+  }
+}

@@ -1,0 +1,74 @@
+import { type Codec, decodePayload, resolveCodec } from '../codec.js'
+import { MqttError } from '../errors.js'
+import type { ResolvedOptions } from '../options.js'
+import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../topic/topic-template.js'
+import type { PublishPacket } from './connection/link.js'
+import type { SubscriptionOptions } from './connection/subscription-options.js'
+import type { ResolvedHandlerOptions } from './handler-options.js'
+import type { InboundHandler } from './inbound/inbound-handler.js'
+
+type Defaults = Pick<
+  ResolvedOptions,
+  'codec' | 'variables' | 'sharedGroup' | 'inbound' | 'clean' | 'passThrough'
+>
+
+/** What every message to a handler has to go through. */
+export interface HandlerRules {
+  readonly template: TopicTemplate
+  readonly codec: Codec
+  readonly subscription: SubscriptionOptions
+  readonly runRules: Pick<
+    InboundHandler,
+    'name' | 'concurrency' | 'orderKey' | 'timeoutMs' | 'retries' | 'onFailure' | 'acknowledges'
+  >
+}
+
+/** @throws MqttError `INVALID_TOPIC_FILTER`, or `INVALID_OPTION` for options that cannot work on this connection */
+export function handlerRules(
+  pattern: string,
+  options: ResolvedHandlerOptions,
+  defaults: Defaults,
+): HandlerRules {
+  const { qos, noLocal, retainHandling, onFailure } = options
+  const keepsSession = !defaults.clean && defaults.passThrough.properties?.sessionExpiryInterval !== 0
+  if (onFailure === 'disconnect' && !keepsSession) {
+    const text = `handler of "${pattern}": onFailure "disconnect" has the broker deliver again, which it does for a kept session only; give the connection clean: false and a clientId`
+    throw new MqttError('INVALID_OPTION', text)
+  }
+  return {
+    template: templateOf(pattern, options, defaults),
+    codec: resolveCodec(options.codec ?? defaults.codec),
+    subscription: { qos, noLocal, retainHandling },
+    runRules: {
+      name: pattern,
+      concurrency: options.concurrency ?? defaults.inbound.concurrency,
+      orderKey: orderKeyOf(options.order),
+      timeoutMs: options.timeoutMs,
+      retries: options.retries,
+      onFailure,
+      acknowledges: options.ack === 'manual' ? 'manually' : 'at-end',
+    },
+  }
+}
+
+/** @throws MqttError `PAYLOAD_NOT_DECODABLE` */
+export function decodeMessage({ codec }: HandlerRules, packet: PublishPacket): unknown {
+  const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
+  return decodePayload(codec, packet.topic, payload, packet.properties?.contentType)
+}
+
+function orderKeyOf(order: ResolvedHandlerOptions['order']): InboundHandler['orderKey'] {
+  if (order === 'none') return () => undefined
+  return order === 'topic' ? ({ topic }) => topic : ({ topic }) => order(topic)
+}
+
+function templateOf(
+  pattern: string,
+  { sharedGroup }: ResolvedHandlerOptions,
+  defaults: Defaults,
+): TopicTemplate {
+  const filled = fillVariables(pattern, defaults.variables)
+  const group = sharedGroup ?? defaults.sharedGroup
+  if (group === undefined || filled.startsWith('$share/')) return parseTopicTemplate(filled)
+  return parseTopicTemplate(`$share/${group}/${filled}`)
+}

@@ -1,0 +1,59 @@
+import type { RunOutcome } from './inbound-handler.js'
+
+/** How many messages came in, and how they ended. */
+export interface CountedInbound {
+  readonly received: number
+  /** Handlers of the message have ended, or there were none. */
+  readonly handled: number
+  /** Of the handled: at least one handler failed. */
+  readonly failed: number
+  /** Of the handled: no handler takes this topic. */
+  readonly unmatched: number
+  /** At least one handler failed, and the broker has the dead letter. */
+  readonly deadLettered: number
+  /** QoS 0 messages that had to make room in front of a handler, and what no handler took before the end of a shutdown. */
+  readonly dropped: number
+  /** QoS 1 messages left to the broker, which delivers them again to the kept session. */
+  readonly givenBack: number
+  /** Delivered again while their handlers had them, or after these had ended; acknowledged without another run. */
+  readonly repeated: number
+}
+
+export class InboundCount {
+  private readonly counts = {
+    received: 0,
+    handled: 0,
+    failed: 0,
+    unmatched: 0,
+    deadLettered: 0,
+    dropped: 0,
+    givenBack: 0,
+    repeated: 0,
+  }
+
+  get counted(): CountedInbound {
+    return { ...this.counts }
+  }
+
+  received(): void {
+    this.counts.received += 1
+  }
+
+  repeated(): void {
+    this.counts.repeated += 1
+  }
+
+  /** @returns how many so far */
+  unmatched(): number {
+    this.counts.unmatched += 1
+    return this.counts.unmatched
+  }
+
+  done(outcome: RunOutcome): void {
+    if (outcome !== 'failed') this.counts[outcome] += 1
+    else {
+      this.counts.handled += 1
+      this.counts.failed += 1
+    }
+  }
+}

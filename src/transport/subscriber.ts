@@ -1,0 +1,137 @@
+import { describeCause } from '../errors.js'
+import { isPowerOfTwo, printable } from '../log-thinning.js'
+import type { ResolvedOptions } from '../options.js'
+import { readTopicParams } from '../topic/topic-template.js'
+import type { PublishPacket, PublishProperties } from './connection/link.js'
+import { type HandlerOptions, resolveHandlerOptions } from './handler-options.js'
+import { decodeMessage, type HandlerRules, handlerRules } from './handler-rules.js'
+import type { HandlerAttempt } from './inbound/handler-attempt.js'
+import type { InboundHandler } from './inbound/inbound-handler.js'
+import { newHandler } from './inbound/new-handler.js'
+import { MessageStream, type StreamLimits } from './message-stream.js'
+import type { MqttSession } from './mqtt-session.js'
+import type { SessionLog } from './session-journal.js'
+
+/** A message, as a handler at run time gets it. */
+export interface MqttMessage<T = unknown> {
+  readonly topic: string
+  /** Decoded by the codec. */
+  readonly payload: T
+  /** What the named wildcards of the pattern took in this topic. */
+  readonly params: Readonly<Record<string, string>>
+  readonly qos: 0 | 1 | 2
+  /** The message is a retained one (MQTT 5, 3.3.1.3). */
+  readonly retain: boolean
+  /** The message was delivered before (MQTT 5, 3.3.1.1). */
+  readonly dup: boolean
+  /** Properties of the PUBLISH (MQTT 5, 3.3.2.3); empty on MQTT 3.1.1. */
+  readonly properties: PublishProperties
+}
+
+/** What else a handler at run time gets. */
+export interface MqttRun {
+  /** Aborted when nobody waits for this run any more: its time is over, or the application closes. */
+  readonly signal: AbortSignal
+  /** 1, and more for a repeated run. */
+  readonly attempt: number
+  /** With `ack: 'manual'`: the message may be acknowledged. */
+  ack(): void
+}
+
+/** A subscription that was made at run time. */
+export interface MqttSubscription {
+  /** Resolves when the broker has granted it. @throws MqttError `SUBSCRIBE_REFUSED` when it has not */
+  whenGranted(): Promise<void>
+  /** No more messages for this handler. The broker is told when no other handler has the same filter. */
+  unsubscribe(): void
+}
+
+/** Handlers that come and go while the application runs. */
+export class Subscriber {
+  constructor(
+    private readonly session: MqttSession,
+    private readonly options: ResolvedOptions,
+    private readonly log: Pick<SessionLog, 'error'>,
+  ) {}
+
+  subscribe<T>(
+    pattern: string,
+    handler: (message: MqttMessage<T>, run: MqttRun) => unknown,
+    options: HandlerOptions,
+  ): MqttSubscription {
+    const rules = this.rulesOf(pattern, options)
+    return this.add(rules, {
+      run: async (packet, attempt) => handler(messageOf<T>(rules, packet), attemptOf(attempt)),
+    })
+  }
+
+  messages<T>(pattern: string, options: HandlerOptions, limits: StreamLimits): MessageStream<MqttMessage<T>> {
+    const rules = this.rulesOf(pattern, options)
+    const stream = new MessageStream<MqttMessage<T>>(limits, () => {
+      subscription.unsubscribe()
+      stopListening()
+    })
+    const subscription = this.add(rules, {
+      // It waits for its loop; the room of handlers that work is not for that.
+      isPassive: true,
+      concurrency: Number.POSITIVE_INFINITY,
+      orderKey: () => undefined,
+      run: async (packet: PublishPacket) => stream.push(messageOf<T>(rules, packet), packet.qos === 0),
+    })
+    const stopListening = this.session.onDrain(() => stream.end())
+    return stream
+  }
+
+  private rulesOf(pattern: string, options: HandlerOptions): HandlerRules {
+    return handlerRules(pattern, resolveHandlerOptions(pattern, options), this.options)
+  }
+
+  private add(
+    rules: HandlerRules,
+    fields: Pick<InboundHandler, 'run'> & Partial<InboundHandler>,
+  ): MqttSubscription {
+    const { topicFilter } = rules.template
+    let failures = 0
+    const handler = newHandler({
+      ...rules.runRules,
+      onFailed: (packet, error) => {
+        failures += 1
+        if (!isPowerOfTwo(failures)) return
+        this.log.error(
+          `the subscriber of "${rules.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeCause(error)}; ${failures} failures so far`,
+        )
+      },
+      ...fields,
+    })
+    const remove = this.session.addRoute(topicFilter, rules.subscription, handler)
+    this.session.flushSubscriptions()
+    return {
+      whenGranted: () => this.session.whenGranted(topicFilter),
+      unsubscribe: remove,
+    }
+  }
+}
+
+function messageOf<T>(rules: HandlerRules, packet: PublishPacket): MqttMessage<T> {
+  const { topic, qos, retain, dup, properties = {} } = packet
+  return {
+    topic,
+    // Seam: the caller names the type of what comes from outside, as with JSON.parse.
+    payload: decodeMessage(rules, packet) as T,
+    params: readTopicParams(rules.template, topic),
+    qos,
+    retain,
+    dup,
+    properties,
+  }
+}
+
+function attemptOf(attempt: HandlerAttempt): MqttRun {
+  return {
+    get signal() {
+      return attempt.signal
+    },
+    attempt: attempt.number,
+    ack: () => attempt.ack(),
+  }
+}
