@@ -1,4 +1,12 @@
-export { bytesCodec, type Codec, type CodecName, type CodecOption, jsonCodec, textCodec } from './codec.js'
+export {
+  bytesCodec,
+  type Codec,
+  type CodecName,
+  type CodecOption,
+  contentTypeCodec,
+  jsonCodec,
+  textCodec,
+} from './codec.js'
 export {
   isMqttError,
   MQTT_ERROR_CODES,
@@ -9,7 +17,13 @@ export {
 export { InjectMqtt, TopicParam } from './mqtt.decorators.js'
 export { MqttModule } from './mqtt.module.js'
 export type { MqttModuleExtras } from './mqtt.module-definition.js'
-export { MqttService, type PublishOptions, type TryPublishOptions } from './mqtt.service.js'
+export {
+  type MessagesOptions,
+  type MqttMessages,
+  MqttService,
+  type PublishOptions,
+  type TryPublishOptions,
+} from './mqtt.service.js'
 export { mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
 export type {
   BackoffOptions,
@@ -34,9 +48,17 @@ export type {
 export type { WaitOptions } from './transport/connection/connection-wait.js'
 export type { PublishPacket, PublishProperties } from './transport/connection/link.js'
 export { describeReasonCode } from './transport/connection/mqtt-client.js'
-export { type HandlerOptions, handle } from './transport/handler-options.js'
+export {
+  deadLetter,
+  type HandlerOptions,
+  handle,
+  type RetryOptions,
+} from './transport/handler-options.js'
+export type { CountedInbound } from './transport/inbound/inbound-count.js'
 export type { InboundCounters } from './transport/inbound/inbound-dispatcher.js'
+export type { FailurePolicy } from './transport/inbound/inbound-handler.js'
 export { MqttContext } from './transport/mqtt.context.js'
 export { type MqttStatus, MqttTransport, type MqttTransportEvents } from './transport/mqtt.transport.js'
-export type { MqttHealth, MqttStats } from './transport/mqtt-session.js'
 export type { OutboundCounters } from './transport/outbound/outbound-message.js'
+export type { MqttHealth, MqttStats } from './transport/session-report.js'
+export type { MqttMessage, MqttRun, MqttSubscription } from './transport/subscriber.js'

@@ -3,13 +3,16 @@ import { type Codec, type CodecOption, encodePayload, resolveCodec } from './cod
 import { MqttError } from './errors.js'
 import type { ResolvedOptions, WhenBlocked } from './options.js'
 import type { PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
-import { parseOptions, publishSchema, tryPublishSchema } from './schema.js'
+import { messagesSchema, parseOptions, publishSchema, tryPublishSchema } from './schema.js'
 import { assertTopicName } from './topic/topic-filter.js'
 import type { ConnectionState } from './transport/connection/connection-state.js'
 import type { WaitOptions } from './transport/connection/connection-wait.js'
 import type { PublishProperties } from './transport/connection/link.js'
-import type { MqttHealth, MqttSession, MqttStats } from './transport/mqtt-session.js'
+import type { HandlerOptions } from './transport/handler-options.js'
+import type { MqttSession } from './transport/mqtt-session.js'
 import type { OutboundMessage } from './transport/outbound/outbound-message.js'
+import type { MqttHealth, MqttStats } from './transport/session-report.js'
+import { type MqttMessage, type MqttRun, type MqttSubscription, Subscriber } from './transport/subscriber.js'
 
 /** How a message is published at QoS 0. */
 export interface TryPublishOptions {
@@ -41,17 +44,35 @@ export interface PublishOptions extends Omit<TryPublishOptions, 'whenBlocked'> {
   readonly signal?: AbortSignal
 }
 
+/** How a loop over messages takes them. */
+export interface MessagesOptions extends Omit<HandlerOptions, 'concurrency' | 'order' | 'timeoutMs' | 'ack'> {
+  /** Ends the loop, without an error. @default none */
+  readonly signal?: AbortSignal
+  /** QoS 0 messages that may wait for the loop. 1 to 10,000,000. @default 1000 */
+  readonly limit?: number
+  /** Which QoS 0 message goes when so many wait. @default 'drop-oldest' */
+  readonly overflow?: 'drop-oldest' | 'drop-newest'
+}
+
+/** Messages for a `for await` loop. */
+export interface MqttMessages<T> extends AsyncIterableIterator<MqttMessage<T>> {
+  /** QoS 0 messages that made room for others, so far. */
+  readonly dropped: number
+}
+
 const NO_OPTIONS = {}
 
 /** Publishes on the connection of the application, and tells how it is. */
 export class MqttService {
   private readonly codec: Codec
+  private readonly subscriber: Subscriber
 
   constructor(
     private readonly session: MqttSession,
     options: ResolvedOptions,
   ) {
     this.codec = resolveCodec(options.codec)
+    this.subscriber = new Subscriber(session, options)
   }
 
   /** Present state of the connection. */
@@ -96,6 +117,49 @@ export class MqttService {
   tryPublish(topic: string, payload: unknown, options: TryPublishOptions = NO_OPTIONS): TryPublishOutcome {
     const message = this.message(topic, payload, options, tryPublishSchema)
     return this.session.tryPublish(message, options.whenBlocked)
+  }
+
+  /**
+   * Adds a handler at run time, with the options of `handle()`. It runs from the moment the application has started,
+   * over reconnects, until `unsubscribe`. A message that the broker retains comes for the first handler of a filter
+   * only, since the broker is asked once for each filter.
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   */
+  subscribe<T = unknown>(
+    pattern: string,
+    handler: (message: MqttMessage<T>, run: MqttRun) => unknown,
+    options: HandlerOptions = NO_OPTIONS,
+  ): MqttSubscription {
+    return this.subscriber.subscribe(pattern, handler, options)
+  }
+
+  /**
+   * Messages for `for await`. Goes on over reconnects; ends with the signal, with `break`, and when the application
+   * closes, and leaves no subscription behind. A QoS 1 message is acknowledged when the loop asks for the next one;
+   * several loops on one filter each get every message.
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   */
+  messages<T = unknown>(pattern: string, options: MessagesOptions = NO_OPTIONS): MqttMessages<T> {
+    const checked = parseOptions(`messages of "${pattern}"`, messagesSchema, options)
+    const { signal, limit, overflow, ...handlerOptions } = { ...options, ...checked }
+    return this.subscriber.messages<T>(pattern, handlerOptions, { limit, overflow }, signal)
+  }
+
+  /**
+   * The same as an Observable: each subscriber has a handler of its own, which ends with it. Completes when the
+   * application closes.
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   */
+  messages$<T = unknown>(pattern: string, options: HandlerOptions = NO_OPTIONS): Observable<MqttMessage<T>> {
+    return new Observable(subscriber => {
+      const take = (message: MqttMessage<T>): void => subscriber.next(message)
+      const subscription = this.subscriber.subscribe<T>(pattern, take, options)
+      const stopListening = this.session.onDrain(() => subscriber.complete())
+      return () => {
+        subscription.unsubscribe()
+        stopListening()
+      }
+    })
   }
 
   /**

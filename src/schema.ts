@@ -128,6 +128,16 @@ export const publishSchema = strictObject(
   'an object with publish options',
 )
 
+/** What `messages` has besides the options of a handler. */
+export const messagesSchema = v.object(
+  {
+    signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+    limit: v.optional(integer(1, 10_000_000), 1_000),
+    overflow: v.optional(oneOf(['drop-oldest', 'drop-newest']), 'drop-oldest'),
+  },
+  'an object with options',
+)
+
 const SECRET = /pass|credential|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
 
 /** What was given, short, and without anything that may be a secret. */

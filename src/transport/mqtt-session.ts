@@ -15,38 +15,13 @@ import { SubscriptionIdentifiers } from './connection/subscription-identifiers.j
 import type { SubscriptionOptions } from './connection/subscription-options.js'
 import { Subscriptions } from './connection/subscriptions.js'
 import { DeadLetters } from './inbound/dead-letters.js'
-import { type InboundCounters, InboundDispatcher } from './inbound/inbound-dispatcher.js'
+import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { InboundHandler } from './inbound/inbound-handler.js'
 import { Routes } from './inbound/routes.js'
-import type { OutboundCounters, OutboundMessage, PublishTerms } from './outbound/outbound-message.js'
+import type { OutboundMessage, PublishTerms } from './outbound/outbound-message.js'
 import { Publisher } from './outbound/publisher.js'
 import { overrun, SessionJournal, type SessionLog } from './session-journal.js'
-
-/** Counters of one connection since the start of the process. They add up: nothing disappears uncounted. */
-export interface MqttStats {
-  /** received = handled + dropped + givenBack + waiting + running */
-  readonly inbound: InboundCounters
-  /** attempted = sent + acknowledged + refused + lost + inFlight + queued + every reason of dropped */
-  readonly outbound: OutboundCounters
-  readonly subscriptions: { readonly granted: number; readonly refused: number; readonly pending: number }
-  readonly connection: {
-    /** Connections that the broker accepted. */
-    readonly connects: number
-    /** Of these, how many have ended other than by `close`. */
-    readonly losses: number
-    /** Connections at which the broker had forgotten a session that it was to keep. */
-    readonly sessionsLost: number
-  }
-}
-
-/** Whether the connection does what the application needs of it. */
-export interface MqttHealth {
-  /** `up`: connected and every subscription granted. `degraded`: connected, and the broker refuses a subscription. */
-  readonly status: 'up' | 'degraded' | 'down'
-  readonly state: ConnectionState
-  /** Filters that the broker refuses. */
-  readonly refusedSubscriptions: readonly string[]
-}
+import type { MqttHealth, MqttStats } from './session-report.js'
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
@@ -78,7 +53,7 @@ export class MqttSession {
 
   constructor(
     private readonly options: ResolvedOptions,
-    private readonly log: SessionLog,
+    readonly log: SessionLog,
     dialler: Dialler = createDialler(options),
   ) {
     this.journal = new SessionJournal(log)

@@ -10,7 +10,6 @@ import type { InboundHandler } from './inbound/inbound-handler.js'
 import { newHandler } from './inbound/new-handler.js'
 import { MessageStream, type StreamLimits } from './message-stream.js'
 import type { MqttSession } from './mqtt-session.js'
-import type { SessionLog } from './session-journal.js'
 
 /** A message, as a handler at run time gets it. */
 export interface MqttMessage<T = unknown> {
@@ -51,7 +50,6 @@ export class Subscriber {
   constructor(
     private readonly session: MqttSession,
     private readonly options: ResolvedOptions,
-    private readonly log: Pick<SessionLog, 'error'>,
   ) {}
 
   subscribe<T>(
@@ -65,12 +63,19 @@ export class Subscriber {
     })
   }
 
-  messages<T>(pattern: string, options: HandlerOptions, limits: StreamLimits): MessageStream<MqttMessage<T>> {
+  messages<T>(
+    pattern: string,
+    options: HandlerOptions,
+    limits: StreamLimits,
+    signal: AbortSignal | undefined,
+  ): MessageStream<MqttMessage<T>> {
     const rules = this.rulesOf(pattern, options)
     const stream = new MessageStream<MqttMessage<T>>(limits, () => {
       subscription.unsubscribe()
       stopListening()
+      signal?.removeEventListener('abort', end)
     })
+    const end = (): void => stream.end()
     const subscription = this.add(rules, {
       // It waits for its loop; the room of handlers that work is not for that.
       isPassive: true,
@@ -78,7 +83,9 @@ export class Subscriber {
       orderKey: () => undefined,
       run: async (packet: PublishPacket) => stream.push(messageOf<T>(rules, packet), packet.qos === 0),
     })
-    const stopListening = this.session.onDrain(() => stream.end())
+    const stopListening = this.session.onDrain(end)
+    if (signal?.aborted) stream.end()
+    signal?.addEventListener('abort', end)
     return stream
   }
 
@@ -97,7 +104,7 @@ export class Subscriber {
       onFailed: (packet, error) => {
         failures += 1
         if (!isPowerOfTwo(failures)) return
-        this.log.error(
+        this.session.log.error(
           `the subscriber of "${rules.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeCause(error)}; ${failures} failures so far`,
         )
       },

@@ -1,3 +1,7 @@
+import type { TopicFilter } from '../../topic/topic-filter.js'
+import type { Packet } from './link.js'
+import type { SubscriptionOptions } from './subscription-options.js'
+
 /** Filters in one SUBSCRIBE where they need no identifier of their own. */
 export const FILTERS_PER_PACKET = 50
 /** Fixed header, Packet Identifier and Subscription Identifier at their longest (MQTT 5, 3.8). */
@@ -21,4 +25,25 @@ export function batches(subscriptions: readonly string[], maximumPacketSize: num
     }
   }
   return all
+}
+
+/** @param identifier Subscription Identifier, where the broker takes them */
+export function subscribePacket(
+  messageId: number,
+  entries: readonly { readonly filter: TopicFilter; readonly options: SubscriptionOptions }[],
+  identifier: number | undefined,
+): Extract<Packet, { cmd: 'subscribe' }> {
+  return {
+    cmd: 'subscribe',
+    messageId,
+    subscriptions: entries.map(({ filter, options }) => ({
+      topic: filter.subscription,
+      qos: options.qos,
+      // No Local on a Shared Subscription is a Protocol Error [MQTT-3.8.3-4].
+      nl: options.noLocal && filter.sharedGroup === undefined,
+      rap: true,
+      rh: options.retainHandling,
+    })),
+    ...(identifier === undefined ? {} : { properties: { subscriptionIdentifier: identifier } }),
+  }
 }

@@ -1,4 +1,6 @@
 import { MqttError } from '../../errors.js'
+import type { TopicFilter } from '../../topic/topic-filter.js'
+import type { BrokerLimits } from './broker-limits.js'
 
 /** What a filter is subscribed with. */
 export interface SubscriptionOptions {
@@ -50,4 +52,17 @@ export function refusal(subscription: string, why: string, reasonCode?: number):
     `the broker refused the subscription "${subscription}": ${why}. Check the access rules of the broker for this user`,
     reasonCode === undefined ? {} : { reasonCode },
   )
+}
+
+/** Why the broker cannot serve a filter: what it said it has not is not asked of it, which would be a Protocol Error. */
+export function unservedReason(
+  filter: TopicFilter,
+  limits: Pick<BrokerLimits, 'sharedSubscriptionAvailable' | 'wildcardSubscriptionAvailable'>,
+): { readonly why: string; readonly reasonCode: number } | undefined {
+  if (filter.sharedGroup !== undefined && !limits.sharedSubscriptionAvailable)
+    return { why: 'the broker has no Shared Subscriptions', reasonCode: 0x9e }
+  const isWildcard = filter.levels.some(level => level === '#' || level === '+')
+  if (isWildcard && !limits.wildcardSubscriptionAvailable)
+    return { why: 'the broker has no wildcard subscriptions', reasonCode: 0xa2 }
+  return undefined
 }

@@ -6,6 +6,7 @@ import type { Link, Packet, SubackPacket } from './link.js'
 import { describeReasonCode } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
 import type { PacketIds } from './packet-ids.js'
+import { RefusalRetry } from './refusal-retry.js'
 import { FILTER_OVERHEAD_BYTES, FILTERS_PER_PACKET, SUBSCRIBE_OVERHEAD_BYTES } from './subscribe-batches.js'
 import type { SubscriptionIdentifiers } from './subscription-identifiers.js'
 import {
@@ -14,6 +15,7 @@ import {
   refusal,
   type SubscriptionOptions,
   type SubscriptionRules,
+  unservedReason,
 } from './subscription-options.js'
 import { Unsubscriptions } from './unsubscriptions.js'
 
@@ -41,8 +43,7 @@ export class Subscriptions implements ConnectionListener {
 
   /** No subscription is wanted any more. */
   private isEnding = false
-  private retryTimer: NodeJS.Timeout | undefined
-  private refusedRounds = 0
+  private readonly retry: RefusalRetry
 
   constructor(
     private readonly packetIds: PacketIds,
@@ -50,6 +51,10 @@ export class Subscriptions implements ConnectionListener {
     private readonly rules: SubscriptionRules,
   ) {
     this.unsubscriptions = new Unsubscriptions(packetIds)
+    this.retry = new RefusalRetry(
+      (round, first) => rules.retryDelayMs(round, refusal(first, 'refused before')),
+      () => this.retryRefused(),
+    )
   }
 
   /** Filters that the broker refuses now. */
@@ -141,7 +146,7 @@ export class Subscriptions implements ConnectionListener {
   end(): void {
     this.isEnding = true
     this.unsent.clear()
-    clearTimeout(this.retryTimer)
+    this.retry.stop()
   }
 
   /** Sends UNSUBSCRIBE for everything and resolves with the last UNSUBACK, or at the loss of the connection. */
@@ -158,8 +163,8 @@ export class Subscriptions implements ConnectionListener {
   }
 
   stateChanged(state: ConnectionState, before: ConnectionState): void {
-    if (state.status !== 'connected') clearTimeout(this.retryTimer)
-    if (state.status === 'closed') wake(this.answerWaiters)
+    if (state.status !== 'connected') this.retry.stop()
+    if (state.status === 'closed') this.wakeAll()
     // Opened again after a close.
     if (before.status === 'closed') this.isEnding = false
   }
@@ -210,9 +215,13 @@ export class Subscriptions implements ConnectionListener {
       this.unsent.delete(entry)
       if (SUBSCRIBE_OVERHEAD_BYTES + more > limits.maximumPacketSize)
         this.refuse(entry, 'it is larger than a packet may be', 0x95)
-      else if (this.isServed(entry, limits)) {
-        taken.push(entry)
-        bytes += more
+      else {
+        const unserved = unservedReason(entry.filter, limits)
+        if (unserved !== undefined) this.refuse(entry, unserved.why, unserved.reasonCode)
+        else {
+          taken.push(entry)
+          bytes += more
+        }
       }
     }
     return taken
@@ -221,24 +230,15 @@ export class Subscriptions implements ConnectionListener {
   private send(link: Link, limits: BrokerLimits, messageId: number, entries: Subscription[]): void {
     const [first] = entries
     if (first === undefined) return this.packetIds.release(messageId)
-    const properties = limits.subscriptionIdentifiersAvailable
-      ? { subscriptionIdentifier: first.identifier }
-      : undefined
     for (const entry of entries) entry.status = 'sent'
     this.inFlight.set(messageId, entries)
-    link.send({
-      cmd: 'subscribe',
-      messageId,
-      subscriptions: entries.map(({ filter, options }) => ({
-        topic: filter.subscription,
-        qos: options.qos,
-        // No Local on a Shared Subscription is a Protocol Error [MQTT-3.8.3-4].
-        nl: options.noLocal && filter.sharedGroup === undefined,
-        rap: true,
-        rh: options.retainHandling,
-      })),
-      ...(properties === undefined ? {} : { properties }),
-    })
+    link.send(
+      subscribePacket(
+        messageId,
+        entries,
+        limits.subscriptionIdentifiersAvailable ? first.identifier : undefined,
+      ),
+    )
   }
 
   private takeSuback(packet: SubackPacket): void {
@@ -263,37 +263,14 @@ export class Subscriptions implements ConnectionListener {
     entry.isRefusalTold = false
   }
 
-  /** Access rules change while a connection lasts, so what was refused is asked for again. */
   private retryRefusedLater(): void {
     if (this.isEnding || this.inFlight.size > 0 || this.unsent.size > 0) return
-    const [first] = this.refused
-    if (first === undefined) {
-      this.refusedRounds = 0
-      return
-    }
-    this.refusedRounds += 1
-    clearTimeout(this.retryTimer)
-    this.retryTimer = setTimeout(
-      () => this.retryRefused(),
-      this.rules.retryDelayMs(this.refusedRounds, refusal(first, 'refused before')),
-    )
+    this.retry.answered(this.refused[0])
   }
 
   private retryRefused(): void {
     for (const entry of this.table.values()) if (entry.status === 'refused') this.markUnsent(entry)
     this.flush()
-  }
-
-  /** What the broker said it cannot do is not asked of it: that would be a Protocol Error. */
-  private isServed(entry: Subscription, limits: BrokerLimits): boolean {
-    const { filter } = entry
-    const isWildcard = filter.levels.some(level => level === '#' || level === '+')
-    if (filter.sharedGroup !== undefined && !limits.sharedSubscriptionAvailable) {
-      this.refuse(entry, 'the broker has no Shared Subscriptions', 0x9e)
-    } else if (isWildcard && !limits.wildcardSubscriptionAvailable) {
-      this.refuse(entry, 'the broker has no wildcard subscriptions', 0xa2)
-    } else return true
-    return false
   }
 
   private refuse(entry: Subscription, why: string, reasonCode: number): void {
@@ -304,6 +281,13 @@ export class Subscriptions implements ConnectionListener {
     if (entry.isRefusalTold || !this.isWanted(entry)) return
     entry.isRefusalTold = true
     this.rules.onRefused({ subscription, error })
+  }
+
+  private wakeAll(): void {
+    wake(this.answerWaiters)
+    for (const entry of this.table.values()) {
+      this.tell(entry, refusal(entry.filter.subscription, 'the connection was closed'))
+    }
   }
 
   private tell(entry: Subscription, refused: MqttError | undefined): void {

@@ -1,13 +1,13 @@
 import { MqttError } from '../../errors.js'
-import type { InboundOptions } from '../../options.js'
 import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
 import type { Link, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
-import { AckWindow } from './ack-window.js'
-import { Delivery, type HandlerRun, type PendingAck } from './delivery.js'
+import { Acknowledgements } from './acknowledgements.js'
+import { Delivery, type HandlerRun } from './delivery.js'
+import type { DispatcherRules } from './dispatcher-rules.js'
 import { HandlerRunner } from './handler-runner.js'
 import { type CountedInbound, InboundCount } from './inbound-count.js'
-import type { InboundHandler, RunOutcome, RunSurroundings } from './inbound-handler.js'
+import type { InboundHandler, RunOutcome } from './inbound-handler.js'
 import { Intake } from './intake.js'
 import { Redeliveries } from './redeliveries.js'
 import { RunScheduler } from './run-scheduler.js'
@@ -19,20 +19,6 @@ export interface InboundCounters extends CountedInbound {
   readonly waiting: number
   /** Messages with a handler that runs. */
   readonly running: number
-}
-
-export interface DispatcherRules extends Required<InboundOptions>, RunSurroundings {
-  /** The broker keeps the session of this client at the end of a connection. */
-  readonly keepsSession: boolean
-  readonly select: (packet: PublishPacket) => readonly InboundHandler[]
-  /** @param count of them so far */
-  readonly onUnmatched: (topic: string, count: number) => void
-  /** @param count of them so far */
-  readonly onDropped: (count: number) => void
-  /** Whether something of ours waits for the broker to answer. */
-  readonly awaitsAnswers: () => boolean
-  /** The broker sends more than may wait, and does not wait for acknowledgements; the connection must end. */
-  readonly onOverrun: () => void
 }
 
 /**
@@ -53,7 +39,7 @@ export class InboundDispatcher implements ConnectionListener {
   private unstartedAcknowledged = 0
   /** Left from a lost connection: the next one says whether the broker sends them again. */
   private parked: Delivery[] = []
-  private acks = new AckWindow<Delivery>()
+  private readonly acks = new Acknowledgements()
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
   private idleWaiters: (() => void)[] = []
@@ -90,13 +76,14 @@ export class InboundDispatcher implements ConnectionListener {
     const wasHolding = this.mode === 'holding'
     this.mode = 'draining'
     this.stall.release()
-    for (const delivery of this.parked.splice(0)) this.settle(delivery, 'givenBack')
+    for (const _left of this.parked.splice(0)) this.count.done('givenBack')
     let last = -1
     for (const delivery of this.open)
-      if (delivery.started > 0) last = Math.max(last, this.positionOf(delivery))
+      if (delivery.started > 0) last = Math.max(last, this.acks.positionOf(delivery))
     for (const delivery of [...this.open]) {
       if (delivery.started > 0) continue
-      if (this.canGiveBack(delivery) && this.positionOf(delivery) > last) this.withdraw(delivery, 'givenBack')
+      if (this.canGiveBack(delivery) && this.acks.positionOf(delivery) > last)
+        this.withdraw(delivery, 'givenBack')
       // Held for handlers that will not be started any more.
       else if (wasHolding) this.withdraw(delivery, 'dropped')
     }
@@ -108,7 +95,7 @@ export class InboundDispatcher implements ConnectionListener {
   /** No handler is started any more, whatever waits, and nobody waits for those that run. */
   stop(): void {
     this.mode = 'stopped'
-    for (const delivery of this.parked.splice(0)) this.settle(delivery, 'givenBack')
+    for (const _left of this.parked.splice(0)) this.count.done('givenBack')
     for (const delivery of [...this.open]) if (delivery.started === 0) this.refuse(delivery)
     this.runner.stop(new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer'))
     this.wakeIdle()
@@ -125,7 +112,7 @@ export class InboundDispatcher implements ConnectionListener {
     this.count.received()
     if (packet.qos === 1 && this.takeAgain(packet, link)) return
     const delivery = new Delivery(packet)
-    delivery.ack = this.pendingAck(delivery, link)
+    this.acks.owe(delivery, link)
     this.open.add(delivery)
     if (packet.qos > 0) this.unstartedAcknowledged += 1
     if (this.mode === 'draining' || this.mode === 'stopped') return this.refuse(delivery)
@@ -142,7 +129,7 @@ export class InboundDispatcher implements ConnectionListener {
     if (!session.sessionPresent) this.redeliveries.clear()
     for (const delivery of parked) {
       // A resumed session brings them again; a forgotten one does not, so they are handled now.
-      if (session.sessionPresent) this.settle(delivery, 'givenBack')
+      if (session.sessionPresent) this.count.done('givenBack')
       else this.readmit(delivery)
     }
     this.pump()
@@ -151,17 +138,16 @@ export class InboundDispatcher implements ConnectionListener {
   lost(): void {
     this.link = undefined
     this.stall.forget()
-    for (const { messageId, message } of this.acks.open) {
-      if (this.rules.keepsSession && (message.started > 0 || message.isDone))
-        this.redeliveries.expect(messageId, message)
-    }
     for (const delivery of [...this.open]) {
       if (delivery.started > 0 || !this.canGiveBack(delivery)) continue
       this.withdraw(delivery, undefined)
-      if (this.mode === 'draining') this.settle(delivery, 'givenBack')
+      if (this.mode === 'draining') this.count.done('givenBack')
       else this.parked.push(delivery)
     }
-    this.acks = new AckWindow()
+    for (const { messageId, message } of this.acks.renew()) {
+      if (this.rules.keepsSession && (message.started > 0 || message.isDone))
+        this.redeliveries.expect(messageId, message)
+    }
   }
 
   /** A message that a handler has, or had, before the connection was lost. */
@@ -169,8 +155,8 @@ export class InboundDispatcher implements ConnectionListener {
     const delivery = this.redeliveries.claim(packet)
     if (delivery === undefined) return false
     this.count.repeated()
-    delivery.ack = this.pendingAck(delivery, link, packet.messageId)
-    if (delivery.isDone) this.acknowledge(delivery)
+    this.acks.owe(delivery, link, packet.messageId)
+    if (delivery.isDone) this.acks.pay(delivery)
     return true
   }
 
@@ -263,15 +249,7 @@ export class InboundDispatcher implements ConnectionListener {
     delivery.isDone = true
     const isLeft = delivery.outcome === 'givenBack'
     this.count.done(isLeft && !this.canGiveBack(delivery) ? 'dropped' : delivery.outcome)
-    if (!isLeft) this.acknowledge(delivery)
-  }
-
-  private acknowledge({ ack }: Delivery): void {
-    if (ack === undefined) return
-    const ready = ack.window.complete(ack.slot)
-    // The window of an earlier connection: the broker has taken these back.
-    if (ack.window !== this.acks) return
-    for (const messageId of ready) ack.link.send({ cmd: 'puback', messageId })
+    if (!isLeft) this.acks.pay(delivery)
   }
 
   /** Takes a message of which no handler has begun out of all queues. */
@@ -282,17 +260,13 @@ export class InboundDispatcher implements ConnectionListener {
     }
     delivery.runs = []
     this.leave(delivery)
-    if (outcome !== undefined) this.settle(delivery, outcome)
+    if (outcome !== undefined) this.count.done(outcome)
   }
 
   private leave(delivery: Delivery): void {
     this.open.delete(delivery)
     if (delivery.started > 0) this.startedCount -= 1
     else if (delivery.packet.qos > 0) this.unstartedAcknowledged -= 1
-  }
-
-  private settle(_delivery: Delivery, outcome: RunOutcome): void {
-    this.count.done(outcome)
   }
 
   /** What comes too late to be handled. */
@@ -309,19 +283,6 @@ export class InboundDispatcher implements ConnectionListener {
 
   private canGiveBack(delivery: Delivery): boolean {
     return this.rules.keepsSession && delivery.ack !== undefined
-  }
-
-  private positionOf({ ack }: Delivery): number {
-    return ack === undefined ? -1 : this.acks.positionOf(ack.slot)
-  }
-
-  private pendingAck(
-    delivery: Delivery,
-    link: Link,
-    messageId = delivery.packet.messageId,
-  ): PendingAck | undefined {
-    if (delivery.packet.qos !== 1 || messageId === undefined) return undefined
-    return { window: this.acks, slot: this.acks.add(messageId, delivery), link }
   }
 
   private wakeIdle(): void {

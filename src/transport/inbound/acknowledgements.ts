@@ -1,0 +1,35 @@
+import type { Link } from '../connection/link.js'
+import { type AckSlot, AckWindow } from './ack-window.js'
+import type { Delivery } from './delivery.js'
+
+/** Which acknowledgements are owed on the present connection, and to whom. */
+export class Acknowledgements {
+  private window = new AckWindow<Delivery>()
+
+  /** A QoS 1 message came: it is acknowledged by the connection it came by. */
+  owe(delivery: Delivery, link: Link, messageId = delivery.packet.messageId): void {
+    if (delivery.packet.qos !== 1 || messageId === undefined) return
+    delivery.ack = { window: this.window, slot: this.window.add(messageId, delivery), link }
+  }
+
+  /** The message is done: its PUBACK leaves when those of all before it have. */
+  pay({ ack }: Delivery): void {
+    if (ack === undefined) return
+    const ready = ack.window.complete(ack.slot)
+    // The window of an earlier connection: the broker has taken these back.
+    if (ack.window !== this.window) return
+    for (const messageId of ready) ack.link.send({ cmd: 'puback', messageId })
+  }
+
+  /** Place in the order of arrival; -1 for what is not acknowledged on this connection. */
+  positionOf({ ack }: Delivery): number {
+    return ack === undefined ? -1 : this.window.positionOf(ack.slot)
+  }
+
+  /** The connection is gone. @returns what is unpaid for ever */
+  renew(): readonly AckSlot<Delivery>[] {
+    const { open } = this.window
+    this.window = new AckWindow()
+    return open
+  }
+}

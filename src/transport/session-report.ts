@@ -1,0 +1,29 @@
+import type { ConnectionState } from './connection/connection-state.js'
+import type { InboundCounters } from './inbound/inbound-dispatcher.js'
+import type { OutboundCounters } from './outbound/outbound-message.js'
+
+/** Counters of one connection since the start of the process. They add up: nothing disappears uncounted. */
+export interface MqttStats {
+  /** received = handled + deadLettered + dropped + givenBack + repeated + waiting + running */
+  readonly inbound: InboundCounters
+  /** attempted = sent + acknowledged + refused + lost + inFlight + queued + every reason of dropped */
+  readonly outbound: OutboundCounters
+  readonly subscriptions: { readonly granted: number; readonly refused: number; readonly pending: number }
+  readonly connection: {
+    /** Connections that the broker accepted. */
+    readonly connects: number
+    /** Of these, how many have ended other than by `close`. */
+    readonly losses: number
+    /** Connections at which the broker had forgotten a session that it was to keep. */
+    readonly sessionsLost: number
+  }
+}
+
+/** Whether the connection does what the application needs of it. */
+export interface MqttHealth {
+  /** `up`: connected and every subscription granted. `degraded`: connected, and the broker refuses a subscription. */
+  readonly status: 'up' | 'degraded' | 'down'
+  readonly state: ConnectionState
+  /** Filters that the broker refuses. */
+  readonly refusedSubscriptions: readonly string[]
+}
