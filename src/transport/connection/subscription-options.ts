@@ -54,11 +54,13 @@ export function refusal(subscription: string, why: string, reasonCode?: number):
   )
 }
 
-/** Why the broker cannot serve a filter: what it said it has not is not asked of it, which would be a Protocol Error. */
+/** Why the broker cannot serve a filter that takes so many bytes in a packet: what it said it has not is not asked of it, which would be a Protocol Error. */
 export function unservedReason(
   filter: TopicFilter,
-  limits: Pick<BrokerLimits, 'sharedSubscriptionAvailable' | 'wildcardSubscriptionAvailable'>,
+  bytes: number,
+  limits: BrokerLimits,
 ): { readonly why: string; readonly reasonCode: number } | undefined {
+  if (bytes > limits.maximumPacketSize) return { why: 'it is larger than a packet may be', reasonCode: 0x95 }
   if (filter.sharedGroup !== undefined && !limits.sharedSubscriptionAvailable)
     return { why: 'the broker has no Shared Subscriptions', reasonCode: 0x9e }
   const isWildcard = filter.levels.some(level => level === '#' || level === '+')

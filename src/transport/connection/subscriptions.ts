@@ -7,7 +7,13 @@ import { describeReasonCode } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
 import type { PacketIds } from './packet-ids.js'
 import { RefusalRetry } from './refusal-retry.js'
-import { FILTER_OVERHEAD_BYTES, FILTERS_PER_PACKET, SUBSCRIBE_OVERHEAD_BYTES } from './subscribe-batches.js'
+import {
+  FILTER_OVERHEAD_BYTES,
+  FILTERS_PER_PACKET,
+  SUBSCRIBE_OVERHEAD_BYTES,
+  subscribePacket,
+} from './subscribe-batches.js'
+import { newSubscription, type Subscription } from './subscription-entry.js'
 import type { SubscriptionIdentifiers } from './subscription-identifiers.js'
 import {
   isSameOptions,
@@ -18,16 +24,6 @@ import {
   unservedReason,
 } from './subscription-options.js'
 import { Unsubscriptions } from './unsubscriptions.js'
-
-interface Subscription {
-  readonly filter: TopicFilter
-  readonly identifier: number
-  options: SubscriptionOptions
-  status: 'unsent' | 'sent' | 'granted' | 'refused'
-  /** The broker's refusal has been told, and nothing better since. */
-  isRefusalTold: boolean
-  readonly waiters: ((refused: MqttError | undefined) => void)[]
-}
 
 /** SUBSCRIBE packets on the way at the same time. */
 const PACKETS_IN_FLIGHT = 1_000
@@ -84,15 +80,7 @@ export class Subscriptions implements ConnectionListener {
       this.markUnsent(known)
       return
     }
-    const identifier = this.identifiers.assign(filter)
-    const entry: Subscription = {
-      filter,
-      options,
-      identifier,
-      status: 'unsent',
-      isRefusalTold: false,
-      waiters: [],
-    }
+    const entry = newSubscription(filter, options, this.identifiers.assign(filter))
     this.table.set(filter.subscription, entry)
     this.unsent.add(entry)
   }
@@ -213,16 +201,11 @@ export class Subscriptions implements ConnectionListener {
       const more = Buffer.byteLength(entry.filter.subscription) + FILTER_OVERHEAD_BYTES
       if (taken.length === most || (taken.length > 0 && bytes + more > limits.maximumPacketSize)) break
       this.unsent.delete(entry)
-      if (SUBSCRIBE_OVERHEAD_BYTES + more > limits.maximumPacketSize)
-        this.refuse(entry, 'it is larger than a packet may be', 0x95)
-      else {
-        const unserved = unservedReason(entry.filter, limits)
-        if (unserved !== undefined) this.refuse(entry, unserved.why, unserved.reasonCode)
-        else {
-          taken.push(entry)
-          bytes += more
-        }
-      }
+      const unserved = unservedReason(entry.filter, SUBSCRIBE_OVERHEAD_BYTES + more, limits)
+      if (unserved === undefined) {
+        taken.push(entry)
+        bytes += more
+      } else this.refuse(entry, unserved.why, unserved.reasonCode)
     }
     return taken
   }
