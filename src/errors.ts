@@ -28,6 +28,14 @@ export const MQTT_ERROR_CODES = [
   'CONNECTION_CLOSED',
   /** The broker refused a Topic Filter in SUBACK; see `reasonCode`. */
   'SUBSCRIBE_REFUSED',
+  /** A request or its publish was dropped or refused before a responder could have it; see `reasonCode`. */
+  'NOT_SENT',
+  /** The broker said that nobody subscribes to the topic of a request (MQTT 5, 3.4.2.1). */
+  'NO_RESPONDER',
+  /** The responder answered with an error; see `response`. */
+  'REQUEST_FAILED',
+  /** As many requests are open as `requests.maxOpen` allows. */
+  'TOO_MANY_REQUESTS',
   /** A wait ended because its time was over. */
   'TIMEOUT',
   /** A wait ended because its AbortSignal was aborted. */
@@ -45,6 +53,8 @@ export interface MqttErrorDetails {
   readonly reasonCode?: number
   /** Where the broker sends this client (MQTT 5, 4.11), with Reason Code 0x9C or 0x9D. */
   readonly serverReference?: string
+  /** What a responder sent as its error, decoded. */
+  readonly response?: unknown
 }
 
 /**
@@ -55,6 +65,7 @@ export class MqttError extends Error {
   readonly code: MqttErrorCode
   declare readonly reasonCode?: number
   declare readonly serverReference?: string
+  declare readonly response?: unknown
 
   constructor(code: MqttErrorCode, message: string, details: MqttErrorDetails = {}) {
     super(message, 'cause' in details ? { cause: details.cause } : undefined)
@@ -62,6 +73,9 @@ export class MqttError extends Error {
     this.code = code
     if (details.reasonCode !== undefined) this.reasonCode = details.reasonCode
     if (details.serverReference !== undefined) this.serverReference = details.serverReference
+    // What came from outside belongs into no log by accident.
+    if (details.response !== undefined)
+      Object.defineProperty(this, 'response', { value: details.response, enumerable: false })
     Object.defineProperty(this, BRAND, { value: true })
   }
 

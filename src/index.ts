@@ -14,7 +14,7 @@ export {
   type MqttErrorCode,
   type MqttErrorDetails,
 } from './errors.js'
-export { InjectMqtt, TopicParam } from './mqtt.decorators.js'
+export { InjectMqtt, InjectMqttClient, TopicParam } from './mqtt.decorators.js'
 export { MqttModule } from './mqtt.module.js'
 export type { MqttModuleExtras } from './mqtt.module-definition.js'
 export {
@@ -22,9 +22,10 @@ export {
   type MqttMessages,
   MqttService,
   type PublishOptions,
+  type RequestOptions,
   type TryPublishOptions,
 } from './mqtt.service.js'
-export { mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
+export { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
 export type {
   BackoffOptions,
   ConnectionFailure,
@@ -34,6 +35,7 @@ export type {
   OutboundOptions,
   PassThroughOptions,
   ReconnectOptions,
+  RequestDefaults,
   Verdict,
   WhenBlocked,
 } from './options.js'
@@ -57,8 +59,10 @@ export {
 export type { CountedInbound } from './transport/inbound/inbound-count.js'
 export type { InboundCounters } from './transport/inbound/inbound-dispatcher.js'
 export type { FailurePolicy } from './transport/inbound/inbound-handler.js'
+export { type MqttClientOptions, MqttClientProxy } from './transport/mqtt.client-proxy.js'
 export { MqttContext } from './transport/mqtt.context.js'
 export { type MqttStatus, MqttTransport, type MqttTransportEvents } from './transport/mqtt.transport.js'
 export type { OutboundCounters } from './transport/outbound/outbound-message.js'
+export type { RequestProtocol } from './transport/requests/request-plan.js'
 export type { MqttHealth, MqttStats } from './transport/session-report.js'
 export type { MqttMessage, MqttRun, MqttSubscription } from './transport/subscriber.js'

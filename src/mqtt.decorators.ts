@@ -1,10 +1,14 @@
 import { createParamDecorator, type ExecutionContext, Inject } from '@nestjs/common'
-import { mqttServiceToken } from './mqtt.tokens.js'
+import { mqttClientToken, mqttServiceToken } from './mqtt.tokens.js'
 import { MqttContext } from './transport/mqtt.context.js'
 
 /** Injects the `MqttService` of the connection with this name; without a name that of the unnamed one. */
 export const InjectMqtt = (name?: string): ParameterDecorator & PropertyDecorator =>
   Inject(mqttServiceToken(name))
+
+/** Injects the `MqttClientProxy` of the connection with this name. */
+export const InjectMqttClient = (name?: string): ParameterDecorator & PropertyDecorator =>
+  Inject(mqttClientToken(name))
 
 /**
  * The text that a named wildcard of the handler's pattern took: `@TopicParam('deviceId')` for

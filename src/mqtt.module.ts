@@ -20,9 +20,10 @@ import {
   type OPTIONS_TYPE,
 } from './mqtt.module-definition.js'
 import { MqttService } from './mqtt.service.js'
-import { mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
+import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
 import { resolveOptions } from './option-checks.js'
 import type { MqttModuleOptions, ResolvedOptions } from './options.js'
+import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 import { MqttSession } from './transport/mqtt-session.js'
 
@@ -197,16 +198,23 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
         new MqttTransport(session, options, mqttTransportId(name)),
     },
     { provide: OWN_TRANSPORT, useExisting: transport },
+    {
+      provide: mqttClientToken(name),
+      inject: [MqttSession, RESOLVED_OPTIONS],
+      useFactory: (session: MqttSession, options: ResolvedOptions) =>
+        new MqttClientProxy(
+          { peer: options.envelope === 'all' ? 'nest' : 'nestjs-mqtt' },
+          { session, options },
+        ),
+    },
   ]
-  return { ...module, providers: [...(module.providers ?? []), ...providers], exports: [service, transport] }
+  return {
+    ...module,
+    providers: [...(module.providers ?? []), ...providers],
+    exports: [service, transport, mqttClientToken(name)],
+  }
 }
 
 function newSession(options: ResolvedOptions, name: string | undefined): MqttSession {
-  const logger = new Logger(name === undefined ? 'Mqtt' : `Mqtt:${name}`)
-  return new MqttSession(options, {
-    error: text => logger.error(text),
-    warn: text => logger.warn(text),
-    log: text => logger.log(text),
-    debug: text => logger.debug(text),
-  })
+  return new MqttSession(options, loggerOf(name === undefined ? 'Mqtt' : `Mqtt:${name}`))
 }

@@ -3,7 +3,7 @@ import { type Codec, type CodecOption, encodePayload, resolveCodec } from './cod
 import { MqttError } from './errors.js'
 import type { ResolvedOptions, WhenBlocked } from './options.js'
 import type { PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
-import { messagesSchema, parseOptions, publishSchema, tryPublishSchema } from './schema.js'
+import { messagesSchema, parseOptions, publishSchema, requestSchema, tryPublishSchema } from './schema.js'
 import { assertTopicName } from './topic/topic-filter.js'
 import type { ConnectionState } from './transport/connection/connection-state.js'
 import type { WaitOptions } from './transport/connection/connection-wait.js'
@@ -11,6 +11,9 @@ import type { PublishProperties } from './transport/connection/link.js'
 import type { HandlerOptions } from './transport/handler-options.js'
 import type { MqttSession } from './transport/mqtt-session.js'
 import type { OutboundMessage } from './transport/outbound/outbound-message.js'
+import type { ResponseReceiver } from './transport/requests/open-requests.js'
+import type { RequestProtocol } from './transport/requests/request-plan.js'
+import { ResponseStream } from './transport/requests/response-stream.js'
 import type { MqttHealth, MqttStats } from './transport/session-report.js'
 import { type MqttMessage, type MqttRun, type MqttSubscription, Subscriber } from './transport/subscriber.js'
 
@@ -44,6 +47,22 @@ export interface PublishOptions extends Omit<TryPublishOptions, 'whenBlocked'> {
   readonly signal?: AbortSignal
 }
 
+/** How a request is sent. */
+export interface RequestOptions extends Omit<PublishOptions, 'whenBlocked'> {
+  /**
+   * Time for the answer, in milliseconds, and for each next one of a stream; also the Message Expiry Interval of the
+   * request. 1 to 3,600,000. @default `requests.timeoutMs`
+   */
+  readonly timeoutMs?: number
+  /** Gives the request up, and tells the responder of a stream to stop. @default none */
+  readonly signal?: AbortSignal
+  /**
+   * `mqtt5`: Response Topic and Correlation Data (MQTT 5, 4.10). `nest`: the envelope of Nest's built-in transport,
+   * which its servers and, on MQTT 3.1.1, those of this package take. @default `mqtt5` on MQTT 5, `nest` on 3.1.1
+   */
+  readonly protocol?: RequestProtocol
+}
+
 /** How a loop over messages takes them. */
 export interface MessagesOptions extends Omit<HandlerOptions, 'concurrency' | 'order' | 'timeoutMs' | 'ack'> {
   /** Ends the loop, without an error. @default none */
@@ -61,6 +80,7 @@ export interface MqttMessages<T> extends AsyncIterableIterator<MqttMessage<T>> {
 }
 
 const NO_OPTIONS = {}
+const MAX_WAITING_RESPONSES = 1_000
 
 /** Publishes on the connection of the application, and tells how it is. */
 export class MqttService {
@@ -69,7 +89,7 @@ export class MqttService {
 
   constructor(
     private readonly session: MqttSession,
-    options: ResolvedOptions,
+    private readonly options: ResolvedOptions,
   ) {
     this.codec = resolveCodec(options.codec)
     this.subscriber = new Subscriber(session, options)
@@ -117,6 +137,41 @@ export class MqttService {
   tryPublish(topic: string, payload: unknown, options: TryPublishOptions = NO_OPTIONS): TryPublishOutcome {
     const message = this.message(topic, payload, options, tryPublishSchema)
     return this.session.tryPublish(message, options.whenBlocked)
+  }
+
+  /**
+   * Asks, and resolves with the answer. The last one, where the responder answers several times.
+   * @throws MqttError `TIMEOUT`, `ABORTED`, `CONNECTION_LOST`, `CONNECTION_CLOSED`, `NOT_SENT`; `NO_RESPONDER` when the
+   * broker says so, for a request of QoS 1; `REQUEST_FAILED` with the `response` of a responder that failed;
+   * `TOO_MANY_REQUESTS`; and what `publish` throws
+   */
+  request<T = unknown>(topic: string, payload: unknown, options: RequestOptions = NO_OPTIONS): Promise<T> {
+    return new Promise((resolve, reject) => {
+      let last: unknown
+      this.startRequest(topic, payload, options, false, {
+        next: value => {
+          last = value
+        },
+        // Seam: the caller names the type of what comes from outside, as with JSON.parse.
+        end: () => resolve(last as T),
+        fail: reject,
+      })
+    })
+  }
+
+  /**
+   * Asks a handler that answers several times, with an Observable or an async iterable. Ends with its last answer, and
+   * tells it to stop when the loop is left or the signal aborted. No more than 1,000 answers wait for the loop.
+   * @throws MqttError as `request` does, from the loop
+   */
+  requestStream<T = unknown>(
+    topic: string,
+    payload: unknown,
+    options: RequestOptions = NO_OPTIONS,
+  ): AsyncIterableIterator<T> {
+    const stream = new ResponseStream<T>(MAX_WAITING_RESPONSES, topic)
+    stream.started(this.startRequest(topic, payload, options, true, stream.receiver))
+    return stream
   }
 
   /**
@@ -196,11 +251,34 @@ export class MqttService {
     return this.session.connection.unwrap<T>()
   }
 
+  private startRequest(
+    topic: string,
+    payload: unknown,
+    options: RequestOptions,
+    isStream: boolean,
+    receiver: ResponseReceiver,
+  ): () => void {
+    const message = this.message(topic, payload, options, requestSchema)
+    const { requester } = this.session
+    const codec = options.codec === undefined ? this.codec : resolveCodec(options.codec)
+    return requester.start(
+      { ...message, data: payload },
+      {
+        protocol: options.protocol ?? requester.defaultProtocol,
+        isStream,
+        codec,
+        timeoutMs: options.timeoutMs ?? this.options.requests.timeoutMs,
+        signal: options.signal,
+      },
+      receiver,
+    )
+  }
+
   private message(
     topic: string,
     payload: unknown,
     options: PublishOptions,
-    schema: typeof publishSchema | typeof tryPublishSchema,
+    schema: typeof publishSchema | typeof tryPublishSchema | typeof requestSchema,
   ): OutboundMessage {
     if (typeof topic !== 'string') {
       throw new MqttError(

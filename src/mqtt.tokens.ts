@@ -1,6 +1,7 @@
 import type { InjectionToken } from '@nestjs/common'
 import { Transport } from '@nestjs/microservices'
 import { MqttService } from './mqtt.service.js'
+import { MqttClientProxy } from './transport/mqtt.client-proxy.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 
 /** Injection token of the {@link MqttService} of a connection. */
@@ -11,6 +12,11 @@ export function mqttServiceToken(name?: string): InjectionToken<MqttService> {
 /** Injection token of the {@link MqttTransport} of a connection. */
 export function mqttTransportToken(name?: string): InjectionToken<MqttTransport> {
   return name === undefined ? MqttTransport : `nestjs-mqtt:${name}:transport`
+}
+
+/** Injection token of the {@link MqttClientProxy} of a connection. */
+export function mqttClientToken(name?: string): InjectionToken<MqttClientProxy> {
+  return name === undefined ? MqttClientProxy : `nestjs-mqtt:${name}:client`
 }
 
 /**

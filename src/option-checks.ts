@@ -71,6 +71,12 @@ const outbound = strictObject({
   flowControl: v.optional(oneOf(['markers', 'kernel']), 'markers'),
 })
 
+const requests = strictObject({
+  timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 30_000),
+  maxOpen: v.optional(integer(1, 1_000_000), 10_000),
+  responseTopicPrefix: v.optional(topicName, 'nestjs-mqtt/responses'),
+})
+
 const willSchema = strictObject(
   {
     topic: topicName,
@@ -135,6 +141,11 @@ const schema = strictObject(
     ),
     inbound: v.optional(inbound, {}),
     outbound: v.optional(outbound, {}),
+    requests: v.optional(requests, {}),
+    allowResponseTopic: v.optional(
+      aFunction<NonNullable<MqttModuleOptions['allowResponseTopic']>>('a function of (responseTopic)'),
+    ),
+    envelope: v.optional(oneOf(['requests', 'all']), 'requests'),
     drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
     codec: v.optional(codecSchema, 'json'),
     sharedGroup: v.optional(sharedGroupSchema),
@@ -195,6 +206,9 @@ export function resolveOptions(options: MqttModuleOptions): ResolvedOptions {
     reconnect: { ...checked.reconnect, verdict: checked.reconnect.verdict },
     inbound: checked.inbound,
     outbound: checked.outbound,
+    requests: checked.requests,
+    allowResponseTopic: checked.allowResponseTopic,
+    envelope: checked.envelope,
     drainTimeoutMs: checked.drainTimeoutMs,
     codec: checked.codec,
     variables: checked.variables,

@@ -151,6 +151,19 @@ export interface OutboundOptions {
   readonly flowControl?: 'markers' | 'kernel'
 }
 
+/** What requests are like that do not say otherwise. */
+export interface RequestDefaults {
+  /** Time for the first answer, and for each next one of a stream, in milliseconds. 1 to 3,600,000. @default 30000 */
+  readonly timeoutMs?: number
+  /** Requests that may be open at the same time. 1 to 1,000,000. @default 10000 */
+  readonly maxOpen?: number
+  /**
+   * Answers come to a topic of this connection alone: this prefix, `/` and a random part. Access rules of the broker
+   * must let this client subscribe to it, and responders publish. @default 'nestjs-mqtt/responses'
+   */
+  readonly responseTopicPrefix?: string
+}
+
 /**
  * Options of one connection. Besides the ones listed here, these options of the `mqtt` package pass through
  * under their own names: TLS (`ca`, `cert`, `key`, `rejectUnauthorized`, …), `username`, `password`,
@@ -213,6 +226,20 @@ export interface MqttModuleOptions extends PassThroughOptions {
   readonly inbound?: InboundOptions
   /** Limits for messages that go out. @default those of `OutboundOptions` */
   readonly outbound?: OutboundOptions
+  /** Limits for requests, and where their answers come. @default those of `RequestDefaults` */
+  readonly requests?: RequestDefaults
+  /**
+   * Whether an answer may go to this Response Topic (MQTT 5, 4.10). One with wildcards or on `$` never may.
+   * @default every other one may
+   */
+  readonly allowResponseTopic?: (responseTopic: string) => boolean
+  /**
+   * Which handlers take the envelope of Nest's built-in transport: `requests`: `@MessagePattern` handlers take
+   * `{ pattern, data, id }` and answer it; `all`: besides, every handler takes `{ pattern, data }`, as the built-in
+   * `emit()` sends it, for its data, where `pattern` is the topic; and the `MqttClientProxy` of the module sends the
+   * envelope, as a built-in server takes it. @default 'requests'
+   */
+  readonly envelope?: 'requests' | 'all'
   /**
    * Time for shutting down, in milliseconds: handlers end, acknowledgements leave, publishes settle. What is
    * not done then is given up and logged. A fifth of it is kept for DISCONNECT. 0 to 3,600,000. @default 5000
@@ -242,6 +269,7 @@ type Defaulted =
   | 'codec'
   | 'variables'
   | 'clean'
+  | 'envelope'
 
 /** Options after the door: checked, with every default in place. */
 export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>> {
@@ -263,6 +291,8 @@ export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaul
   }
   readonly inbound: Required<InboundOptions>
   readonly outbound: Required<OutboundOptions>
+  readonly requests: Required<RequestDefaults>
+  readonly allowResponseTopic: ((responseTopic: string) => boolean) | undefined
   /** Options that go to `mqtt` as they came. */
   readonly passThrough: PassThroughOptions
 }

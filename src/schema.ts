@@ -128,6 +128,18 @@ export const publishSchema = strictObject(
   'an object with publish options',
 )
 
+/** Options of `request` and `requestStream`. */
+export const requestSchema = strictObject(
+  {
+    ...publishEntries,
+    qos: v.optional(qosSchema),
+    timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS)),
+    signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+    protocol: v.optional(oneOf(['mqtt5', 'nest'])),
+  },
+  'an object with request options',
+)
+
 /** What `messages` has besides the options of a handler. */
 export const messagesSchema = v.object(
   {

@@ -19,7 +19,14 @@ export interface HandlerRules {
   readonly subscription: SubscriptionOptions
   readonly runRules: Pick<
     InboundHandler,
-    'name' | 'concurrency' | 'orderKey' | 'timeoutMs' | 'retries' | 'onFailure' | 'acknowledges'
+    | 'name'
+    | 'takesReplies'
+    | 'concurrency'
+    | 'orderKey'
+    | 'timeoutMs'
+    | 'retries'
+    | 'onFailure'
+    | 'acknowledges'
   >
 }
 
@@ -35,12 +42,14 @@ export function handlerRules(
     const text = `handler of "${pattern}": onFailure "disconnect" has the broker deliver again, which it does for a kept session only; give the connection clean: false and a clientId`
     throw new MqttError('INVALID_OPTION', text)
   }
+  const template = templateOf(pattern, options, defaults)
   return {
-    template: templateOf(pattern, options, defaults),
+    template,
     codec: resolveCodec(options.codec ?? defaults.codec),
     subscription: { qos, noLocal, retainHandling },
     runRules: {
       name: pattern,
+      takesReplies: !['#', '+'].includes(template.topicFilter.levels.at(-1) ?? ''),
       concurrency: options.concurrency ?? defaults.inbound.concurrency,
       orderKey: orderKeyOf(options.order),
       timeoutMs: options.timeoutMs,

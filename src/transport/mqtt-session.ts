@@ -17,9 +17,11 @@ import { Subscriptions } from './connection/subscriptions.js'
 import { DeadLetters } from './inbound/dead-letters.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { InboundHandler } from './inbound/inbound-handler.js'
+import { newHandler } from './inbound/new-handler.js'
 import { Routes } from './inbound/routes.js'
 import type { OutboundMessage, PublishTerms } from './outbound/outbound-message.js'
 import { Publisher } from './outbound/publisher.js'
+import { Requester } from './requests/requester.js'
 import { overrun, SessionJournal, type SessionLog } from './session-journal.js'
 import type { MqttHealth, MqttStats } from './session-report.js'
 
@@ -31,6 +33,8 @@ const UNSUBSCRIBE_SHARE = 0.5
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
 export class MqttSession {
   readonly connection: MqttConnection
+  /** Asks on this connection. */
+  readonly requester: Requester
   private readonly identifiers = new SubscriptionIdentifiers()
   private readonly subscriptions: Subscriptions
   private readonly publisher: Publisher
@@ -82,7 +86,11 @@ export class MqttSession {
       keepsSession: this.keepsSession,
       select: packet => {
         const identifiers = packet.properties?.subscriptionIdentifier
-        return this.routes.select(packet.topic, this.identifiers.identify(packet.topic, identifiers))
+        const handlers = this.routes.select(
+          packet.topic,
+          this.identifiers.identify(packet.topic, identifiers),
+        )
+        return this.requester.ownReplies.has(packet.topic) ? forReplies(handlers) : handlers
       },
       onUnmatched: (topic, count) => this.journal.unmatched(topic, count),
       onDropped: count => this.journal.inboundDropped(count),
@@ -91,6 +99,7 @@ export class MqttSession {
       disconnect: cause => this.connection.hangUp(cause),
       deadLetter: letter => this.deadLetters.publish(letter),
     })
+    this.requester = new Requester(this, options)
     this.connection.attach(this.dispatcher)
     this.connection.attach(this.publisher)
     this.connection.attach(this.subscriptions)
@@ -240,7 +249,11 @@ export class MqttSession {
       settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
     // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
     if (this.keepsSession) this.subscriptions.end()
-    else await within(this.subscriptions.unsubscribeAll(), UNSUBSCRIBE_SHARE)
+    else
+      await within(
+        this.subscriptions.unsubscribeAll(filter => this.isInternal(filter)),
+        UNSUBSCRIBE_SHARE,
+      )
     const handlersEnded = await within(this.dispatcher.drain())
     const publishesSettled = await within(this.publisher.whenIdle())
     this.deadLetters.stop()
@@ -253,6 +266,11 @@ export class MqttSession {
       unanswered: outbound.inFlight,
       queued: outbound.queued,
     })
+  }
+
+  /** Handlers that are to end may wait for what comes by it. */
+  private isInternal(subscription: string): boolean {
+    return this.routes.of(subscription).some(handler => handler.isInternal)
   }
 
   private noteRefused(error: MqttError): void {
@@ -288,3 +306,11 @@ export class MqttSession {
     }
   }
 }
+
+/** A reply that only wildcards take is no event for them, and nothing to warn about. */
+function forReplies(handlers: readonly InboundHandler[]): readonly InboundHandler[] {
+  const takers = handlers.filter(handler => handler.takesReplies)
+  return takers.length === 0 && handlers.length > 0 ? [NOBODY] : takers
+}
+
+const NOBODY = newHandler({ name: 'nobody', isPassive: true, run: async () => {} })

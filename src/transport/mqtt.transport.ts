@@ -6,7 +6,6 @@ import {
   type Transport,
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom } from 'rxjs'
-import { type Codec, jsonCodec } from '../codec.js'
 import { describeCause, MqttError } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
 import type { ResolvedOptions } from '../options.js'
@@ -16,10 +15,16 @@ import { resolveHandlerOptions } from './handler-options.js'
 import { decodeMessage, type HandlerRules, handlerRules } from './handler-rules.js'
 import type { HandlerAttempt } from './inbound/handler-attempt.js'
 import { newHandler } from './inbound/new-handler.js'
-import { type Incoming, type ReplyTarget, readRequest, responseTarget } from './inbound/reply-target.js'
+import {
+  type Incoming,
+  type ReplyTarget,
+  readRequest,
+  responseTarget,
+  unwrapEvent,
+} from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
+import { Responder } from './mqtt.responder.js'
 import type { MqttSession } from './mqtt-session.js'
-import type { OutboundMessage } from './outbound/outbound-message.js'
 
 interface Route extends HandlerRules {
   readonly isEvent: boolean
@@ -49,6 +54,7 @@ export class MqttTransport
   /** Whether the application handed this strategy to Nest. */
   isConnectedToApp = false
   private readonly mqttLogger = new Logger('MqttTransport')
+  private readonly responder: Responder
 
   constructor(
     private readonly session: MqttSession,
@@ -57,6 +63,7 @@ export class MqttTransport
   ) {
     super()
     this.transportId = transportId
+    this.responder = new Responder(session, session.requester, options.allowResponseTopic)
     session.connection.attach({ stateChanged: state => this._status$.next(state.status) })
   }
 
@@ -122,24 +129,37 @@ export class MqttTransport
 
   private async handle(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
     const context = new MqttContext(packet, route.template, attempt)
-    let replyTo = route.isEvent ? undefined : responseTarget(packet)
+    const target = route.isEvent ? undefined : responseTarget(packet)
+    let replyTo = this.responder.checked(target)
     try {
-      const decoded = decodeMessage(route, packet)
-      const incoming = route.isEvent ? { data: decoded, replyTo } : readRequest(packet, decoded)
-      replyTo = incoming.replyTo
-      const result = await this.runWithHooks(context, () => this.call(route, incoming, context))
-      await this.reply(route, packet, replyTo, { response: result })
+      const incoming = this.read(route, packet)
+      if (target === undefined) replyTo = this.responder.checked(incoming.replyTo)
+      await this.runWithHooks(context, () => this.call(route, packet, incoming.data, replyTo, context))
     } catch (error) {
       if (replyTo === undefined) throw error
       // Who asked has the error: nothing is left to repeat, or to put aside.
       this.report(route, packet, error)
-      await this.reply(route, packet, replyTo, { err: error })
+      await this.responder.answerError(packet, replyTo, route.codec, error)
     }
   }
 
-  private async call(route: Route, incoming: Incoming, context: MqttContext): Promise<unknown> {
-    const result: unknown = await route.callback(incoming.data, context)
-    return isObservable(result) ? lastValueFrom(result, { defaultValue: undefined }) : result
+  private read(route: Route, packet: PublishPacket): Incoming {
+    const decoded = decodeMessage(route, packet)
+    const incoming = route.isEvent ? { data: decoded, replyTo: undefined } : readRequest(packet, decoded)
+    const isPlain = incoming.replyTo === undefined && this.options.envelope === 'all'
+    return isPlain ? { ...incoming, data: unwrapEvent(packet.topic, incoming.data) } : incoming
+  }
+
+  private async call(
+    route: Route,
+    packet: PublishPacket,
+    data: unknown,
+    replyTo: ReplyTarget | undefined,
+    context: MqttContext,
+  ): Promise<void> {
+    const result: unknown = await route.callback(data, context)
+    if (replyTo !== undefined) return this.responder.answer(packet, replyTo, route.codec, result)
+    if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined })
   }
 
   private runWithHooks<T>(context: MqttContext, work: () => Promise<T>): Promise<T> {
@@ -158,18 +178,6 @@ export class MqttTransport
     })
   }
 
-  private async reply(
-    route: Route,
-    request: PublishPacket,
-    target: ReplyTarget | undefined,
-    answer: { readonly response?: unknown } | { readonly err: unknown },
-  ): Promise<void> {
-    if (target === undefined) return
-    const outcome = await this.session.publish(replyMessage(route.codec, request, target, answer))
-    if (outcome.status === 'sent' || outcome.status === 'acknowledged') return
-    this.mqttLogger.warn(`the reply to "${target.topic}" was not delivered: ${outcome.status}`)
-  }
-
   /** Thinned, since whoever may publish could fill the log otherwise. */
   private report(route: Route, packet: PublishPacket, error: unknown): void {
     route.failures += 1
@@ -179,36 +187,6 @@ export class MqttTransport
       `the handler of "${route.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}${count}`,
     )
   }
-}
-
-function replyMessage(
-  codec: Codec,
-  request: PublishPacket,
-  target: ReplyTarget,
-  answer: { readonly response?: unknown } | { readonly err: unknown },
-): OutboundMessage {
-  const base = { topic: target.topic, qos: request.qos, retain: false }
-  if (target.kind === 'nest') {
-    const failure = 'err' in answer ? { err: readableError(answer.err) } : answer
-    return { ...base, payload: jsonCodec.encode({ ...failure, isDisposed: true, id: target.id }) }
-  }
-  const isError = 'err' in answer
-  const answered = isError ? jsonCodec.encode(readableError(answer.err)) : codec.encode(answer.response)
-  const contentType = isError ? jsonCodec.contentType : codec.contentType
-  return {
-    ...base,
-    payload: answered,
-    properties: {
-      ...(target.correlationData === undefined ? {} : { correlationData: target.correlationData }),
-      ...(contentType === undefined ? {} : { contentType }),
-      ...(isError ? { userProperties: { status: 'error' } } : {}),
-    },
-  }
-}
-
-/** What an answer may tell of a failure: what Nest's exception filters made of it. */
-function readableError(error: unknown): unknown {
-  return error instanceof Error ? { status: 'error', message: error.message } : error
 }
 
 function describeFailure(error: unknown): string {

@@ -138,10 +138,10 @@ export class Subscriptions implements ConnectionListener {
   }
 
   /** Sends UNSUBSCRIBE for everything and resolves with the last UNSUBACK, or at the loss of the connection. */
-  unsubscribeAll(): Promise<void> {
+  unsubscribeAll(isKept: (subscription: string) => boolean = () => false): Promise<void> {
     this.end()
     const granted = [...this.table.values()]
-      .filter(entry => entry.status === 'granted')
+      .filter(entry => entry.status === 'granted' && !isKept(entry.filter.subscription))
       .map(entry => entry.filter.subscription)
     const { current } = this
     if (current === undefined) return Promise.resolve()

@@ -63,7 +63,9 @@ export class InboundDispatcher implements ConnectionListener {
   start(): void {
     if (this.mode !== 'holding') return
     this.mode = 'open'
-    for (const delivery of this.open) this.route(delivery)
+    for (const delivery of this.open) {
+      if (delivery.runs.length === 0) this.route(delivery, this.rules.select(delivery.packet))
+    }
     this.pump()
   }
 
@@ -115,9 +117,11 @@ export class InboundDispatcher implements ConnectionListener {
     this.acks.owe(delivery, link)
     this.open.add(delivery)
     if (packet.qos > 0) this.unstartedAcknowledged += 1
-    if (this.mode === 'draining' || this.mode === 'stopped') return this.refuse(delivery)
-    if (this.mode === 'open') this.route(delivery)
-    else this.boundHeld()
+    if (this.mode === 'open') this.route(delivery, this.rules.select(packet))
+    else if (this.mode === 'stopped' || !this.routeInternally(delivery)) {
+      if (this.mode !== 'holding') return this.refuse(delivery)
+      this.boundHeld()
+    }
     this.pump()
     if (this.unstartedAcknowledged > this.rules.maxQueued + this.rules.maxInFlight) this.overrun(link)
   }
@@ -160,9 +164,15 @@ export class InboundDispatcher implements ConnectionListener {
     return true
   }
 
-  private route(delivery: Delivery): void {
+  /** Answers to requests are taken in every mode: handlers that are to end may wait for them. */
+  private routeInternally(delivery: Delivery): boolean {
+    const handlers = this.rules.select(delivery.packet).filter(handler => handler.isInternal)
+    if (handlers.length > 0) this.route(delivery, handlers)
+    return handlers.length > 0
+  }
+
+  private route(delivery: Delivery, handlers: readonly InboundHandler[]): void {
     const { packet } = delivery
-    const handlers = this.rules.select(packet)
     if (handlers.length === 0) {
       this.rules.onUnmatched(packet.topic, this.count.unmatched())
       return this.finish(delivery)
@@ -203,8 +213,7 @@ export class InboundDispatcher implements ConnectionListener {
   }
 
   private pump(): void {
-    const isWorking = this.mode === 'open' || this.mode === 'draining'
-    while (isWorking) {
+    while (this.mode !== 'stopped') {
       const run = this.scheduler.take()
       if (run === undefined) break
       this.begin(run)
@@ -278,7 +287,7 @@ export class InboundDispatcher implements ConnectionListener {
     delivery.ack = undefined
     this.open.add(delivery)
     if (delivery.packet.qos > 0) this.unstartedAcknowledged += 1
-    if (this.mode === 'open') this.route(delivery)
+    if (this.mode === 'open') this.route(delivery, this.rules.select(delivery.packet))
   }
 
   private canGiveBack(delivery: Delivery): boolean {

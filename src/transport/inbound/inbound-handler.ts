@@ -35,6 +35,10 @@ export interface InboundHandler {
   readonly concurrency: number
   /** Waits for what others ask of it, and takes no room from handlers that work. */
   readonly isPassive: boolean
+  /** Runs before the application is ready and while it closes, too: what is under way may need it. */
+  readonly isInternal: boolean
+  /** Whether a reply on a topic that this connection answers, or asks, on may be an event for it. */
+  readonly takesReplies: boolean
   /** Messages with the same key are handled in order, one at a time. */
   readonly orderKey: (packet: PublishPacket) => string | undefined
   readonly timeoutMs: number | undefined

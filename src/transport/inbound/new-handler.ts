@@ -10,6 +10,8 @@ export function newHandler(
   return {
     concurrency: Number.POSITIVE_INFINITY,
     isPassive: false,
+    isInternal: false,
+    takesReplies: true,
     orderKey: ({ topic }) => topic,
     timeoutMs: undefined,
     retries: undefined,

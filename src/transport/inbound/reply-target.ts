@@ -3,7 +3,13 @@ import type { PublishPacket } from '../connection/link.js'
 
 /** Where the answer of a request goes. */
 export type ReplyTarget =
-  | { readonly kind: 'mqtt5'; readonly topic: string; readonly correlationData: Buffer | undefined }
+  | {
+      readonly kind: 'mqtt5'
+      readonly topic: string
+      readonly correlationData: Buffer | undefined
+      /** The requester takes several answers. */
+      readonly isStream: boolean
+    }
   /** The envelope of Nest's built-in transport, for MQTT 3.1.1. */
   | { readonly kind: 'nest'; readonly topic: string; readonly id: string }
 
@@ -21,18 +27,35 @@ export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
     return { data: decoded, replyTo: responseTarget(packet) }
   if (!isEnvelope(decoded)) return { data: decoded, replyTo: undefined }
   const topic = `${packet.topic}/reply`
-  return { data: decoded.data, replyTo: isSafe(topic) ? { kind: 'nest', topic, id: decoded.id } : undefined }
+  return { data: decoded.data, replyTo: { kind: 'nest', topic, id: decoded.id } }
+}
+
+/** What the built-in `emit()` sends: exactly `{ pattern, data }`, where the pattern is the topic. */
+export function unwrapEvent(topic: string, decoded: unknown): unknown {
+  if (typeof decoded !== 'object' || decoded === null) return decoded
+  const keys = Object.keys(decoded)
+  const isEvent =
+    'pattern' in decoded &&
+    decoded.pattern === topic &&
+    keys.every(key => key === 'pattern' || key === 'data')
+  if (!isEvent) return decoded
+  return 'data' in decoded ? decoded.data : undefined
 }
 
 /** The Response Topic of a request (MQTT 5, 4.10), which is known whatever the payload is. */
 export function responseTarget(packet: PublishPacket): ReplyTarget | undefined {
-  const topic = packet.properties?.responseTopic
-  if (topic === undefined || !isSafe(topic)) return undefined
-  return { kind: 'mqtt5', topic, correlationData: packet.properties?.correlationData }
+  const { responseTopic, correlationData, userProperties } = packet.properties ?? {}
+  if (responseTopic === undefined) return undefined
+  return {
+    kind: 'mqtt5',
+    topic: responseTopic,
+    correlationData,
+    isStream: userProperties?.['stream'] === 'true',
+  }
 }
 
 /** A requester must not be able to make this process publish to the broker's own topics, or to no topic at all. */
-function isSafe(responseTopic: string): boolean {
+export function isSafeReplyTopic(responseTopic: string): boolean {
   return isTopicName(responseTopic) && !responseTopic.startsWith('$')
 }
 

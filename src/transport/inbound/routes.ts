@@ -13,6 +13,11 @@ export class Routes<H> {
     this.trie.add(filter, handler)
   }
 
+  /** Handlers of one filter. */
+  of(subscription: string): readonly H[] {
+    return this.bySubscription.get(subscription) ?? []
+  }
+
   /** @returns whether no handler of this filter is left */
   remove(filter: TopicFilter, handler: H): boolean {
     this.trie.remove(filter, handler)

@@ -1,0 +1,166 @@
+import { Logger } from '@nestjs/common'
+import { ClientProxy, MqttRecord, type ReadPacket, type WritePacket } from '@nestjs/microservices'
+import { type Codec, encodePayload, jsonCodec, resolveCodec } from '../codec.js'
+import { isMqttError, MqttError } from '../errors.js'
+import { resolveOptions } from '../option-checks.js'
+import type { MqttModuleOptions, ResolvedOptions } from '../options.js'
+import type { PublishOutcome } from '../publish-outcome.js'
+import { assertTopicName } from '../topic/topic-filter.js'
+import type { PublishProperties } from './connection/link.js'
+import type { MqttStatus, MqttTransportEvents } from './mqtt.transport.js'
+import { MqttSession } from './mqtt-session.js'
+import type { OutgoingRequest } from './requests/request-plan.js'
+
+/** Options of a client that has a connection of its own. */
+export interface MqttClientOptions extends MqttModuleOptions {
+  /**
+   * Who answers and listens: an application with this package, or with Nest's built-in transport, which takes its own
+   * envelope only. @default 'nestjs-mqtt'
+   */
+  readonly peer?: 'nestjs-mqtt' | 'nest'
+}
+
+/** Options of a record that a caller gave. */
+interface RecordOptions {
+  readonly qos?: 0 | 1 | 2
+  readonly retain?: boolean
+  readonly properties?: PublishProperties
+}
+
+/**
+ * `send()` and `emit()` over MQTT, for code that has Nest's `ClientProxy`: by
+ * `ClientsModule.register([{ name, customClass: MqttClientProxy, options }])` with a connection of its own, or injected
+ * where `MqttModule` is imported, on the connection of the module. `MqttRecordBuilder` gives QoS, retain and properties.
+ */
+export class MqttClientProxy extends ClientProxy<MqttTransportEvents, MqttStatus> {
+  private readonly session: MqttSession
+  private readonly options: ResolvedOptions
+  private readonly codec: Codec
+  private readonly ownsSession: boolean
+  private readonly isPeerBuiltIn: boolean
+  private opened: Promise<void> | undefined
+
+  /** @throws MqttError `INVALID_OPTION` */
+  constructor(
+    options: MqttClientOptions,
+    shared?: { readonly session: MqttSession; readonly options: ResolvedOptions },
+  ) {
+    super()
+    const { peer = 'nestjs-mqtt', ...rest } = options
+    if (peer !== 'nestjs-mqtt' && peer !== 'nest')
+      throw new MqttError(
+        'INVALID_OPTION',
+        'MqttClientProxy options: "peer": allowed is one of "nestjs-mqtt", "nest"',
+      )
+    this.isPeerBuiltIn = peer === 'nest'
+    this.options = shared?.options ?? resolveOptions(rest)
+    this.session = shared?.session ?? new MqttSession(this.options, loggerOf('MqttClientProxy'))
+    this.ownsSession = shared === undefined
+    this.codec = resolveCodec(this.options.codec)
+    this.session.connection.attach({ stateChanged: ({ status }) => this._status$.next(status) })
+  }
+
+  /** Connects. The module's connection is there already. */
+  connect(): Promise<void> {
+    if (!this.ownsSession) return Promise.resolve()
+    this.opened ??= this.open()
+    return this.opened
+  }
+
+  /** Ends a connection of its own, and waits for what is under way. */
+  async close(): Promise<void> {
+    if (this.ownsSession) await this.session.close()
+    this.opened = undefined
+  }
+
+  override on<Event extends keyof MqttTransportEvents>(
+    event: Event,
+    callback: MqttTransportEvents[Event],
+  ): void {
+    if (event !== 'state')
+      throw new MqttError('INVALID_OPTION', `there is no event "${String(event)}"; listen to "state"`)
+    this.session.connection.attach({ stateChanged: state => callback(state) })
+  }
+
+  /** @throws MqttError `CONNECTION_LOST` while there is no connection */
+  unwrap<T>(): T {
+    return this.session.connection.unwrap<T>()
+  }
+
+  protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
+    const { requester } = this.session
+    const request = this.requestOf(packet)
+    return requester.start(
+      request,
+      {
+        protocol: this.isPeerBuiltIn ? 'nest' : requester.defaultProtocol,
+        isStream: true,
+        codec: this.codec,
+        timeoutMs: this.options.requests.timeoutMs,
+        signal: undefined,
+      },
+      {
+        next: response => callback({ response }),
+        end: () => callback({ isDisposed: true }),
+        // What the responder sent is what the caller gets, as with the built-in client.
+        fail: error =>
+          callback({ err: isMqttError(error, 'REQUEST_FAILED') ? (error.response ?? error) : error }),
+      },
+    )
+  }
+
+  protected async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
+    const { data, ...message } = this.requestOf(packet)
+    const payload = this.isPeerBuiltIn ? jsonCodec.encode({ pattern: message.topic, data }) : message.payload
+    const outcome = await this.session.publish({ ...message, payload })
+    assertDelivered(message.topic, outcome)
+    // Seam: the contract of Nest's emit() lets the caller name the type of nothing.
+    return undefined as T
+  }
+
+  private requestOf(packet: ReadPacket): OutgoingRequest {
+    const topic = this.normalizePattern(packet.pattern)
+    assertTopicName(topic)
+    const { data, options } = readRecord(packet.data)
+    return {
+      topic,
+      data,
+      payload: encodePayload(this.codec, topic, data),
+      qos: options.qos ?? 0,
+      retain: options.retain ?? false,
+      ...(options.properties === undefined ? {} : { properties: options.properties }),
+    }
+  }
+
+  private async open(): Promise<void> {
+    try {
+      await this.session.start()
+      this.session.serve()
+    } catch (error) {
+      // The next call tries anew.
+      this.opened = undefined
+      throw error
+    }
+  }
+}
+
+function readRecord(data: unknown): { readonly data: unknown; readonly options: RecordOptions } {
+  return data instanceof MqttRecord ? { data: data.data, options: data.options ?? {} } : { data, options: {} }
+}
+
+function assertDelivered(topic: string, outcome: PublishOutcome): void {
+  if (outcome.status === 'sent' || outcome.status === 'acknowledged') return
+  const why = outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status
+  throw new MqttError('NOT_SENT', `the event on "${topic}" was not delivered: ${why}`)
+}
+
+/** The log of a connection. */
+export function loggerOf(context: string) {
+  const logger = new Logger(context)
+  return {
+    error: (text: string) => logger.error(text),
+    warn: (text: string) => logger.warn(text),
+    log: (text: string) => logger.log(text),
+    debug: (text: string) => logger.debug(text),
+  }
+}

@@ -1,0 +1,78 @@
+import type { Observable, Subscription } from 'rxjs'
+import { MqttError } from '../../errors.js'
+
+/** How a stream of answers ended: all are sent, the last one as such; or nothing was sent that says so. */
+export type AnswersEnd = 'said' | 'open' | 'cancelled'
+
+/** Sends the values of a source one after the other, each behind the one before it. */
+export class AnswerQueue {
+  private readonly waiting: unknown[] = []
+  private subscription: Subscription | undefined
+  private isComplete = false
+  private isCancelled = false
+  private failure: { readonly error: unknown } | undefined
+  private wake: () => void = () => {}
+
+  constructor(
+    private readonly limit: number,
+    private readonly send: (value: unknown, isLast: boolean) => Promise<void>,
+  ) {}
+
+  /** Rejects with the error of the source, once what came before it is sent. */
+  async take(source: Observable<unknown>): Promise<AnswersEnd> {
+    this.subscription = source.subscribe({
+      next: value => this.add(value),
+      error: (error: unknown) => this.fail(error),
+      complete: () => {
+        this.isComplete = true
+        this.wake()
+      },
+    })
+    if (this.isOver) this.subscription.unsubscribe()
+    for (;;) {
+      if (this.isCancelled) return 'cancelled'
+      if (this.waiting.length > 0) {
+        const isLast = this.isComplete && this.waiting.length === 1
+        await this.send(this.waiting.shift(), isLast)
+        if (isLast) return 'said'
+      } else if (this.failure !== undefined) throw this.failure.error
+      else if (this.isComplete) return 'open'
+      else await this.somethingNew()
+    }
+  }
+
+  /** Nobody wants the answers any more. */
+  cancel(): void {
+    this.isCancelled = true
+    this.stop()
+  }
+
+  private get isOver(): boolean {
+    return this.isCancelled || this.failure !== undefined
+  }
+
+  private add(value: unknown): void {
+    if (this.waiting.length >= this.limit) {
+      const text = `${this.limit} answers wait for the connection; the stream is faster than it`
+      return this.fail(new MqttError('NOT_SENT', text))
+    }
+    this.waiting.push(value)
+    this.wake()
+  }
+
+  private fail(error: unknown): void {
+    this.failure ??= { error }
+    this.stop()
+  }
+
+  private stop(): void {
+    this.subscription?.unsubscribe()
+    this.wake()
+  }
+
+  private somethingNew(): Promise<void> {
+    return new Promise(resolve => {
+      this.wake = resolve
+    })
+  }
+}

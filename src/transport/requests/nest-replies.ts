@@ -1,0 +1,98 @@
+import { jsonCodec } from '../../codec.js'
+import type { PublishOutcome } from '../../publish-outcome.js'
+import { parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
+import type { PublishPacket } from '../connection/link.js'
+import { newHandler } from '../inbound/new-handler.js'
+import type { OpenRequests } from './open-requests.js'
+import type { OwnReplies } from './own-replies.js'
+import type { OutgoingRequest, RequestPlan } from './request-plan.js'
+import type { RequestSession } from './request-session.js'
+import { responderError } from './response.js'
+
+/** Reply topics that stay subscribed, so that a request does not cost a SUBSCRIBE and an UNSUBSCRIBE each time. */
+const MAX_REPLY_TOPICS = 256
+const REPLY_QOS = { qos: 1, noLocal: false, retainHandling: 2 } as const
+
+interface ReplyTopic {
+  readonly filter: TopicFilter
+  readonly remove: () => void
+}
+
+/** Requests in the envelope of Nest's built-in transport: `{ pattern, data, id }`, answered on `<topic>/reply`. */
+export class NestReplies {
+  /** In the order of their last use. */
+  private readonly topics = new Map<string, ReplyTopic>()
+
+  constructor(
+    private readonly session: RequestSession,
+    private readonly open: OpenRequests<RequestPlan>,
+    private readonly ownReplies: OwnReplies,
+  ) {}
+
+  async send(id: string, request: OutgoingRequest, { timeoutMs }: RequestPlan): Promise<PublishOutcome> {
+    const { data, ...message } = request
+    await this.session.whenGranted(this.listen(`${request.topic}/reply`))
+    const payload = jsonCodec.encode({ pattern: request.topic, data, id })
+    return this.session.publish({ ...message, payload }, { whenBlocked: 'wait', timeoutMs })
+  }
+
+  private listen(topic: string): TopicFilter {
+    const known = this.topics.get(topic)
+    if (known !== undefined) {
+      this.topics.delete(topic)
+      this.topics.set(topic, known)
+      return known.filter
+    }
+    const filter = parseTopicFilter(topic)
+    const handler = newHandler({
+      name: topic,
+      isPassive: true,
+      isInternal: true,
+      orderKey: () => undefined,
+      run: async packet => this.take(packet),
+    })
+    this.ownReplies.add(topic)
+    this.topics.set(topic, { filter, remove: this.session.addRoute(filter, REPLY_QOS, handler) })
+    this.session.flushSubscriptions()
+    if (this.topics.size > MAX_REPLY_TOPICS && this.open.size === 0) this.forgetOldest()
+    return filter
+  }
+
+  private forgetOldest(): void {
+    for (const [topic, { remove }] of this.topics) {
+      this.topics.delete(topic)
+      return remove()
+    }
+  }
+
+  /** Everybody who asks on this topic gets all replies; the id says whose each is. */
+  private take(packet: PublishPacket): void {
+    const reply = readReply(packet)
+    if (reply === undefined || !this.open.has(reply.id)) return
+    if (reply.err !== undefined && reply.err !== null)
+      return this.open.fail(reply.id, responderError(reply.err))
+    if (reply.hasResponse) this.open.next(reply.id, reply.response)
+    if (reply.isDisposed) this.open.end(reply.id)
+  }
+}
+
+function readReply(packet: PublishPacket) {
+  const value = parse(packet)
+  if (typeof value !== 'object' || value === null || !('id' in value) || typeof value.id !== 'string')
+    return undefined
+  return {
+    id: value.id,
+    err: 'err' in value ? value.err : undefined,
+    hasResponse: 'response' in value,
+    response: 'response' in value ? value.response : undefined,
+    isDisposed: 'isDisposed' in value && value.isDisposed === true,
+  }
+}
+
+function parse(packet: PublishPacket): unknown {
+  try {
+    return jsonCodec.decode(Buffer.from(packet.payload))
+  } catch {
+    return undefined
+  }
+}

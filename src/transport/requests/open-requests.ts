@@ -1,0 +1,138 @@
+import { MqttError } from '../../errors.js'
+
+/** Who gets the answers. */
+export interface ResponseReceiver {
+  next(value: unknown): void
+  /** No more answers come. */
+  end(): void
+  fail(error: MqttError): void
+}
+
+export interface RequestTerms {
+  readonly timeoutMs: number
+  readonly signal: AbortSignal | undefined
+}
+
+interface OpenRequest<T> {
+  readonly topic: string
+  readonly receiver: ResponseReceiver
+  readonly terms: T
+  timer: NodeJS.Timeout | undefined
+  readonly abort: () => void
+  /** Tells the responder to stop. */
+  cancel: (() => void) | undefined
+}
+
+/** Requests that wait for answers. Each ends once: with its end, an error, its time, its signal or the connection. */
+export class OpenRequests<T extends RequestTerms = RequestTerms> {
+  private readonly open = new Map<string, OpenRequest<T>>()
+  private unexpected = 0
+
+  constructor(private readonly maxOpen: number) {}
+
+  get size(): number {
+    return this.open.size
+  }
+
+  /** Answers that nobody waits for: late ones, and second ones. */
+  get unexpectedResponses(): number {
+    return this.unexpected
+  }
+
+  /** @returns false when it has failed at once */
+  add(key: string, topic: string, receiver: ResponseReceiver, terms: T): boolean {
+    const { signal } = terms
+    if (signal?.aborted) {
+      receiver.fail(abortedError(topic, signal))
+      return false
+    }
+    if (this.open.size >= this.maxOpen) {
+      receiver.fail(
+        new MqttError('TOO_MANY_REQUESTS', `${this.maxOpen} requests are open, which is requests.maxOpen`),
+      )
+      return false
+    }
+    const abort = (): void => this.giveUp(key, abortedError(topic, signal))
+    signal?.addEventListener('abort', abort)
+    const request: OpenRequest<T> = { topic, receiver, terms, timer: undefined, abort, cancel: undefined }
+    this.open.set(key, request)
+    this.startTimer(key, request)
+    return true
+  }
+
+  /** With what a request was made that is open still. */
+  termsOf(key: string): T | undefined {
+    return this.open.get(key)?.terms
+  }
+
+  has(key: string): boolean {
+    return this.open.has(key)
+  }
+
+  /** An answer came. @returns false when nobody waits for it */
+  next(key: string, value: unknown): boolean {
+    const request = this.open.get(key)
+    if (request === undefined) {
+      this.unexpected += 1
+      return false
+    }
+    this.startTimer(key, request)
+    request.receiver.next(value)
+    return true
+  }
+
+  end(key: string): void {
+    this.take(key)?.receiver.end()
+  }
+
+  fail(key: string, error: MqttError): void {
+    this.take(key)?.receiver.fail(error)
+  }
+
+  /** The responder said how it can be told to stop. */
+  setCancel(key: string, cancel: () => void): void {
+    const request = this.open.get(key)
+    if (request !== undefined) request.cancel ??= cancel
+  }
+
+  /** The requester wants no more answers. */
+  cancel(key: string): void {
+    this.take(key)?.cancel?.()
+  }
+
+  failAll(cause: MqttError): void {
+    for (const key of [...this.open.keys()]) this.fail(key, cause)
+  }
+
+  private giveUp(key: string, error: MqttError): void {
+    const request = this.take(key)
+    request?.cancel?.()
+    request?.receiver.fail(error)
+  }
+
+  /** The time for the first answer, and then for the next one. */
+  private startTimer(key: string, request: OpenRequest<T>): void {
+    clearTimeout(request.timer)
+    const { topic } = request
+    const { timeoutMs } = request.terms
+    request.timer = setTimeout(() => {
+      this.giveUp(
+        key,
+        new MqttError('TIMEOUT', `no answer to the request on "${topic}" within ${timeoutMs} ms`),
+      )
+    }, timeoutMs)
+  }
+
+  private take(key: string): OpenRequest<T> | undefined {
+    const request = this.open.get(key)
+    if (request === undefined) return undefined
+    this.open.delete(key)
+    clearTimeout(request.timer)
+    request.terms.signal?.removeEventListener('abort', request.abort)
+    return request
+  }
+}
+
+function abortedError(topic: string, signal: AbortSignal | undefined): MqttError {
+  return new MqttError('ABORTED', `the request on "${topic}" was aborted`, { cause: signal?.reason })
+}

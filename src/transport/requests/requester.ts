@@ -1,0 +1,204 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { resolveCodec } from '../../codec.js'
+import { MqttError } from '../../errors.js'
+import type { ResolvedOptions } from '../../options.js'
+import type { PublishOutcome } from '../../publish-outcome.js'
+import { parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
+import type { PublishPacket } from '../connection/link.js'
+import { newHandler } from '../inbound/new-handler.js'
+import type { PublishTerms } from '../outbound/outbound-message.js'
+import { Correlation } from './correlation.js'
+import { NestReplies } from './nest-replies.js'
+import { OpenRequests, type ResponseReceiver } from './open-requests.js'
+import { OwnReplies } from './own-replies.js'
+import type { OutgoingRequest, RequestPlan, RequestProtocol } from './request-plan.js'
+import type { RequestSession } from './request-session.js'
+import { readResponse, STATUS, STREAM } from './response.js'
+
+const MS = 1_000
+const NO_MATCHING_SUBSCRIBERS = 0x10
+const RESPONSE_QOS = { qos: 1, noLocal: false, retainHandling: 2 } as const
+
+/** Asks, and finds the request of each answer. One private topic for each connection takes all of them. */
+export class Requester {
+  private readonly open: OpenRequests<RequestPlan>
+  private readonly replies: NestReplies
+  /** Topics of answers, which no wildcard handler takes for events. */
+  readonly ownReplies: OwnReplies
+  private readonly correlation = new Correlation()
+  private readonly cancels = new Map<string, () => void>()
+  private readonly responses: TopicFilter
+  private isListening = false
+
+  constructor(
+    private readonly session: RequestSession,
+    private readonly options: ResolvedOptions,
+  ) {
+    this.open = new OpenRequests(options.requests.maxOpen)
+    const { responseTopicPrefix } = options.requests
+    this.ownReplies = new OwnReplies(responseTopicPrefix)
+    this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)
+    this.replies = new NestReplies(session, this.open, this.ownReplies)
+    session.connection.attach({
+      lost: cause => this.open.failAll(cause),
+      stateChanged: ({ status }) => {
+        if (status === 'closed') this.open.failAll(closedError())
+      },
+    })
+  }
+
+  get openRequests(): number {
+    return this.open.size
+  }
+
+  get unexpectedResponses(): number {
+    return this.open.unexpectedResponses
+  }
+
+  /** What is asked on this connection by default: the envelope where there is no Response Topic. */
+  get defaultProtocol(): RequestProtocol {
+    return this.session.connection.protocolVersion === 5 ? 'mqtt5' : 'nest'
+  }
+
+  /** The private topic of this connection, subscribed with its first use. */
+  async responseTopic(): Promise<string> {
+    if (!this.isListening) {
+      this.isListening = true
+      const take = newHandler({
+        name: 'responses',
+        isPassive: true,
+        isInternal: true,
+        orderKey: () => undefined,
+        run: async packet => this.take(packet),
+      })
+      this.session.addRoute(this.responses, RESPONSE_QOS, take)
+      this.session.flushSubscriptions()
+    }
+    await this.session.whenGranted(this.responses)
+    return this.responses.subscription
+  }
+
+  /** Sends a request. @returns what ends it from this side, and tells the responder to stop */
+  start(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
+    const { status } = this.session.connection.state
+    if (status !== 'connected') {
+      receiver.fail(
+        status === 'closed' || status === 'closing'
+          ? closedError()
+          : new MqttError('CONNECTION_LOST', `there is no connection for the request on "${request.topic}"`),
+      )
+      return () => {}
+    }
+    const correlationData = this.correlation.next()
+    const key = correlationData.toString('hex')
+    if (!this.open.add(key, request.topic, receiver, plan)) return () => {}
+    const sent =
+      plan.protocol === 'mqtt5'
+        ? this.sendWithProperties(key, request, plan, correlationData)
+        : this.replies.send(key, request, plan)
+    sent.then(
+      outcome => this.takeOutcome(key, request.topic, outcome),
+      (error: unknown) => this.open.fail(key, asMqttError(error)),
+    )
+    return () => this.open.cancel(key)
+  }
+
+  /** A stream of answers runs here; `stop` is called when its requester wants no more. @returns what ends this */
+  onCancel(correlationData: Buffer, stop: () => void): () => void {
+    const key = correlationData.toString('hex')
+    this.cancels.set(key, stop)
+    return () => this.cancels.delete(key)
+  }
+
+  private async sendWithProperties(
+    key: string,
+    request: OutgoingRequest,
+    { timeoutMs, signal, isStream }: RequestPlan,
+    correlationData: Buffer,
+  ): Promise<PublishOutcome> {
+    const { data: _data, ...message } = request
+    const responseTopic = await this.responseTopic()
+    if (!this.open.has(key)) return { status: 'dropped', reason: 'aborted' }
+    const userProperties = {
+      ...message.properties?.userProperties,
+      ...(isStream ? { [STREAM]: 'true' } : {}),
+    }
+    const properties = {
+      // A responder that comes to it later does work that nobody waits for.
+      messageExpiryInterval: Math.ceil(timeoutMs / MS),
+      ...message.properties,
+      ...(Object.keys(userProperties).length === 0 ? {} : { userProperties }),
+      responseTopic,
+      correlationData,
+    }
+    return this.session.publish({ ...message, properties }, { ...waiting(signal), timeoutMs })
+  }
+
+  private takeOutcome(key: string, topic: string, outcome: PublishOutcome): void {
+    const failure = failureOf(topic, outcome)
+    if (failure !== undefined) this.open.fail(key, failure)
+  }
+
+  private take(packet: PublishPacket): void {
+    const { correlationData, responseTopic } = packet.properties ?? {}
+    if (correlationData === undefined) return
+    const key = correlationData.toString('hex')
+    const response = readResponse(packet, this.open.termsOf(key)?.codec ?? resolveCodec(this.options.codec))
+    if (response.kind === 'cancel') return this.cancels.get(key)?.()
+    if (response.kind === 'error') return this.open.fail(key, response.error)
+    if (response.kind === 'end') return this.open.end(key)
+    const cancel = (): void => this.sendCancel(responseTopic, correlationData)
+    this.open.setCancel(key, cancel)
+    // Cancelled before it was known where to.
+    if (!this.open.next(key, response.value)) return cancel()
+    if (response.isOnly) this.open.end(key)
+  }
+
+  private sendCancel(topic: string | undefined, correlationData: Buffer): void {
+    if (topic === undefined) return
+    const properties = { correlationData, userProperties: { [STATUS]: 'cancel' } }
+    const message = { topic, payload: Buffer.alloc(0), qos: 1, retain: false, properties } as const
+    Promise.resolve(this.session.publish(message)).catch(() => {})
+  }
+}
+
+/** A kept session must find its subscription again after a restart; it is the Correlation Data that nobody can guess. */
+function privateLevel({ clean, clientId }: ResolvedOptions): string {
+  return clean ? randomUUID() : createHash('sha256').update(clientId).digest('hex').slice(0, 32)
+}
+
+function waiting(signal: AbortSignal | undefined): PublishTerms {
+  return { whenBlocked: 'wait', ...(signal === undefined ? {} : { signal }) }
+}
+
+/** Why no answer will come, where the outcome of the publish says so. */
+function failureOf(topic: string, outcome: PublishOutcome): MqttError | undefined {
+  switch (outcome.status) {
+    case 'sent':
+      return undefined
+    case 'acknowledged':
+      return outcome.reasonCode === NO_MATCHING_SUBSCRIBERS
+        ? new MqttError('NO_RESPONDER', `nobody subscribes to "${topic}"`, { reasonCode: outcome.reasonCode })
+        : undefined
+    case 'refused':
+      return new MqttError(
+        'NOT_SENT',
+        `the broker refused the request on "${topic}"${outcome.reasonString === undefined ? '' : `: ${outcome.reasonString}`}`,
+        { reasonCode: outcome.reasonCode },
+      )
+    case 'dropped':
+      return new MqttError('NOT_SENT', `the request on "${topic}" was dropped: ${outcome.reason}`)
+    case 'lost':
+      return new MqttError('CONNECTION_LOST', `the request on "${topic}" was lost`, { cause: outcome.cause })
+  }
+}
+
+function asMqttError(error: unknown): MqttError {
+  return error instanceof MqttError
+    ? error
+    : new MqttError('NOT_SENT', 'the request could not be sent', { cause: error })
+}
+
+function closedError(): MqttError {
+  return new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
+}

@@ -1,0 +1,41 @@
+import { type Codec, decodePayload } from '../../codec.js'
+import { describeCause, MqttError } from '../../errors.js'
+import type { PublishPacket } from '../connection/link.js'
+
+/** User Property that says what a response is; without it, it is the one answer. */
+export const STATUS = 'status'
+/** User Property of a request whose responder may answer several times. */
+export const STREAM = 'stream'
+
+export type Response =
+  | { readonly kind: 'value'; readonly value: unknown; readonly isOnly: boolean }
+  | { readonly kind: 'end' }
+  | { readonly kind: 'cancel' }
+  | { readonly kind: 'error'; readonly error: MqttError }
+
+/** What a message on the private response topic says (MQTT 5, 4.10). */
+export function readResponse(packet: PublishPacket, codec: Codec): Response {
+  const status = packet.properties?.userProperties?.[STATUS]
+  if (status === 'end' || status === 'cancel') return { kind: status }
+  const payload = Buffer.from(packet.payload)
+  try {
+    const value = decodePayload(codec, packet.topic, payload, packet.properties?.contentType)
+    if (status === 'error') return { kind: 'error', error: responderError(value) }
+    return { kind: 'value', value, isOnly: status !== 'next' }
+  } catch (error) {
+    const failure =
+      error instanceof MqttError ? error : new MqttError('PAYLOAD_NOT_DECODABLE', describeCause(error))
+    return { kind: 'error', error: failure }
+  }
+}
+
+/** An error that a responder sent: its text, and the whole of it as `response`. */
+export function responderError(value: unknown): MqttError {
+  return new MqttError('REQUEST_FAILED', textOf(value), { response: value })
+}
+
+function textOf(value: unknown): string {
+  if (typeof value === 'string') return value
+  if (typeof value === 'object' && value !== null && 'message' in value) return String(value.message)
+  return 'the responder failed'
+}
