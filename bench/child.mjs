@@ -15,11 +15,13 @@ export class Child {
   #waiting = []
   #errors = ''
 
-  /** Starts `command file config` and gives it with its first line. */
-  static async start(command, file, config) {
+  /** Starts `command ...flags file config` and gives it with its first line. */
+  static async start(command, file, config, flags = []) {
     const child = new Child()
     child.#name = `${file.pathname.split('/').at(-1)} ${config.subject ?? ''}`.trim()
-    child.#process = spawn(command, [file.pathname, JSON.stringify(config)], { stdio: 'pipe' })
+    child.#process = spawn(command, [...flags, file.pathname, JSON.stringify(config)], {
+      stdio: 'pipe',
+    })
     running.add(child.#process)
     child.#listen()
     try {

@@ -24,14 +24,14 @@ const answers = port =>
  * A mosquitto of this run's own, without limits that would be measured instead of the clients. With the files of a
  * certificate it listens on `tlsPort` too.
  */
-export async function startMosquitto({ tls } = {}) {
+export async function startMosquitto({ tls, nodelay = true } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-bench-'))
   const port = await freePort()
   const tlsPort = tls === undefined ? undefined : await freePort()
   const config = [
     `listener ${port} 127.0.0.1`,
     'allow_anonymous true',
-    'set_tcp_nodelay true',
+    `set_tcp_nodelay ${nodelay}`,
     'max_inflight_messages 0',
     'max_queued_messages 0',
     ...(tls === undefined

@@ -22,6 +22,7 @@ interface Exchange {
   readonly request: PublishPacket
   readonly target: ReplyTarget
   readonly codec: Codec
+  readonly isError?: boolean
 }
 
 /** Sends what handlers return to those who asked. */
@@ -60,25 +61,20 @@ export class Responder {
     if (target.isStream && target.correlationData !== undefined)
       return this.answerStream(exchange, target, target.correlationData, source)
     const value: unknown = await lastValueFrom(source, { defaultValue: NOTHING })
-    await this.publish(
+    this.hand(
       exchange,
       value === NOTHING ? endMessage(exchange, target) : this.mqtt5Message(exchange, target, value),
     )
   }
 
   /** Sends the error of a handler. */
-  async answerError(
-    request: PublishPacket,
-    target: ReplyTarget,
-    codec: Codec,
-    error: unknown,
-  ): Promise<void> {
-    const exchange = { request, target, codec }
+  answerError(request: PublishPacket, target: ReplyTarget, codec: Codec, error: unknown): void {
+    const exchange = { request, target, codec, isError: true }
     const err = readableError(error)
     if (target.kind === 'nest') this.requester.ownReplies.add(target.topic)
     if (target.kind === 'nest')
-      return this.publish(exchange, nestMessage(exchange, { err, isDisposed: true, id: target.id }))
-    await this.publish(exchange, {
+      return this.hand(exchange, nestMessage(exchange, { err, isDisposed: true, id: target.id }))
+    this.hand(exchange, {
       ...base(exchange),
       payload: jsonCodec.encode(err),
       properties: properties(target, { contentType: jsonCodec.contentType, status: 'error' }),
@@ -94,7 +90,7 @@ export class Responder {
     const send = (fields: object) => this.publish(exchange, nestMessage(exchange, { ...fields, id }))
     if (!mayBeSeveral) {
       const response: unknown = await lastValueFrom(source, { defaultValue: undefined })
-      return send({ response, isDisposed: true })
+      return this.hand(exchange, nestMessage(exchange, { response, isDisposed: true, id }))
     }
     const answers = new AnswerQueue(MAX_WAITING_ANSWERS, (value, isLast) =>
       send(isLast ? { response: value, isDisposed: true } : { response: value }),
@@ -138,6 +134,18 @@ export class Responder {
       payload: Buffer.isBuffer(data) ? data : exchange.codec.encode(data),
       properties: properties(target, { contentType, ...extra }, own),
     }
+  }
+
+  /**
+   * The one answer, or the last: it goes its way with the acknowledgement of the request behind it. The handler's place is
+   * not kept until the broker has acknowledged the answer, nor is the request.
+   */
+  private hand(exchange: Exchange, message: OutboundMessage): void {
+    this.publish(exchange, message).catch((error: unknown) => {
+      const { request, target, codec, isError } = exchange
+      // Larger than the broker takes, say: who asked hears of that, if it can be told.
+      if (isError !== true) this.answerError(request, target, codec, error)
+    })
   }
 
   private async publish(exchange: Exchange, message: OutboundMessage): Promise<void> {

@@ -139,7 +139,7 @@ export class MqttTransport
       if (replyTo === undefined) throw error
       // Who asked has the error: nothing is left to repeat, or to put aside.
       this.report(route, packet, error)
-      await this.responder.answerError(packet, replyTo, route.codec, error)
+      this.responder.answerError(packet, replyTo, route.codec, error)
     }
   }
 

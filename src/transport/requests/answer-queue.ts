@@ -4,9 +4,12 @@ import { MqttError } from '../../errors.js'
 /** How a stream of answers ended: all are sent, the last one as such; or nothing was sent that says so. */
 export type AnswersEnd = 'said' | 'open' | 'cancelled'
 
+const MAX_ON_THEIR_WAY = 32
+
 /** Sends the values of a source one after the other, each behind the one before it. */
 export class AnswerQueue {
   private readonly waiting: unknown[] = []
+  private readonly onTheirWay: Promise<void>[] = []
   private subscription: Subscription | undefined
   private isComplete = false
   private isCancelled = false
@@ -33,7 +36,7 @@ export class AnswerQueue {
       if (this.isCancelled) return 'cancelled'
       if (this.waiting.length > 0) {
         const isLast = this.isComplete && this.waiting.length === 1
-        await this.send(this.waiting.shift(), isLast)
+        await this.sendOne(this.waiting.shift(), isLast)
         if (isLast) return 'said'
       } else if (this.failure !== undefined) throw this.failure.error
       else if (this.isComplete) return 'open'
@@ -45,6 +48,15 @@ export class AnswerQueue {
   cancel(): void {
     this.isCancelled = true
     this.stop()
+  }
+
+  /** No more of them are on their way than a link with long round trips needs. */
+  private async sendOne(value: unknown, isLast: boolean): Promise<void> {
+    const sent = this.send(value, isLast)
+    // What goes wrong is told when its turn comes.
+    sent.catch(() => {})
+    this.onTheirWay.push(sent)
+    if (this.onTheirWay.length > MAX_ON_THEIR_WAY) await this.onTheirWay.shift()
   }
 
   private get isOver(): boolean {

@@ -1,0 +1,36 @@
+// The handlers of every subject: one method of one controller, which counts, for all the patterns.
+import 'reflect-metadata'
+import { Controller } from '@nestjs/common'
+import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
+
+const DEVICES = 64
+
+export const PAYLOAD = Buffer.from('{"t":21.5,"n":1}')
+
+/**
+ * Each subject has its own, since all of them are connected at the same time. No two overlap, and the last one
+ * registered is the one that messages come for.
+ */
+export const patternsOf = (subject, count) =>
+  Array.from({ length: count }, (_, index) => `${subject}/${index}/+/state`)
+
+/** Of many devices, since messages of one topic may be handled one after the other. */
+export const topicsOf = (subject, count) =>
+  Array.from({ length: DEVICES }, (_, device) => `${subject}/${count - 1}/${device}/state`)
+
+/** @param kind 'event' or 'message'; the handler of a message gives no answer, since none is asked for */
+export function controllerOf(kind, patterns, take) {
+  class Devices {
+    state({ n }) {
+      take(n)
+    }
+  }
+  const { prototype } = Devices
+  const method = Object.getOwnPropertyDescriptor(prototype, 'state')
+  const pattern = kind === 'event' ? EventPattern : MessagePattern
+  Payload()(prototype, 'state', 0)
+  Ctx()(prototype, 'state', 1)
+  pattern(patterns, { qos: 1 })(prototype, 'state', method)
+  Controller()(Devices)
+  return Devices
+}

@@ -1,0 +1,50 @@
+// One subject in a process of its own. Each request is one round: so many messages through the handler. The publisher
+// hears of each batch that is handled, and so never has more under way than may wait.
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+import { answerRequests, config, say } from '../requests.mjs'
+import { controllerOf, patternsOf, topicsOf } from './handlers.mjs'
+import { BATCH } from './plan.mjs'
+import { SUBJECTS } from './subjects.mjs'
+
+const { subject, port, protocolVersion, kind, count } = config
+const BYTE = Buffer.from([1])
+let publisher
+let expected = 0
+let handled = 0
+let firstMs = 0
+let done
+
+function take() {
+  handled += 1
+  if (handled === 1) firstMs = performance.now()
+  if (handled % BATCH === 0) publisher.write(BYTE)
+  if (handled === expected) done(performance.now())
+}
+
+async function round({ messages }) {
+  const cpu = process.cpuUsage()
+  handled = 0
+  expected = messages
+  const endMs = await new Promise(resolve => {
+    done = resolve
+  })
+  // What follows the last handler, as the acknowledgement, is a part of the work.
+  await new Promise(resolve => setImmediate(resolve))
+  const { user, system } = process.cpuUsage(cpu)
+  return { perSecond: ((messages - 1) * 1_000) / (endMs - firstMs), cpuMicros: (user + system) / messages }
+}
+
+const server = createServer(socket => {
+  socket.setNoDelay(true)
+  socket.on('error', () => {})
+  publisher = socket
+  socket.write(BYTE)
+}).listen(0, '127.0.0.1')
+await once(server, 'listening')
+const patterns = patternsOf(subject, count)
+const controller = controllerOf(kind, patterns, take)
+const url = `mqtt://127.0.0.1:${port}`
+await SUBJECTS[subject]({ url, protocolVersion, controller, patterns, topics: topicsOf(subject, count) })
+say({ port: server.address().port })
+answerRequests(round)

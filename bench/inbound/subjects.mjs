@@ -1,0 +1,70 @@
+// What is compared: three ways for a message from the broker to the same wrapped handler of Nest. Each resolves when
+// every subscription is granted.
+import 'reflect-metadata'
+import { NestFactory } from '@nestjs/core'
+import { MqttContext, Server, Transport } from '@nestjs/microservices'
+import { connectAsync } from 'mqtt'
+import { MqttModule } from 'nestjs-mqtt'
+
+const PER_SUBSCRIBE = 500
+
+async function serve(root, options) {
+  const app = await NestFactory.createMicroservice(root, { ...options, logger: false, abortOnError: false })
+  await app.listen()
+  return app
+}
+
+/** With every option that matters here as it comes: order by topic, acknowledgement after the handler. */
+async function ours({ url, protocolVersion, controller }) {
+  const imports = [MqttModule.forRoot({ url, protocolVersion })]
+  await serve({ module: class Root {}, imports, controllers: [controller] }, MqttModule.microservice())
+}
+
+/**
+ * It finds the handler by trying the patterns one after the other. A message without its envelope is an event to it,
+ * whatever the handler is, so the rows of `@MessagePattern` send the bare payload as well: no answer is asked for.
+ */
+async function builtIn({ url, protocolVersion, controller, patterns }) {
+  const options = { url, protocolVersion }
+  const app = await serve(
+    { module: class Root {}, controllers: [controller] },
+    { transport: Transport.MQTT, options },
+  )
+  // It does not wait for its subscriptions: what is subscribed behind them is granted after them.
+  await app.unwrap().subscribeAsync(patterns.at(-1), { qos: 1 })
+}
+
+/** Collects the wrapped handlers, and does nothing else. */
+class Collector extends Server {
+  callbacks = new Map()
+
+  addHandler(pattern, callback) {
+    this.callbacks.set(pattern, callback)
+  }
+
+  listen(callback) {
+    callback()
+  }
+
+  close() {}
+
+  on() {}
+
+  unwrap() {}
+}
+
+/** `mqtt` and nothing around it: the least that a message to a handler of Nest can cost with this package. */
+async function raw({ url, protocolVersion, controller, patterns, topics }) {
+  const strategy = new Collector()
+  await serve({ module: class Root {}, controllers: [controller] }, { strategy })
+  const callback = strategy.callbacks.get(patterns.at(-1))
+  const handlers = new Map(topics.map(topic => [topic, callback]))
+  const client = await connectAsync(url, { protocolVersion })
+  client.on('message', async (topic, payload, packet) => {
+    await handlers.get(topic)(JSON.parse(payload.toString()), new MqttContext([topic, packet]))
+  })
+  for (let at = 0; at < patterns.length; at += PER_SUBSCRIBE)
+    await client.subscribeAsync(patterns.slice(at, at + PER_SUBSCRIBE), { qos: 1 })
+}
+
+export const SUBJECTS = { ours, builtIn, raw }

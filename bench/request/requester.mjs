@@ -1,0 +1,55 @@
+// Asks, one at a time or many at once, and measures how long each answer takes.
+import 'reflect-metadata'
+import { Logger } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
+import { ClientProxyFactory, MqttRecordBuilder, Transport } from '@nestjs/microservices'
+import { MqttModule, MqttService } from 'nestjs-mqtt'
+import { lastValueFrom } from 'rxjs'
+import { answerRequests, config, say } from '../requests.mjs'
+
+// Its lines would be taken for answers.
+Logger.overrideLogger(false)
+const url = `mqtt://127.0.0.1:${config.port}`
+
+async function ours() {
+  const app = await NestFactory.createApplicationContext(
+    { module: class Root {}, imports: [MqttModule.forRoot({ url })] },
+    { logger: false },
+  )
+  const mqtt = app.get(MqttService)
+  return (value, qos) => mqtt.request('bench/echo', value, { qos })
+}
+
+async function builtIn() {
+  const client = ClientProxyFactory.create({
+    transport: Transport.MQTT,
+    options: { url, subscribeOptions: { qos: 1 } },
+  })
+  await client.connect()
+  return (value, qos) =>
+    lastValueFrom(client.send('bench/echo', new MqttRecordBuilder(value).setQoS(qos).build()))
+}
+
+const ask = await { ours, 'built-in': builtIn }[config.subject]()
+
+async function round({ qos, atOnce, count }) {
+  const times = []
+  let left = count
+  const start = performance.now()
+  const worker = async () => {
+    while (left-- > 0) {
+      const askedMs = performance.now()
+      const value = left
+      if ((await ask(value, qos)) !== value) throw new Error('another answer')
+      times.push(performance.now() - askedMs)
+    }
+  }
+  await Promise.all(Array.from({ length: atOnce }, worker))
+  const perSecond = (count / (performance.now() - start)) * 1_000
+  times.sort((a, b) => a - b)
+  const at = share => times[Math.floor(times.length * share)]
+  return { p50: at(0.5), p99: at(0.99), perSecond }
+}
+
+say({ ready: true })
+answerRequests(round)

@@ -1,0 +1,46 @@
+// Publishes on and on with the defaults, and tells on request what it holds.
+import 'reflect-metadata'
+import { NestFactory } from '@nestjs/core'
+import { MqttModule, MqttService } from 'nestjs-mqtt'
+import { memory } from '../memory.mjs'
+import { answerRequests, config, say } from '../requests.mjs'
+
+const PER_TICK = 5
+const TICK_MS = 10
+const TOPICS = 20
+const { port, load } = config
+// The link must not be given up: without Keep Alive nothing says that the peer is gone.
+const app = await NestFactory.createApplicationContext(
+  {
+    module: class Root {},
+    imports: [MqttModule.forRoot({ url: `mqtt://127.0.0.1:${port}`, protocolVersion: 5, keepalive: 0 })],
+  },
+  { logger: false },
+)
+const mqtt = app.get(MqttService)
+let offered = 0
+let settled = 0
+
+const LOADS = {
+  'QoS 0': (topic, payload) => mqtt.tryPublish(topic, payload),
+  'QoS 1 latest/queue': async (topic, payload) => {
+    await mqtt.publish(topic, payload, { qos: 1, whenBlocked: offered % 2 === 0 ? 'latest' : 'queue' })
+    settled += 1
+  },
+}
+
+// Late ticks are made up for: the load is what it says it is.
+const start = performance.now()
+setInterval(() => {
+  const due = Math.floor((performance.now() - start) / TICK_MS) * PER_TICK
+  while (offered < due) {
+    offered += 1
+    LOADS[load](`stalled/${offered % TOPICS}`, Buffer.alloc(1_000, 'x'))
+  }
+}, TICK_MS)
+
+say({ ready: true })
+answerRequests(() => {
+  const { outbound, connection } = mqtt.stats()
+  return { ...memory(), offered, settled, outbound, losses: connection.losses }
+})

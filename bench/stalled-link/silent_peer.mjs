@@ -1,0 +1,27 @@
+// A peer that accepts the connection and then reads nothing, answers nothing and stays.
+import { once } from 'node:events'
+import { createServer } from 'node:net'
+
+const CONNACK_5 = Buffer.from([0x20, 3, 0, 0, 0])
+
+export async function startSilentPeer() {
+  const sockets = new Set()
+  const server = createServer(socket => {
+    sockets.add(socket)
+    socket.on('error', () => {})
+    socket.once('data', () => {
+      socket.pause()
+      socket.write(CONNACK_5)
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    port: server.address().port,
+    /** Connections so far. */
+    connections: () => sockets.size,
+    stop: () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    },
+  }
+}
