@@ -68,7 +68,15 @@ export function decodeMessage({ codec }: HandlerRules, packet: PublishPacket): u
 
 function orderKeyOf(order: ResolvedHandlerOptions['order']): InboundHandler['orderKey'] {
   if (order === 'none') return () => undefined
-  return order === 'topic' ? ({ topic }) => topic : ({ topic }) => order(topic)
+  if (order === 'topic') return ({ topic }) => topic
+  return ({ topic }) => {
+    // An own function that throws must not end the connection.
+    try {
+      return String(order(topic))
+    } catch {
+      return topic
+    }
+  }
 }
 
 function templateOf(

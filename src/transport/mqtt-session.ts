@@ -114,6 +114,7 @@ export class MqttSession {
     return {
       inbound: this.dispatcher.counters,
       outbound: this.publisher.counters,
+      requests: this.requester.counters,
       subscriptions: this.subscriptions.counts,
       connection: { ...this.counted },
     }

@@ -27,7 +27,6 @@ interface Exchange {
 
 /** Sends what handlers return to those who asked. */
 export class Responder {
-  private refusedCount = 0
   private failures = 0
 
   constructor(
@@ -36,16 +35,11 @@ export class Responder {
     private readonly allow: ((responseTopic: string) => boolean) | undefined,
   ) {}
 
-  /** Requests that got no answer, for where it was to go. */
-  get refused(): number {
-    return this.refusedCount
-  }
-
   /** The target, if an answer may go there. */
   checked(target: ReplyTarget | undefined): ReplyTarget | undefined {
     if (target === undefined) return undefined
     if (isSafeReplyTopic(target.topic) && this.isAllowed(target)) return target
-    this.refusedCount += 1
+    this.requester.refusedTopic()
     return undefined
   }
 

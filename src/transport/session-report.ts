@@ -8,6 +8,14 @@ export interface MqttStats {
   readonly inbound: InboundCounters
   /** attempted = sent + acknowledged + refused + lost + inFlight + queued + every reason of dropped */
   readonly outbound: OutboundCounters
+  readonly requests: {
+    /** Requests of this connection that wait for an answer. */
+    readonly open: number
+    /** Answers that nobody waited for: late ones, and second ones. */
+    readonly unexpectedResponses: number
+    /** Requests to this connection that are not answered, for where the answer was to go. */
+    readonly refusedResponseTopics: number
+  }
   readonly subscriptions: { readonly granted: number; readonly refused: number; readonly pending: number }
   readonly connection: {
     /** Connections that the broker accepted. */

@@ -29,6 +29,7 @@ export class Requester {
   private readonly cancels = new Map<string, () => void>()
   private readonly responses: TopicFilter
   private isListening = false
+  private refusedTopics = 0
 
   constructor(
     private readonly session: RequestSession,
@@ -47,12 +48,14 @@ export class Requester {
     })
   }
 
-  get openRequests(): number {
-    return this.open.size
+  get counters() {
+    const { size, unexpectedResponses } = this.open
+    return { open: size, unexpectedResponses, refusedResponseTopics: this.refusedTopics }
   }
 
-  get unexpectedResponses(): number {
-    return this.open.unexpectedResponses
+  /** An answer was to go where none may go. */
+  refusedTopic(): void {
+    this.refusedTopics += 1
   }
 
   /** What is asked on this connection by default: the envelope where there is no Response Topic. */
