@@ -27,7 +27,7 @@ export default {
           '^src/topic/',
           '^src/transport/connection/(connection-state|reconnect-policy|broker-limits|packet-ids|packet-length|subscribe-batches|subscription-identifiers|subscription-options|reason-code-rules|connection-log|publish-encoder|write-batch|write-holding|inbound-size-guard)\\.ts$',
           '^src/transport/inbound/(ack-window|ordered-lanes|run-scheduler|intake|redeliveries|delivery|inbound-count|routes|reply-target)\\.ts$',
-          '^src/transport/outbound/(outbound-gate|outbound-buffer|link-window|topic-aliases|outcome-count|drop-episode|waiting|idle-waiters)\\.ts$',
+          '^src/transport/outbound/(outbound-gate|outbound-buffer|link-window|topic-aliases|outcome-count|drop-episode|waiting)\\.ts$',
         ],
       },
       to: {
@@ -40,12 +40,12 @@ export default {
       comment: 'errors, codec, options and topic stand on nothing above them',
       severity: 'error',
       from: {
-        path: '^src/(errors|codec|options|schema|option-checks|publish-outcome|log-thinning|deadline)\\.ts$|^src/topic/',
+        path: '^src/(errors|codec|options|schema|option-checks|publish-outcome|log-thinning|deadline|idle-waiters)\\.ts$|^src/topic/',
       },
       to: {
         path: '^src/',
         pathNot:
-          '^src/(errors|codec|options|schema|option-checks|publish-outcome|log-thinning|deadline)\\.ts$|^src/topic/',
+          '^src/(errors|codec|options|schema|option-checks|publish-outcome|log-thinning|deadline|idle-waiters)\\.ts$|^src/topic/',
         dependencyTypesNot: ['type-only'],
       },
     },

@@ -9,16 +9,17 @@ import { burst } from './stall/burst.mjs'
 
 const SECONDS = Number(process.env.STALL_SECONDS ?? 60)
 const LOAD = { messages: 100_000, payloadBytes: 500 }
-const WARM_UP = { ...LOAD, messages: 3_000 }
-const BUDGET_BYTES = 20e6
+const WARM_UP = { ...LOAD, messages: 1_500 }
+const WARM_UP_MS = 3_000
+/** Resident pages include those that the garbage collector keeps for young objects. */
+const BUDGETS = { heapUsed: 20e6, external: 20e6, rss: 40e6 }
 
 const broker = await startMosquitto()
 const file = new URL('stall/subscriber.mjs', import.meta.url)
 const { child } = await Child.start(process.execPath, file, { url: broker.url }, ['--expose-gc'])
 // What is compiled and allocated for good in the first messages is no part of the question.
 await burst(broker.port, WARM_UP)
-while ((await child.ask()).inbound.handled < WARM_UP.messages)
-  await new Promise(resolve => setTimeout(resolve, 100))
+await new Promise(resolve => setTimeout(resolve, WARM_UP_MS))
 const first = await child.ask()
 const start = performance.now()
 const samples = []
@@ -39,8 +40,8 @@ const growth = Object.fromEntries(
   FIGURES.map(figure => [figure, Math.max(...samples.map(sample => sample[figure])) - first[figure]]),
 )
 const failures = [
-  ...FIGURES.filter(figure => growth[figure] > BUDGET_BYTES).map(
-    figure => `${figure} <= +${megabytes(BUDGET_BYTES)} MB`,
+  ...FIGURES.filter(figure => growth[figure] > BUDGETS[figure]).map(
+    figure => `${figure} <= +${megabytes(BUDGETS[figure])} MB`,
   ),
   ...(connection.losses === 0 ? [] : ['no loss']),
   ...(inbound.dropped === 0 ? [] : ['no drop']),
@@ -61,6 +62,6 @@ const folder = new URL('./results/', import.meta.url)
 mkdirSync(folder, { recursive: true })
 writeFileSync(
   new URL('stall.json', folder),
-  `${JSON.stringify({ seconds: SECONDS, ...LOAD, start: first, growth, inbound, connection, failures }, undefined, 1)}\n`,
+  `${JSON.stringify({ seconds: SECONDS, ...LOAD, start: first, growth, inbound, connection, missed: failures.join(', ') }, undefined, 2)}\n`,
 )
 process.exitCode = failures.length === 0 ? 0 : 1

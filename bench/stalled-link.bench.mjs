@@ -67,6 +67,6 @@ const folder = new URL('./results/', import.meta.url)
 mkdirSync(folder, { recursive: true })
 writeFileSync(
   new URL('stalled-link.json', folder),
-  `${JSON.stringify({ minutes: MINUTES, rows }, undefined, 1)}\n`,
+  `${JSON.stringify({ minutes: MINUTES, rows }, undefined, 2)}\n`,
 )
 process.exit(rows.every(isKept) ? 0 : 1)

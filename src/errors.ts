@@ -106,6 +106,14 @@ export function describeCause(cause: unknown): string {
   return readable ?? (cause instanceof Error ? cause.name : 'unknown cause')
 }
 
+/** Why a handler failed. Nest's filters make objects of errors. */
+export function describeFailure(error: unknown): string {
+  // Its cause may quote the payload, which belongs into no log.
+  if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return error.message
+  const isPlain = !(error instanceof Error) && typeof error === 'object' && error !== null
+  return isPlain && 'message' in error ? String(error.message) : describeCause(error)
+}
+
 /** A chain may be a circle. */
 const MAX_CHAIN = 10
 

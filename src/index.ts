@@ -17,14 +17,7 @@ export {
 export { InjectMqtt, InjectMqttClient, TopicParam } from './mqtt.decorators.js'
 export { MqttModule } from './mqtt.module.js'
 export type { MqttModuleExtras } from './mqtt.module-definition.js'
-export {
-  type MessagesOptions,
-  type MqttMessages,
-  MqttService,
-  type PublishOptions,
-  type RequestOptions,
-  type TryPublishOptions,
-} from './mqtt.service.js'
+export { MqttService } from './mqtt.service.js'
 export { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
 export type {
   BackoffOptions,
@@ -40,6 +33,13 @@ export type {
   WhenBlocked,
 } from './options.js'
 export type { DropReason, PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
+export type {
+  MessagesOptions,
+  MqttMessages,
+  PublishOptions,
+  RequestOptions,
+  TryPublishOptions,
+} from './service-options.js'
 export { fillTopic, type TopicParams } from './topic/topic-template.js'
 export type { BrokerLimits } from './transport/connection/broker-limits.js'
 export type {

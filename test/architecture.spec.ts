@@ -90,7 +90,6 @@ const PURE_FILES = [
   'src/transport/outbound/outcome-count.ts',
   'src/transport/outbound/drop-episode.ts',
   'src/transport/outbound/waiting.ts',
-  'src/transport/outbound/idle-waiters.ts',
   'src/transport/connection/publish-encoder.ts',
   'src/transport/connection/write-batch.ts',
 ]

@@ -57,13 +57,18 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
   /** The loop is left: what it has not taken is not wanted by it. */
   return(): Promise<IteratorResult<T, undefined>> {
     this.settleCurrent()
-    for (const entry of this.waiting.splice(0)) entry.done()
-    this.end()
+    this.leave()
     return Promise.resolve({ done: true, value: undefined })
   }
 
   [Symbol.asyncIterator](): this {
     return this
+  }
+
+  /** Nothing is wanted any more. */
+  leave(): void {
+    for (const entry of this.waiting.splice(0)) entry.done()
+    this.end()
   }
 
   /** Nothing comes any more. What the loop has not taken is left to the broker. */
@@ -93,6 +98,8 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
 
   private hand(entry: Entry<T>, hasWaited = true): T {
     if (entry.mayDrop && hasWaited) this.droppable -= 1
+    // Who reads several at a time is done with one at the next.
+    this.settleCurrent()
     this.current = entry
     return entry.message
   }

@@ -17,13 +17,14 @@ import { Subscriptions } from './connection/subscriptions.js'
 import { DeadLetters } from './inbound/dead-letters.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { InboundHandler } from './inbound/inbound-handler.js'
-import { newHandler } from './inbound/new-handler.js'
+import { replyTakers } from './inbound/reply-takers.js'
 import { Routes } from './inbound/routes.js'
 import type { OutboundMessage, PublishTerms } from './outbound/outbound-message.js'
 import { Publisher } from './outbound/publisher.js'
 import { Requester } from './requests/requester.js'
 import { overrun, SessionJournal, type SessionLog } from './session-journal.js'
 import type { MqttHealth, MqttStats } from './session-report.js'
+import { whenSubscribed } from './subscribed.js'
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
@@ -90,7 +91,7 @@ export class MqttSession {
           packet.topic,
           this.identifiers.identify(packet.topic, identifiers),
         )
-        return this.requester.ownReplies.has(packet.topic) ? forReplies(handlers) : handlers
+        return this.requester.ownReplies.has(packet.topic) ? replyTakers(handlers) : handlers
       },
       onUnmatched: (topic, count) => this.journal.unmatched(topic, count),
       onDropped: count => this.journal.inboundDropped(count),
@@ -192,31 +193,11 @@ export class MqttSession {
     this.dispatcher.start()
     this.subscriptions.flush()
     if (this.options.connect === 'background') return
-    const lost = await this.whenAnswered()
+    const lost = await whenSubscribed(this.connection, this.subscriptions, this.options.connectTimeoutMs)
     const failure = lost ?? (this.options.refusedSubscription === 'fail' ? this.refused : undefined)
     if (failure === undefined) return
     await this.close()
     throw failure
-  }
-
-  /** Resolves when every SUBSCRIBE is answered, or with why it will not be. */
-  private whenAnswered(): Promise<MqttError | undefined> {
-    const { connectTimeoutMs } = this.options
-    return new Promise(resolve => {
-      const settle = (failure: MqttError | undefined): void => {
-        clearTimeout(timer)
-        detach()
-        resolve(failure)
-      }
-      // Some brokers hang up on a subscription that they do not allow, and some say nothing.
-      const detach = this.connection.attach({ lost: settle })
-      const timer = setTimeout(() => {
-        const { pending } = this.subscriptions.counts
-        const text = `the broker did not answer ${pending} subscriptions within ${connectTimeoutMs} ms`
-        settle(new MqttError('TIMEOUT', text))
-      }, connectTimeoutMs)
-      void this.subscriptions.whenAnswered().then(() => settle(undefined))
-    })
   }
 
   publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome> {
@@ -307,11 +288,3 @@ export class MqttSession {
     }
   }
 }
-
-/** A reply that only wildcards take is no event for them, and nothing to warn about. */
-function forReplies(handlers: readonly InboundHandler[]): readonly InboundHandler[] {
-  const takers = handlers.filter(handler => handler.takesReplies)
-  return takers.length === 0 && handlers.length > 0 ? [NOBODY] : takers
-}
-
-const NOBODY = newHandler({ name: 'nobody', isPassive: true, run: async () => {} })

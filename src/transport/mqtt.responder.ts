@@ -4,7 +4,7 @@ import { type Codec, jsonCodec } from '../codec.js'
 import { MqttError } from '../errors.js'
 import { isPowerOfTwo } from '../log-thinning.js'
 import type { PublishPacket, PublishProperties } from './connection/link.js'
-import { isSafeReplyTopic, type ReplyTarget } from './inbound/reply-target.js'
+import type { ReplyTarget } from './inbound/reply-target.js'
 import type { MqttSession } from './mqtt-session.js'
 import type { OutboundMessage } from './outbound/outbound-message.js'
 import { AnswerQueue } from './requests/answer-queue.js'
@@ -38,7 +38,7 @@ export class Responder {
   /** The target, if an answer may go there. */
   checked(target: ReplyTarget | undefined): ReplyTarget | undefined {
     if (target === undefined) return undefined
-    if (isSafeReplyTopic(target.topic) && this.isAllowed(target)) return target
+    if (this.isAllowed(target)) return target
     this.requester.refusedTopic()
     return undefined
   }

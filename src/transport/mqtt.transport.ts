@@ -6,7 +6,7 @@ import {
   type Transport,
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom } from 'rxjs'
-import { describeCause, MqttError } from '../errors.js'
+import { describeCause, describeFailure, MqttError } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
 import type { ResolvedOptions } from '../options.js'
 import type { ConnectionState } from './connection/connection-state.js'
@@ -130,17 +130,22 @@ export class MqttTransport
   private async handle(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
     const context = new MqttContext(packet, route.template, attempt)
     const target = route.isEvent ? undefined : responseTarget(packet)
+    const isAsked = !route.isEvent && packet.properties?.responseTopic !== undefined
+    if (isAsked && target === undefined) this.session.requester.refusedTopic()
     let replyTo = this.responder.checked(target)
-    try {
-      const incoming = this.read(route, packet)
-      if (target === undefined) replyTo = this.responder.checked(incoming.replyTo)
-      await this.runWithHooks(context, () => this.call(route, packet, incoming.data, replyTo, context))
-    } catch (error) {
-      if (replyTo === undefined) throw error
-      // Who asked has the error: nothing is left to repeat, or to put aside.
-      this.report(route, packet, error)
-      this.responder.answerError(packet, replyTo, route.codec, error)
+    const willAnswer = (): void => {
+      const asked = replyTo
+      if (asked !== undefined)
+        attempt.answerFailure = error => this.responder.answerError(packet, asked, route.codec, error)
     }
+    // A payload that cannot be decoded is answered too.
+    willAnswer()
+    const incoming = this.read(route, packet)
+    if (!isAsked) {
+      replyTo = this.responder.checked(incoming.replyTo)
+      willAnswer()
+    }
+    await this.runWithHooks(context, () => this.call(route, packet, incoming.data, replyTo, context, attempt))
   }
 
   private read(route: Route, packet: PublishPacket): Incoming {
@@ -156,8 +161,11 @@ export class MqttTransport
     data: unknown,
     replyTo: ReplyTarget | undefined,
     context: MqttContext,
+    attempt: HandlerAttempt,
   ): Promise<void> {
     const result: unknown = await route.callback(data, context)
+    // Whoever asked was told that it took too long.
+    if (attempt.isAborted) return
     if (replyTo !== undefined) return this.responder.answer(packet, replyTo, route.codec, result)
     if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined })
   }
@@ -187,10 +195,4 @@ export class MqttTransport
       `the handler of "${route.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}${count}`,
     )
   }
-}
-
-function describeFailure(error: unknown): string {
-  if (error instanceof Error) return error.message
-  if (typeof error === 'object' && error !== null && 'message' in error) return String(error.message)
-  return String(error)
 }

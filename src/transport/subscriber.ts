@@ -1,4 +1,4 @@
-import { describeCause } from '../errors.js'
+import { describeFailure } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
 import type { ResolvedOptions } from '../options.js'
 import { readTopicParams } from '../topic/topic-template.js'
@@ -58,9 +58,19 @@ export class Subscriber {
     options: HandlerOptions,
   ): MqttSubscription {
     const rules = this.rulesOf(pattern, options)
-    return this.add(rules, {
-      run: async (packet, attempt) => handler(messageOf<T>(rules, packet), attemptOf(attempt)),
+    let isGone = false
+    const subscription = this.add(rules, {
+      // What waited for it when it was removed is not for it any more.
+      run: async (packet, attempt) =>
+        isGone ? undefined : handler(messageOf<T>(rules, packet), attemptOf(attempt)),
     })
+    return {
+      ...subscription,
+      unsubscribe: () => {
+        isGone = true
+        subscription.unsubscribe()
+      },
+    }
   }
 
   messages<T>(
@@ -73,9 +83,10 @@ export class Subscriber {
     const stream = new MessageStream<MqttMessage<T>>(limits, () => {
       subscription.unsubscribe()
       stopListening()
-      signal?.removeEventListener('abort', end)
+      signal?.removeEventListener('abort', leave)
     })
     const end = (): void => stream.end()
+    const leave = (): void => stream.leave()
     const subscription = this.add(rules, {
       // It waits for its loop; the room of handlers that work is not for that.
       isPassive: true,
@@ -85,7 +96,7 @@ export class Subscriber {
     })
     const stopListening = this.session.onDrain(end)
     if (signal?.aborted) stream.end()
-    signal?.addEventListener('abort', end)
+    signal?.addEventListener('abort', leave)
     return stream
   }
 
@@ -105,7 +116,7 @@ export class Subscriber {
         failures += 1
         if (!isPowerOfTwo(failures)) return
         this.session.log.error(
-          `the subscriber of "${rules.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeCause(error)}; ${failures} failures so far`,
+          `the subscriber of "${rules.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}; ${failures} failures so far`,
         )
       },
       ...fields,

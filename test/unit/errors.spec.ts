@@ -63,6 +63,10 @@ describe('MQTT_ERROR_CODES', () => {
       'CONNECTION_LOST',
       'CONNECTION_CLOSED',
       'SUBSCRIBE_REFUSED',
+      'NOT_SENT',
+      'NO_RESPONDER',
+      'REQUEST_FAILED',
+      'TOO_MANY_REQUESTS',
       'TIMEOUT',
       'ABORTED',
     ])

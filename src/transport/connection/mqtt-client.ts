@@ -79,7 +79,8 @@ class ClientLink implements Link {
       this.stream.setNoDelay(true)
     this.listen()
     const guard = new InboundSizeGuard(maxPacketBytes)
-    this.stream.on('data', (bytes: Uint8Array) => {
+    // Before the parser, which would hand on what is too large, or end the connection with a cause of its own.
+    this.stream.prependListener('data', (bytes: Uint8Array) => {
       const size = guard.feed(bytes)
       if (size !== undefined && this.cause === undefined) this.hangUp(tooLarge(size, maxPacketBytes))
     })
@@ -162,8 +163,9 @@ class ClientLink implements Link {
     stream.on('end', () => this.cause ?? this.fail(this.hungUp()))
     if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
     client.on('packetreceive', packet => {
-      if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
-      else if (packet.cmd === 'pubrel' && !isPacketId(packet.messageId)) this.refuse(packet)
+      const needsPacketId = packet.cmd === 'pubrel' || (packet.cmd === 'publish' && packet.qos > 0)
+      if (needsPacketId && !isPacketId(packet.messageId)) this.refuse(packet)
+      else if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
       else if (packet.cmd === 'connack') {
         this.serverReference = packet.properties?.serverReference
         const { serverKeepAlive } = packet.properties ?? {}
@@ -212,8 +214,9 @@ class ClientLink implements Link {
 
   /** `mqtt` would answer a PUBREL without Packet Identifier with a packet that cannot be encoded, and throw. */
   private refuse(packet: Packet): void {
+    const name = packet.cmd.toUpperCase()
     Object.assign(packet, { cmd: 'refused' })
-    this.fail(new MqttError('CONNECTION_LOST', 'the broker sent a malformed PUBREL'))
+    this.fail(new MqttError('CONNECTION_LOST', `the broker sent a malformed ${name}`))
   }
 
   private fail(cause: MqttError): void {

@@ -39,6 +39,7 @@ export class Subscriptions implements ConnectionListener {
 
   /** No subscription is wanted any more. */
   private isEnding = false
+  private isClosed = false
   private readonly retry: RefusalRetry
 
   constructor(
@@ -102,6 +103,8 @@ export class Subscriptions implements ConnectionListener {
   whenGranted(subscription: string): Promise<void> {
     const entry = this.table.get(subscription)
     if (entry === undefined) return Promise.reject(refusal(subscription, 'it was unsubscribed'))
+    if (this.isEnding || this.isClosed)
+      return Promise.reject(refusal(subscription, 'the connection is closed'))
     if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
     return new Promise((resolve, reject) => {
       entry.waiters.push(refused => (refused === undefined ? resolve() : reject(refused)))
@@ -152,7 +155,8 @@ export class Subscriptions implements ConnectionListener {
 
   stateChanged(state: ConnectionState, before: ConnectionState): void {
     if (state.status !== 'connected') this.retry.stop()
-    if (state.status === 'closed') this.wakeAll()
+    this.isClosed = state.status === 'closed'
+    if (this.isClosed) this.wakeAll()
     // Opened again after a close.
     if (before.status === 'closed') this.isEnding = false
   }

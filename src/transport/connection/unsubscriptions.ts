@@ -18,6 +18,12 @@ export class Unsubscriptions {
   /** It is wanted again. */
   remove(subscription: string): void {
     this.unsent.delete(subscription)
+    // What follows the packet that is on its way must not be undone by its repetition.
+    for (const [messageId, subscriptions] of this.inFlight)
+      this.inFlight.set(
+        messageId,
+        subscriptions.filter(other => other !== subscription),
+      )
   }
 
   /** Sends what is not sent yet. */

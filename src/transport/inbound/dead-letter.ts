@@ -4,6 +4,8 @@ import type { PublishProperties } from '../connection/link.js'
 import type { DeadLetter } from './inbound-handler.js'
 
 const MAX_REASON_LENGTH = 1_024
+/** A broker may end the connection for these in a UTF-8 Encoded String (MQTT 5, 1.5.4), and Mosquitto does. */
+const NOT_IN_MQTT = /[\p{Cc}\p{Noncharacter_Code_Point}]/gu
 
 /** A dead letter on its way to the broker. */
 export interface DeadLetterPublish {
@@ -36,7 +38,7 @@ function facts({ packet, pattern, reason, attempts }: DeadLetter, timeMs: number
   return {
     topic: packet.topic,
     pattern,
-    reason: reason.slice(0, MAX_REASON_LENGTH).toWellFormed(),
+    reason: reason.slice(0, MAX_REASON_LENGTH).toWellFormed().replace(NOT_IN_MQTT, ' '),
     attempts,
     time: new Date(timeMs).toISOString(),
   }

@@ -1,4 +1,4 @@
-import { MqttError } from '../../errors.js'
+import { isMqttError, MqttError } from '../../errors.js'
 import type { PublishOutcome } from '../../publish-outcome.js'
 import type { ProtocolVersion } from '../connection/connection-state.js'
 import type { DeadLetterPublish } from './dead-letter.js'
@@ -63,6 +63,8 @@ export class DeadLetters {
         return `the broker refused it with Reason Code 0x${outcome.reasonCode.toString(16)}`
       return outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status
     } catch (error) {
+      // It does not get smaller.
+      if (isMqttError(error, 'PACKET_TOO_LARGE')) throw error
       return error instanceof Error ? error.message : String(error)
     }
   }

@@ -2,6 +2,11 @@ import type { MqttError } from '../../errors.js'
 
 /** One call of a handler: what it may be told, and what it may tell. */
 export class HandlerAttempt {
+  /**
+   * Set by a handler that answers somebody: tells them of the failure, also where nobody waits for the handler any
+   * more. A failure that was told is not repeated, nor put aside.
+   */
+  answerFailure: ((error: unknown) => void) | undefined
   private controller: AbortController | undefined
   private abortedWith: MqttError | undefined
 
@@ -17,6 +22,11 @@ export class HandlerAttempt {
     if (this.abortedWith !== undefined && !this.controller.signal.aborted)
       this.controller.abort(this.abortedWith)
     return this.controller.signal
+  }
+
+  /** Nobody waits for this call any more. */
+  get isAborted(): boolean {
+    return this.abortedWith !== undefined
   }
 
   ack(): void {

@@ -1,8 +1,14 @@
-import { describeCause, MqttError } from '../../errors.js'
+import { describeFailure, isMqttError, MqttError } from '../../errors.js'
 import { reconnectDelayMs } from '../connection/reconnect-policy.js'
 import type { HandlerRun } from './delivery.js'
 import { HandlerAttempt } from './handler-attempt.js'
-import { type InboundHandler, NotTaken, type RunOutcome, type RunSurroundings } from './inbound-handler.js'
+import {
+  Answered,
+  type InboundHandler,
+  NotTaken,
+  type RunOutcome,
+  type RunSurroundings,
+} from './inbound-handler.js'
 
 export interface RunEnd {
   /** The next message of the same key may begin. */
@@ -53,6 +59,10 @@ export class HandlerRunner {
   private async recover(run: HandlerRun, first: unknown, end: RunEnd): Promise<RunOutcome> {
     if (first instanceof NotTaken) return 'givenBack'
     const { handler } = run
+    if (first instanceof Answered) {
+      handler.onFailed(run.delivery.packet, first.failure)
+      return 'failed'
+    }
     const most = 1 + (handler.retries?.attempts ?? 0)
     let error = first
     let attempts = 1
@@ -86,11 +96,12 @@ export class HandlerRunner {
         topic: onFailure.deadLetter,
         packet: delivery.packet,
         pattern: handler.name,
-        reason: describeCause(error),
+        reason: describeFailure(error),
         attempts,
       })
       return 'deadLettered'
-    } catch {
+    } catch (refused) {
+      if (isMqttError(refused, 'PACKET_TOO_LARGE')) return 'failed'
       return delivery.packet.qos === 0 ? 'failed' : 'givenBack'
     }
   }
@@ -99,7 +110,7 @@ export class HandlerRunner {
     const { handler, delivery } = run
     let acknowledge = ignore
     const acknowledged =
-      handler.acknowledges === 'manually'
+      handler.acknowledges === 'manually' && delivery.packet.qos === 1
         ? new Promise<void>(resolve => {
             acknowledge = resolve
           })
@@ -118,7 +129,18 @@ export class HandlerRunner {
           })
     const { timeoutMs } = handler
     const limited = timeoutMs === undefined ? work : this.within(timeoutMs, work, handler, attempt)
-    return limited.finally(() => this.attempts.delete(attempt))
+    return limited.then(
+      value => {
+        this.attempts.delete(attempt)
+        return value
+      },
+      (error: unknown) => {
+        this.attempts.delete(attempt)
+        if (attempt.answerFailure === undefined) throw error
+        attempt.answerFailure(error)
+        throw new Answered(error)
+      },
+    )
   }
 
   private within<T>(

@@ -1,4 +1,5 @@
 import { MqttError } from '../../errors.js'
+import { IdleWaiters } from '../../idle-waiters.js'
 import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
 import type { Link, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
@@ -42,7 +43,7 @@ export class InboundDispatcher implements ConnectionListener {
   private readonly acks = new Acknowledgements()
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
-  private idleWaiters: (() => void)[] = []
+  private readonly idle = new IdleWaiters(() => this.open.size === 0)
 
   constructor(private readonly rules: DispatcherRules) {
     this.scheduler = new RunScheduler(rules.concurrency)
@@ -90,8 +91,7 @@ export class InboundDispatcher implements ConnectionListener {
       else if (wasHolding) this.withdraw(delivery, 'dropped')
     }
     this.pump()
-    if (this.open.size === 0) return Promise.resolve()
-    return new Promise(resolve => this.idleWaiters.push(resolve))
+    return this.idle.wait()
   }
 
   /** No handler is started any more, whatever waits, and nobody waits for those that run. */
@@ -100,7 +100,7 @@ export class InboundDispatcher implements ConnectionListener {
     for (const _left of this.parked.splice(0)) this.count.done('givenBack')
     for (const delivery of [...this.open]) if (delivery.started === 0) this.refuse(delivery)
     this.runner.stop(new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer'))
-    this.wakeIdle()
+    this.idle.check()
   }
 
   stateChanged(state: ConnectionState, before: ConnectionState): void {
@@ -220,7 +220,7 @@ export class InboundDispatcher implements ConnectionListener {
     }
     const isAcknowledgedLow = this.unstartedAcknowledged <= this.rules.maxInFlight
     if (this.intake.hasRoom && isAcknowledgedLow) this.stall.release()
-    if (this.open.size === 0) this.wakeIdle()
+    this.idle.check()
   }
 
   private begin(run: HandlerRun): void {
@@ -292,11 +292,5 @@ export class InboundDispatcher implements ConnectionListener {
 
   private canGiveBack(delivery: Delivery): boolean {
     return this.rules.keepsSession && delivery.ack !== undefined
-  }
-
-  private wakeIdle(): void {
-    const waiters = this.idleWaiters
-    this.idleWaiters = []
-    for (const wake of waiters) wake()
   }
 }

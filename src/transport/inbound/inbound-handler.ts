@@ -20,6 +20,13 @@ export type RunOutcome =
 /** Thrown by a handler that has not taken the message: the broker may deliver it again. */
 export class NotTaken extends Error {}
 
+/** A failure that whoever asked was told of. */
+export class Answered extends Error {
+  constructor(readonly failure: unknown) {
+    super('the failure was answered')
+  }
+}
+
 export interface RetryRule {
   readonly attempts: number
   readonly delayMs: readonly number[] | ResolvedBackoff

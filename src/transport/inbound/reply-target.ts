@@ -8,7 +8,7 @@ export type ReplyTarget =
       readonly topic: string
       readonly correlationData: Buffer | undefined
       /** The requester takes several answers. */
-      readonly isStream: boolean
+      readonly isStream?: boolean
     }
   /** The envelope of Nest's built-in transport, for MQTT 3.1.1. */
   | { readonly kind: 'nest'; readonly topic: string; readonly id: string }
@@ -27,7 +27,7 @@ export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
     return { data: decoded, replyTo: responseTarget(packet) }
   if (!isEnvelope(decoded)) return { data: decoded, replyTo: undefined }
   const topic = `${packet.topic}/reply`
-  return { data: decoded.data, replyTo: { kind: 'nest', topic, id: decoded.id } }
+  return { data: decoded.data, replyTo: isSafe(topic) ? { kind: 'nest', topic, id: decoded.id } : undefined }
 }
 
 /** What the built-in `emit()` sends: exactly `{ pattern, data }`, where the pattern is the topic. */
@@ -45,17 +45,13 @@ export function unwrapEvent(topic: string, decoded: unknown): unknown {
 /** The Response Topic of a request (MQTT 5, 4.10), which is known whatever the payload is. */
 export function responseTarget(packet: PublishPacket): ReplyTarget | undefined {
   const { responseTopic, correlationData, userProperties } = packet.properties ?? {}
-  if (responseTopic === undefined) return undefined
-  return {
-    kind: 'mqtt5',
-    topic: responseTopic,
-    correlationData,
-    isStream: userProperties?.['stream'] === 'true',
-  }
+  if (responseTopic === undefined || !isSafe(responseTopic)) return undefined
+  const target = { kind: 'mqtt5', topic: responseTopic, correlationData } as const
+  return userProperties?.['stream'] === 'true' ? { ...target, isStream: true } : target
 }
 
 /** A requester must not be able to make this process publish to the broker's own topics, or to no topic at all. */
-export function isSafeReplyTopic(responseTopic: string): boolean {
+function isSafe(responseTopic: string): boolean {
   return isTopicName(responseTopic) && !responseTopic.startsWith('$')
 }
 

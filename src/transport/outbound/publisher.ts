@@ -1,11 +1,11 @@
 import { MqttError } from '../../errors.js'
+import { IdleWaiters } from '../../idle-waiters.js'
 import type { OutboundOptions, WhenBlocked } from '../../options.js'
 import type { DropReason, PublishOutcome, TryPublishOutcome } from '../../publish-outcome.js'
 import type { ConnectedSession, ConnectionState } from '../connection/connection-state.js'
 import type { Link, Packet } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { PacketIds } from '../connection/packet-ids.js'
-import { IdleWaiters } from './idle-waiters.js'
 import { InFlight } from './in-flight.js'
 import { assertTaken } from './outbound-gate.js'
 import type {

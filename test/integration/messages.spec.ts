@@ -1,0 +1,275 @@
+import { describe, expect, it } from 'vitest'
+import type { MqttMessages } from '../../src/mqtt.service.js'
+import { holdClock } from '../support/held-clock.js'
+import { comeBack, finish, goOffline } from '../support/publisher-on-peer.js'
+import {
+  acks,
+  countOf,
+  json,
+  KEPT,
+  qos1,
+  type SubscriberOnPeer,
+  settle,
+  subscriberOnPeer,
+} from '../support/subscriber-on-peer.js'
+
+holdClock()
+
+/** A loop that takes what comes, and how it ended. */
+function consume(messages: MqttMessages<unknown>, until: unknown = undefined) {
+  const loop: { readonly seen: unknown[]; end: string } = { seen: [], end: 'running' }
+  const run = async (): Promise<void> => {
+    for await (const { payload } of messages) {
+      loop.seen.push(payload)
+      if (payload === until) break
+    }
+  }
+  run().then(
+    () => {
+      loop.end = 'ended'
+    },
+    (error: unknown) => {
+      loop.end = String(error)
+    },
+  )
+  return loop
+}
+
+async function looping(options: Parameters<typeof subscriberOnPeer>[0] = {}, limits = {}) {
+  const parts = await subscriberOnPeer(options)
+  const messages = parts.mqtt.messages('a', limits)
+  await parts.connection.grant()
+  return { ...parts, messages }
+}
+
+function deliver({ connection }: SubscriberOnPeer, ...values: readonly unknown[]): void {
+  for (const value of values) connection.send(json('a', value))
+}
+
+describe('messages', () => {
+  it('come in order, and each of several loops gets every one', async () => {
+    const parts = await looping()
+    const loops = [consume(parts.messages), consume(parts.mqtt.messages('a'))]
+    deliver(parts, 1, 2, 3)
+    await settle(parts.mqtt)
+    expect(loops.map(({ seen }) => seen)).toEqual([
+      [1, 2, 3],
+      [1, 2, 3],
+    ])
+    expect(countOf(parts.connection, 'subscribe')).toBe(1)
+    await finish(parts)
+  })
+
+  it('go on over a reconnect', async () => {
+    const parts = await looping()
+    const loop = consume(parts.messages)
+    deliver(parts, 1)
+    await settle(parts.mqtt)
+    await goOffline(parts)
+    const second = await comeBack(parts)
+    await second.grant()
+    second.send(json('a', 2))
+    await settle(parts.mqtt)
+    expect(loop).toEqual({ seen: [1, 2], end: 'running' })
+    await finish(parts)
+    await settle(parts.mqtt)
+    expect(loop.end).toBe('ended')
+  })
+
+  it('a payload that cannot be decoded costs that message, and the loop goes on', async () => {
+    const parts = await looping()
+    const loop = consume(parts.messages)
+    parts.connection.send({ ...qos1('a', 1), payload: '{"half":' })
+    parts.connection.send(qos1('a', 2, 'good'))
+    await settle(parts.mqtt)
+    expect(loop).toEqual({ seen: ['good'], end: 'running' })
+    expect(parts.mqtt.stats().inbound).toMatchObject({ handled: 2, failed: 1 })
+    await finish(parts)
+  })
+
+  it.each([
+    ['limit', 0],
+    ['limit', 1.5],
+    ['overflow', 'latest'],
+    ['signal', 'no'],
+    ['qos', 3],
+  ])('with %s: %j are refused', async (name, value) => {
+    const parts = await subscriberOnPeer()
+    const call = (): unknown => Reflect.apply(parts.mqtt.messages, parts.mqtt, ['a', { [name]: value }])
+    expect(call).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
+    await settle(parts.mqtt)
+    expect(countOf(parts.connection, 'subscribe')).toBe(0)
+    await finish(parts)
+  })
+})
+
+describe('a QoS 1 message of a loop', () => {
+  it('is acknowledged when the loop asks for the next one', async () => {
+    const parts = await looping()
+    const { mqtt, messages, connection } = parts
+    connection.send(qos1('a', 1))
+    connection.send(qos1('a', 2))
+    await settle(mqtt)
+    expect(acks(connection)).toEqual([])
+    expect(await messages.next()).toMatchObject({ done: false, value: { payload: 1, qos: 1 } })
+    await settle(mqtt)
+    expect(acks(connection)).toEqual([])
+    expect(await messages.next()).toMatchObject({ value: { payload: 2 } })
+    await settle(mqtt)
+    expect(acks(connection)).toEqual([1])
+    await messages.return?.()
+    await settle(mqtt)
+    expect(acks(connection)).toEqual([1, 2])
+    await finish(parts)
+  })
+
+  it('that no loop has taken is given back at the close of a kept session', async () => {
+    const parts = await looping(KEPT)
+    const { mqtt, messages, connection } = parts
+    for (const id of [1, 2, 3]) connection.send(qos1('a', id))
+    await settle(mqtt)
+    await messages.next()
+    await finish(parts)
+    expect(await messages.next()).toEqual({ done: true, value: undefined })
+    await settle(mqtt)
+    expect(acks(connection)).toEqual([])
+    expect(mqtt.stats().inbound).toMatchObject({ received: 3, givenBack: 2 })
+  })
+
+  it('that was delivered again while the loop had it is not given to it twice', async () => {
+    const parts = await looping(KEPT)
+    const { mqtt, messages, connection } = parts
+    connection.send(qos1('a', 1))
+    await settle(mqtt)
+    await messages.next()
+    await goOffline(parts)
+    const second = await comeBack(parts, { sessionPresent: true })
+    second.send(qos1('a', 1, 1, true))
+    second.send(qos1('a', 2))
+    await settle(mqtt)
+    expect(await messages.next()).toMatchObject({ value: { payload: 2 } })
+    await settle(mqtt)
+    expect(acks(second)).toEqual([1])
+    await messages.return?.()
+    await finish(parts)
+  })
+})
+
+describe('the end of a loop', () => {
+  it('by break leaves no subscription behind, and acknowledges what it had', async () => {
+    const parts = await looping()
+    const loop = consume(parts.messages, 2)
+    for (const id of [1, 2, 3]) parts.connection.send(qos1('a', id))
+    await settle(parts.mqtt)
+    expect(loop).toEqual({ seen: [1, 2], end: 'ended' })
+    expect(countOf(parts.connection, 'unsubscribe')).toBe(1)
+    expect(acks(parts.connection)).toEqual([1, 2, 3])
+    expect(parts.mqtt.stats().inbound).toMatchObject({ handled: 3, waiting: 0, running: 0 })
+    expect(await parts.messages.next()).toEqual({ done: true, value: undefined })
+    await finish(parts)
+  })
+
+  it('by a signal is no error, while it waits', async () => {
+    const controller = new AbortController()
+    const parts = await looping({}, { signal: controller.signal })
+    const loop = consume(parts.messages)
+    deliver(parts, 1)
+    await settle(parts.mqtt)
+    controller.abort(new Error('enough'))
+    await settle(parts.mqtt)
+    expect(loop).toEqual({ seen: [1], end: 'ended' })
+    expect(countOf(parts.connection, 'unsubscribe')).toBe(1)
+    await finish(parts)
+  })
+
+  it('by a signal that was aborted before', async () => {
+    const parts = await subscriberOnPeer()
+    const loop = consume(parts.mqtt.messages('a', { signal: AbortSignal.abort() }))
+    await settle(parts.mqtt)
+    expect(loop).toEqual({ seen: [], end: 'ended' })
+    expect(parts.mqtt.stats().subscriptions).toEqual({ granted: 0, refused: 0, pending: 0 })
+    await finish(parts)
+  })
+
+  it('of one does not end the others', async () => {
+    const controller = new AbortController()
+    const parts = await looping({}, { signal: controller.signal })
+    const other = consume(parts.mqtt.messages('a'))
+    controller.abort()
+    deliver(parts, 1)
+    await settle(parts.mqtt)
+    expect(other).toEqual({ seen: [1], end: 'running' })
+    expect(countOf(parts.connection, 'unsubscribe')).toBe(0)
+    await finish(parts)
+  })
+
+  it('comes with the close of the application', async () => {
+    const parts = await looping()
+    const loop = consume(parts.messages)
+    await finish(parts)
+    await settle(parts.mqtt)
+    expect(loop.end).toBe('ended')
+  })
+})
+
+describe('QoS 0 messages that a loop does not take', () => {
+  it.each([
+    ['drop-oldest', [2, 3]],
+    ['drop-newest', [1, 2]],
+  ] as const)('%s: no more of them wait than the limit', async (overflow, kept) => {
+    const parts = await looping({}, { limit: 2, overflow })
+    deliver(parts, 1, 2, 3)
+    await settle(parts.mqtt)
+    expect(parts.messages.dropped).toBe(1)
+    const loop = consume(parts.messages)
+    await settle(parts.mqtt)
+    expect(loop.seen).toEqual(kept)
+    deliver(parts, 4, 5)
+    await settle(parts.mqtt)
+    expect(loop.seen).toEqual([...kept, 4, 5])
+    expect(parts.messages.dropped).toBe(1)
+    await finish(parts)
+  })
+
+  it('do not push out those of QoS 1', async () => {
+    const parts = await looping({}, { limit: 1 })
+    parts.connection.send(qos1('a', 1, 'one'))
+    deliver(parts, 2, 3)
+    parts.connection.send(qos1('a', 4, 'four'))
+    await settle(parts.mqtt)
+    const loop = consume(parts.messages)
+    await settle(parts.mqtt)
+    expect(loop.seen).toEqual(['one', 3, 'four'])
+    expect(parts.messages.dropped).toBe(1)
+    expect(acks(parts.connection)).toEqual([1, 4])
+    await finish(parts)
+  })
+})
+
+describe('messages$', () => {
+  it('has a handler for each subscriber, which ends with it, and completes at the close', async () => {
+    const parts = await subscriberOnPeer()
+    const { mqtt, connection } = parts
+    const messages = mqtt.messages$<number>('a')
+    await settle(mqtt)
+    expect(countOf(connection, 'subscribe')).toBe(0)
+    const seen: string[] = []
+    const note = (name: string) => ({
+      next: ({ payload }: { payload: number }) => seen.push(`${name}${payload}`),
+      complete: () => seen.push(`${name} ended`),
+    })
+    const first = messages.subscribe(note('first '))
+    await connection.grant()
+    messages.subscribe(note('second '))
+    connection.send(qos1('a', 1))
+    await settle(mqtt)
+    expect(seen).toEqual(['first 1', 'second 1'])
+    expect(acks(connection)).toEqual([1])
+    first.unsubscribe()
+    connection.send(qos1('a', 2))
+    await settle(mqtt)
+    expect(seen).toEqual(['first 1', 'second 1', 'second 2'])
+    await finish(parts)
+    expect(seen.at(-1)).toBe('second  ended')
+  })
+})

@@ -1,0 +1,138 @@
+import { describe, expect, it } from 'vitest'
+import type { InboundOptions } from '../../src/options.js'
+import { Gate } from '../support/gate.js'
+import { holdClock } from '../support/held-clock.js'
+import { comeBack, finish } from '../support/publisher-on-peer.js'
+import { acks, json, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+
+holdClock()
+
+/** One handler at a time, of which the first run is held. */
+async function busy(inbound: InboundOptions, protocolVersion: 4 | 5 = 5) {
+  const parts = await subscriberOnPeer({ protocolVersion, inbound: { concurrency: 1, ...inbound } })
+  const gate = new Gate()
+  const seen: unknown[] = []
+  parts.mqtt.subscribe('+', ({ payload }) => {
+    seen.push(payload)
+    return gate.pass()
+  })
+  await parts.connection.grant()
+  parts.connection.send(json('first', 'first'))
+  await gate.reached()
+  /** Messages such as "a1 b2": the topic and a number. */
+  const deliver = async (text: string): Promise<void> => {
+    for (const word of text.split(' ')) parts.connection.send(json(word.slice(0, 1), word))
+    await settle(parts.mqtt)
+  }
+  const release = async (): Promise<void> => {
+    gate.open()
+    await settle(parts.mqtt)
+  }
+  return { ...parts, seen, deliver, release }
+}
+
+describe.each(VERSIONS)('MQTT %i: overflow', protocolVersion => {
+  it('"drop-oldest": the newest wait', async () => {
+    const parts = await busy({ maxQueued: 2, overflow: 'drop-oldest' }, protocolVersion)
+    await parts.deliver('a1 b2 c3 a4')
+    expect(parts.mqtt.stats().inbound).toMatchObject({ received: 5, dropped: 2, waiting: 2, running: 1 })
+    await parts.release()
+    expect(parts.seen).toEqual(['first', 'c3', 'a4'])
+    expect(parts.mqtt.stats().inbound).toMatchObject({ received: 5, dropped: 2, handled: 3 })
+    await finish(parts)
+  })
+
+  it('"drop-newest": those that wait go on to wait', async () => {
+    const parts = await busy({ maxQueued: 2, overflow: 'drop-newest' }, protocolVersion)
+    await parts.deliver('a1 b2 c3 a4')
+    expect(parts.mqtt.stats().inbound).toMatchObject({ received: 5, dropped: 2, waiting: 2, running: 1 })
+    await parts.release()
+    expect(parts.seen).toEqual(['first', 'a1', 'b2'])
+    await finish(parts)
+  })
+
+  it('"latest": the newest of each topic waits, and no more topics than may', async () => {
+    const parts = await busy({ maxQueued: 2, overflow: 'latest' }, protocolVersion)
+    await parts.deliver('a1 b2 a3 a4')
+    expect(parts.mqtt.stats().inbound).toMatchObject({ dropped: 2, waiting: 2 })
+    await parts.deliver('c5')
+    expect(parts.mqtt.stats().inbound).toMatchObject({ dropped: 3, waiting: 2 })
+    await parts.release()
+    expect(parts.seen).toEqual(['first', 'a4', 'c5'])
+    await finish(parts)
+  })
+
+  it('never takes a QoS 1 message', async () => {
+    const parts = await busy({ maxQueued: 1, overflow: 'drop-oldest', maxInFlight: 10 }, protocolVersion)
+    for (const id of [1, 2, 3]) parts.connection.send(qos1('q', id))
+    await parts.deliver('a1 b2')
+    expect(parts.mqtt.stats().inbound).toMatchObject({ dropped: 1, waiting: 4 })
+    await parts.release()
+    expect(acks(parts.connection)).toEqual([1, 2, 3])
+    expect(parts.seen.toSorted()).toEqual([1, 2, 3, 'b2', 'first'])
+    await finish(parts)
+  })
+})
+
+describe('overflow "latest" with two handlers', () => {
+  it('keeps for each the newest that it has not begun', async () => {
+    const parts = await subscriberOnPeer({
+      inbound: { concurrency: 10, maxQueued: 5, overflow: 'latest' },
+    })
+    const gate = new Gate()
+    const quick: unknown[] = []
+    const slow: unknown[] = []
+    parts.mqtt.subscribe('x/+', ({ payload }) => {
+      quick.push(payload)
+    })
+    await parts.connection.grant()
+    parts.mqtt.subscribe('x/#', ({ payload }) => {
+      slow.push(payload)
+      return gate.pass()
+    })
+    await parts.connection.grant()
+    for (const value of [1, 2, 3, 4]) {
+      parts.connection.send(json('x/a', value))
+      await settle(parts.mqtt)
+    }
+    expect([quick, slow]).toEqual([[1, 2, 3, 4], [1]])
+    gate.open()
+    await settle(parts.mqtt)
+    expect(slow).toEqual([1, 4])
+    expect(parts.mqtt.stats().inbound).toMatchObject({ received: 4, waiting: 0, running: 0 })
+    await finish(parts)
+  })
+})
+
+describe.each(VERSIONS)('MQTT %i: a broker that does not keep to Receive Maximum', protocolVersion => {
+  it('is hung up on, so that what waits is bounded, and the connection comes back', async () => {
+    const limits = { concurrency: 1, maxInFlight: 2, maxQueued: 8 }
+    const parts = await subscriberOnPeer({ protocolVersion, inbound: limits })
+    const { mqtt, connection, session } = parts
+    const gate = new Gate()
+    mqtt.subscribe('a', () => gate.pass())
+    await connection.grant()
+    let most = 0
+    session.connection.attach({
+      message: () => {
+        most = Math.max(most, mqtt.stats().inbound.waiting)
+      },
+    })
+    for (let id = 1; id <= 500; id += 1) connection.send(qos1('a', id))
+    await connection.closed()
+    await settle(mqtt)
+    if (protocolVersion === 5)
+      expect(connection.received.at(-1)).toMatchObject({ cmd: 'disconnect', reasonCode: 0x93 })
+    expect(session.connection.state).toMatchObject({ status: 'waiting', cause: { reasonCode: 0x93 } })
+    expect(most).toBeGreaterThan(8)
+    expect(most).toBeLessThanOrEqual(limits.maxInFlight + limits.maxQueued + 1)
+    gate.open()
+    await settle(mqtt)
+    const second = await comeBack(parts)
+    await second.grant()
+    second.send(qos1('a', 1))
+    await settle(mqtt)
+    expect(acks(second)).toEqual([1])
+    await finish(parts)
+  })
+})

@@ -1,0 +1,215 @@
+import { describe, expect, it } from 'vitest'
+import { Asked, moment, publishesOf, replyTo } from '../support/asking.js'
+import { holdClock } from '../support/held-clock.js'
+import {
+  finish,
+  goOffline,
+  type PublisherOnPeer,
+  pass,
+  publisherOnPeer,
+} from '../support/publisher-on-peer.js'
+
+holdClock()
+
+const CANCEL_TOPIC = 'responders/7'
+
+/** Asks for a stream, whose request the broker has. */
+async function askForStream(on: PublisherOnPeer, options: Parameters<typeof on.mqtt.requestStream>[2] = {}) {
+  const stream = on.mqtt.requestStream('ask', 1, options)
+  await on.connection.grant()
+  const request = await on.connection.expect('publish')
+  const next = (value: unknown): void =>
+    on.connection.send(
+      replyTo(request, {
+        value,
+        properties: { userProperties: { status: 'next' }, responseTopic: CANCEL_TOPIC },
+      }),
+    )
+  const end = (): void => on.connection.send(replyTo(request, { status: 'end' }))
+  const fail = (value: unknown): void => on.connection.send(replyTo(request, { status: 'error', value }))
+  return { stream, request, next, end, fail }
+}
+
+const cancels = ({ connection }: PublisherOnPeer) =>
+  publishesOf(connection).filter(({ properties }) => properties?.userProperties?.['status'] === 'cancel')
+
+describe('a stream of answers', () => {
+  it('says in its request that it takes several, and ends with the end', async () => {
+    const on = await publisherOnPeer()
+    const { stream, request, next, end } = await askForStream(on, {
+      properties: { userProperties: { trace: 'a' } },
+    })
+    expect(request.properties?.userProperties).toEqual({ trace: 'a', stream: 'true' })
+    for (const value of [1, 2, 3]) next(value)
+    end()
+    const all: unknown[] = []
+    for await (const value of stream) all.push(value)
+    expect(all).toEqual([1, 2, 3])
+    expect(cancels(on)).toEqual([])
+    expect(on.mqtt.stats().requests).toMatchObject({ open: 0, unexpectedResponses: 0 })
+    await finish(on)
+  })
+
+  it('gives values as they come, to readers that wait', async () => {
+    const on = await publisherOnPeer()
+    const { stream, next, end } = await askForStream(on)
+    const readers = [1, 2, 3].map(() => new Asked(stream.next()))
+    next('a')
+    await moment()
+    expect(readers.map(({ state }) => state)).toEqual(['answered', 'open', 'open'])
+    end()
+    await moment()
+    expect(readers.map(({ value }) => value)).toEqual([
+      { done: false, value: 'a' },
+      { done: true, value: undefined },
+      { done: true, value: undefined },
+    ])
+    await finish(on)
+  })
+
+  it('of one answer without a status ends with it', async () => {
+    const on = await publisherOnPeer()
+    const { stream, request } = await askForStream(on)
+    on.connection.send(replyTo(request, { value: 'only' }))
+    expect(await stream.next()).toEqual({ done: false, value: 'only' })
+    expect(await stream.next()).toEqual({ done: true, value: undefined })
+    await finish(on)
+  })
+
+  it('fails after what came before the error, once, and has ended then', async () => {
+    const on = await publisherOnPeer()
+    const { stream, next, fail } = await askForStream(on)
+    next(1)
+    fail({ message: 'too warm' })
+    await moment()
+    expect(await stream.next()).toEqual({ done: false, value: 1 })
+    await expect(stream.next()).rejects.toMatchObject({ code: 'REQUEST_FAILED', message: 'too warm' })
+    expect(await stream.next()).toEqual({ done: true, value: undefined })
+    await finish(on)
+  })
+
+  it('fails when the time between two answers is over, and tells the responder', async () => {
+    const on = await publisherOnPeer()
+    const { stream, next, request } = await askForStream(on, { timeoutMs: 100 })
+    for (const value of [1, 2, 3]) {
+      await pass(90, 1)
+      next(value)
+      await moment()
+    }
+    const read = [1, 2, 3, 4].map(() => new Asked(stream.next()))
+    await pass(90, 1)
+    expect(read.map(({ state }) => state)).toEqual(['answered', 'answered', 'answered', 'open'])
+    await pass(10, 1)
+    expect(read[3]?.code).toBe('TIMEOUT')
+    await moment()
+    expect(cancels(on)).toMatchObject([
+      { topic: CANCEL_TOPIC, properties: { correlationData: request.properties?.correlationData } },
+    ])
+    await finish(on)
+  })
+
+  it('fails with its connection, and cancels nothing', async () => {
+    const on = await publisherOnPeer()
+    const { stream, next } = await askForStream(on)
+    next(1)
+    await moment()
+    await goOffline(on)
+    expect(await stream.next()).toEqual({ done: false, value: 1 })
+    await expect(stream.next()).rejects.toMatchObject({ code: 'CONNECTION_LOST' })
+    expect(cancels(on)).toEqual([])
+    await finish(on)
+  })
+
+  it('that could not be asked for fails in the loop', async () => {
+    const on = await publisherOnPeer()
+    const stream = on.mqtt.requestStream('ask', 1, { signal: AbortSignal.abort() })
+    await expect(stream.next()).rejects.toMatchObject({ code: 'ABORTED' })
+    expect(await stream.next()).toEqual({ done: true, value: undefined })
+    await finish(on)
+  })
+})
+
+describe('a loop that is left', () => {
+  it('tells the responder, at QoS 1, with the Correlation Data', async () => {
+    const on = await publisherOnPeer()
+    const { stream, request, next } = await askForStream(on)
+    next(1)
+    next(2)
+    await moment()
+    for await (const value of stream) {
+      expect(value).toBe(1)
+      break
+    }
+    await moment()
+    const [cancel, ...more] = cancels(on)
+    expect(more).toEqual([])
+    expect(cancel).toMatchObject({ topic: CANCEL_TOPIC, qos: 1, retain: false, payload: Buffer.alloc(0) })
+    expect(cancel?.properties?.correlationData).toEqual(request.properties?.correlationData)
+    expect(on.mqtt.stats().requests.open).toBe(0)
+    expect(await stream.next()).toEqual({ done: true, value: undefined })
+    await finish(on)
+  })
+
+  it('before the first answer: tells the responder when that says where', async () => {
+    const on = await publisherOnPeer()
+    const { stream, next } = await askForStream(on)
+    await stream.return?.()
+    await moment()
+    expect(cancels(on)).toEqual([])
+    next(1)
+    await moment()
+    expect(cancels(on)).toHaveLength(1)
+    expect(on.mqtt.stats().requests).toMatchObject({ open: 0, unexpectedResponses: 1 })
+    await finish(on)
+  })
+
+  it('after the end: tells nobody', async () => {
+    const on = await publisherOnPeer()
+    const { stream, next, end } = await askForStream(on)
+    next(1)
+    end()
+    await moment()
+    await stream.return?.()
+    await moment()
+    expect(cancels(on)).toEqual([])
+    await finish(on)
+  })
+
+  it('by its signal: fails with ABORTED, and tells the responder', async () => {
+    const on = await publisherOnPeer()
+    const aborter = new AbortController()
+    const { stream, next } = await askForStream(on, { signal: aborter.signal })
+    next(1)
+    expect(await stream.next()).toEqual({ done: false, value: 1 })
+    aborter.abort()
+    await expect(stream.next()).rejects.toMatchObject({ code: 'ABORTED' })
+    await moment()
+    expect(cancels(on)).toHaveLength(1)
+    await finish(on)
+  })
+
+  it('has nobody to tell where no answer said whom', async () => {
+    const on = await publisherOnPeer()
+    const { stream, request } = await askForStream(on)
+    on.connection.send(replyTo(request, { value: 1, status: 'next' }))
+    await moment()
+    await stream.return?.()
+    await moment()
+    expect(cancels(on)).toEqual([])
+    await finish(on)
+  })
+})
+
+it('no more than 1,000 answers wait for a slow loop; the next one ends it, and the responder is told', async () => {
+  const on = await publisherOnPeer()
+  const { stream, next } = await askForStream(on)
+  for (let index = 0; index < 1_001; index += 1) next(index)
+  await moment()
+  expect(cancels(on)).toHaveLength(1)
+  for (let index = 0; index < 1_000; index += 1)
+    expect(await stream.next()).toEqual({ done: false, value: index })
+  await expect(stream.next()).rejects.toMatchObject({ code: 'REQUEST_FAILED' })
+  expect(await stream.next()).toEqual({ done: true, value: undefined })
+  expect(on.mqtt.stats().requests.open).toBe(0)
+  await finish(on)
+})

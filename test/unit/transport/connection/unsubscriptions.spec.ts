@@ -1,0 +1,131 @@
+import { describe, expect, it } from 'vitest'
+import { brokerLimits } from '../../../../src/transport/connection/broker-limits.js'
+import type { Link, Packet } from '../../../../src/transport/connection/link.js'
+import { PacketIds } from '../../../../src/transport/connection/packet-ids.js'
+import { Unsubscriptions } from '../../../../src/transport/connection/unsubscriptions.js'
+
+const nothing = (): void => {}
+
+function newLink() {
+  const sent: { readonly messageId: number; readonly filters: readonly string[] }[] = []
+  const link: Link = {
+    protocolVersion: 5,
+    client: undefined,
+    isIntakePaused: false,
+    intakeResumedMs: 0,
+    isCongested: () => false,
+    isWritable: () => true,
+    send: (packet: Packet) => {
+      if (packet.cmd !== 'unsubscribe') throw new Error(`${packet.cmd} was not expected`)
+      sent.push({ messageId: packet.messageId ?? 0, filters: packet.unsubscriptions })
+    },
+    publish: () => 0,
+    sizeOf: () => 0,
+    pauseIntake: nothing,
+    resumeIntake: nothing,
+    disconnect: nothing,
+    hangUp: nothing,
+    destroy: nothing,
+  }
+  return { link, sent }
+}
+
+const limits = brokerLimits(5, {})
+
+function newUnsubscriptions() {
+  const packetIds = new PacketIds(0)
+  return { packetIds, unsubscriptions: new Unsubscriptions(packetIds), ...newLink() }
+}
+
+describe('Unsubscriptions', () => {
+  it('are sent together, once', () => {
+    const { unsubscriptions, link, sent } = newUnsubscriptions()
+    for (const filter of ['a', 'b', 'a']) unsubscriptions.add(filter)
+    unsubscriptions.flush(link, limits)
+    unsubscriptions.flush(link, limits)
+    expect(sent.map(({ filters }) => filters)).toEqual([['a', 'b']])
+  })
+
+  it('are not sent for what is wanted again', () => {
+    const { unsubscriptions, link, sent } = newUnsubscriptions()
+    unsubscriptions.add('a')
+    unsubscriptions.add('b')
+    unsubscriptions.remove('a')
+    unsubscriptions.flush(link, limits)
+    expect(sent.map(({ filters }) => filters)).toEqual([['b']])
+  })
+
+  it('are split where the broker takes small packets only', () => {
+    const { unsubscriptions, link, sent } = newUnsubscriptions()
+    const filters = ['first', 'other', 'third'].map(name => name.repeat(10))
+    for (const filter of filters) unsubscriptions.add(filter)
+    unsubscriptions.flush(link, brokerLimits(5, { maximumPacketSize: 100 }))
+    expect(sent.length).toBeGreaterThan(1)
+    expect(sent.flatMap(packet => packet.filters)).toEqual(filters)
+  })
+
+  it('are answered one by one, and free their Packet Identifiers', async () => {
+    const { unsubscriptions, link, sent, packetIds } = newUnsubscriptions()
+    const events: string[] = []
+    unsubscriptions.add('a')
+    unsubscriptions.flush(link, limits)
+    unsubscriptions.add('b')
+    unsubscriptions.flush(link, limits)
+    void unsubscriptions.whenAnswered().then(() => events.push('answered'))
+    const [first, second] = sent.map(({ messageId }) => messageId)
+    if (first === undefined || second === undefined) throw new Error('two packets were expected')
+    unsubscriptions.answered(first)
+    unsubscriptions.answered(first)
+    unsubscriptions.answered(999)
+    await Promise.resolve()
+    expect(events).toEqual([])
+    unsubscriptions.answered(second)
+    await Promise.resolve()
+    expect(events).toEqual(['answered'])
+    for (let count = 0; count < 65_535; count += 1) expect(packetIds.allocate()).toBeDefined()
+    expect(packetIds.allocate()).toBeUndefined()
+  })
+
+  it('that nobody has asked for are answered', async () => {
+    await newUnsubscriptions().unsubscriptions.whenAnswered()
+  })
+
+  it('are sent again on the next connection where the broker may have the filters still', async () => {
+    const { unsubscriptions, link, sent } = newUnsubscriptions()
+    unsubscriptions.add('a')
+    unsubscriptions.flush(link, limits)
+    const answered = unsubscriptions.whenAnswered()
+    unsubscriptions.lost(true)
+    await answered
+    unsubscriptions.flush(link, limits)
+    expect(sent.map(({ filters }) => filters)).toEqual([['a'], ['a']])
+  })
+
+  it('end with a connection whose broker forgets', () => {
+    const { unsubscriptions, link, sent } = newUnsubscriptions()
+    unsubscriptions.add('a')
+    unsubscriptions.flush(link, limits)
+    unsubscriptions.lost(false)
+    unsubscriptions.flush(link, limits)
+    expect(sent).toHaveLength(1)
+  })
+
+  it('end when the broker has forgotten the session', () => {
+    const { unsubscriptions, link, sent } = newUnsubscriptions()
+    unsubscriptions.add('a')
+    unsubscriptions.clear()
+    unsubscriptions.flush(link, limits)
+    expect(sent).toEqual([])
+  })
+
+  it('wait for a free Packet Identifier', () => {
+    const { unsubscriptions, link, sent, packetIds } = newUnsubscriptions()
+    const [taken] = Array.from({ length: 65_535 }, () => packetIds.allocate())
+    unsubscriptions.add('a')
+    unsubscriptions.flush(link, limits)
+    expect(sent).toEqual([])
+    packetIds.release(taken ?? 0)
+    unsubscriptions.flush(link, limits)
+    expect(sent.map(({ filters }) => filters)).toEqual([['a']])
+  })
+})
