@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import type { PublishOptions } from '../../src/mqtt.service.js'
+import type { PublishOptions } from '../../src/service-options.js'
 import type { WhenBlocked } from '../../src/options.js'
 import { holdClock, quiet } from '../support/held-clock.js'
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { quiet } from '../../../support/held-clock.js'
+import { quiet } from '../support/held-clock.js'
 import { IdleWaiters } from '../../src/idle-waiters.js'
 
 /** Waiters whose work the test ends, and the names of those that were woken. */
