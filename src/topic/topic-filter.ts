@@ -92,12 +92,14 @@ function topicNameProblem(topic: string): string | undefined {
  */
 export function matchesTopicFilter(filter: TopicFilter, topic: string): boolean {
   const names = topic.split('/')
+  const { levels } = filter
   // A wildcard at the start never matches a Topic Name that begins with "$" [MQTT-4.7.2-1].
-  if (topic.startsWith('$') && (filter.levels[0] === '#' || filter.levels[0] === '+')) return false
-  for (const [index, level] of filter.levels.entries()) {
+  if (topic.startsWith('$') && (levels[0] === '#' || levels[0] === '+')) return false
+  for (let index = 0; index < levels.length; index += 1) {
+    const level = levels[index]
     if (level === '#') return true
     const name = names[index]
     if (name === undefined || (level !== '+' && level !== name)) return false
   }
-  return names.length === filter.levels.length
+  return names.length === levels.length
 }

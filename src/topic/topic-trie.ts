@@ -52,12 +52,13 @@ export class TopicTrie<T> {
     const found: Entry<T>[] = []
     const names = topic.split('/')
     let nodes = [this.root]
-    for (const [depth, name] of names.entries()) {
+    for (let depth = 0; depth < names.length; depth += 1) {
+      const name = names[depth] ?? ''
       // A wildcard at the start never matches a Topic Name that begins with "$" [MQTT-4.7.2-1].
       const wildcards = depth > 0 || !topic.startsWith('$')
       const next: Node<T>[] = []
       for (const node of nodes) {
-        if (wildcards) found.push(...node.subtree)
+        if (wildcards && node.subtree.length > 0) found.push(...node.subtree)
         const exact = node.children.get(name)
         const single = wildcards ? node.children.get('+') : undefined
         if (exact !== undefined) next.push(exact)
@@ -83,5 +84,7 @@ export class TopicTrie<T> {
 }
 
 function inOrder<T>(found: Entry<T>[]): T[] {
+  const [only] = found
+  if (found.length === 1 && only !== undefined) return [only.value]
   return found.sort((a, b) => a.order - b.order).map(entry => entry.value)
 }

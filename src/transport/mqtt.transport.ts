@@ -53,6 +53,7 @@ export class MqttTransport
   override readonly propagatesEventHandlerErrors = true
   /** Whether the application handed this strategy to Nest. */
   isConnectedToApp = false
+  private readonly plainStartHook = this.onProcessingStartHook
   private readonly mqttLogger = new Logger('MqttTransport')
   private readonly responder: Responder
 
@@ -170,9 +171,14 @@ export class MqttTransport
     if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined })
   }
 
+  /** Nobody looks at the processing: the hook is the one that Nest's class came with. */
+  private get isUnobserved(): boolean {
+    return this.onProcessingStartHook === this.plainStartHook && this.onProcessingEndHook === undefined
+  }
+
   private runWithHooks<T>(context: MqttContext, work: () => Promise<T>): Promise<T> {
     const id = this.transportId
-    if (id === undefined) return work()
+    if (id === undefined || this.isUnobserved) return work()
     return new Promise((resolve, reject) => {
       const done = async (): Promise<void> => {
         await work().then(resolve, reject)

@@ -12,7 +12,6 @@ import { InboundSizeGuard } from './inbound-size-guard.js'
 import type { Dialler, Link, LinkEvents, OutgoingPublish } from './link.js'
 import { PacketWriter } from './packet-writer.js'
 
-const MS = 1_000
 const PACKET_TOO_LARGE = 0x95
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
@@ -54,7 +53,8 @@ class ClientLink implements Link {
   private connected = false
   isIntakePaused = false
   intakeResumedMs = Number.NEGATIVE_INFINITY
-  private pauseTimer: NodeJS.Timeout | undefined
+  /** Something was not read since the last PINGREQ, and its answer may stand behind that. */
+  private hasStalled = false
   /** What the parser waits for while the intake is paused. */
   private goOn: (() => void) | undefined
   private isEnded = false
@@ -109,23 +109,13 @@ class ClientLink implements Link {
   pauseIntake(): void {
     if (this.isIntakePaused) return
     this.isIntakePaused = true
-    const { keepalive = 0 } = this.client.options
-    if (keepalive === 0) return
-    // PINGRESP cannot be read, so `mqtt` must not wait for it.
-    this.pauseTimer = setInterval(
-      () => {
-        this.client.sendPing()
-        this.client.reschedulePing(true)
-      },
-      (keepalive * MS) / 2,
-    )
+    this.hasStalled = true
   }
 
   resumeIntake(): void {
     if (!this.isIntakePaused) return
     this.isIntakePaused = false
     this.intakeResumedMs = performance.now()
-    clearInterval(this.pauseTimer)
     const goOn = this.goOn
     this.goOn = undefined
     goOn?.()
@@ -158,7 +148,14 @@ class ClientLink implements Link {
     stream.on('error', error => this.fail(this.explain(error)))
     client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
     client.on('close', () => this.end())
-    client.on('packetsend', ({ cmd }) => cmd === 'pingreq' && this.events.pinged())
+    client.on('packetsend', ({ cmd }) => {
+      if (cmd !== 'pingreq') return
+      this.hasStalled = this.isIntakePaused
+      this.events.pinged()
+    })
+    const giveUp = client.onKeepaliveTimeout.bind(client)
+    // Asked again after each half of the keepalive, until PINGRESP comes.
+    client.onKeepaliveTimeout = () => (this.hasStalled ? client.sendPing() : giveUp())
     // The peer sends no more, which MQTT has no use for; some streams announce no 'close' after it.
     stream.on('end', () => this.cause ?? this.fail(this.hungUp()))
     if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
@@ -181,7 +178,7 @@ class ClientLink implements Link {
       this.guard(() => this.events.message(packet))
       const goOn = () => done(packet.qos === 1 ? ACK_LATER : undefined)
       if (this.isIntakePaused) this.goOn = goOn
-      else goOn()
+      else queueMicrotask(goOn)
     }
   }
 
@@ -233,7 +230,6 @@ class ClientLink implements Link {
     if (this.isEnded) return
     this.isEnded = true
     this.writer.stop()
-    clearInterval(this.pauseTimer)
     // Its timers end with this event, which not every stream leads to.
     this.client.emit('close')
     this.events.closed(this.cause ?? this.hungUp())

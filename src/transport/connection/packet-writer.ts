@@ -20,6 +20,8 @@ const FLUSH_BYTES = 65_536
 /** What may wait in a stream whose emptiness says nothing of the network: TLS, WebSocket, in-memory. */
 const OPAQUE_BACKLOG_BYTES = 65_536
 
+const PUBACK = 0x40
+
 /** Encodes packets and writes them to the stream of one connection, all of a turn in one call. */
 export class PacketWriter {
   private readonly batch = new WriteBatch()
@@ -103,6 +105,9 @@ export class PacketWriter {
   }
 
   private encode(packet: Packet): Buffer {
+    // Success without properties has the same four bytes in both versions (MQTT 5, 3.4.2.1).
+    if (packet.cmd === 'puback' && packet.reasonCode === undefined && packet.messageId !== undefined)
+      return Buffer.of(PUBACK, 2, packet.messageId >> 8, packet.messageId & 0xff)
     const bytes = generate(packet, { protocolVersion: this.protocolVersion })
     // The encoder leaves out a text that is too long for its field, and still counts it: what is sent behind
     // such a packet would be taken for a part of it.

@@ -24,8 +24,11 @@ export class SubscriptionIdentifiers {
    */
   identify(topic: string, identifiers: number | readonly number[] | undefined): string[] | undefined {
     if (identifiers === undefined) return undefined
-    const named = [identifiers]
-      .flat()
+    if (typeof identifiers === 'number') {
+      const filter = this.filters.get(identifiers)
+      return filter !== undefined && matchesTopicFilter(filter, topic) ? [filter.subscription] : undefined
+    }
+    const named = identifiers
       .map(identifier => this.filters.get(identifier))
       .filter(filter => filter !== undefined && matchesTopicFilter(filter, topic))
       .flatMap(filter => filter?.subscription ?? [])

@@ -36,6 +36,10 @@ export class AckWindow<T> {
   complete(slot: AckSlot<T>): number[] {
     slot.isDone = true
     if (this.slots[0] !== slot) return NONE
+    if (this.slots[1]?.isDone !== true) {
+      this.slots.shift()
+      return [slot.messageId]
+    }
     const firstOpen = this.slots.findIndex(candidate => !candidate.isDone)
     const ready = this.slots.splice(0, firstOpen === -1 ? this.slots.length : firstOpen)
     return ready.map(done => done.messageId)

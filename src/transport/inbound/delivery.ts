@@ -39,7 +39,8 @@ export class Delivery {
   /** A handler has ended. @returns whether it was the last one */
   end(outcome: RunOutcome): boolean {
     this.ended += 1
-    if (GRAVITY.indexOf(outcome) > GRAVITY.indexOf(this.gravest)) this.gravest = outcome
+    if (outcome !== 'handled' && GRAVITY.indexOf(outcome) > GRAVITY.indexOf(this.gravest))
+      this.gravest = outcome
     return this.ended === this.runs.length
   }
 

@@ -106,7 +106,7 @@ export class HandlerRunner {
     }
   }
 
-  private attempt(run: HandlerRun, number: number, end: RunEnd): Promise<unknown> {
+  private async attempt(run: HandlerRun, number: number, end: RunEnd): Promise<void> {
     const { handler, delivery } = run
     let acknowledge = ignore
     const acknowledged =
@@ -128,19 +128,15 @@ export class HandlerRunner {
             return acknowledged
           })
     const { timeoutMs } = handler
-    const limited = timeoutMs === undefined ? work : this.within(timeoutMs, work, handler, attempt)
-    return limited.then(
-      value => {
-        this.attempts.delete(attempt)
-        return value
-      },
-      (error: unknown) => {
-        this.attempts.delete(attempt)
-        if (attempt.answerFailure === undefined) throw error
-        attempt.answerFailure(error)
-        throw new Answered(error)
-      },
-    )
+    try {
+      await (timeoutMs === undefined ? work : this.within(timeoutMs, work, handler, attempt))
+    } catch (error) {
+      if (attempt.answerFailure === undefined) throw error
+      attempt.answerFailure(error)
+      throw new Answered(error)
+    } finally {
+      this.attempts.delete(attempt)
+    }
   }
 
   private within<T>(

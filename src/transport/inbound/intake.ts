@@ -11,7 +11,7 @@ export interface Overflow {
 /** QoS 0 messages that wait for handlers: bounded, since the broker does not wait for them to be handled. */
 export class Intake {
   /** In the order in which they came, with those of their handlers that have not begun. */
-  private readonly waiting = new Map<Delivery, Set<HandlerRun>>()
+  private readonly waiting = new Map<Delivery, HandlerRun | Set<HandlerRun>>()
   private readonly newest = new Map<string, HandlerRun>()
 
   constructor(private readonly options: Pick<Required<InboundOptions>, 'maxQueued' | 'overflow'>) {}
@@ -33,8 +33,10 @@ export class Intake {
     const replaced = overflow === 'latest' ? this.replace(run) : undefined
     const oldest = isFull ? this.oldest() : []
     const runs = this.waiting.get(run.delivery)
-    if (runs === undefined) this.waiting.set(run.delivery, new Set([run]))
-    else runs.add(run)
+    // Most messages have one handler: a set of one would be most of what a message costs.
+    if (runs === undefined) this.waiting.set(run.delivery, run)
+    else if (runs instanceof Set) runs.add(run)
+    else this.waiting.set(run.delivery, new Set([runs, run]))
     if (replaced !== undefined) return { mayStall: false, drop: [replaced] }
     return isFull ? { mayStall: overflow === 'stall', drop: oldest } : undefined
   }
@@ -42,15 +44,16 @@ export class Intake {
   /** It waits no longer. */
   remove(run: HandlerRun): void {
     const runs = this.waiting.get(run.delivery)
-    if (!runs?.delete(run)) return
-    if (runs.size === 0) this.waiting.delete(run.delivery)
+    if (runs === run) this.waiting.delete(run.delivery)
+    else if (!(runs instanceof Set) || !runs.delete(run)) return
+    else if (runs.size === 0) this.waiting.delete(run.delivery)
     if (this.options.overflow !== 'latest') return
     const key = keyOf(run)
     if (this.newest.get(key) === run) this.newest.delete(key)
   }
 
   private oldest(): HandlerRun[] {
-    for (const runs of this.waiting.values()) return [...runs]
+    for (const runs of this.waiting.values()) return runs instanceof Set ? [...runs] : [runs]
     return []
   }
 

@@ -32,8 +32,10 @@ export class Routes<H> {
    * @param subscriptions those that the broker sent this copy for; undefined when it did not say. A broker that
    * names them may send one copy for each, so a copy is only for the handlers of its own subscriptions.
    */
-  select(topic: string, subscriptions: readonly string[] | undefined): H[] {
+  select(topic: string, subscriptions: readonly string[] | undefined): readonly H[] {
     if (subscriptions === undefined) return eachOnce(this.trie.match(topic))
+    const [only] = subscriptions
+    if (subscriptions.length === 1 && only !== undefined) return eachOnce(this.bySubscription.get(only) ?? [])
     return eachOnce(subscriptions.flatMap(subscription => this.bySubscription.get(subscription) ?? []))
   }
 }
