@@ -11,6 +11,9 @@ const WARM_UP_MS = 5_000
 /** Topic and header of a message besides its payload. */
 const MESSAGE_BYTES = PAYLOAD_BYTES + 12
 
+/** Time in which a faster link is to be full again. */
+const UP_WITHIN_MS = 3_000
+
 /** Samples the link for one phase, right after its rate was set. */
 async function phase(link, bytesPerSecond) {
   const samples = [await link.ask({ bytesPerSecond })]
@@ -30,7 +33,7 @@ function stepUp(samples) {
     return (sample.carried - before.carried) / ((sample.at - before.at) / 1_000) > 0.9 * HIGH
   })
   const tookMs = full === undefined ? null : full.at - startedAt
-  return { direction: 'up', tookMs, isKept: tookMs !== null }
+  return { direction: 'up', tookMs, isKept: tookMs !== null && tookMs <= UP_WITHIN_MS }
 }
 
 function stepDown(samples, messages) {

@@ -103,9 +103,9 @@ export class Subscriptions implements ConnectionListener {
   whenGranted(subscription: string): Promise<void> {
     const entry = this.table.get(subscription)
     if (entry === undefined) return Promise.reject(refusal(subscription, 'it was unsubscribed'))
+    if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
     if (this.isEnding || this.isClosed)
       return Promise.reject(refusal(subscription, 'the connection is closed'))
-    if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
     return new Promise((resolve, reject) => {
       entry.waiters.push(refused => (refused === undefined ? resolve() : reject(refused)))
     })
