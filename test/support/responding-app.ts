@@ -91,6 +91,8 @@ export async function respondingApp(
     parts,
   )
   const connection = await peer.accept({ sessionPresent: isResumed })
-  for (let filter = 0; filter < filters; filter += 1) await connection.grant()
+  // MQTT 3.1.1 has no Subscription Identifiers, and one packet for all filters.
+  const packets = options.protocolVersion === 4 ? 1 : filters
+  for (let packet = 0; packet < packets; packet += 1) await connection.grant()
   return { peer, connection, ...(await starting) }
 }

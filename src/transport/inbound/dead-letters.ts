@@ -1,4 +1,5 @@
 import { isMqttError, MqttError } from '../../errors.js'
+import { Pauses } from '../../pauses.js'
 import type { PublishOutcome } from '../../publish-outcome.js'
 import type { ProtocolVersion } from '../connection/connection-state.js'
 import type { DeadLetterPublish } from './dead-letter.js'
@@ -20,7 +21,7 @@ const QOS_0_ATTEMPTS = 3
 /** Publishes dead letters until the broker has them. */
 export class DeadLetters {
   private refused = 0
-  private readonly pauses = new Map<NodeJS.Timeout, () => void>()
+  private readonly pauses = new Pauses()
   private isStopped = false
 
   constructor(private readonly rules: DeadLetterRules) {}
@@ -35,18 +36,14 @@ export class DeadLetters {
       this.rules.onRefused(letter.topic, why, this.refused)
       const isHopeless = this.isStopped || (letter.packet.qos === 0 && attempt >= QOS_0_ATTEMPTS)
       if (isHopeless) throw new MqttError('CONNECTION_CLOSED', `no dead letter could be published: ${why}`)
-      await this.pause(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1)))
+      await this.pauses.wait(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1)))
     }
   }
 
   /** The application closes: nothing is tried again. */
   stop(): void {
     this.isStopped = true
-    for (const [timer, goOn] of this.pauses) {
-      clearTimeout(timer)
-      goOn()
-    }
-    this.pauses.clear()
+    this.pauses.end()
   }
 
   /** Open again after a close. */
@@ -67,15 +64,5 @@ export class DeadLetters {
       if (isMqttError(error, 'PACKET_TOO_LARGE')) throw error
       return error instanceof Error ? error.message : String(error)
     }
-  }
-
-  private pause(delayMs: number): Promise<void> {
-    return new Promise(resolve => {
-      const timer = setTimeout(() => {
-        this.pauses.delete(timer)
-        resolve()
-      }, delayMs)
-      this.pauses.set(timer, resolve)
-    })
   }
 }

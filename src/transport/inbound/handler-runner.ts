@@ -1,4 +1,5 @@
 import { describeFailure, isMqttError, MqttError } from '../../errors.js'
+import { Pauses } from '../../pauses.js'
 import { reconnectDelayMs } from '../connection/reconnect-policy.js'
 import type { HandlerRun } from './delivery.js'
 import { HandlerAttempt } from './handler-attempt.js'
@@ -20,7 +21,7 @@ export interface RunEnd {
 /** Runs a handler for a message: its time limit, its retries, and what follows its last failure. */
 export class HandlerRunner {
   private readonly attempts = new Set<HandlerAttempt>()
-  private readonly pauses = new Map<NodeJS.Timeout, () => void>()
+  private readonly pauses = new Pauses()
   private stopped: MqttError | undefined
 
   constructor(private readonly surroundings: RunSurroundings) {}
@@ -34,11 +35,7 @@ export class HandlerRunner {
   stop(reason: MqttError): void {
     this.stopped = reason
     for (const attempt of this.attempts) attempt.abort(reason)
-    for (const [timer, resume] of this.pauses) {
-      clearTimeout(timer)
-      resume()
-    }
-    this.pauses.clear()
+    this.pauses.end()
   }
 
   /** Open again after a close. */
@@ -67,7 +64,7 @@ export class HandlerRunner {
     let error = first
     let attempts = 1
     while (attempts < most && this.stopped === undefined) {
-      await this.pause(retryDelayMs(handler, attempts))
+      await this.pauses.wait(retryDelayMs(handler, attempts))
       if (this.stopped !== undefined) break
       attempts += 1
       try {
@@ -153,16 +150,6 @@ export class HandlerRunner {
         reject(error)
       }, timeoutMs)
       work.then(resolve, reject).finally(() => clearTimeout(timer))
-    })
-  }
-
-  private pause(delayMs: number): Promise<void> {
-    return new Promise(resolve => {
-      const timer = setTimeout(() => {
-        this.pauses.delete(timer)
-        resolve()
-      }, delayMs)
-      this.pauses.set(timer, resolve)
     })
   }
 }
