@@ -56,8 +56,7 @@ export {
   handle,
   type RetryOptions,
 } from './transport/handler-options.js'
-export type { CountedInbound } from './transport/inbound/inbound-count.js'
-export type { InboundCounters } from './transport/inbound/inbound-dispatcher.js'
+export type { CountedInbound, InboundCounters } from './transport/inbound/inbound-count.js'
 export type { FailurePolicy } from './transport/inbound/inbound-handler.js'
 export { type MqttClientOptions, MqttClientProxy } from './transport/mqtt.client-proxy.js'
 export { MqttContext } from './transport/mqtt.context.js'

@@ -1,5 +1,5 @@
 import type { ConnectionState } from './connection/connection-state.js'
-import type { InboundCounters } from './inbound/inbound-dispatcher.js'
+import type { InboundCounters } from './inbound/inbound-count.js'
 import type { OutboundCounters } from './outbound/outbound-message.js'
 
 /** Counters of one connection since the start of the process. They add up: nothing disappears uncounted. */

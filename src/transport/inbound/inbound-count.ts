@@ -19,6 +19,14 @@ export interface CountedInbound {
   readonly repeated: number
 }
 
+/** What became of the messages that came in. */
+export interface InboundCounters extends CountedInbound {
+  /** Messages of which no handler has begun. */
+  readonly waiting: number
+  /** Messages with a handler that runs. */
+  readonly running: number
+}
+
 export class InboundCount {
   private readonly counts = {
     received: 0,

@@ -7,20 +7,15 @@ import { Acknowledgements } from './acknowledgements.js'
 import { Delivery, type HandlerRun } from './delivery.js'
 import type { DispatcherRules } from './dispatcher-rules.js'
 import { HandlerRunner } from './handler-runner.js'
-import { type CountedInbound, InboundCount } from './inbound-count.js'
+import { InboundCount, type InboundCounters } from './inbound-count.js'
 import type { InboundHandler, RunOutcome } from './inbound-handler.js'
 import { Intake } from './intake.js'
 import { Redeliveries } from './redeliveries.js'
 import { RunScheduler } from './run-scheduler.js'
 import { Stall } from './stall.js'
 
-/** What became of the messages that came in. */
-export interface InboundCounters extends CountedInbound {
-  /** Messages of which no handler has begun. */
-  readonly waiting: number
-  /** Messages with a handler that runs. */
-  readonly running: number
-}
+/** So many times as many as may wait, and it is no use to read on. */
+const OVERRUN = 10
 
 /**
  * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting, unless it is asked
@@ -40,6 +35,8 @@ export class InboundDispatcher implements ConnectionListener {
   private unstartedAcknowledged = 0
   /** Left from a lost connection: the next one says whether the broker sends them again. */
   private parked: Delivery[] = []
+  /** Some brokers send more than Receive Maximum allows, and none knows it on MQTT 3.1.1. */
+  private readonly mostUnstarted: number
   private readonly acks = new Acknowledgements()
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
@@ -47,6 +44,7 @@ export class InboundDispatcher implements ConnectionListener {
 
   constructor(private readonly rules: DispatcherRules) {
     this.scheduler = new RunScheduler(rules.concurrency)
+    this.mostUnstarted = rules.maxQueued + rules.maxInFlight
     this.runner = new HandlerRunner(rules)
     this.intake = new Intake(rules)
     this.stall = new Stall(rules.awaitsAnswers)
@@ -123,7 +121,7 @@ export class InboundDispatcher implements ConnectionListener {
       this.boundHeld()
     }
     this.pump()
-    if (this.unstartedAcknowledged > this.rules.maxQueued + this.rules.maxInFlight) this.overrun(link)
+    if (this.unstartedAcknowledged > this.mostUnstarted) this.overrun(link)
   }
 
   connected(link: Link, session: ConnectedSession): void {
@@ -192,7 +190,7 @@ export class InboundDispatcher implements ConnectionListener {
 
   /** Before the handlers are known, the oldest goes. */
   private boundHeld(): void {
-    if (this.open.size <= this.rules.maxQueued + this.rules.maxInFlight) return
+    if (this.open.size <= this.mostUnstarted) return
     for (const delivery of this.open) {
       if (delivery.packet.qos > 0) continue
       this.withdraw(delivery, 'dropped')
@@ -209,7 +207,8 @@ export class InboundDispatcher implements ConnectionListener {
   }
 
   private overrun(link: Link): void {
-    if (this.rules.overflow !== 'stall' || !this.stall.pause(link)) this.rules.onOverrun()
+    if (!this.stall.pause(link) && this.unstartedAcknowledged > OVERRUN * this.mostUnstarted)
+      this.rules.onOverrun()
   }
 
   private pump(): void {

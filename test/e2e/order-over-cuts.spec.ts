@@ -1,0 +1,102 @@
+import 'reflect-metadata'
+import { setTimeout as work } from 'node:timers/promises'
+import { Controller, Inject } from '@nestjs/common'
+import { Ctx, EventPattern, Payload, Transport } from '@nestjs/microservices'
+import { connectAsync } from 'mqtt'
+import { expect, it } from 'vitest'
+import { deadLetter, handle, type MqttContext, MqttService } from '../../src/index.js'
+import { CuttableLink } from '../support/cuttable-link.js'
+import { eventually } from '../support/eventually.js'
+import { Mosquitto } from '../support/mosquitto.js'
+import { startMicroservice } from '../support/nest-app.js'
+import { SeededRandom } from '../support/seeded-random.js'
+
+const MESSAGES = 5_000
+const TOPICS = 50
+const CUTS = 20
+/** Another run: CUTS_SEED=… */
+const SEED = Number(process.env['CUTS_SEED'] ?? 20_261_121)
+const LONGEST_WORK_MS = 50
+
+/** What the handlers saw, by topic, in the order in which they began. */
+class Ledger {
+  readonly began = new Map<string, number[]>()
+  readonly lettered = new Set<number>()
+  readonly handled = new Set<number>()
+  runs = 0
+
+  begin(topic: string, item: number): void {
+    this.runs += 1
+    const items = this.began.get(topic) ?? []
+    this.began.set(topic, items)
+    if (!items.includes(item)) items.push(item)
+  }
+}
+
+function workController(ledger: Ledger, random: SeededRandom) {
+  @Controller()
+  class WorkController {
+    constructor(@Inject(MqttService) private readonly mqtt: MqttService) {}
+
+    @EventPattern<string>(
+      'cuts/+',
+      Transport.MQTT,
+      handle({ concurrency: 32, onFailure: deadLetter('letters') }),
+    )
+    async onItem(@Payload() item: number, @Ctx() context: MqttContext): Promise<void> {
+      ledger.begin(context.topic, item)
+      await work(random.below(LONGEST_WORK_MS + 1))
+      if (random.chance(0.03)) throw new Error('this one fails')
+      if (random.chance(0.1)) await this.mqtt.publish('done', item, { qos: 1, whenBlocked: 'drop' })
+      ledger.handled.add(item)
+    }
+  }
+  return WorkController
+}
+
+it(`${MESSAGES} messages over ${TOPICS} topics and ${CUTS} cuts: each handled or put aside, in the order of its topic`, async () => {
+  const random = new SeededRandom(SEED)
+  const broker = await Mosquitto.start({ config: ['max_queued_messages 0', 'max_inflight_messages 0'] })
+  const link = new CuttableLink(broker.port)
+  const ledger = new Ledger()
+  const { app, mqtt } = await startMicroservice(
+    {
+      createStream: link.createStream,
+      clean: false,
+      clientId: 'cuts',
+      inbound: { concurrency: 32 },
+      reconnect: { delayMs: [10] },
+    },
+    { controllers: [workController(ledger, random)] },
+  )
+  const client = await connectAsync(broker.url)
+  client.on('message', (_topic, payload) => ledger.lettered.add(Number(payload)))
+  await client.subscribeAsync('letters', { qos: 1 })
+  const published = Promise.all(
+    Array.from({ length: MESSAGES }, (_, item) =>
+      client.publishAsync(`cuts/${item % TOPICS}`, String(item), { qos: 1 }),
+    ),
+  )
+  const done = () => ledger.handled.size + ledger.lettered.size
+  for (let cut = 1; cut <= CUTS; cut += 1) {
+    const least = (cut * MESSAGES) / (CUTS + 1) - random.below(50)
+    await eventually(() => done() >= least)
+    link.cut()
+  }
+  await published
+  const isAccounted = (item: number) => ledger.handled.has(item) || ledger.lettered.has(item)
+  await eventually(() => Array.from({ length: MESSAGES }, (_, item) => item).every(isAccounted))
+  await eventually(() => mqtt.stats().inbound.running === 0 && mqtt.stats().inbound.waiting === 0)
+
+  expect(mqtt.stats().connection.losses).toBe(CUTS)
+  for (const [topic, items] of ledger.began) {
+    const inOrder = items.toSorted((a, b) => a - b)
+    expect(items, `seed ${SEED}: the first handling on ${topic}`).toEqual(inOrder)
+  }
+  const { received, handled, deadLettered, dropped, givenBack, repeated } = mqtt.stats().inbound
+  expect(received).toBe(handled + deadLettered + dropped + givenBack + repeated)
+  expect(ledger.runs).toBeGreaterThanOrEqual(MESSAGES)
+  await app.close()
+  await client.endAsync(true)
+  await broker.stop()
+}, 60_000)
