@@ -174,21 +174,21 @@ const NEVER_EXPIRES = 0xffff_ffff
  * The one place where options are checked and defaults are filled in.
  * @throws MqttError `INVALID_OPTION`
  */
-export function resolveOptions(options: MqttModuleOptions): ResolvedOptions {
-  const checked = parseOptions(DOOR, schema, options)
+export function resolveOptions(options: MqttModuleOptions, door = DOOR): ResolvedOptions {
+  const checked = parseOptions(door, schema, options)
   if (checked.url === undefined && checked.createStream === undefined) {
-    throw invalidOption(DOOR, `"url": nothing was given, allowed is ${urlAllowed}`)
+    throw invalidOption(door, `"url": nothing was given, allowed is ${urlAllowed}`)
   }
   if (options.properties?.receiveMaximum !== undefined) {
     throw invalidOption(
-      DOOR,
+      door,
       '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"',
     )
   }
   const clean = options.clean ?? true
   if (!clean && !options.clientId) {
     throw invalidOption(
-      DOOR,
+      door,
       '"clientId": nothing was given, but clean: false keeps a session, and the broker finds it again by a Client Identifier that is the same after a restart',
     )
   }

@@ -7,7 +7,7 @@ import type { MqttModuleOptions, ResolvedOptions } from '../options.js'
 import type { PublishOutcome } from '../publish-outcome.js'
 import { assertTopicName } from '../topic/topic-filter.js'
 import type { PublishProperties } from './connection/link.js'
-import type { MqttStatus, MqttTransportEvents } from './mqtt.transport.js'
+import type { MqttTransportEvents } from './mqtt.transport.js'
 import { MqttSession } from './mqtt-session.js'
 import type { OutgoingRequest } from './requests/request-plan.js'
 
@@ -32,7 +32,7 @@ interface RecordOptions {
  * `ClientsModule.register([{ name, customClass: MqttClientProxy, options }])` with a connection of its own, or injected
  * where `MqttModule` is imported, on the connection of the module. `MqttRecordBuilder` gives QoS, retain and properties.
  */
-export class MqttClientProxy extends ClientProxy<MqttTransportEvents, MqttStatus> {
+export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   private readonly session: MqttSession
   private readonly options: ResolvedOptions
   private readonly codec: Codec
@@ -53,7 +53,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents, MqttStatus
         'MqttClientProxy options: "peer": allowed is one of "nestjs-mqtt", "nest"',
       )
     this.isPeerBuiltIn = peer === 'nest'
-    this.options = shared?.options ?? resolveOptions(rest)
+    this.options = shared?.options ?? resolveOptions(rest, 'MqttClientProxy options')
     this.session = shared?.session ?? new MqttSession(this.options, loggerOf('MqttClientProxy'))
     this.ownsSession = shared === undefined
     this.codec = resolveCodec(this.options.codec)

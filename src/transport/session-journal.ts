@@ -64,7 +64,7 @@ export class SessionJournal {
     left: { running: number; waiting: number; unanswered: number; queued: number },
   ) {
     this.log.warn(
-      `shutdown gave up after ${Math.round(timeoutMs)} ms: ${left.running} messages still in handlers, ${left.waiting} waiting for one, ${left.unanswered} publishes without an answer, ${left.queued} not written`,
+      `shutdown gave up after ${Math.round(timeoutMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.unanswered} publishes without an answer, ${left.queued} not written`,
     )
   }
 

@@ -116,7 +116,7 @@ export class Subscriber {
         failures += 1
         if (!isPowerOfTwo(failures)) return
         this.session.log.error(
-          `the subscriber of "${rules.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}; ${failures} failures so far`,
+          `the subscriber of "${rules.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}${failures === 1 ? '' : `; ${failures} failures so far`}`,
         )
       },
       ...fields,

@@ -2,6 +2,7 @@ import type { MqttError } from '../../errors.js'
 import type { TopicFilter } from '../../topic/topic-filter.js'
 import type { BrokerLimits } from './broker-limits.js'
 import type { ConnectedSession, ConnectionState } from './connection-state.js'
+import { closedError } from './connection-wait.js'
 import type { Link, Packet, SubackPacket } from './link.js'
 import { describeReasonCode } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
@@ -104,8 +105,7 @@ export class Subscriptions implements ConnectionListener {
     const entry = this.table.get(subscription)
     if (entry === undefined) return Promise.reject(refusal(subscription, 'it was unsubscribed'))
     if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
-    if (this.isEnding || this.isClosed)
-      return Promise.reject(refusal(subscription, 'the connection is closed'))
+    if (this.isEnding || this.isClosed) return Promise.reject(closedError())
     return new Promise((resolve, reject) => {
       entry.waiters.push(refused => (refused === undefined ? resolve() : reject(refused)))
     })
@@ -273,7 +273,7 @@ export class Subscriptions implements ConnectionListener {
   private wakeAll(): void {
     wake(this.answerWaiters)
     for (const entry of this.table.values()) {
-      this.tell(entry, refusal(entry.filter.subscription, 'the connection was closed'))
+      this.tell(entry, closedError())
     }
   }
 

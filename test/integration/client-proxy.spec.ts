@@ -1,0 +1,122 @@
+import { Logger } from '@nestjs/common'
+import { take } from 'rxjs'
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
+import { MqttClientProxy, type MqttModuleOptions } from '../../src/index.js'
+import { ScriptedPeer } from '../../src/testing/index.js'
+import { heardFrom } from '../support/askers.js'
+import { publishesOf, replyTo } from '../support/asking.js'
+import { eventually } from '../support/eventually.js'
+
+let client: MqttClientProxy
+beforeAll(() => Logger.overrideLogger(false))
+afterAll(() => Logger.overrideLogger(['log', 'warn', 'error']))
+afterEach(() => client.close())
+
+function proxyOn(options: MqttModuleOptions = {}) {
+  const peer = new ScriptedPeer()
+  client = new MqttClientProxy({
+    createStream: peer.createStream,
+    protocolVersion: 5,
+    keepalive: 0,
+    drainTimeoutMs: 10,
+    ...options,
+  })
+  return peer
+}
+
+it('connects with the first send(), once, and asks for as many answers as there are', async () => {
+  const peer = proxyOn()
+  const both = [1, 2].map(value => heardFrom(client.send('ask', value)))
+  const connection = await peer.accept()
+  await connection.grant()
+  for (const _request of both) {
+    const request = await connection.find('publish')
+    expect({ ...request.properties?.userProperties }).toEqual({ stream: 'true' })
+    connection.send(replyTo(request, { value: `to ${request.payload}`, status: 'next' }))
+    connection.send(replyTo(request, { status: 'end' }))
+  }
+  expect(await Promise.all(both)).toEqual([
+    { values: ['to 1'], error: undefined },
+    { values: ['to 2'], error: undefined },
+  ])
+  expect(peer.dials).toBe(1)
+})
+
+it('tells the responder to stop when nobody is subscribed to the answers any more', async () => {
+  const peer = proxyOn()
+  const heard = heardFrom(client.send('ask', 1).pipe(take(1)))
+  const connection = await peer.accept()
+  await connection.grant()
+  const request = await connection.find('publish')
+  const properties = { userProperties: { status: 'next' }, responseTopic: 'responders/7' }
+  connection.send(replyTo(request, { value: 'first', properties }))
+  expect(await heard).toEqual({ values: ['first'], error: undefined })
+  const cancel = await connection.find('publish')
+  expect(cancel).toMatchObject({ topic: 'responders/7', qos: 1 })
+  expect({ ...cancel.properties?.userProperties }).toEqual({ status: 'cancel' })
+  expect(cancel.properties?.correlationData).toEqual(request.properties?.correlationData)
+})
+
+it('sends nothing before somebody subscribes to the answers', async () => {
+  const peer = proxyOn()
+  client.send('ask', 1)
+  const connecting = client.connect()
+  const connection = await peer.accept()
+  await connecting
+  await client.close()
+  await connection.closed()
+  expect(publishesOf(connection)).toEqual([])
+})
+
+it('gives what is no answer of the responder as an error of this package', async () => {
+  const peer = proxyOn()
+  const heard = heardFrom(client.send('ask', 1))
+  const connection = await peer.accept()
+  await connection.grant()
+  await connection.find('publish')
+  connection.cut()
+  expect(await heard).toMatchObject({ values: [], error: { code: 'CONNECTION_LOST' } })
+})
+
+it('tries to connect anew after an attempt that failed', async () => {
+  const peer = proxyOn()
+  peer.refuse(1)
+  expect(await heardFrom(client.send('ask', 1))).toMatchObject({ error: { code: 'CONNECT_FAILED' } })
+  const heard = heardFrom(client.send('ask', 2))
+  const connection = await peer.accept()
+  await connection.grant()
+  connection.send(replyTo(await connection.find('publish'), { value: 'there' }))
+  expect(await heard).toEqual({ values: ['there'], error: undefined })
+})
+
+it('fails an event that was not delivered', async () => {
+  const peer = proxyOn({ reconnect: { delayMs: [60_000] } })
+  const connecting = client.connect()
+  const connection = await peer.accept()
+  await connecting
+  const states: string[] = []
+  client.on('state', ({ status }) => states.push(status))
+  connection.cut()
+  await eventually(() => states.includes('waiting'))
+  expect(await heardFrom(client.emit('event', 1))).toMatchObject({
+    error: { code: 'NOT_SENT', message: 'the event on "event" was not delivered: dropped: offline' },
+  })
+})
+
+it('refuses a topic that is none, in the answers', async () => {
+  const peer = proxyOn()
+  const connecting = client.connect()
+  await peer.accept()
+  await connecting
+  for (const answers of [client.send('ask/#', 1), client.emit('ask/+', 1)])
+    expect(await heardFrom(answers)).toMatchObject({ error: { code: 'INVALID_TOPIC_NAME' } })
+})
+
+it('refuses a peer, and an option, that it does not know', () => {
+  proxyOn()
+  const wrong = [{ peer: 'nats' }, { url: 'mqtt://unused', speed: 1 }, {}]
+  for (const options of wrong)
+    expect(() => Reflect.construct(MqttClientProxy, [options])).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTION' }),
+    )
+})
