@@ -86,7 +86,8 @@ export class MqttService {
    * Asks, and resolves with the answer. The last one, where the responder answers several times.
    * @throws MqttError `TIMEOUT`, `ABORTED`, `CONNECTION_LOST`, `CONNECTION_CLOSED`, `NOT_SENT`; `NO_RESPONDER` when the
    * broker says so, for a request of QoS 1; `REQUEST_FAILED` with the `response` of a responder that failed;
-   * `TOO_MANY_REQUESTS`; and what `publish` throws
+   * `TOO_MANY_REQUESTS`; `SUBSCRIBE_REFUSED` for the topic of the answers; `PAYLOAD_NOT_DECODABLE` for the answer; and
+   * what `publish` throws
    */
   request<T = unknown>(topic: string, payload: unknown, options: RequestOptions = NO_OPTIONS): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -105,7 +106,7 @@ export class MqttService {
   /**
    * Asks a handler that answers several times, with an Observable or an async iterable. Ends with its last answer, and
    * tells it to stop when the loop is left or the signal aborted. No more than 1,000 answers wait for the loop.
-   * @throws MqttError as `request` does, from the loop
+   * @throws MqttError as `request` does, from the loop; mistakes of the caller at once
    */
   requestStream<T = unknown>(
     topic: string,

@@ -230,7 +230,7 @@ export class MqttSession {
     const within = (work: Promise<unknown>, share = 1) =>
       settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
     // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
-    if (this.keepsSession) this.subscriptions.end()
+    if (this.keepsSession) this.subscriptions.end(filter => this.isInternal(filter))
     else
       await within(
         this.subscriptions.unsubscribeAll(filter => this.isInternal(filter)),

@@ -51,7 +51,8 @@ export class Responder {
     const exchange = { request, target, codec }
     const source = observableOf(result)
     if (target.kind === 'nest') this.requester.ownReplies.add(target.topic)
-    if (target.kind === 'nest') return this.answerNest(exchange, target.id, source, isObservable(result))
+    if (target.kind === 'nest')
+      return this.answerNest(exchange, target.id, source, isObservable(result) || isAsyncIterable(result))
     if (target.isStream && target.correlationData !== undefined)
       return this.answerStream(exchange, target, target.correlationData, source)
     const value: unknown = await lastValueFrom(source, { defaultValue: NOTHING })
@@ -82,15 +83,16 @@ export class Responder {
     mayBeSeveral: boolean,
   ): Promise<void> {
     const send = (fields: object) => this.publish(exchange, nestMessage(exchange, { ...fields, id }))
+    const last = async (fields: object) => this.hand(exchange, nestMessage(exchange, { ...fields, id }))
     if (!mayBeSeveral) {
       const response: unknown = await lastValueFrom(source, { defaultValue: undefined })
       return this.hand(exchange, nestMessage(exchange, { response, isDisposed: true, id }))
     }
     const answers = new AnswerQueue(MAX_WAITING_ANSWERS, (value, isLast) =>
-      send(isLast ? { response: value, isDisposed: true } : { response: value }),
+      isLast ? last({ response: value, isDisposed: true }) : send({ response: value }),
     )
     const end = await answers.take(source)
-    if (end === 'open') await send({ isDisposed: true })
+    if (end === 'open') await last({ isDisposed: true })
   }
 
   private async answerStream(
@@ -106,7 +108,7 @@ export class Responder {
     const forget = this.requester.onCancel(correlationData, () => answers.cancel())
     try {
       if ((await answers.take(source)) === 'cancelled') return
-      await this.publish(exchange, endMessage(exchange, target))
+      this.hand(exchange, endMessage(exchange, target))
     } finally {
       forget()
     }

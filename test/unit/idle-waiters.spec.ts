@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { quiet } from '../support/held-clock.js'
 import { IdleWaiters } from '../../src/idle-waiters.js'
+import { quiet } from '../support/held-clock.js'
 
 /** Waiters whose work the test ends, and the names of those that were woken. */
 function waiters(isIdleNow = false) {

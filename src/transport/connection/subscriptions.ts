@@ -41,6 +41,8 @@ export class Subscriptions implements ConnectionListener {
   /** No subscription is wanted any more. */
   private isEnding = false
   private isClosed = false
+  /** Wanted all the same while it ends. */
+  private isKept: (subscription: string) => boolean = () => false
   private readonly retry: RefusalRetry
 
   constructor(
@@ -105,7 +107,7 @@ export class Subscriptions implements ConnectionListener {
     const entry = this.table.get(subscription)
     if (entry === undefined) return Promise.reject(refusal(subscription, 'it was unsubscribed'))
     if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
-    if (this.isEnding || this.isClosed) return Promise.reject(closedError())
+    if (this.isClosed || (this.isEnding && !this.isKept(subscription))) return Promise.reject(closedError())
     return new Promise((resolve, reject) => {
       entry.waiters.push(refused => (refused === undefined ? resolve() : reject(refused)))
     })
@@ -114,7 +116,7 @@ export class Subscriptions implements ConnectionListener {
   /** Sends what is not sent yet. */
   flush(): void {
     if (this.current === undefined) return
-    if (this.isEnding) this.unsent.clear()
+    if (this.isEnding) this.forgetUnwanted()
     const { link, limits } = this.current
     const size = limits.subscriptionIdentifiersAvailable ? 1 : FILTERS_PER_PACKET
     while (this.unsent.size > 0 && this.inFlight.size < PACKETS_IN_FLIGHT) {
@@ -134,15 +136,16 @@ export class Subscriptions implements ConnectionListener {
   }
 
   /** From now on nothing is subscribed, also after a reconnect. */
-  end(): void {
+  end(isKept: (subscription: string) => boolean = () => false): void {
     this.isEnding = true
-    this.unsent.clear()
+    this.isKept = isKept
+    this.forgetUnwanted()
     this.retry.stop()
   }
 
   /** Sends UNSUBSCRIBE for everything and resolves with the last UNSUBACK, or at the loss of the connection. */
   unsubscribeAll(isKept: (subscription: string) => boolean = () => false): Promise<void> {
-    this.end()
+    this.end(isKept)
     const granted = [...this.table.values()]
       .filter(entry => entry.status === 'granted' && !isKept(entry.filter.subscription))
       .map(entry => entry.filter.subscription)
@@ -190,6 +193,10 @@ export class Subscriptions implements ConnectionListener {
       this.unsubscriptions.answered(packet.messageId)
     // An answer may have set a Packet Identifier free that a SUBSCRIBE waits for.
     if (this.unsent.size > 0) this.flush()
+  }
+
+  private forgetUnwanted(): void {
+    for (const entry of this.unsent) if (!this.isKept(entry.filter.subscription)) this.unsent.delete(entry)
   }
 
   private markUnsent(entry: Subscription): void {
@@ -271,7 +278,7 @@ export class Subscriptions implements ConnectionListener {
   }
 
   private wakeAll(): void {
-    wake(this.answerWaiters)
+    for (const wake of this.answerWaiters.splice(0)) wake()
     for (const entry of this.table.values()) {
       this.tell(entry, closedError())
     }
@@ -286,10 +293,7 @@ export class Subscriptions implements ConnectionListener {
   }
 
   private wakeIfAnswered(): void {
-    if (this.unsent.size === 0 && this.inFlight.size === 0) wake(this.answerWaiters)
+    if (this.unsent.size === 0 && this.inFlight.size === 0)
+      for (const wake of this.answerWaiters.splice(0)) wake()
   }
-}
-
-function wake(waiters: (() => void)[]): void {
-  for (const waiter of waiters.splice(0)) waiter()
 }

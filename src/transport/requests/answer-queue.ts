@@ -32,14 +32,22 @@ export class AnswerQueue {
       },
     })
     if (this.isOver) this.subscription.unsubscribe()
+    try {
+      return await this.sendAll()
+    } finally {
+      this.subscription.unsubscribe()
+    }
+  }
+
+  private async sendAll(): Promise<AnswersEnd> {
     for (;;) {
       if (this.isCancelled) return 'cancelled'
       if (this.waiting.length > 0) {
         const isLast = this.isComplete && this.waiting.length === 1
         await this.sendOne(this.waiting.shift(), isLast)
-        if (isLast) return 'said'
+        if (isLast) return this.ended('said')
       } else if (this.failure !== undefined) throw this.failure.error
-      else if (this.isComplete) return 'open'
+      else if (this.isComplete) return this.ended('open')
       else await this.somethingNew()
     }
   }
@@ -57,6 +65,12 @@ export class AnswerQueue {
     sent.catch(() => {})
     this.onTheirWay.push(sent)
     if (this.onTheirWay.length > MAX_ON_THEIR_WAY) await this.onTheirWay.shift()
+  }
+
+  /** What could not be sent is told before the end. */
+  private async ended(end: AnswersEnd): Promise<AnswersEnd> {
+    await Promise.all(this.onTheirWay)
+    return end
   }
 
   private get isOver(): boolean {

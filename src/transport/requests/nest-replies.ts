@@ -14,6 +14,8 @@ const MAX_REPLY_TOPICS = 256
 const REPLY_QOS = { qos: 1, noLocal: false, retainHandling: 2 } as const
 
 interface ReplyTopic {
+  /** What is answered here. */
+  readonly asked: string
   readonly filter: TopicFilter
   readonly remove: () => void
 }
@@ -31,12 +33,13 @@ export class NestReplies {
 
   async send(id: string, request: OutgoingRequest, { timeoutMs }: RequestPlan): Promise<PublishOutcome> {
     const { data, ...message } = request
-    await this.session.whenGranted(this.listen(`${request.topic}/reply`))
+    await this.session.whenGranted(this.listen(request.topic))
     const payload = jsonCodec.encode({ pattern: request.topic, data, id })
     return this.session.publish({ ...message, payload }, { whenBlocked: 'wait', timeoutMs })
   }
 
-  private listen(topic: string): TopicFilter {
+  private listen(asked: string): TopicFilter {
+    const topic = `${asked}/reply`
     const known = this.topics.get(topic)
     if (known !== undefined) {
       this.topics.delete(topic)
@@ -52,14 +55,15 @@ export class NestReplies {
       run: async packet => this.take(packet),
     })
     this.ownReplies.add(topic)
-    this.topics.set(topic, { filter, remove: this.session.addRoute(filter, REPLY_QOS, handler) })
+    this.topics.set(topic, { asked, filter, remove: this.session.addRoute(filter, REPLY_QOS, handler) })
     this.session.flushSubscriptions()
-    if (this.topics.size > MAX_REPLY_TOPICS && this.open.size === 0) this.forgetOldest()
+    if (this.topics.size > MAX_REPLY_TOPICS) this.forgetOldest()
     return filter
   }
 
   private forgetOldest(): void {
-    for (const [topic, { remove }] of this.topics) {
+    for (const [topic, { asked, remove }] of this.topics) {
+      if (this.open.isAsked(asked)) continue
       this.topics.delete(topic)
       return remove()
     }

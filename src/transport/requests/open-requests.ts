@@ -1,5 +1,8 @@
 import { MqttError } from '../../errors.js'
 
+/** Requests that were given up without the responder knowing, as many as are remembered. */
+const MAX_UNTOLD = 1_000
+
 /** Who gets the answers. */
 export interface ResponseReceiver {
   next(value: unknown): void
@@ -26,6 +29,9 @@ interface OpenRequest<T> {
 /** Requests that wait for answers. Each ends once: with its end, an error, its time, its signal or the connection. */
 export class OpenRequests<T extends RequestTerms = RequestTerms> {
   private readonly open = new Map<string, OpenRequest<T>>()
+  /** How many are open on each topic. */
+  private readonly topics = new Map<string, number>()
+  private readonly untold = new Set<string>()
   private unexpected = 0
 
   constructor(private readonly maxOpen: number) {}
@@ -56,6 +62,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     signal?.addEventListener('abort', abort)
     const request: OpenRequest<T> = { topic, receiver, terms, timer: undefined, abort, cancel: undefined }
     this.open.set(key, request)
+    this.topics.set(topic, (this.topics.get(topic) ?? 0) + 1)
     this.startTimer(key, request)
     return true
   }
@@ -63,6 +70,11 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
   /** With what a request was made that is open still. */
   termsOf(key: string): T | undefined {
     return this.open.get(key)?.terms
+  }
+
+  /** Whether a request on this topic is open. */
+  isAsked(topic: string): boolean {
+    return this.topics.has(topic)
   }
 
   has(key: string): boolean {
@@ -97,7 +109,13 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
 
   /** The requester wants no more answers. */
   cancel(key: string): void {
-    this.take(key)?.cancel?.()
+    const request = this.take(key)
+    if (request !== undefined) this.tellResponder(key, request)
+  }
+
+  /** Once for each request that was given up before it was known where to tell it. */
+  wasCancelled(key: string): boolean {
+    return this.untold.delete(key)
   }
 
   failAll(cause: MqttError): void {
@@ -106,8 +124,9 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
 
   private giveUp(key: string, error: MqttError): void {
     const request = this.take(key)
-    request?.cancel?.()
-    request?.receiver.fail(error)
+    if (request === undefined) return
+    this.tellResponder(key, request)
+    request.receiver.fail(error)
   }
 
   /** The time for the first answer, and then for the next one. */
@@ -123,10 +142,21 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     }, timeoutMs)
   }
 
+  private tellResponder(key: string, request: OpenRequest<T>): void {
+    if (request.cancel !== undefined) return request.cancel()
+    this.untold.add(key)
+    if (this.untold.size <= MAX_UNTOLD) return
+    const [oldest = ''] = this.untold
+    this.untold.delete(oldest)
+  }
+
   private take(key: string): OpenRequest<T> | undefined {
     const request = this.open.get(key)
     if (request === undefined) return undefined
     this.open.delete(key)
+    const left = (this.topics.get(request.topic) ?? 1) - 1
+    if (left > 0) this.topics.set(request.topic, left)
+    else this.topics.delete(request.topic)
     clearTimeout(request.timer)
     request.terms.signal?.removeEventListener('abort', request.abort)
     return request

@@ -3,7 +3,7 @@ import { resolveCodec } from '../../codec.js'
 import { MqttError } from '../../errors.js'
 import type { ResolvedOptions } from '../../options.js'
 import type { PublishOutcome } from '../../publish-outcome.js'
-import { parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
+import { isTopicName, parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/new-handler.js'
 import type { PublishTerms } from '../outbound/outbound-message.js'
@@ -153,12 +153,13 @@ export class Requester {
     const cancel = (): void => this.sendCancel(responseTopic, correlationData)
     this.open.setCancel(key, cancel)
     // Cancelled before it was known where to.
-    if (!this.open.next(key, response.value)) return cancel()
+    if (!this.open.next(key, response.value)) return this.open.wasCancelled(key) ? cancel() : undefined
     if (response.isOnly) this.open.end(key)
   }
 
   private sendCancel(topic: string | undefined, correlationData: Buffer): void {
-    if (topic === undefined) return
+    // Nobody may make this side publish where no answer could go either.
+    if (topic === undefined || !isTopicName(topic) || topic.startsWith('$')) return
     const properties = { correlationData, userProperties: { [STATUS]: 'cancel' } }
     const message = { topic, payload: Buffer.alloc(0), qos: 1, retain: false, properties } as const
     Promise.resolve(this.session.publish(message)).catch(() => {})
