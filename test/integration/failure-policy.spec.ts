@@ -53,7 +53,7 @@ describe.each(VERSIONS)('MQTT %i: a handler that does not end in time', protocol
     expect(acks(connection)).toEqual([1])
     expect(mqtt.stats().inbound).toMatchObject({ handled: 1, failed: 1, running: 0 })
     expect(log.visible.at(-1)).toBe(
-      'the subscriber of "a" failed for a message on "a": the handler of "a" did not end within 100 ms; 1 failures so far',
+      'the subscriber of "a" failed for a message on "a": the handler of "a" did not end within 100 ms',
     )
     await finish(parts)
   })
@@ -170,7 +170,7 @@ describe.each(VERSIONS)('MQTT %i: onFailure "ack"', protocolVersion => {
     await settle(mqtt)
     expect(acks(connection)).toEqual([5])
     expect(mqtt.stats().inbound).toMatchObject({ handled: 1, failed: 1, deadLettered: 0 })
-    expect(log.visible.at(-1)).toContain(`failed for a message on "a": ${text}; 1 failures so far`)
+    expect(log.visible.at(-1)).toContain(`failed for a message on "a": ${text}`)
     await finish(parts)
   })
 })
@@ -224,7 +224,7 @@ describe.each(VERSIONS)('MQTT %i: retries', protocolVersion => {
     expect(acks(connection)).toEqual([1])
     expect(mqtt.stats().inbound).toMatchObject({ handled: 1, failed: 1 })
     expect(log.visible.filter(line => line.includes('failure '))).toHaveLength(1)
-    expect(log.visible.at(-1)).toContain('failure 3; 1 failures so far')
+    expect(log.visible.at(-1)).toContain('failure 3')
     await finish(parts)
   })
 
