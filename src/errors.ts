@@ -111,7 +111,16 @@ export function describeFailure(error: unknown): string {
   // Its cause may quote the payload, which belongs into no log.
   if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return error.message
   const isPlain = !(error instanceof Error) && typeof error === 'object' && error !== null
-  return isPlain && 'message' in error ? String(error.message) : describeCause(error)
+  return isPlain && 'message' in error ? textOf(error.message) : describeCause(error)
+}
+
+/** What came from outside may be nothing that a text can be made of. */
+function textOf(value: unknown): string {
+  try {
+    return String(value)
+  } catch {
+    return 'a failure without a text'
+  }
 }
 
 /** A chain may be a circle. */

@@ -128,6 +128,20 @@ export const publishSchema = strictObject(
   'an object with publish options',
 )
 
+/** Options of a record of `MqttRecordBuilder`. */
+export const recordSchema = v.optional(
+  strictObject(
+    {
+      qos: v.optional(qosSchema),
+      retain: v.optional(flag),
+      dup: v.optional(flag),
+      properties: v.optional(strictObject(messageProperties)),
+    },
+    'an object with record options',
+  ),
+  {},
+)
+
 /** Options of `request` and `requestStream`. */
 export const requestSchema = strictObject(
   {

@@ -80,6 +80,7 @@ export class MqttSession {
     this.deadLetters = new DeadLetters({
       publish: async letter => this.publisher.publish(letter, { whenBlocked: 'wait' }),
       version: () => this.connection.protocolVersion,
+      onNobody: topic => this.journal.deadLetterTakenByNobody(topic),
       onRefused: (topic, why, count) => this.journal.deadLetterRefused(topic, why, count),
     })
     this.dispatcher = new InboundDispatcher({
@@ -180,7 +181,9 @@ export class MqttSession {
 
   /** Told when the intake ends. @returns what ends this */
   onDrain(work: () => void): () => void {
-    this.drainListeners.add(work)
+    // Nothing comes any more; whoever asked gets the way to stop before it is told.
+    if (this.drained !== undefined) queueMicrotask(work)
+    else this.drainListeners.add(work)
     return () => this.drainListeners.delete(work)
   }
 

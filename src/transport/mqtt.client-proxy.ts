@@ -1,12 +1,12 @@
 import { Logger } from '@nestjs/common'
-import { ClientProxy, MqttRecord, type ReadPacket, type WritePacket } from '@nestjs/microservices'
+import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices'
 import { type Codec, encodePayload, jsonCodec, resolveCodec } from '../codec.js'
 import { isMqttError, MqttError } from '../errors.js'
 import { resolveOptions } from '../option-checks.js'
 import type { MqttModuleOptions, ResolvedOptions } from '../options.js'
 import type { PublishOutcome } from '../publish-outcome.js'
 import { assertTopicName } from '../topic/topic-filter.js'
-import type { PublishProperties } from './connection/link.js'
+import { readRecord } from './mqtt.record.js'
 import type { MqttTransportEvents } from './mqtt.transport.js'
 import { MqttSession } from './mqtt-session.js'
 import type { OutgoingRequest } from './requests/request-plan.js'
@@ -18,13 +18,6 @@ export interface MqttClientOptions extends MqttModuleOptions {
    * envelope only. @default 'nestjs-mqtt'
    */
   readonly peer?: 'nestjs-mqtt' | 'nest'
-}
-
-/** Options of a record that a caller gave. */
-interface RecordOptions {
-  readonly qos?: 0 | 1 | 2
-  readonly retain?: boolean
-  readonly properties?: PublishProperties
 }
 
 /**
@@ -121,7 +114,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   private requestOf(packet: ReadPacket): OutgoingRequest {
     const topic = this.normalizePattern(packet.pattern)
     assertTopicName(topic)
-    const { data, options } = readRecord(packet.data)
+    const { data, options } = readRecord(`record for "${topic}"`, packet.data)
     return {
       topic,
       data,
@@ -142,10 +135,6 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
       throw error
     }
   }
-}
-
-function readRecord(data: unknown): { readonly data: unknown; readonly options: RecordOptions } {
-  return data instanceof MqttRecord ? { data: data.data, options: data.options ?? {} } : { data, options: {} }
 }
 
 function assertDelivered(topic: string, outcome: PublishOutcome): void {

@@ -1,13 +1,13 @@
-import { MqttRecord } from '@nestjs/microservices'
-import { from, isObservable, lastValueFrom, type Observable, of } from 'rxjs'
+import { from, isObservable, lastValueFrom, Observable, of } from 'rxjs'
 import { type Codec, jsonCodec } from '../codec.js'
-import { MqttError } from '../errors.js'
+import { describeFailure, MqttError } from '../errors.js'
 import { isPowerOfTwo } from '../log-thinning.js'
 import type { PublishPacket, PublishProperties } from './connection/link.js'
 import type { ReplyTarget } from './inbound/reply-target.js'
+import { readRecord } from './mqtt.record.js'
 import type { MqttSession } from './mqtt-session.js'
 import type { OutboundMessage } from './outbound/outbound-message.js'
-import { AnswerQueue } from './requests/answer-queue.js'
+import { type AnswerOnItsWay, AnswerQueue, type AnswersEnd } from './requests/answer-queue.js'
 import type { Requester } from './requests/requester.js'
 import { STATUS } from './requests/response.js'
 
@@ -17,6 +17,9 @@ const REPLY_TIMEOUT_MS = 30_000
 const MAX_WAITING_ANSWERS = 1_000
 
 type Mqtt5Target = Extract<ReplyTarget, { kind: 'mqtt5' }>
+
+/** How the answers of a handler get into the queue. */
+type Taking = (answers: AnswerQueue) => Promise<AnswersEnd>
 
 interface Exchange {
   readonly request: PublishPacket
@@ -47,14 +50,28 @@ export class Responder {
    * Sends all that a handler gave: a value, an Observable or an async iterable. Rejects with the handler's own error,
    * which is not sent by this.
    */
-  async answer(request: PublishPacket, target: ReplyTarget, codec: Codec, result: unknown): Promise<void> {
+  async answer(
+    request: PublishPacket,
+    target: ReplyTarget,
+    codec: Codec,
+    result: unknown,
+    signal: () => AbortSignal,
+  ): Promise<void> {
     const exchange = { request, target, codec }
-    const source = observableOf(result)
+    const source = observableOf(result, signal)
+    const takes: Taking = answers =>
+      isAsyncIterable(result) ? answers.takeEach(result, signal()) : answers.take(source)
     if (target.kind === 'nest') this.requester.ownReplies.add(target.topic)
     if (target.kind === 'nest')
-      return this.answerNest(exchange, target.id, source, isObservable(result) || isAsyncIterable(result))
+      return this.answerNest(
+        exchange,
+        target.id,
+        source,
+        takes,
+        isObservable(result) || isAsyncIterable(result),
+      )
     if (target.isStream && target.correlationData !== undefined)
-      return this.answerStream(exchange, target, target.correlationData, source)
+      return this.answerStream(exchange, target, target.correlationData, takes)
     const value: unknown = await lastValueFrom(source, { defaultValue: NOTHING })
     this.hand(
       exchange,
@@ -80,10 +97,14 @@ export class Responder {
     exchange: Exchange,
     id: string,
     source: Observable<unknown>,
+    takes: Taking,
     mayBeSeveral: boolean,
   ): Promise<void> {
-    const send = (fields: object) => this.publish(exchange, nestMessage(exchange, { ...fields, id }))
-    const last = async (fields: object) => this.hand(exchange, nestMessage(exchange, { ...fields, id }))
+    const send = (fields: object) => this.sendPart(exchange, nestMessage(exchange, { ...fields, id }))
+    const last = (fields: object) => {
+      this.hand(exchange, nestMessage(exchange, { ...fields, id }))
+      return { bytes: 0, sent: Promise.resolve() }
+    }
     if (!mayBeSeveral) {
       const response: unknown = await lastValueFrom(source, { defaultValue: undefined })
       return this.hand(exchange, nestMessage(exchange, { response, isDisposed: true, id }))
@@ -91,23 +112,30 @@ export class Responder {
     const answers = new AnswerQueue(MAX_WAITING_ANSWERS, (value, isLast) =>
       isLast ? last({ response: value, isDisposed: true }) : send({ response: value }),
     )
-    const end = await answers.take(source)
-    if (end === 'open') await last({ isDisposed: true })
+    const end = await takes(answers)
+    if (end === 'open') last({ isDisposed: true })
   }
 
   private async answerStream(
     exchange: Exchange,
     target: Mqtt5Target,
     correlationData: Buffer,
-    source: Observable<unknown>,
+    takes: Taking,
   ): Promise<void> {
-    const cancelTopic = await this.requester.responseTopic()
+    // One that may not subscribe to it answers all the same; it just cannot be told to stop.
+    const cancelTopic = await this.requester.responseTopic().catch(() => undefined)
     const answers = new AnswerQueue(MAX_WAITING_ANSWERS, value =>
-      this.publish(exchange, this.mqtt5Message(exchange, target, value, { status: 'next', cancelTopic })),
+      this.sendPart(
+        exchange,
+        this.mqtt5Message(exchange, target, value, {
+          status: 'next',
+          ...(cancelTopic === undefined ? {} : { cancelTopic }),
+        }),
+      ),
     )
     const forget = this.requester.onCancel(correlationData, () => answers.cancel())
     try {
-      if ((await answers.take(source)) === 'cancelled') return
+      if ((await takes(answers)) === 'cancelled') return
       this.hand(exchange, endMessage(exchange, target))
     } finally {
       forget()
@@ -120,13 +148,13 @@ export class Responder {
     value: unknown,
     extra: { readonly status?: string; readonly cancelTopic?: string } = {},
   ): OutboundMessage {
-    const { data, options } = recordOf(value)
+    const { data, options } = readRecord('record of a handler', value)
     const { contentType } = exchange.codec
-    const own = options?.properties
+    const own = options.properties
     return {
       ...base(exchange),
-      ...(options?.qos === undefined ? {} : { qos: options.qos }),
-      ...(options?.retain === undefined ? {} : { retain: options.retain }),
+      ...(options.qos === undefined ? {} : { qos: options.qos }),
+      ...(options.retain === undefined ? {} : { retain: options.retain }),
       payload: Buffer.isBuffer(data) ? data : exchange.codec.encode(data),
       properties: properties(target, { contentType, ...extra }, own),
     }
@@ -144,29 +172,58 @@ export class Responder {
     })
   }
 
-  private async publish(exchange: Exchange, message: OutboundMessage): Promise<void> {
+  /** An answer that others follow: without it they would say something else. */
+  private sendPart(exchange: Exchange, message: OutboundMessage): AnswerOnItsWay {
+    const sent = this.publish(exchange, message).then(status => {
+      if (status !== undefined)
+        throw new MqttError('NOT_SENT', `an answer before was not delivered: ${status}`)
+    })
+    return { bytes: message.payload.length, sent }
+  }
+
+  /** @returns why the broker does not have it */
+  private async publish(exchange: Exchange, message: OutboundMessage): Promise<string | undefined> {
     const outcome = await this.session.publish(message, { whenBlocked: 'wait', timeoutMs: REPLY_TIMEOUT_MS })
-    if (outcome.status === 'sent' || outcome.status === 'acknowledged') return
+    if (outcome.status === 'sent' || outcome.status === 'acknowledged') return undefined
     this.failures += 1
-    if (!isPowerOfTwo(this.failures)) return
+    if (!isPowerOfTwo(this.failures)) return outcome.status
     this.session.log.warn(
       `the reply to "${exchange.target.topic}" was not delivered: ${outcome.status}; ${this.failures} such replies so far`,
     )
+    return outcome.status
   }
 
   private isAllowed({ kind, topic }: ReplyTarget): boolean {
     if (kind === 'nest' || this.allow === undefined) return true
     try {
-      return this.allow(topic)
+      return this.allow(topic) === true
     } catch {
       return false
     }
   }
 }
 
-function observableOf(result: unknown): Observable<unknown> {
-  if (isObservable(result)) return result
-  return isAsyncIterable(result) ? from(result) : of(result)
+function observableOf(result: unknown, signal: () => AbortSignal): Observable<unknown> {
+  if (isObservable(result)) return whileWanted(result, signal())
+  return isAsyncIterable(result) ? whileWanted(from(result), signal()) : of(result)
+}
+
+/** A source that ends when nobody waits for the run any more that it came from. */
+export function whileWanted<T>(source: Observable<T>, signal: AbortSignal): Observable<T> {
+  return new Observable(subscriber => {
+    const abort = (): void => subscriber.error(signal.reason)
+    subscriber.add(
+      source.subscribe({
+        next: value => subscriber.next(value),
+        error: (error: unknown) => subscriber.error(error),
+        complete: () => subscriber.complete(),
+      }),
+    )
+    // What has ended by now has ended, and may have failed.
+    if (signal.aborted) return abort()
+    signal.addEventListener('abort', abort)
+    subscriber.add(() => signal.removeEventListener('abort', abort))
+  })
 }
 
 /** A source that ends without a value. */
@@ -186,12 +243,12 @@ function base({ request, target }: Exchange) {
 
 function nestMessage(exchange: Exchange, reply: object): OutboundMessage {
   if (!('response' in reply)) return { ...base(exchange), payload: jsonCodec.encode(reply) }
-  const { data, options } = recordOf(reply.response)
+  const { data, options } = readRecord('record of a handler', reply.response)
   return {
     ...base(exchange),
-    ...(options?.qos === undefined ? {} : { qos: options.qos }),
+    ...(options.qos === undefined ? {} : { qos: options.qos }),
     payload: jsonCodec.encode({ ...reply, response: data }),
-    ...(options?.properties === undefined ? {} : { properties: options.properties }),
+    ...(options.properties === undefined ? {} : { properties: options.properties }),
   }
 }
 
@@ -216,16 +273,18 @@ function properties(
   }
 }
 
-/** The options of a record that a handler returns are those of its answer. */
-function recordOf(value: unknown) {
-  return value instanceof MqttRecord
-    ? { data: value.data, options: value.options }
-    : { data: value, options: undefined }
+function isJson(value: unknown): boolean {
+  try {
+    return JSON.stringify(value) !== undefined
+  } catch {
+    return false
+  }
 }
 
 /** What an answer may tell of a failure: what Nest's exception filters made of it. */
 function readableError(error: unknown): unknown {
-  if (!(error instanceof Error)) return error
+  if (!(error instanceof Error))
+    return isJson(error) ? error : { status: 'error', message: describeFailure(error) }
   const code = error instanceof MqttError ? undefined : 'code' in error ? error.code : undefined
   return {
     status: 'error',

@@ -23,7 +23,7 @@ import {
   unwrapEvent,
 } from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
-import { Responder } from './mqtt.responder.js'
+import { Responder, whileWanted } from './mqtt.responder.js'
 import type { MqttSession } from './mqtt-session.js'
 
 interface Route extends HandlerRules {
@@ -166,9 +166,11 @@ export class MqttTransport
   ): Promise<void> {
     const result: unknown = await route.callback(data, context)
     // Whoever asked was told that it took too long.
-    if (attempt.isAborted) return
-    if (replyTo !== undefined) return this.responder.answer(packet, replyTo, route.codec, result)
-    if (isObservable(result)) await lastValueFrom(result, { defaultValue: undefined })
+    if (attempt.isAborted && replyTo !== undefined) return
+    if (replyTo !== undefined)
+      return this.responder.answer(packet, replyTo, route.codec, result, () => attempt.signal)
+    if (isObservable(result))
+      await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
   }
 
   /** Nobody looks at the processing: the hook is the one that Nest's class came with. */

@@ -13,6 +13,7 @@ const SUSPICIOUS_CONNECTIONS = 3
 export class SessionJournal {
   private readonly drops = new DropEpisode()
   private shortConnections = 0
+  private letters = 0
 
   constructor(private readonly log: SessionLog) {}
 
@@ -45,6 +46,14 @@ export class SessionJournal {
     if (this.shortConnections !== SUSPICIOUS_CONNECTIONS) return
     this.log.warn(
       `${SUSPICIOUS_CONNECTIONS} connections in a row ended early: is the Client Identifier "${clientId}" in use by another client?`,
+    )
+  }
+
+  deadLetterTakenByNobody(topic: string): void {
+    this.letters += 1
+    if (!isPowerOfTwo(this.letters)) return
+    this.log.warn(
+      `nobody subscribes to the dead letter topic "${topic}"; ${this.letters} letters are gone so far`,
     )
   }
 

@@ -6,9 +6,10 @@ const failure = new Error('not sent')
 
 it.each([1, 100])('a source is left when the answer %i cannot be sent', async which => {
   let isSubscribed = true
-  const answers = new AnswerQueue(1_000, async value => {
-    if (value === which) throw failure
-  })
+  const answers = new AnswerQueue(1_000, value => ({
+    bytes: 1,
+    sent: value === which ? Promise.reject(failure) : Promise.resolve(),
+  }))
   const source = new Observable<number>(subscriber => {
     for (let value = 1; value <= 200; value += 1) subscriber.next(value)
     return () => {
@@ -20,9 +21,7 @@ it.each([1, 100])('a source is left when the answer %i cannot be sent', async wh
 })
 
 it('an answer that cannot be sent fails a source that has ended too', async () => {
-  const answers = new AnswerQueue(1_000, async () => {
-    throw failure
-  })
+  const answers = new AnswerQueue(1_000, () => ({ bytes: 1, sent: Promise.reject(failure) }))
   const source = new Observable<number>(subscriber => {
     subscriber.next(1)
     subscriber.complete()

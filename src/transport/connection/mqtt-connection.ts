@@ -74,9 +74,9 @@ export class MqttConnection {
     return this.machine.state
   }
 
-  /** That of the present connection, and 5 without one. */
+  /** That of the present connection, and without one that of the next, as far as it is known. */
   get protocolVersion(): ProtocolVersion {
-    return this.link?.protocolVersion ?? 5
+    return this.link?.protocolVersion ?? this.machine.progress.protocolVersion
   }
 
   /**

@@ -9,10 +9,13 @@ import type { DeadLetter } from './inbound-handler.js'
 export interface DeadLetterRules {
   readonly publish: (message: DeadLetterPublish) => Promise<PublishOutcome>
   readonly version: () => ProtocolVersion
+  /** The broker has it, and said that nobody subscribes to the topic. */
+  readonly onNobody: (topic: string) => void
   /** @param count attempts that the broker has refused so far */
   readonly onRefused: (topic: string, why: string, count: number) => void
 }
 
+const NO_MATCHING_SUBSCRIBERS = 0x10
 const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 30_000
 /** A message of QoS 0 is not kept by anybody, and its handler's place is needed. */
@@ -55,7 +58,10 @@ export class DeadLetters {
   private async attempt(message: DeadLetterPublish): Promise<string | undefined> {
     try {
       const outcome = await this.rules.publish(message)
-      if (outcome.status === 'acknowledged') return undefined
+      if (outcome.status === 'acknowledged') {
+        if (outcome.reasonCode === NO_MATCHING_SUBSCRIBERS) this.rules.onNobody(message.topic)
+        return undefined
+      }
       if (outcome.status === 'refused')
         return `the broker refused it with Reason Code 0x${outcome.reasonCode.toString(16)}`
       return outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status

@@ -27,6 +27,8 @@ export class Delivery {
   started = 0
   /** All handlers have ended. */
   isDone = false
+  /** Counts as waiting until it is done. */
+  isHeld = false
   private ended = 0
   private gravest: RunOutcome = 'handled'
 

@@ -81,6 +81,8 @@ export class HandlerRunner {
   private async settleFailure(run: HandlerRun, error: unknown, attempts: number): Promise<RunOutcome> {
     const { handler, delivery } = run
     const { onFailure } = handler
+    // Cut short by the end of the application: a broker that keeps the session delivers it to the next one.
+    if (this.stopped !== undefined) return 'givenBack'
     if (onFailure === 'ack') return 'failed'
     if (onFailure === 'disconnect') {
       this.surroundings.disconnect(giveBackError(handler, error))

@@ -227,7 +227,9 @@ export class InboundDispatcher implements ConnectionListener {
     if (delivery.packet.qos === 0) this.intake.remove(run)
     if (delivery.started === 0) {
       this.startedCount += 1
-      if (delivery.packet.qos > 0) this.unstartedAcknowledged -= 1
+      // Nothing bounds a loop over QoS 2 but this: the broker has handed it over.
+      delivery.isHeld = run.handler.isPassive && delivery.packet.qos === 2
+      if (delivery.packet.qos > 0 && !delivery.isHeld) this.unstartedAcknowledged -= 1
     }
     delivery.started += 1
     let hasReturned = false
@@ -274,7 +276,8 @@ export class InboundDispatcher implements ConnectionListener {
   private leave(delivery: Delivery): void {
     this.open.delete(delivery)
     if (delivery.started > 0) this.startedCount -= 1
-    else if (delivery.packet.qos > 0) this.unstartedAcknowledged -= 1
+    if (delivery.isHeld || (delivery.started === 0 && delivery.packet.qos > 0))
+      this.unstartedAcknowledged -= 1
   }
 
   /** What comes too late to be handled. */

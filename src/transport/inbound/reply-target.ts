@@ -51,7 +51,7 @@ export function responseTarget(packet: PublishPacket): ReplyTarget | undefined {
 }
 
 /** A requester must not be able to make this process publish to the broker's own topics, or to no topic at all. */
-function isSafe(responseTopic: string): boolean {
+export function isSafe(responseTopic: string): boolean {
   return isTopicName(responseTopic) && !responseTopic.startsWith('$')
 }
 

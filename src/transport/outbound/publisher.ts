@@ -1,4 +1,4 @@
-import { MqttError } from '../../errors.js'
+import { describeCause, MqttError } from '../../errors.js'
 import { IdleWaiters } from '../../idle-waiters.js'
 import type { OutboundOptions, WhenBlocked } from '../../options.js'
 import type { DropReason, PublishOutcome, TryPublishOutcome } from '../../publish-outcome.js'
@@ -288,8 +288,8 @@ export class Publisher implements ConnectionListener {
 
 /** Nobody knew of this connection's limits when the publish began to wait. */
 function refusedBeforehand(error: unknown): PublishOutcome {
-  if (!(error instanceof MqttError)) throw error
-  return { status: 'refused', reasonCode: error.reasonCode ?? UNSPECIFIED_ERROR, reasonString: error.message }
+  const { reasonCode = UNSPECIFIED_ERROR } = error instanceof MqttError ? error : {}
+  return { status: 'refused', reasonCode, reasonString: describeCause(error) }
 }
 
 function closedError(): MqttError {

@@ -5,11 +5,20 @@ import { MqttError } from '../../errors.js'
 export type AnswersEnd = 'said' | 'open' | 'cancelled'
 
 const MAX_ON_THEIR_WAY = 32
+/** Many streams share what may wait for the link. */
+const MAX_BYTES_ON_THEIR_WAY = 65_536
+
+export interface AnswerOnItsWay {
+  readonly bytes: number
+  /** Rejects when it does not get to the broker. */
+  readonly sent: Promise<void>
+}
 
 /** Sends the values of a source one after the other, each behind the one before it. */
 export class AnswerQueue {
   private readonly waiting: unknown[] = []
-  private readonly onTheirWay: Promise<void>[] = []
+  private readonly onTheirWay: AnswerOnItsWay[] = []
+  private bytesOnTheirWay = 0
   private subscription: Subscription | undefined
   private isComplete = false
   private isCancelled = false
@@ -18,7 +27,7 @@ export class AnswerQueue {
 
   constructor(
     private readonly limit: number,
-    private readonly send: (value: unknown, isLast: boolean) => Promise<void>,
+    private readonly send: (value: unknown, isLast: boolean) => AnswerOnItsWay,
   ) {}
 
   /** Rejects with the error of the source, once what came before it is sent. */
@@ -35,7 +44,32 @@ export class AnswerQueue {
     try {
       return await this.sendAll()
     } finally {
-      this.subscription.unsubscribe()
+      this.stop()
+    }
+  }
+
+  /** As `take`, for a source that waits to be asked for each value. */
+  async takeEach(source: AsyncIterable<unknown>, signal: AbortSignal): Promise<AnswersEnd> {
+    const iterator = source[Symbol.asyncIterator]()
+    const abort = (): void => this.fail(signal.reason)
+    signal.addEventListener('abort', abort)
+    try {
+      return await this.sendEach(iterator)
+    } finally {
+      signal.removeEventListener('abort', abort)
+      // One that waits for something of its own ends when that has come.
+      iterator.return?.().catch(() => {})
+    }
+  }
+
+  private async sendEach(iterator: AsyncIterator<unknown>): Promise<AnswersEnd> {
+    for (;;) {
+      const next = await Promise.race([iterator.next(), this.somethingNew()])
+      if (this.isCancelled) return 'cancelled'
+      if (this.failure !== undefined) throw this.failure.error
+      if (next === undefined) continue
+      if (next.done === true) return this.allSent('open')
+      await this.sendOne(next.value, false)
     }
   }
 
@@ -45,9 +79,9 @@ export class AnswerQueue {
       if (this.waiting.length > 0) {
         const isLast = this.isComplete && this.waiting.length === 1
         await this.sendOne(this.waiting.shift(), isLast)
-        if (isLast) return this.ended('said')
+        if (isLast) return this.allSent('said')
       } else if (this.failure !== undefined) throw this.failure.error
-      else if (this.isComplete) return this.ended('open')
+      else if (this.isComplete) return this.allSent('open')
       else await this.somethingNew()
     }
   }
@@ -60,16 +94,24 @@ export class AnswerQueue {
 
   /** No more of them are on their way than a link with long round trips needs. */
   private async sendOne(value: unknown, isLast: boolean): Promise<void> {
-    const sent = this.send(value, isLast)
+    const answer = this.send(value, isLast)
     // What goes wrong is told when its turn comes.
-    sent.catch(() => {})
-    this.onTheirWay.push(sent)
-    if (this.onTheirWay.length > MAX_ON_THEIR_WAY) await this.onTheirWay.shift()
+    answer.sent.catch(() => {})
+    this.onTheirWay.push(answer)
+    this.bytesOnTheirWay += answer.bytes
+    while (this.onTheirWay.length > MAX_ON_THEIR_WAY || this.bytesOnTheirWay > MAX_BYTES_ON_THEIR_WAY)
+      await this.oldestSent()
   }
 
-  /** What could not be sent is told before the end. */
-  private async ended(end: AnswersEnd): Promise<AnswersEnd> {
-    await Promise.all(this.onTheirWay)
+  private async oldestSent(): Promise<void> {
+    const oldest = this.onTheirWay.shift()
+    this.bytesOnTheirWay -= oldest?.bytes ?? 0
+    await oldest?.sent
+  }
+
+  /** An end that comes without all that was before it would be a lie. */
+  private async allSent(end: AnswersEnd): Promise<AnswersEnd> {
+    while (this.onTheirWay.length > 0) await this.oldestSent()
     return end
   }
 

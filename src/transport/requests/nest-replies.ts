@@ -31,11 +31,23 @@ export class NestReplies {
     private readonly ownReplies: OwnReplies,
   ) {}
 
-  async send(id: string, request: OutgoingRequest, { timeoutMs }: RequestPlan): Promise<PublishOutcome> {
+  async send(
+    id: string,
+    request: OutgoingRequest,
+    { timeoutMs, signal }: RequestPlan,
+  ): Promise<PublishOutcome> {
     const { data, ...message } = request
     await this.session.whenGranted(this.listen(request.topic))
+    if (!this.open.has(id)) return { status: 'dropped', reason: 'aborted' }
     const payload = jsonCodec.encode({ pattern: request.topic, data, id })
-    return this.session.publish({ ...message, payload }, { whenBlocked: 'wait', timeoutMs })
+    return this.session.publish(
+      { ...message, payload },
+      {
+        whenBlocked: 'wait',
+        timeoutMs,
+        ...(signal === undefined ? {} : { signal }),
+      },
+    )
   }
 
   private listen(asked: string): TopicFilter {

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { MqttError } from '../../errors.js'
 
 /** Requests that were given up without the responder knowing, as many as are remembered. */
@@ -59,7 +60,11 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       return false
     }
     const abort = (): void => this.giveUp(key, abortedError(topic, signal))
-    signal?.addEventListener('abort', abort)
+    if (signal !== undefined) {
+      // Many requests may share one signal, which is no leak.
+      setMaxListeners(0, signal)
+      signal.addEventListener('abort', abort)
+    }
     const request: OpenRequest<T> = { topic, receiver, terms, timer: undefined, abort, cancel: undefined }
     this.open.set(key, request)
     this.topics.set(topic, (this.topics.get(topic) ?? 0) + 1)

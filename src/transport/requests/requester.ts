@@ -3,9 +3,10 @@ import { resolveCodec } from '../../codec.js'
 import { MqttError } from '../../errors.js'
 import type { ResolvedOptions } from '../../options.js'
 import type { PublishOutcome } from '../../publish-outcome.js'
-import { isTopicName, parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
+import { parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/new-handler.js'
+import { isSafe } from '../inbound/reply-target.js'
 import type { PublishTerms } from '../outbound/outbound-message.js'
 import { Correlation } from './correlation.js'
 import { NestReplies } from './nest-replies.js'
@@ -26,7 +27,7 @@ export class Requester {
   /** Topics of answers, which no wildcard handler takes for events. */
   readonly ownReplies: OwnReplies
   private readonly correlation = new Correlation()
-  private readonly cancels = new Map<string, () => void>()
+  private readonly cancels = new Map<string, Set<() => void>>()
   private readonly responses: TopicFilter
   private isListening = false
   private refusedTopics = 0
@@ -92,6 +93,11 @@ export class Requester {
       )
       return () => {}
     }
+    if (plan.protocol === 'mqtt5' && this.defaultProtocol !== 'mqtt5') {
+      const text = `protocol "mqtt5" for the request on "${request.topic}": this connection is MQTT 3.1.1`
+      receiver.fail(new MqttError('INVALID_OPTION', text))
+      return () => {}
+    }
     const correlationData = this.correlation.next()
     const key = correlationData.toString('hex')
     if (!this.open.add(key, request.topic, receiver, plan)) return () => {}
@@ -109,8 +115,12 @@ export class Requester {
   /** A stream of answers runs here; `stop` is called when its requester wants no more. @returns what ends this */
   onCancel(correlationData: Buffer, stop: () => void): () => void {
     const key = correlationData.toString('hex')
-    this.cancels.set(key, stop)
-    return () => this.cancels.delete(key)
+    const stops = this.cancels.get(key) ?? new Set()
+    this.cancels.set(key, stops.add(stop))
+    return () => {
+      stops.delete(stop)
+      if (stops.size === 0) this.cancels.delete(key)
+    }
   }
 
   private async sendWithProperties(
@@ -147,7 +157,7 @@ export class Requester {
     if (correlationData === undefined) return
     const key = correlationData.toString('hex')
     const response = readResponse(packet, this.open.termsOf(key)?.codec ?? resolveCodec(this.options.codec))
-    if (response.kind === 'cancel') return this.cancels.get(key)?.()
+    if (response.kind === 'cancel') return this.cancel(key)
     if (response.kind === 'error') return this.open.fail(key, response.error)
     if (response.kind === 'end') return this.open.end(key)
     const cancel = (): void => this.sendCancel(responseTopic, correlationData)
@@ -157,9 +167,14 @@ export class Requester {
     if (response.isOnly) this.open.end(key)
   }
 
+  /** Correlation Data is the requester's own: where two chose the same, nobody knows whose stream is meant. */
+  private cancel(key: string): void {
+    const stops = this.cancels.get(key)
+    if (stops?.size === 1) for (const stop of stops) stop()
+  }
+
   private sendCancel(topic: string | undefined, correlationData: Buffer): void {
-    // Nobody may make this side publish where no answer could go either.
-    if (topic === undefined || !isTopicName(topic) || topic.startsWith('$')) return
+    if (topic === undefined || !isSafe(topic)) return
     const properties = { correlationData, userProperties: { [STATUS]: 'cancel' } }
     const message = { topic, payload: Buffer.alloc(0), qos: 1, retain: false, properties } as const
     Promise.resolve(this.session.publish(message)).catch(() => {})

@@ -23,6 +23,7 @@ function lettersWith(...answers: readonly (PublishOutcome | Error)[]) {
       return answer
     },
     version: () => 5,
+    onNobody: () => {},
     onRefused: (topic, why, count) => refusals.push(`${count} ${topic}: ${why}`),
   })
   let state = 'pending'

@@ -184,7 +184,7 @@ describe('HandlerRunner.stop', () => {
     runner.stop(reason)
     await turn()
     expect(attempts).toHaveLength(1)
-    expect(events).toEqual(['failed broken', 'ended failed'])
+    expect(events).toEqual(['failed broken', 'ended givenBack'])
   })
 
   it('is over with a restart', async () => {

@@ -12,7 +12,8 @@ function queue(limit = 1_000, isHeld = false) {
   const held: (() => void)[] = []
   const answers = new AnswerQueue(limit, (value, isLast) => {
     sent.push(isLast ? ['last', value] : value)
-    return isHeld ? new Promise(resolve => held.push(resolve)) : Promise.resolve()
+    const left = isHeld ? new Promise<void>(resolve => held.push(resolve)) : Promise.resolve()
+    return { bytes: 1, sent: left }
   })
   return { answers, sent, held }
 }

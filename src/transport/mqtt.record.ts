@@ -1,0 +1,20 @@
+import { MqttRecord } from '@nestjs/microservices'
+import { parseOptions, recordSchema } from '../schema.js'
+import type { PublishProperties } from './connection/link.js'
+
+/** What `MqttRecordBuilder` puts beside the data. */
+interface RecordOptions {
+  readonly qos?: 0 | 1 | 2
+  readonly retain?: boolean
+  readonly properties?: PublishProperties
+}
+
+/** Data, and the options that came with it in a record. @throws MqttError `INVALID_OPTION` */
+export function readRecord(
+  door: string,
+  value: unknown,
+): { readonly data: unknown; readonly options: RecordOptions } {
+  if (!(value instanceof MqttRecord)) return { data: value, options: {} }
+  parseOptions(door, recordSchema, value.options)
+  return { data: value.data, options: value.options ?? {} }
+}
