@@ -49,6 +49,7 @@ function verdict({ budget }, rate, cpu) {
   return ''
 }
 
+let missed = 0
 const results = []
 for (const [broker, port] of Object.entries(BROKERS)) {
   console.log(`\non ${broker}: messages per second, CPU microseconds per message; x = ours over mqtt`)
@@ -57,12 +58,14 @@ for (const [broker, port] of Object.entries(BROKERS)) {
       const { ours, mqtt, raw } = await measure(port, protocolVersion, question)
       const rate = ours.perSecond / mqtt.perSecond
       const cpu = ours.cpuMicros / mqtt.cpuMicros
+      const judged = verdict(question, rate, cpu)
+      if (judged.startsWith('MISSED')) missed += 1
       const name = `MQTT ${protocolVersion === 5 ? '5    ' : '3.1.1'} QoS ${question.qos}, ${question.qos === 0 ? `${question.perTurn} per turn` : `${question.perTurn} in flight`}`
       const figures = [ours, mqtt, raw].map(
         row => `${String(row.perSecond).padStart(7)} ${row.cpuMicros.toFixed(2).padStart(6)}`,
       )
       console.log(
-        `${name.padEnd(30)} ours ${figures[0]}  mqtt ${figures[1]}  raw ${figures[2]}  rate x ${rate.toFixed(2)}  CPU x ${cpu.toFixed(2)}  ${verdict(question, rate, cpu)}`,
+        `${name.padEnd(30)} ours ${figures[0]}  mqtt ${figures[1]}  raw ${figures[2]}  rate x ${rate.toFixed(2)}  CPU x ${cpu.toFixed(2)}  ${judged}`,
       )
       results.push({
         broker,
@@ -81,3 +84,4 @@ for (const [broker, port] of Object.entries(BROKERS)) {
 await peer.end()
 await mosquitto.stop()
 writeFileSync(new URL('./results/publish.json', import.meta.url), `${JSON.stringify(results, null, 1)}\n`)
+process.exitCode = missed > 0 ? 1 : 0
