@@ -105,7 +105,8 @@ export class Subscriptions implements ConnectionListener {
   /** Resolves when the broker grants a filter, and rejects when it refuses it. */
   whenGranted(subscription: string): Promise<void> {
     const entry = this.table.get(subscription)
-    if (entry === undefined) return Promise.reject(refusal(subscription, 'it was unsubscribed'))
+    if (entry === undefined || entry.status === 'refused')
+      return Promise.reject(refusal(subscription, entry === undefined ? 'it was unsubscribed' : 'as before'))
     if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
     if (this.isClosed || (this.isEnding && !this.isKept(subscription))) return Promise.reject(closedError())
     return new Promise((resolve, reject) => {

@@ -101,15 +101,21 @@ export class Requester {
     const correlationData = this.correlation.next()
     const key = correlationData.toString('hex')
     if (!this.open.add(key, request.topic, receiver, plan)) return () => {}
+    // One that waits to be written when its loop is left is not written any more.
+    const left = plan.isStream ? new AbortController() : undefined
+    const withdrawn = left === undefined ? plan : { ...plan, signal: anyOf(plan.signal, left.signal) }
     const sent =
       plan.protocol === 'mqtt5'
-        ? this.sendWithProperties(key, request, plan, correlationData)
-        : this.replies.send(key, request, plan)
+        ? this.sendWithProperties(key, request, withdrawn, correlationData)
+        : this.replies.send(key, request, withdrawn)
     sent.then(
       outcome => this.takeOutcome(key, request.topic, outcome),
       (error: unknown) => this.open.fail(key, asMqttError(error)),
     )
-    return () => this.open.cancel(key)
+    return () => {
+      this.open.cancel(key)
+      left?.abort()
+    }
   }
 
   /** A stream of answers runs here; `stop` is called when its requester wants no more. @returns what ends this */
@@ -179,6 +185,10 @@ export class Requester {
     const message = { topic, payload: Buffer.alloc(0), qos: 1, retain: false, properties } as const
     Promise.resolve(this.session.publish(message)).catch(() => {})
   }
+}
+
+function anyOf(own: AbortSignal | undefined, other: AbortSignal): AbortSignal {
+  return own === undefined ? other : AbortSignal.any([own, other])
 }
 
 /** A kept session must find its subscription again after a restart; it is the Correlation Data that nobody can guess. */
