@@ -170,8 +170,8 @@ export class MqttSession {
     this.subscriptions.flush()
   }
 
-  whenGranted({ subscription }: TopicFilter): Promise<void> {
-    return this.subscriptions.whenGranted(subscription)
+  whenGranted({ subscription }: TopicFilter, isImpatient?: boolean): Promise<void> {
+    return this.subscriptions.whenGranted(subscription, isImpatient)
   }
 
   /** Lets handlers run, without waiting for their subscriptions. */

@@ -102,10 +102,10 @@ export class Subscriptions implements ConnectionListener {
     if (this.current !== undefined) this.unsubscriptions.flush(this.current.link, this.current.limits)
   }
 
-  /** Resolves when the broker grants a filter, and rejects when it refuses it. */
-  whenGranted(subscription: string): Promise<void> {
+  /** Resolves when the broker grants a filter, and rejects when it refuses it, or, if `isImpatient`, has refused it. */
+  whenGranted(subscription: string, isImpatient = false): Promise<void> {
     const entry = this.table.get(subscription)
-    if (entry === undefined || entry.status === 'refused')
+    if (entry === undefined || (isImpatient && entry.status === 'refused'))
       return Promise.reject(refusal(subscription, entry === undefined ? 'it was unsubscribed' : 'as before'))
     if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
     if (this.isClosed || (this.isEnding && !this.isKept(subscription))) return Promise.reject(closedError())

@@ -37,7 +37,7 @@ export class NestReplies {
     { timeoutMs, signal }: RequestPlan,
   ): Promise<PublishOutcome> {
     const { data, ...message } = request
-    await this.session.whenGranted(this.listen(request.topic))
+    await this.session.whenGranted(this.listen(request.topic), true)
     if (!this.open.has(id)) return { status: 'dropped', reason: 'aborted' }
     const payload = jsonCodec.encode({ pattern: request.topic, data, id })
     return this.session.publish(

@@ -15,6 +15,6 @@ export interface RequestSession {
   }
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void
   flushSubscriptions(): void
-  whenGranted(filter: TopicFilter): Promise<void>
+  whenGranted(filter: TopicFilter, isImpatient: boolean): Promise<void>
   publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome>
 }
