@@ -1,41 +1,10 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { MqttError } from '../../src/errors.js'
-import type { MqttModuleOptions } from '../../src/options.js'
+import { describe, expect, it } from 'vitest'
 import { eventually } from '../support/eventually.js'
-import { acks, json, qos1, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+import { failOnEscapedErrors, listening } from '../support/hostile-session.js'
+import { acks, json, qos1, VERSIONS } from '../support/subscriber-on-peer.js'
 
-const escaped: unknown[] = []
-const note = (error: unknown): void => {
-  escaped.push(error)
-}
-
-beforeEach(() => {
-  escaped.length = 0
-  process.on('unhandledRejection', note)
-  process.on('uncaughtException', note)
-})
-afterEach(async () => {
-  await nextTurn()
-  process.off('unhandledRejection', note)
-  process.off('uncaughtException', note)
-  expect(escaped).toEqual([])
-})
-
-/** A session that always dials again, and the causes of the losses. */
-async function listening(options: MqttModuleOptions) {
-  const causes: MqttError[] = []
-  const parts = await subscriberOnPeer({
-    reconnect: { delayMs: [0], resetAfterMs: 0, verdict: () => 'retry' },
-    ...options,
-  })
-  parts.session.connection.attach({
-    lost: cause => {
-      causes.push(cause)
-    },
-  })
-  return { ...parts, causes }
-}
+failOnEscapedErrors()
 
 /** The fixed header of a QoS 0 PUBLISH whose Remaining Length is the largest there is: 256 MB. */
 const HUGE = Buffer.from('30ffffff7f', 'hex')

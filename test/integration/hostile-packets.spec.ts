@@ -1,12 +1,12 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { isMqttError, type MqttError } from '../../src/errors.js'
-import type { MqttModuleOptions } from '../../src/options.js'
+import { describe, expect, it } from 'vitest'
+import { isMqttError } from '../../src/errors.js'
 import { eventually } from '../support/eventually.js'
 import { hostilePacket } from '../support/hostile-packets.js'
+import { failOnEscapedErrors, listening } from '../support/hostile-session.js'
 import { SeededRandom } from '../support/seeded-random.js'
 import { message } from '../support/session-on-peer.js'
-import { acks, qos1, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+import { acks, qos1, VERSIONS } from '../support/subscriber-on-peer.js'
 
 /** Another run: FUZZ_SEED=… ; a longer one, before a release: HOSTILE_PACKETS=100000. */
 const SEED = Number(process.env['FUZZ_SEED'] ?? 20_261_121)
@@ -15,37 +15,7 @@ const PACKETS = Number(process.env['HOSTILE_PACKETS'] ?? 20_000)
 const PACKETS_OF_CONNECTION = 8
 const FUZZ_TIMEOUT_MS = 30_000 + PACKETS * 10
 
-const escaped: unknown[] = []
-const note = (error: unknown): void => {
-  escaped.push(error)
-}
-
-beforeEach(() => {
-  escaped.length = 0
-  process.on('unhandledRejection', note)
-  process.on('uncaughtException', note)
-})
-afterEach(async () => {
-  await nextTurn()
-  process.off('unhandledRejection', note)
-  process.off('uncaughtException', note)
-  expect(escaped).toEqual([])
-})
-
-/** A session that always dials again, and the causes of the losses. */
-async function listening(options: MqttModuleOptions) {
-  const causes: MqttError[] = []
-  const parts = await subscriberOnPeer({
-    reconnect: { delayMs: [0], resetAfterMs: 0, verdict: () => 'retry' },
-    ...options,
-  })
-  parts.session.connection.attach({
-    lost: cause => {
-      causes.push(cause)
-    },
-  })
-  return { ...parts, causes }
-}
+failOnEscapedErrors()
 
 describe.each(VERSIONS)('MQTT %i: the limit of inbound.maxPacketBytes', protocolVersion => {
   const limited = { protocolVersion, inbound: { maxPacketBytes: 1_000 } }

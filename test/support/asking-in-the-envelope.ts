@@ -1,0 +1,73 @@
+import { jsonCodec } from '../../src/codec.js'
+import type { PublishOutcome } from '../../src/publish-outcome.js'
+import { HandlerAttempt } from '../../src/transport/inbound/handler-attempt.js'
+import type { InboundHandler } from '../../src/transport/inbound/inbound-handler.js'
+import type { OutboundMessage } from '../../src/transport/outbound/outbound-message.js'
+import { NestReplies } from '../../src/transport/requests/nest-replies.js'
+import { OpenRequests } from '../../src/transport/requests/open-requests.js'
+import { OwnReplies } from '../../src/transport/requests/own-replies.js'
+import type { RequestPlan } from '../../src/transport/requests/request-plan.js'
+import type { RequestSession } from '../../src/transport/requests/request-session.js'
+import { json } from './subscriber-on-peer.js'
+
+const PLAN: RequestPlan = {
+  protocol: 'nest',
+  isStream: true,
+  codec: jsonCodec,
+  timeoutMs: 100,
+  signal: undefined,
+}
+
+/** A session that grants everything at once. */
+export function askingInTheEnvelope() {
+  const routes = new Map<string, InboundHandler>()
+  const added: string[] = []
+  const published: OutboundMessage[] = []
+  const session: RequestSession = {
+    connection: {
+      state: { status: 'idle' },
+      protocolVersion: 4,
+      attach: () => () => {},
+    },
+    addRoute: ({ subscription }, _options, handler) => {
+      added.push(subscription)
+      routes.set(subscription, handler)
+      return () => routes.delete(subscription)
+    },
+    flushSubscriptions: () => {},
+    whenGranted: async () => {},
+    publish: (message): PublishOutcome => {
+      published.push(message)
+      return { status: 'sent' }
+    },
+  }
+  const open = new OpenRequests<RequestPlan>(1_000)
+  const replies = new NestReplies(session, open, new OwnReplies('answers'))
+  const ask = async (id: string, topic: string) => {
+    const heard: unknown[] = []
+    open.add(
+      id,
+      topic,
+      {
+        next: value => heard.push(value),
+        end: () => heard.push('end'),
+        fail: ({ message }) => heard.push(message),
+      },
+      PLAN,
+    )
+    const request = {
+      topic,
+      data: { to: topic },
+      payload: Buffer.from('unused'),
+      qos: 0,
+      retain: false,
+    } as const
+    await replies.send(id, request, PLAN)
+    return heard
+  }
+  const reply = async (topic: string, value: unknown): Promise<void> => {
+    const attempt = new HandlerAttempt(1, () => {})
+    await routes.get(`${topic}/reply`)?.run(json(`${topic}/reply`, value), attempt)
+  }
+  return { routes, added, published, open, ask, reply }
+}
