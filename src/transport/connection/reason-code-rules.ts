@@ -1,6 +1,9 @@
 import type { MqttError } from '../../errors.js'
 import type { Verdict } from '../../options.js'
 
+/** A success of PUBACK and PUBREC: the broker has the message, and nobody subscribes to its topic (MQTT 5, 3.4.2.1). */
+export const NO_MATCHING_SUBSCRIBERS = 0x10
+
 /** One row of the tables in `docs/reconnect.md`. */
 export interface ReasonCodeRule {
   readonly reasonCode: number

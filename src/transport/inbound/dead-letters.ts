@@ -2,6 +2,7 @@ import { isMqttError, MqttError } from '../../errors.js'
 import { Pauses } from '../../pauses.js'
 import type { PublishOutcome } from '../../publish-outcome.js'
 import type { ProtocolVersion } from '../connection/connection-state.js'
+import { NO_MATCHING_SUBSCRIBERS } from '../connection/reason-code-rules.js'
 import type { DeadLetterPublish } from './dead-letter.js'
 import { deadLetterMessage } from './dead-letter.js'
 import type { DeadLetter } from './inbound-handler.js'
@@ -15,7 +16,6 @@ export interface DeadLetterRules {
   readonly onRefused: (topic: string, why: string, count: number) => void
 }
 
-const NO_MATCHING_SUBSCRIBERS = 0x10
 const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 30_000
 /** A message of QoS 0 is not kept by anybody, and its handler's place is needed. */

@@ -47,13 +47,16 @@ export function responseTarget(packet: PublishPacket): ReplyTarget | undefined {
   const { responseTopic, correlationData, userProperties } = packet.properties ?? {}
   if (responseTopic === undefined || !isSafe(responseTopic)) return undefined
   const target = { kind: 'mqtt5', topic: responseTopic, correlationData } as const
-  return userProperties?.['stream'] === 'true' ? { ...target, isStream: true } : target
+  return userProperties?.[STREAM] === 'true' ? { ...target, isStream: true } : target
 }
 
 /** A requester must not be able to make this process publish to the broker's own topics, or to no topic at all. */
 export function isSafe(responseTopic: string): boolean {
   return isTopicName(responseTopic) && !responseTopic.startsWith('$')
 }
+
+/** User Property of a request whose responder may answer several times. */
+export const STREAM = 'stream'
 
 const ENVELOPE_KEYS = ['data', 'id', 'pattern']
 

@@ -5,8 +5,9 @@ import type { ResolvedOptions } from '../../options.js'
 import type { PublishOutcome } from '../../publish-outcome.js'
 import { parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
 import type { PublishPacket } from '../connection/link.js'
+import { NO_MATCHING_SUBSCRIBERS } from '../connection/reason-code-rules.js'
 import { newHandler } from '../inbound/new-handler.js'
-import { isSafe } from '../inbound/reply-target.js'
+import { isSafe, STREAM } from '../inbound/reply-target.js'
 import type { PublishTerms } from '../outbound/outbound-message.js'
 import { Correlation } from './correlation.js'
 import { NestReplies } from './nest-replies.js'
@@ -14,10 +15,9 @@ import { OpenRequests, type ResponseReceiver } from './open-requests.js'
 import { OwnReplies } from './own-replies.js'
 import type { OutgoingRequest, RequestPlan, RequestProtocol } from './request-plan.js'
 import type { RequestSession } from './request-session.js'
-import { readResponse, STATUS, STREAM } from './response.js'
+import { readResponse, STATUS } from './response.js'
 
 const MS = 1_000
-const NO_MATCHING_SUBSCRIBERS = 0x10
 const RESPONSE_QOS = { qos: 1, noLocal: false, retainHandling: 2 } as const
 
 /** Asks, and finds the request of each answer. One private topic for each connection takes all of them. */

@@ -4,8 +4,6 @@ import type { PublishPacket } from '../connection/link.js'
 
 /** User Property that says what a response is; without it, it is the one answer. */
 export const STATUS = 'status'
-/** User Property of a request whose responder may answer several times. */
-export const STREAM = 'stream'
 
 export type Response =
   | { readonly kind: 'value'; readonly value: unknown; readonly isOnly: boolean }
