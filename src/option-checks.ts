@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
+import { REPLACEMENTS } from './option-replacements.js'
 import {
   type MqttModuleOptions,
   PASS_THROUGH,
@@ -175,7 +176,7 @@ const NEVER_EXPIRES = 0xffff_ffff
  * @throws MqttError `INVALID_OPTION`
  */
 export function resolveOptions(options: MqttModuleOptions, door = DOOR): ResolvedOptions {
-  const checked = parseOptions(door, schema, options)
+  const checked = parseOptions(door, schema, options, REPLACEMENTS)
   if (checked.url === undefined && checked.createStream === undefined) {
     throw invalidOption(door, `"url": nothing was given, allowed is ${urlAllowed}`)
   }

@@ -179,13 +179,19 @@ function describeInput(path: string, input: unknown): string {
   return String(input)
 }
 
-function describeIssue(issue: v.BaseIssue<unknown>): string {
+function describeIssue(issue: v.BaseIssue<unknown>, replacements: Replacements): string {
   const path = pathOf(issue)
-  if (issue.type === 'never') return `"${path}" is not an option here`
+  if (issue.type === 'never') {
+    const replacement = Object.hasOwn(replacements, path) ? replacements[path] : undefined
+    return `"${path}" is not an option here${replacement === undefined ? '' : `; ${replacement}`}`
+  }
   const given =
     issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
   return `"${path}": ${given}, allowed is ${issue.message}`
 }
+
+/** For options of other MQTT packages: what to write instead. */
+export type Replacements = Readonly<Record<string, string>>
 
 /**
  * Checks `input` against a schema, at one of the doors of the package.
@@ -195,10 +201,12 @@ export function parseOptions<S extends v.GenericSchema>(
   door: string,
   checked: S,
   input: unknown,
+  replacements: Replacements = {},
 ): v.InferOutput<S> {
   const result = v.safeParse(checked, input)
   if (result.success) return result.output
-  throw invalidOption(door, mostTelling(result.issues).map(describeIssue).join('; '))
+  const problems = mostTelling(result.issues).map(issue => describeIssue(issue, replacements))
+  throw invalidOption(door, problems.join('; '))
 }
 
 const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''
