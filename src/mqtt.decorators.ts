@@ -1,4 +1,10 @@
-import { createParamDecorator, type ExecutionContext, Inject } from '@nestjs/common'
+import {
+  createParamDecorator,
+  type ExecutionContext,
+  Inject,
+  type PipeTransform,
+  type Type,
+} from '@nestjs/common'
 import { mqttClientToken, mqttServiceToken } from './mqtt.tokens.js'
 import { MqttContext } from './transport/mqtt.context.js'
 
@@ -14,7 +20,10 @@ export const InjectMqttClient = (name?: string): ParameterDecorator & PropertyDe
  * The text that a named wildcard of the handler's pattern took: `@TopicParam('deviceId')` for
  * `devices/+deviceId/telemetry`. Pipes may follow. Undefined for a name that the pattern does not have.
  */
-export const TopicParam = createParamDecorator(
+export const TopicParam: (
+  name: string,
+  ...pipes: (Type<PipeTransform> | PipeTransform)[]
+) => ParameterDecorator = createParamDecorator(
   (name: string, context: ExecutionContext): string | undefined => {
     const mqttContext: unknown = context.switchToRpc().getContext()
     return mqttContext instanceof MqttContext ? mqttContext.params[name] : undefined

@@ -49,8 +49,6 @@ export class MqttTransport
   extends Server<MqttTransportEvents, MqttStatus>
   implements CustomTransportStrategy
 {
-  /** Failures of event handlers are awaited and reported here. */
-  override readonly propagatesEventHandlerErrors = true
   /** Whether the application handed this strategy to Nest. */
   isConnectedToApp = false
   private readonly plainStartHook = this.onProcessingStartHook
@@ -63,6 +61,8 @@ export class MqttTransport
     transportId: Transport | symbol,
   ) {
     super()
+    // Failures of event handlers are awaited and reported here. Assigned, since `Server` declares it in Nest 12 only.
+    Object.assign(this, { propagatesEventHandlerErrors: true })
     this.transportId = transportId
     this.responder = new Responder(session, session.requester, options.allowResponseTopic)
     session.connection.attach({ stateChanged: state => this._status$.next(state.status) })
