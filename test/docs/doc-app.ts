@@ -1,0 +1,91 @@
+import { execFile } from 'node:child_process'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { docBlocks } from '../../scripts/doc-blocks.mjs'
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+const TSC = join(ROOT, 'node_modules/typescript/bin/tsc')
+const run = promisify(execFile)
+
+const TSCONFIG = {
+  compilerOptions: {
+    target: 'es2023',
+    module: 'nodenext',
+    moduleResolution: 'nodenext',
+    strict: true,
+    experimentalDecorators: true,
+    emitDecoratorMetadata: true,
+    esModuleInterop: true,
+    skipLibCheck: true,
+    rootDir: '.',
+    outDir: 'dist',
+    types: ['node', 'vitest/globals'],
+  },
+  include: ['**/*.ts'],
+  exclude: ['dist'],
+}
+
+/** The code blocks of a page, as an application in a folder of its own, where the packages of this project resolve. */
+export class DocApp {
+  readonly folder: string
+
+  constructor(
+    readonly page: string,
+    readonly type: 'commonjs' | 'module' = 'commonjs',
+  ) {
+    this.folder = join(ROOT, 'node_modules/.cache/doc-apps', `${page.replaceAll(/\W/g, '-')}-${type}`)
+  }
+
+  /** Where a block without a path starts; there must be none. */
+  get fragments(): string[] {
+    return this.blocks
+      .filter(block => block.path === undefined)
+      .map(({ language, line }) => `${this.page}:${line} (${language})`)
+  }
+
+  write(): void {
+    rmSync(this.folder, { recursive: true, force: true })
+    this.file('package.json', JSON.stringify({ private: true, type: this.type }))
+    this.file('tsconfig.json', JSON.stringify(TSCONFIG))
+    for (const { path, code } of this.blocks) if (path !== undefined) this.file(path, this.imports(code))
+  }
+
+  /** Rejects with the errors of the compiler. */
+  async compile(): Promise<void> {
+    try {
+      await run(process.execPath, [TSC, '-p', this.folder])
+    } catch (error) {
+      throw new Error(`${this.page} does not compile:\n${readStdout(error)}`)
+    }
+  }
+
+  /** Path of a compiled file. */
+  compiled(path: string): string {
+    return join(this.folder, 'dist', path.replace(/\.ts$/, '.js'))
+  }
+
+  private get blocks() {
+    return docBlocks(join(ROOT, this.page)).filter(
+      ({ language, isForeign }) => ['ts', 'js'].includes(language) && !isForeign,
+    )
+  }
+
+  /** The pages are written for CommonJS; an ES module names the extension. */
+  private imports(code: string): string {
+    return this.type === 'commonjs' ? code : code.replace(/from '(\.{1,2}\/[^']+)'/g, "from '$1.js'")
+  }
+
+  private file(path: string, text: string): void {
+    const target = join(this.folder, path)
+    mkdirSync(dirname(target), { recursive: true })
+    writeFileSync(target, text)
+  }
+}
+
+function readStdout(error: unknown): string {
+  return typeof error === 'object' && error !== null && 'stdout' in error
+    ? String(error.stdout)
+    : String(error)
+}
