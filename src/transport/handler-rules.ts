@@ -30,11 +30,15 @@ export interface HandlerRules {
   >
 }
 
-/** @throws MqttError `INVALID_TOPIC_FILTER`, or `INVALID_OPTION` for options that cannot work on this connection */
+/**
+ * @param isLiteral the pattern is a Topic Name without variables and without wildcards
+ * @throws MqttError `INVALID_TOPIC_FILTER`, or `INVALID_OPTION` for options that cannot work on this connection
+ */
 export function handlerRules(
   pattern: string,
   options: ResolvedHandlerOptions,
   defaults: Defaults,
+  isLiteral = false,
 ): HandlerRules {
   const { qos, noLocal, retainHandling, onFailure } = options
   const keepsSession = !defaults.clean && defaults.passThrough.properties?.sessionExpiryInterval !== 0
@@ -42,7 +46,11 @@ export function handlerRules(
     const text = `handler of "${pattern}": onFailure "disconnect" has the broker deliver again, which it does for a kept session only; give the connection clean: false and a clientId`
     throw new MqttError('INVALID_OPTION', text)
   }
-  const template = templateOf(pattern, options, defaults)
+  const template = templateOf(
+    isLiteral ? pattern : fillVariables(pattern, defaults.variables),
+    options,
+    defaults,
+  )
   return {
     template,
     codec: resolveCodec(options.codec ?? defaults.codec),
@@ -80,11 +88,10 @@ function orderKeyOf(order: ResolvedHandlerOptions['order']): InboundHandler['ord
 }
 
 function templateOf(
-  pattern: string,
+  filled: string,
   { sharedGroup }: ResolvedHandlerOptions,
   defaults: Defaults,
 ): TopicTemplate {
-  const filled = fillVariables(pattern, defaults.variables)
   const group = sharedGroup ?? defaults.sharedGroup
   if (group === undefined || filled.startsWith('$share/')) return parseTopicTemplate(filled)
   return parseTopicTemplate(`$share/${group}/${filled}`)

@@ -6,6 +6,8 @@ import { resolveOptions } from '../option-checks.js'
 import type { MqttModuleOptions, ResolvedOptions } from '../options.js'
 import type { PublishOutcome } from '../publish-outcome.js'
 import { assertTopicName } from '../topic/topic-filter.js'
+import type { PublishProperties } from './connection/link.js'
+import { assertRoutable } from './mqtt.pattern.js'
 import { readRecord } from './mqtt.record.js'
 import type { MqttTransportEvents } from './mqtt.transport.js'
 import { MqttSession } from './mqtt-session.js'
@@ -103,8 +105,8 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   }
 
   protected async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
-    const { data, ...message } = this.requestOf(packet)
-    const payload = this.isPeerBuiltIn ? jsonCodec.encode({ pattern: message.topic, data }) : message.payload
+    const { data, pattern, metadata, ...message } = this.requestOf(packet)
+    const payload = this.isPeerBuiltIn ? jsonCodec.encode({ pattern, data, metadata }) : message.payload
     const outcome = await this.session.publish({ ...message, payload })
     assertDelivered(message.topic, outcome)
     // Seam: the contract of Nest's emit() lets the caller name the type of nothing.
@@ -112,16 +114,22 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   }
 
   private requestOf(packet: ReadPacket): OutgoingRequest {
-    const topic = this.normalizePattern(packet.pattern)
+    const pattern: unknown = packet.pattern
+    assertRoutable(pattern, 'INVALID_TOPIC_NAME')
+    const topic = this.normalizePattern(pattern)
     assertTopicName(topic)
     const { data, options } = readRecord(`record for "${topic}"`, packet.data)
+    const metadata = metadataOf(packet)
+    const properties = withMetadata(options.properties, this.isPeerBuiltIn ? undefined : metadata)
     return {
       topic,
+      pattern,
       data,
+      metadata,
       payload: encodePayload(this.codec, topic, data),
       qos: options.qos ?? 0,
       retain: options.retain ?? false,
-      ...(options.properties === undefined ? {} : { properties: options.properties }),
+      ...(properties === undefined ? {} : { properties }),
     }
   }
 
@@ -135,6 +143,20 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
       throw error
     }
   }
+}
+
+/** Nest 11 has no metadata. */
+function metadataOf(packet: ReadPacket): Record<string, string> | undefined {
+  return 'metadata' in packet ? packet.metadata : undefined
+}
+
+/** A User Property of the record has priority over metadata of the same name. */
+function withMetadata(
+  properties: PublishProperties | undefined,
+  metadata: Readonly<Record<string, string>> | undefined,
+): PublishProperties | undefined {
+  if (metadata === undefined) return properties
+  return { ...properties, userProperties: { ...metadata, ...properties?.userProperties } }
 }
 
 function assertDelivered(topic: string, outcome: PublishOutcome): void {

@@ -1,10 +1,15 @@
-import { MqttContext as NestMqttContext } from '@nestjs/microservices'
+import { BaseRpcContext } from '@nestjs/microservices'
 import { readTopicParams, type TopicTemplate } from '../topic/topic-template.js'
 import type { PublishPacket, PublishProperties } from './connection/link.js'
 import type { HandlerAttempt } from './inbound/handler-attempt.js'
+import { STREAM } from './inbound/reply-target.js'
 
-/** What a handler may know of its message besides the payload. Inject it with `@Ctx()`. */
-export class MqttContext extends NestMqttContext {
+/**
+ * What a handler may know of its message besides the payload. Inject it with `@Ctx()`. It has the methods of the class
+ * of the same name in `@nestjs/microservices`, but is not a subclass: tools such as `@nestjs/observe` name an operation
+ * after the topic of that class, and each topic of a wildcard pattern would be an operation of its own.
+ */
+export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishPacket]> {
   /** Topic Name of the message. */
   readonly topic: string
   /** The pattern of this handler, as it stands in the decorator. */
@@ -22,6 +27,7 @@ export class MqttContext extends NestMqttContext {
     packet: PublishPacket,
     private readonly template: TopicTemplate,
     private readonly run: HandlerAttempt,
+    private readonly metadata?: unknown,
   ) {
     super([packet.topic, packet])
     this.topic = packet.topic
@@ -30,6 +36,36 @@ export class MqttContext extends NestMqttContext {
     this.retain = packet.retain
     this.dup = packet.dup
     this.properties = packet.properties ?? {}
+  }
+
+  /** Topic Name of the message. */
+  getTopic(): string {
+    return this.topic
+  }
+
+  /** The PUBLISH packet as `mqtt` parsed it. */
+  getPacket(): PublishPacket {
+    return this.getArgByIndex(1)
+  }
+
+  /** The pattern of this handler: the same for all topics that it matches. */
+  getPattern(): string {
+    return this.pattern
+  }
+
+  /**
+   * What the sender attached to the message with `setOnDispatchHook` of its client: from Nest's envelope, and without
+   * one the User Properties (MQTT 5), the first of each name. Undefined where there is none.
+   */
+  getMetadata(): Record<string, string> | undefined {
+    return metadataOf(this.metadata) ?? metadataOf(this.userProperties())
+  }
+
+  private userProperties(): Record<string, unknown> {
+    const { userProperties, responseTopic } = this.properties
+    const { [STREAM]: stream, ...others } = userProperties ?? {}
+    // On a request it belongs to the protocol, not to the sender.
+    return responseTopic === undefined && stream !== undefined ? { ...others, [STREAM]: stream } : others
   }
 
   /** Aborted when nobody waits for this run any more: its `timeoutMs` is over, or the application closes. */
@@ -51,4 +87,14 @@ export class MqttContext extends NestMqttContext {
   get params(): Readonly<Record<string, string>> {
     return readTopicParams(this.template, this.topic)
   }
+}
+
+/** Only texts: the rest came from outside in a shape that nobody promised. */
+function metadataOf(source: unknown): Record<string, string> | undefined {
+  if (typeof source !== 'object' || source === null) return undefined
+  const texts = Object.entries(source).flatMap(([name, value]): [string, string][] => {
+    const first: unknown = Array.isArray(value) ? value[0] : value
+    return typeof first === 'string' ? [[name, first]] : []
+  })
+  return texts.length === 0 ? undefined : Object.fromEntries(texts)
 }

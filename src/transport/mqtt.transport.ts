@@ -23,6 +23,7 @@ import {
   unwrapEvent,
 } from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
+import { assertLiteral, assertRoutable, isRoutable } from './mqtt.pattern.js'
 import { Responder, whileWanted } from './mqtt.responder.js'
 import type { MqttSession } from './mqtt-session.js'
 
@@ -69,9 +70,9 @@ export class MqttTransport
   }
 
   /**
-   * Called by Nest for every handler. Several handlers of one pattern all run.
-   * @throws MqttError `INVALID_TOPIC_FILTER` for a pattern that is no text or no Topic Filter, `INVALID_OPTION`
-   * for handler options
+   * Called by Nest for every handler. Several handlers of one pattern all run. An object or a number is the Topic Name
+   * that Nest makes of it, its JSON text with sorted keys: without wildcards and without variables.
+   * @throws MqttError `INVALID_TOPIC_FILTER` for a pattern that makes no Topic Filter, `INVALID_OPTION` for handler options
    */
   override addHandler(
     pattern: unknown,
@@ -79,24 +80,21 @@ export class MqttTransport
     isEventHandler = false,
     extras: Record<string, unknown> = {},
   ): void {
-    if (typeof pattern !== 'string') {
-      const given = JSON.stringify(pattern) ?? String(pattern)
-      throw new MqttError(
-        'INVALID_TOPIC_FILTER',
-        `the pattern ${given} is no text; MQTT handlers take a Topic Filter`,
-      )
-    }
-    const options = resolveHandlerOptions(pattern, extras)
-    const rules = handlerRules(pattern, options, this.options)
+    assertRoutable(pattern, 'INVALID_TOPIC_FILTER')
+    const route = this.normalizePattern(pattern)
+    const isLiteral = typeof pattern !== 'string'
+    if (isLiteral) assertLiteral(route)
+    const options = resolveHandlerOptions(route, extras)
+    const rules = handlerRules(route, options, this.options, isLiteral)
     callback.isEventHandler = isEventHandler
     callback.extras = extras
     // For those who ask Nest what is registered; messages are routed by the session.
-    this.messageHandlers.set(pattern, callback)
-    const route: Route = { ...rules, isEvent: isEventHandler, callback, failures: 0 }
+    this.messageHandlers.set(route, callback)
+    const bound: Route = { ...rules, isEvent: isEventHandler, callback, failures: 0 }
     const handler = newHandler({
       ...rules.runRules,
-      run: (packet, attempt) => this.handle(route, packet, attempt),
-      onFailed: (packet, error) => this.report(route, packet, error),
+      run: (packet, attempt) => this.handle(bound, packet, attempt),
+      onFailed: (packet, error) => this.report(bound, packet, error),
     })
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
   }
@@ -129,7 +127,6 @@ export class MqttTransport
   }
 
   private async handle(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
-    const context = new MqttContext(packet, route.template, attempt)
     const target = route.isEvent ? undefined : responseTarget(packet)
     const isAsked = !route.isEvent && packet.properties?.responseTopic !== undefined
     if (isAsked && target === undefined) this.session.requester.refusedTopic()
@@ -146,6 +143,7 @@ export class MqttTransport
       replyTo = this.responder.checked(incoming.replyTo)
       willAnswer()
     }
+    const context = new MqttContext(packet, route.template, attempt, incoming.metadata)
     await this.runWithHooks(context, () => this.call(route, packet, incoming.data, replyTo, context, attempt))
   }
 
@@ -153,8 +151,13 @@ export class MqttTransport
     const decoded = decodeMessage(route, packet)
     const incoming = route.isEvent ? { data: decoded, replyTo: undefined } : readRequest(packet, decoded)
     const isPlain = incoming.replyTo === undefined && this.options.envelope === 'all'
-    return isPlain ? { ...incoming, data: unwrapEvent(packet.topic, incoming.data) } : incoming
+    if (!isPlain) return incoming
+    return { replyTo: undefined, ...unwrapEvent(packet.topic, incoming.data, this.routeOf) }
   }
+
+  /** The topic of a pattern in an envelope, which may be anything. */
+  private readonly routeOf = (pattern: unknown): string | undefined =>
+    isRoutable(pattern) ? this.normalizePattern(pattern) : undefined
 
   private async call(
     route: Route,

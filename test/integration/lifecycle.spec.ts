@@ -280,7 +280,7 @@ describe('options', () => {
     })
   })
 
-  it.each(['a/#/b', { cmd: 'x' }])(
+  it.each(['a/#/b', { cmd: 'a/+' }])(
     'a pattern that is no Topic Filter is refused when the application is created: %j',
     async pattern => {
       @Controller()

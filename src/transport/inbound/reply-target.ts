@@ -16,6 +16,8 @@ export type ReplyTarget =
 export interface Incoming {
   readonly data: unknown
   readonly replyTo: ReplyTarget | undefined
+  /** What the envelope carries beside the data. */
+  readonly metadata?: unknown
 }
 
 /**
@@ -27,19 +29,26 @@ export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
     return { data: decoded, replyTo: responseTarget(packet) }
   if (!isEnvelope(decoded)) return { data: decoded, replyTo: undefined }
   const topic = `${packet.topic}/reply`
-  return { data: decoded.data, replyTo: isSafe(topic) ? { kind: 'nest', topic, id: decoded.id } : undefined }
+  const { data, id, metadata } = decoded
+  const replyTo: ReplyTarget | undefined = isSafe(topic) ? { kind: 'nest', topic, id } : undefined
+  return metadata === undefined ? { data, replyTo } : { data, replyTo, metadata }
 }
 
-/** What the built-in `emit()` sends: exactly `{ pattern, data }`, where the pattern is the topic. */
-export function unwrapEvent(topic: string, decoded: unknown): unknown {
-  if (typeof decoded !== 'object' || decoded === null) return decoded
-  const keys = Object.keys(decoded)
-  const isEvent =
-    'pattern' in decoded &&
-    decoded.pattern === topic &&
-    keys.every(key => key === 'pattern' || key === 'data')
-  if (!isEvent) return decoded
-  return 'data' in decoded ? decoded.data : undefined
+/**
+ * What the built-in `emit()` sends: `{ pattern, data }`, where the pattern is that of the topic, and `metadata` where
+ * the sender has some. Everything else is a plain message.
+ */
+export function unwrapEvent(
+  topic: string,
+  decoded: unknown,
+  routeOf: (pattern: unknown) => unknown,
+): { readonly data: unknown; readonly metadata?: unknown } {
+  if (typeof decoded !== 'object' || decoded === null || !('pattern' in decoded)) return { data: decoded }
+  const { pattern, data, metadata, ...others }: { pattern: unknown; data?: unknown; metadata?: unknown } =
+    decoded
+  const isEvent = Object.keys(others).length === 0 && (pattern === topic || routeOf(pattern) === topic)
+  if (!isEvent) return { data: decoded }
+  return metadata === undefined ? { data } : { data, metadata }
 }
 
 /** The Response Topic of a request (MQTT 5, 4.10), which is known whatever the payload is. */
@@ -58,10 +67,11 @@ export function isSafe(responseTopic: string): boolean {
 /** User Property of a request whose responder may answer several times. */
 export const STREAM = 'stream'
 
-const ENVELOPE_KEYS = ['data', 'id', 'pattern']
-
-function isEnvelope(decoded: unknown): decoded is { pattern: unknown; data: unknown; id: string } {
-  if (typeof decoded !== 'object' || decoded === null) return false
-  const keys = Object.keys(decoded).sort()
-  return keys.join() === ENVELOPE_KEYS.join() && 'id' in decoded && typeof decoded.id === 'string'
+function isEnvelope(
+  decoded: unknown,
+): decoded is { pattern: unknown; data: unknown; id: string; metadata?: unknown } {
+  if (typeof decoded !== 'object' || decoded === null || Array.isArray(decoded)) return false
+  if (!('pattern' in decoded && 'data' in decoded && 'id' in decoded)) return false
+  const keys = 'metadata' in decoded ? 4 : 3
+  return typeof decoded.id === 'string' && Object.keys(decoded).length === keys
 }

@@ -36,10 +36,10 @@ export class NestReplies {
     request: OutgoingRequest,
     { timeoutMs, signal }: RequestPlan,
   ): Promise<PublishOutcome> {
-    const { data, ...message } = request
+    const { data, pattern = request.topic, metadata, ...message } = request
     await this.session.whenGranted(this.listen(request.topic), true)
     if (!this.open.has(id)) return { status: 'dropped', reason: 'aborted' }
-    const payload = jsonCodec.encode({ pattern: request.topic, data, id })
+    const payload = jsonCodec.encode({ pattern, data, id, metadata })
     return this.session.publish(
       { ...message, payload },
       {

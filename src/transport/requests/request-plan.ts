@@ -8,6 +8,10 @@ export type RequestProtocol = 'mqtt5' | 'nest'
 export interface OutgoingRequest extends OutboundMessage {
   /** What the payload is made of, for the envelope. */
   readonly data: unknown
+  /** What the envelope has for a pattern. @default the topic */
+  readonly pattern?: unknown
+  /** What the envelope carries beside the data; on MQTT 5 it is in the User Properties. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
 }
 
 export interface RequestPlan extends RequestTerms {

@@ -135,7 +135,7 @@ export class Requester {
     { timeoutMs, signal, isStream }: RequestPlan,
     correlationData: Buffer,
   ): Promise<PublishOutcome> {
-    const { data: _data, ...message } = request
+    const { data: _data, pattern: _pattern, metadata: _metadata, ...message } = request
     const responseTopic = await this.responseTopic()
     if (!this.open.has(key)) return { status: 'dropped', reason: 'aborted' }
     const userProperties = {

@@ -1,0 +1,62 @@
+import { inspect } from 'node:util'
+import type { MsObjectPattern } from '@nestjs/microservices'
+import { MqttError } from '../errors.js'
+import { isTopicName } from '../topic/topic-filter.js'
+
+/** A pattern of which Nest makes a text: the text itself, a number, or an object. */
+type RoutablePattern = string | number | MsObjectPattern
+
+/** Nest replaces what lies deeper, or has more keys, by a constant, which is the same for different patterns. */
+const MAX_DEPTH = 5
+const MAX_KEYS = 20
+
+export function isRoutable(pattern: unknown): pattern is RoutablePattern {
+  return typeof pattern === 'string' || typeof pattern === 'number' || problemOf(pattern, 0) === undefined
+}
+
+/**
+ * The topic of an object or a number is matched as it is: a "+" or "#" in a value would be a wildcard for the broker,
+ * and no client could publish to it.
+ * @throws MqttError `INVALID_TOPIC_FILTER`
+ */
+export function assertLiteral(route: string): void {
+  if (isTopicName(route)) return
+  const text = `the pattern ${route} is not a valid Topic Name: its text must not contain "+", "#" or NUL, and have at most 65,535 bytes (MQTT 5, 4.7); use a string pattern for wildcards`
+  throw new MqttError('INVALID_TOPIC_FILTER', text)
+}
+
+/**
+ * Nest makes a text of these without complaint, but not one that tells one pattern from another.
+ * @throws MqttError with `code`
+ */
+export function assertRoutable(
+  pattern: unknown,
+  code: 'INVALID_TOPIC_FILTER' | 'INVALID_TOPIC_NAME',
+): asserts pattern is RoutablePattern {
+  if (isRoutable(pattern)) return
+  const problem = problemOf(pattern, 0)
+  const text = `the pattern ${inspect(pattern, { breakLength: Number.POSITIVE_INFINITY })} cannot be a topic: ${problem}; use a string, a number or an object of those`
+  throw new MqttError(code, text)
+}
+
+function problemOf(value: unknown, depth: number): string | undefined {
+  if (value instanceof RegExp) return 'it is a RegExp, which a broker cannot match'
+  if (typeof value !== 'object' || value === null)
+    return depth > 0 && isJsonScalar(value) ? undefined : `it contains ${nameOf(value)}`
+  const entries = Object.entries(value)
+  if (depth > MAX_DEPTH) return `it is nested more than ${MAX_DEPTH} levels deep`
+  if (entries.length > MAX_KEYS) return `it has an object with more than ${MAX_KEYS} keys`
+  for (const [, inner] of entries) {
+    const problem = problemOf(inner, depth + 1)
+    if (problem !== undefined) return problem
+  }
+  return undefined
+}
+
+function isJsonScalar(value: unknown): boolean {
+  return value === null || ['string', 'number', 'boolean'].includes(typeof value)
+}
+
+function nameOf(value: unknown): string {
+  return value === null || value === undefined ? String(value) : `a ${typeof value}`
+}
