@@ -79,6 +79,15 @@ export class MqttError extends Error {
     Object.defineProperty(this, BRAND, { value: true })
   }
 
+  /**
+   * As a console shows it: what led to it by name, code and text alone, since the errors of other packages carry
+   * requests, URLs and options along. All of them are in `cause`.
+   */
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    const facts = this.reasonCode === undefined ? this.code : `${this.code}, Reason Code ${this.reasonCode}`
+    return `${this.stack ?? this.message} {${facts}}${chainOf(this.cause).map(causeLine).join('')}`
+  }
+
   /** For a health check or a structured log: with the message, which JSON leaves out of an Error, and no stack. */
   toJSON(): { name: string; code: MqttErrorCode; message: string; reasonCode?: number } {
     const { name, code, message, reasonCode } = this
@@ -95,14 +104,17 @@ export function isMqttError(value: unknown, code?: MqttErrorCode): value is Mqtt
   )
 }
 
+function causeLine(cause: unknown): string {
+  if (!(cause instanceof Error)) return `\n  [cause]: ${messageOf(cause) || typeof cause}`
+  const code = 'code' in cause ? ` {${String(cause.code)}}` : ''
+  return `\n  [cause]: ${cause.name}: ${messageOf(cause)}${code}`
+}
+
 /** The innermost readable message of an error chain, for one line of a log. */
 export function describeCause(cause: unknown): string {
-  const chain: unknown[] = []
-  for (let link = cause; link !== undefined && chain.length < MAX_CHAIN; ) {
-    chain.push(link)
-    link = link instanceof Error ? link.cause : undefined
-  }
-  const readable = chain.map(messageOf).findLast(message => message !== '')
+  const readable = chainOf(cause)
+    .map(messageOf)
+    .findLast(message => message !== '')
   return readable ?? (cause instanceof Error ? cause.name : 'unknown cause')
 }
 
@@ -125,6 +137,15 @@ function textOf(value: unknown): string {
 
 /** A chain may be a circle. */
 const MAX_CHAIN = 10
+
+function chainOf(cause: unknown): unknown[] {
+  const chain: unknown[] = []
+  for (let link = cause; link !== undefined && chain.length < MAX_CHAIN; ) {
+    chain.push(link)
+    link = link instanceof Error ? link.cause : undefined
+  }
+  return chain
+}
 
 function messageOf(cause: unknown): string {
   if (typeof cause === 'string') return cause

@@ -22,7 +22,9 @@ import {
 import { MqttService } from './mqtt.service.js'
 import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
 import { resolveOptions } from './option-checks.js'
-import type { MqttModuleOptions, ResolvedOptions } from './options.js'
+import type { MqttModuleOptions } from './options.js'
+import type { ResolvedOptions } from './resolved-options.js'
+import { Sealed } from './sealed.js'
 import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 import { MqttSession } from './transport/mqtt-session.js'
@@ -41,14 +43,17 @@ export class MqttModule
   implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy
 {
   private readonly logger = new Logger('MqttModule')
+  /** Leads to everything in the application. */
+  readonly #modules: ModulesContainer
 
   constructor(
     @Inject(MqttSession) private readonly session: MqttSession,
     @Inject(OWN_TRANSPORT) private readonly transport: MqttTransport,
     @Inject(CONNECTION_NAME) private readonly connectionName: { readonly name: string | undefined },
-    @Inject(ModulesContainer) private readonly modules: ModulesContainer,
+    @Inject(ModulesContainer) modules: ModulesContainer,
   ) {
     super()
+    this.#modules = modules
   }
 
   /**
@@ -125,7 +130,7 @@ export class MqttModule
   /** @throws MqttError `INVALID_OPTION` when two connections have the same name, or why `fail-fast` failed */
   async onModuleInit(): Promise<void> {
     const { name } = this.connectionName
-    const namesakes = [...this.modules.values()]
+    const namesakes = [...this.#modules.values()]
       .filter(module => module.metatype === MqttModule)
       .map(module => module.getProviderByKey<{ name: string | undefined }>(CONNECTION_NAME)?.instance)
       .filter(connection => connection?.name === name)
@@ -144,7 +149,7 @@ export class MqttModule
     // Nobody will start the handlers that were added at run time.
     this.session.serve()
     const { name } = this.connectionName
-    const handlers = findPatternHandlers(this.modules, mqttTransportId(name))
+    const handlers = findPatternHandlers(this.#modules, mqttTransportId(name))
     if (handlers.length === 0) return
     const argument = name === undefined ? '' : JSON.stringify(name)
     this.logger.warn(
@@ -179,7 +184,7 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
     {
       provide: RESOLVED_OPTIONS,
       inject: [MQTT_OPTIONS],
-      useFactory: (options: MqttModuleOptions) => resolveOptions(options),
+      useFactory: (options: Sealed<MqttModuleOptions>) => resolveOptions(options.reveal()),
     },
     {
       provide: MqttSession,
@@ -210,8 +215,20 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
   ]
   return {
     ...module,
-    providers: [...(module.providers ?? []), ...providers],
+    providers: [...(module.providers ?? []).map(sealed), ...providers],
     exports: [service, transport, mqttClientToken(name)],
+  }
+}
+
+/** What holds the options as they were given: passwords and keys are among them. */
+function sealed(provider: Provider): Provider {
+  if (typeof provider === 'function' || provider.provide !== MQTT_OPTIONS) return provider
+  if ('useValue' in provider) return { provide: MQTT_OPTIONS, useValue: new Sealed(provider.useValue) }
+  if (!('useFactory' in provider)) return provider
+  const { useFactory } = provider
+  return {
+    ...provider,
+    useFactory: async (...dependencies: unknown[]) => new Sealed(await useFactory(...dependencies)),
   }
 }
 

@@ -1,8 +1,8 @@
 import { distinctUntilChanged, Observable } from 'rxjs'
 import { type Codec, encodePayload, resolveCodec } from './codec.js'
 import { MqttError } from './errors.js'
-import type { ResolvedOptions } from './options.js'
 import type { PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
+import type { ResolvedOptions } from './resolved-options.js'
 import { messagesSchema, parseOptions, publishSchema, requestSchema, tryPublishSchema } from './schema.js'
 import type {
   MessagesOptions,

@@ -6,8 +6,8 @@ import {
   PASS_THROUGH,
   type PassThroughOptions,
   type ReconnectOptions,
-  type ResolvedOptions,
 } from './options.js'
+import type { ResolvedOptions } from './resolved-options.js'
 import {
   aFunction,
   binaryData,
@@ -35,6 +35,7 @@ import {
   utf8String,
   WHEN_BLOCKED,
 } from './schema.js'
+import { Sealed } from './sealed.js'
 
 const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:', 'mqtt+srv:', 'mqtts+srv:']
 
@@ -162,10 +163,11 @@ export function withoutSecrets(url: string): string {
 
 /** The broker as a log or an error names it. */
 export function describeTarget({
-  urls,
+  secrets,
   createStream,
-}: Pick<ResolvedOptions, 'urls' | 'createStream'>): string {
-  return createStream === undefined ? urls.map(withoutSecrets).join(', ') : 'the stream of createStream'
+}: Pick<ResolvedOptions, 'secrets' | 'createStream'>): string {
+  if (createStream !== undefined) return 'the stream of createStream'
+  return secrets.reveal().urls.map(withoutSecrets).join(', ')
 }
 
 const DOOR = 'MqttModule options'
@@ -193,8 +195,9 @@ export function resolveOptions(options: MqttModuleOptions, door = DOOR): Resolve
       '"clientId": nothing was given, but clean: false keeps a session, and the broker finds it again by a Client Identifier that is the same after a restart',
     )
   }
+  const urls = checked.createStream === undefined ? [checked.url ?? []].flat() : []
+  const passThrough = passThroughOf(options, clean)
   return {
-    urls: checked.createStream === undefined ? [checked.url ?? []].flat() : [],
     credentials: checked.credentials,
     localAddress: checked.localAddress,
     onStopped: checked.onStopped,
@@ -215,7 +218,9 @@ export function resolveOptions(options: MqttModuleOptions, door = DOOR): Resolve
     variables: checked.variables,
     clean,
     clientId: options.clientId || `nestjs-mqtt-${crypto.randomUUID()}`,
-    passThrough: passThroughOf(options, clean),
+    keepsSession: !clean && passThrough.properties?.sessionExpiryInterval !== 0,
+    targets: Math.max(1, urls.length),
+    secrets: new Sealed({ urls, passThrough }),
   }
 }
 

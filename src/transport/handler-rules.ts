@@ -1,16 +1,13 @@
 import { type Codec, decodePayload, resolveCodec } from '../codec.js'
 import { MqttError } from '../errors.js'
-import type { ResolvedOptions } from '../options.js'
+import type { ResolvedOptions } from '../resolved-options.js'
 import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../topic/topic-template.js'
 import type { PublishPacket } from './connection/link.js'
 import type { SubscriptionOptions } from './connection/subscription-options.js'
 import type { ResolvedHandlerOptions } from './handler-options.js'
 import type { InboundHandler } from './inbound/inbound-handler.js'
 
-type Defaults = Pick<
-  ResolvedOptions,
-  'codec' | 'variables' | 'sharedGroup' | 'inbound' | 'clean' | 'passThrough'
->
+type Defaults = Pick<ResolvedOptions, 'codec' | 'variables' | 'sharedGroup' | 'inbound' | 'keepsSession'>
 
 /** What every message to a handler has to go through. */
 export interface HandlerRules {
@@ -41,8 +38,7 @@ export function handlerRules(
   isLiteral = false,
 ): HandlerRules {
   const { qos, noLocal, retainHandling, onFailure } = options
-  const keepsSession = !defaults.clean && defaults.passThrough.properties?.sessionExpiryInterval !== 0
-  if (onFailure === 'disconnect' && !keepsSession) {
+  if (onFailure === 'disconnect' && !defaults.keepsSession) {
     const text = `handler of "${pattern}": onFailure "disconnect" has the broker deliver again, which it does for a kept session only; give the connection clean: false and a clientId`
     throw new MqttError('INVALID_OPTION', text)
   }

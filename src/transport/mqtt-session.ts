@@ -1,8 +1,9 @@
 import { settlesWithin } from '../deadline.js'
 import { describeCause, MqttError } from '../errors.js'
 import { describeTarget } from '../option-checks.js'
-import type { ResolvedOptions, WhenBlocked } from '../options.js'
+import type { WhenBlocked } from '../options.js'
 import type { PublishOutcome, TryPublishOutcome } from '../publish-outcome.js'
+import type { ResolvedOptions } from '../resolved-options.js'
 import type { TopicFilter } from '../topic/topic-filter.js'
 import { describeTransition } from './connection/connection-log.js'
 import type { ConnectedSession, ConnectionState } from './connection/connection-state.js'
@@ -62,7 +63,7 @@ export class MqttSession {
     dialler: Dialler = createDialler(options),
   ) {
     this.journal = new SessionJournal(log)
-    this.keepsSession = !options.clean && options.passThrough.properties?.sessionExpiryInterval !== 0
+    this.keepsSession = options.keepsSession
     const packetIds = new PacketIds(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, error =>
       log.error(`a listener of the connection failed: ${describeCause(error)}`),

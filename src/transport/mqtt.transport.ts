@@ -8,7 +8,7 @@ import {
 import { isObservable, lastValueFrom } from 'rxjs'
 import { describeCause, describeFailure, MqttError } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
-import type { ResolvedOptions } from '../options.js'
+import type { ResolvedOptions } from '../resolved-options.js'
 import type { ConnectionState } from './connection/connection-state.js'
 import type { PublishPacket } from './connection/link.js'
 import { resolveHandlerOptions } from './handler-options.js'

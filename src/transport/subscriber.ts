@@ -1,6 +1,6 @@
 import { describeFailure } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
-import type { ResolvedOptions } from '../options.js'
+import type { ResolvedOptions } from '../resolved-options.js'
 import { readTopicParams } from '../topic/topic-template.js'
 import type { PublishPacket, PublishProperties } from './connection/link.js'
 import { type HandlerOptions, resolveHandlerOptions } from './handler-options.js'

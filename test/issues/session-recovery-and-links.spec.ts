@@ -203,7 +203,7 @@ it('rotated TLS files reach wss though wsOptions are given', async () => {
     seen.push((settings.wsOptions as { ca?: unknown })?.ca)
     client.end(true)
   }
-  expect((options.passThrough.wsOptions as { ca?: unknown }).ca).toBeUndefined()
+  expect((options.secrets.reveal().passThrough.wsOptions as { ca?: unknown }).ca).toBeUndefined()
 })
 
 async function echo() {

@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { describeTarget, resolveOptions } from '../../src/option-checks.js'
-import type { ResolvedOptions } from '../../src/options.js'
+import type { ResolvedOptions } from '../../src/resolved-options.js'
 import { parseOptions, sharedGroupSchema } from '../../src/schema.js'
 import { errorOf } from './errors-of.js'
 
@@ -39,7 +39,10 @@ function nested(path: string, value: unknown): Record<string, unknown> {
 function read(options: ResolvedOptions, path: string): unknown {
   return path
     .split('.')
-    .reduce<unknown>((value, name) => Object.entries(value ?? {}).find(([key]) => key === name)?.[1], options)
+    .reduce<unknown>((value, name) => Object.entries(value ?? {}).find(([key]) => key === name)?.[1], {
+      ...options,
+      ...options.secrets.reveal(),
+    })
 }
 
 const createStream = () => new PassThrough()
@@ -102,16 +105,17 @@ describe('resolveOptions: defaults', () => {
       'drainTimeoutMs',
       'envelope',
       'inbound',
+      'keepsSession',
       'localAddress',
       'onStopped',
       'outbound',
-      'passThrough',
       'protocolVersion',
       'reconnect',
       'refusedSubscription',
       'requests',
+      'secrets',
       'sharedGroup',
-      'urls',
+      'targets',
       'variables',
     ])
     expect(Object.keys(resolved.reconnect).toSorted()).toEqual(['delayMs', 'resetAfterMs', 'verdict'])
@@ -201,14 +205,19 @@ describe('resolveOptions: explicit undefined is the default', () => {
   })
 
   it('does not even name the option to mqtt', () => {
-    const passThrough = resolveAny({ url, username: undefined, ca: undefined, clean: undefined }).passThrough
+    const passThrough = resolveAny({
+      url,
+      username: undefined,
+      ca: undefined,
+      clean: undefined,
+    }).secrets.reveal().passThrough
     expect(Object.keys(passThrough)).toEqual([])
   })
 
   it('for "properties.sessionExpiryInterval" with a kept session', () => {
     const properties = { sessionExpiryInterval: undefined }
     const resolved = resolveAny({ url, clean: false, clientId: 'c', properties })
-    expect(resolved.passThrough.properties).toEqual({ sessionExpiryInterval: 0xffff_ffff })
+    expect(resolved.secrets.reveal().passThrough.properties).toEqual({ sessionExpiryInterval: 0xffff_ffff })
   })
 
   it('for "properties.receiveMaximum", which must not be set otherwise', () => {
@@ -429,13 +438,13 @@ describe('resolveOptions: where the broker is', () => {
     'allowed is a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
 
   it.each(GOOD)('takes %s as it is', given => {
-    expect(resolveOptions({ url: given }).urls).toEqual([given])
+    expect(resolveOptions({ url: given }).secrets.reveal().urls).toEqual([given])
   })
 
   it('takes a list of URLs, of one or more, in their order', () => {
-    expect(resolveOptions({ url: [url] }).urls).toEqual([url])
-    expect(resolveOptions({ url: GOOD }).urls).toEqual(GOOD)
-    expect(resolveOptions({ url: GOOD.toReversed() }).urls).toEqual(GOOD.toReversed())
+    expect(resolveOptions({ url: [url] }).secrets.reveal().urls).toEqual([url])
+    expect(resolveOptions({ url: GOOD }).secrets.reveal().urls).toEqual(GOOD)
+    expect(resolveOptions({ url: GOOD.toReversed() }).secrets.reveal().urls).toEqual(GOOD.toReversed())
   })
 
   it.each(BAD)('refuses %j', given => {
@@ -463,11 +472,15 @@ describe('resolveOptions: where the broker is', () => {
   })
 
   it('needs no url when the stream is given', () => {
-    expect(resolveOptions({ createStream })).toMatchObject({ urls: [], createStream })
+    const resolved = resolveOptions({ createStream })
+    expect(resolved).toMatchObject({ createStream, targets: 1 })
+    expect(resolved.secrets.reveal().urls).toEqual([])
   })
 
   it('has no use for a url when the stream is given', () => {
-    expect(resolveOptions({ url: [url, url], createStream })).toMatchObject({ urls: [], createStream })
+    const resolved = resolveOptions({ url: [url, url], createStream })
+    expect(resolved).toMatchObject({ createStream, targets: 1 })
+    expect(resolved.secrets.reveal().urls).toEqual([])
   })
 
   it.each([[undefined], [null], ['mqtt://h'], [5]])('refuses %j in place of the options', options => {
@@ -540,15 +553,16 @@ describe('resolveOptions: sessions', () => {
 
   it('keeps a session for ever, unless told otherwise', () => {
     const kept = { url, clean: false, clientId: 'c' }
-    expect(resolveOptions(kept)).toMatchObject({
-      clean: false,
-      clientId: 'c',
-      passThrough: { properties: { sessionExpiryInterval: 0xffff_ffff } },
-    })
+    const resolved = resolveOptions(kept)
+    expect(resolved).toMatchObject({ clean: false, clientId: 'c', keepsSession: true })
+    expect(resolved.secrets.reveal().passThrough.properties).toEqual({ sessionExpiryInterval: 0xffff_ffff })
     const properties = { sessionExpiryInterval: 60, userProperties: { a: 'b' } }
-    expect(resolveOptions({ ...kept, properties }).passThrough.properties).toEqual(properties)
+    expect(resolveOptions({ ...kept, properties }).secrets.reveal().passThrough.properties).toEqual(
+      properties,
+    )
     expect(
-      resolveOptions({ ...kept, properties: { userProperties: { a: 'b' } } }).passThrough.properties,
+      resolveOptions({ ...kept, properties: { userProperties: { a: 'b' } } }).secrets.reveal().passThrough
+        .properties,
     ).toEqual({
       sessionExpiryInterval: 0xffff_ffff,
       userProperties: { a: 'b' },
@@ -556,7 +570,9 @@ describe('resolveOptions: sessions', () => {
   })
 
   it('says nothing of Session Expiry where the session is not kept', () => {
-    expect(resolveOptions({ url, clean: true, clientId: 'c' }).passThrough.properties).toBeUndefined()
+    expect(
+      resolveOptions({ url, clean: true, clientId: 'c' }).secrets.reveal().passThrough.properties,
+    ).toBeUndefined()
   })
 
   it.each([1, 65_535, 0])(
@@ -592,14 +608,16 @@ describe('resolveOptions: what passes through to mqtt', () => {
 
   it('goes as it came, and nothing else goes', () => {
     const resolved = resolveAny({ url, drainTimeoutMs: 1, codec: 'text', ...passed })
-    expect(resolved.passThrough).toEqual(passed)
-    expect(resolved.passThrough.ca).toBe(passed.ca)
-    expect(resolved.passThrough.will).toBe(passed.will)
+    expect(resolved.secrets.reveal().passThrough).toEqual(passed)
+    expect(resolved.secrets.reveal().passThrough.ca).toBe(passed.ca)
+    expect(resolved.secrets.reveal().passThrough.will).toBe(passed.will)
   })
 
   it('takes functions', () => {
     const transformWsUrl = (given: string) => given
-    expect(resolveOptions({ url, transformWsUrl }).passThrough.transformWsUrl).toBe(transformWsUrl)
+    expect(resolveOptions({ url, transformWsUrl }).secrets.reveal().passThrough.transformWsUrl).toBe(
+      transformWsUrl,
+    )
   })
 
   it.each([

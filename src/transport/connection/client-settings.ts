@@ -1,5 +1,5 @@
 import type { IClientOptions } from 'mqtt'
-import type { ResolvedOptions } from '../../options.js'
+import type { ResolvedOptions } from '../../resolved-options.js'
 import type { ProtocolVersion } from './connection-state.js'
 import type { Endpoint } from './endpoint.js'
 
@@ -9,7 +9,8 @@ export function clientOptions(
   { credentials, url }: Endpoint,
   protocolVersion: ProtocolVersion,
 ): IClientOptions {
-  const { passThrough, inbound, localAddress } = options
+  const { inbound, localAddress } = options
+  const { passThrough } = options.secrets.reveal()
   const { headers, ...secrets } = credentials
   const settings: IClientOptions & { localAddress?: string } = {
     ...userOf(url),

@@ -1,7 +1,8 @@
 import { resolveSrv } from 'node:dns/promises'
 import { printable } from '../../log-thinning.js'
 import { withoutSecrets } from '../../option-checks.js'
-import type { MqttCredentials, ResolvedOptions } from '../../options.js'
+import type { MqttCredentials } from '../../options.js'
+import type { ResolvedOptions } from '../../resolved-options.js'
 import type { ProtocolVersion } from './connection-state.js'
 
 /** Where one attempt goes, and with what. */
@@ -51,7 +52,7 @@ export class Endpoints {
     if (this.options.createStream !== undefined) {
       return { url: undefined, name: 'the stream of createStream', credentials }
     }
-    const home = this.options.urls[target] ?? ''
+    const home = this.options.secrets.reveal().urls[target] ?? ''
     const url = await this.locate(
       reference === undefined ? home : referenceUrl(home, reference),
       protocolVersion,
@@ -80,7 +81,7 @@ export class Endpoints {
     if (record === undefined) throw new Error(`there is no SRV record ${name}`)
     this.turns.set(name, turn + 1)
     this.last = { service: name, turn, protocolVersion }
-    return `${plain}://${userOf(url)}${record.name}:${record.port}`
+    return `${plain}://${userOf(url)}${hostOf(record.name, record.port)}`
   }
 }
 
@@ -89,6 +90,14 @@ function userOf(url: string): string {
   const { username, password } = new URL(url)
   if (username === '' && password === '') return ''
   return `${username}${password === '' ? '' : `:${password}`}@`
+}
+
+/** Checked without the user: the error of the URL parser repeats what it was given. */
+function hostOf(name: string, port: number): string {
+  const host = `${name}:${port}`
+  if (!HOST.test(host) || !URL.canParse(`mqtt://${host}`))
+    throw new Error(`the SRV record names ${printable(host)}, which is not a host`)
+  return host
 }
 
 /** By priority; within one priority the heavier first. */

@@ -23,8 +23,8 @@ export interface OutgoingPublish {
 /** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
 export interface Link {
   readonly protocolVersion: ProtocolVersion
-  /** The client of `mqtt` behind this connection, for those who ask for it by `unwrap`. */
-  readonly client: unknown
+  /** The client of `mqtt` behind this connection. Its options hold secrets. */
+  unwrap(): unknown
   /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
   isCongested(): boolean
   /** False when the stream has ended, though its end was not announced yet. */

@@ -3,7 +3,7 @@ import { type IClientOptions, MqttClient, connect as mqttConnect, ReasonCodes, S
 import type { IConnackPacket, IDisconnectPacket, IPublishPacket, Packet } from 'mqtt-packet'
 import { describeCause, MqttError } from '../../errors.js'
 import { printable } from '../../log-thinning.js'
-import type { ResolvedOptions } from '../../options.js'
+import type { ResolvedOptions } from '../../resolved-options.js'
 import { brokerLimits } from './broker-limits.js'
 import { clientOptions, withoutUser } from './client-settings.js'
 import type { ConnectedSession, ProtocolVersion } from './connection-state.js'
@@ -61,33 +61,40 @@ class ClientLink implements Link {
   /** Of CONNACK; the error that `mqtt` makes of a refusal has only the Reason Code. */
   private serverReference: string | undefined
   private cause: MqttError | undefined
-  private readonly stream: MqttClient['stream']
+  /** The client and its stream know the password, the headers and the keys. */
+  readonly #client: MqttClient
+  readonly #stream: MqttClient['stream']
   private readonly writer: PacketWriter
   private readonly topicAliases = new Map<number, string>()
 
   constructor(
-    readonly client: MqttClient,
+    client: MqttClient,
     readonly protocolVersion: ProtocolVersion,
     private readonly target: string,
     private readonly events: LinkEvents,
     maxPacketBytes: number,
   ) {
-    this.stream = client.stream
-    this.writer = new PacketWriter(this.stream, protocolVersion, events)
+    this.#client = client
+    this.#stream = client.stream
+    this.writer = new PacketWriter(this.#stream, protocolVersion, events)
     // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
-    if ('setNoDelay' in this.stream && typeof this.stream.setNoDelay === 'function')
-      this.stream.setNoDelay(true)
+    if ('setNoDelay' in this.#stream && typeof this.#stream.setNoDelay === 'function')
+      this.#stream.setNoDelay(true)
     this.listen()
     const guard = new InboundSizeGuard(maxPacketBytes)
     // Before the parser, which would hand on what is too large, or end the connection with a cause of its own.
-    this.stream.prependListener('data', (bytes: Uint8Array) => {
+    this.#stream.prependListener('data', (bytes: Uint8Array) => {
       const size = guard.feed(bytes)
       if (size !== undefined && this.cause === undefined) this.hangUp(tooLarge(size, maxPacketBytes))
     })
   }
 
+  unwrap(): MqttClient {
+    return this.#client
+  }
+
   isWritable(): boolean {
-    return this.stream.writable
+    return this.#stream.writable
   }
 
   isCongested(): boolean {
@@ -125,7 +132,7 @@ class ClientLink implements Link {
     this.send({ cmd: 'disconnect', reasonCode: 0 })
     this.writer.flush()
     this.cause ??= new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
-    this.stream.end()
+    this.#stream.end()
   }
 
   hangUp(cause: MqttError): void {
@@ -141,7 +148,8 @@ class ClientLink implements Link {
   }
 
   private listen(): void {
-    const { client, stream } = this
+    const client = this.#client
+    const stream = this.#stream
     client.on('connect', packet => this.guard(() => this.accept(packet)))
     client.on('error', error => this.fail(this.explain(error)))
     // `mqtt` drops errors of the stream that have no code.
@@ -221,7 +229,7 @@ class ClientLink implements Link {
     const isSame = cause === this.cause || (cause.cause !== undefined && cause.cause === this.cause?.cause)
     if (this.cause !== undefined && !isSame) this.events.noticed(cause)
     this.cause ??= cause
-    this.stream.destroy()
+    this.#stream.destroy()
     // Not every stream announces its end.
     setImmediate(() => this.end())
   }
@@ -231,7 +239,7 @@ class ClientLink implements Link {
     this.isEnded = true
     this.writer.stop()
     // Its timers end with this event, which not every stream leads to.
-    this.client.emit('close')
+    this.#client.emit('close')
     this.events.closed(this.cause ?? this.hungUp())
   }
 

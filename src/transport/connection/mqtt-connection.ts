@@ -1,5 +1,6 @@
 import { describeCause, MqttError } from '../../errors.js'
-import type { ResolvedOptions, Verdict } from '../../options.js'
+import type { Verdict } from '../../options.js'
+import type { ResolvedOptions } from '../../resolved-options.js'
 import {
   type ConnectedSession,
   type ConnectionEffect,
@@ -62,7 +63,7 @@ export class MqttConnection {
       protocolVersion: options.protocolVersion,
       failFast: options.connect === 'fail-fast',
       resetAfterMs,
-      targets: Math.max(1, options.urls.length),
+      targets: options.targets,
       delayMs: (round, cause, previousMs) =>
         reconnectDelayMs(delayMs, round, cause, previousMs, Math.random()),
       verdict: cause => ownVerdict(verdict, cause) ?? verdictOf(cause),
@@ -88,7 +89,7 @@ export class MqttConnection {
     if (this.link === undefined)
       throw new MqttError('CONNECTION_LOST', 'there is no client while there is no connection')
     // Seam: the caller names the type, as the contract of Nest's unwrap has it.
-    return this.link.client as T
+    return this.link.unwrap() as T
   }
 
   attach(listener: ConnectionListener): () => void {

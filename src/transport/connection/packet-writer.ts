@@ -34,18 +34,22 @@ export class PacketWriter {
   /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
   private readonly kernelIsVisible: boolean
 
+  /** A TLS or WebSocket stream knows keys and headers. */
+  readonly #stream: Duplex
+
   constructor(
-    private readonly stream: Duplex,
+    stream: Duplex,
     private readonly protocolVersion: ProtocolVersion,
     private readonly events: Pick<LinkEvents, 'flushing' | 'flushed'>,
   ) {
+    this.#stream = stream
     this.kernelIsVisible = 'setNoDelay' in stream && !('encrypted' in stream)
   }
 
   isCongested(): boolean {
-    const waiting = this.stream.writableLength
+    const waiting = this.#stream.writableLength
     if (waiting === 0) return false
-    return this.kernelIsVisible && this.stream.writableCorked === 0 ? true : waiting >= OPAQUE_BACKLOG_BYTES
+    return this.kernelIsVisible && this.#stream.writableCorked === 0 ? true : waiting >= OPAQUE_BACKLOG_BYTES
   }
 
   send(packet: Packet): void {
@@ -162,7 +166,7 @@ export class PacketWriter {
   }
 
   flush(): void {
-    const { stream } = this
+    const stream = this.#stream
     const chunks = this.batch.take()
     const [first] = chunks
     if (first === undefined || !stream.writable) return
@@ -178,7 +182,7 @@ export class PacketWriter {
   }
 
   private readonly taken = (): void => {
-    if (!this.isStopped && this.stream.writableLength === 0) this.events.flushed()
+    if (!this.isStopped && this.#stream.writableLength === 0) this.events.flushed()
   }
 }
 

@@ -1,5 +1,5 @@
 import type { MqttError } from '../../errors.js'
-import type { ResolvedBackoff, ResolvedOptions } from '../../options.js'
+import type { ResolvedBackoff, ResolvedOptions } from '../../resolved-options.js'
 
 export type DelayRule = ResolvedOptions['reconnect']['delayMs']
 

@@ -1,5 +1,5 @@
 import type { MqttError } from '../../errors.js'
-import type { ResolvedBackoff } from '../../options.js'
+import type { ResolvedBackoff } from '../../resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
 import type { HandlerAttempt } from './handler-attempt.js'
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
 import { MqttError } from '../../../../src/errors.js'
-import type { ResolvedBackoff } from '../../../../src/options.js'
+import type { ResolvedBackoff } from '../../../../src/resolved-options.js'
 import { reconnectDelayMs } from '../../../../src/transport/connection/reconnect-policy.js'
 
 const cause = new MqttError('CONNECT_FAILED', 'refused')

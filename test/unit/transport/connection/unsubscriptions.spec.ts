@@ -10,7 +10,7 @@ function newLink() {
   const sent: { readonly messageId: number; readonly filters: readonly string[] }[] = []
   const link: Link = {
     protocolVersion: 5,
-    client: undefined,
+    unwrap: () => undefined,
     isIntakePaused: false,
     intakeResumedMs: 0,
     isCongested: () => false,

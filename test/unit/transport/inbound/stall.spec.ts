@@ -12,7 +12,7 @@ function newLink() {
   const calls: string[] = []
   const link: Link = {
     protocolVersion: 5,
-    client: undefined,
+    unwrap: () => undefined,
     isIntakePaused: false,
     intakeResumedMs: 0,
     isCongested: () => false,

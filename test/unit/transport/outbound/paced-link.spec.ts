@@ -17,7 +17,7 @@ const LONGEST = 100_000
 /** A link that keeps what it is told to send. */
 class RecordingLink implements Link {
   readonly protocolVersion = 5
-  readonly client = undefined
+  unwrap = () => undefined
   readonly sent: string[] = []
   readonly published: OutgoingPublish[] = []
   congested = false
