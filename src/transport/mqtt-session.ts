@@ -7,6 +7,7 @@ import type { ResolvedOptions } from '../resolved-options.js'
 import type { TopicFilter } from '../topic/topic-filter.js'
 import { describeTransition } from './connection/connection-log.js'
 import type { ConnectedSession, ConnectionState } from './connection/connection-state.js'
+import type { WaitOptions } from './connection/connection-wait.js'
 import type { Dialler } from './connection/link.js'
 import { createDialler } from './connection/mqtt-client.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
@@ -71,8 +72,11 @@ export class MqttSession {
     this.publisher = new Publisher(packetIds, options.outbound, this.keepsSession, {
       onDropped: reason => this.journal.publishDropped(reason),
       onCaughtUp: () => this.journal.publishesCaughtUp(),
+      mustWait: () => this.subscriptions.isRestoring,
     })
     this.subscriptions = new Subscriptions(packetIds, this.identifiers, {
+      keepsSession: this.keepsSession,
+      onRestored: () => this.publisher.flushed(),
       onRefused: ({ error }) => this.noteRefused(error),
       onRecovered: subscription => log.log(`the broker grants the subscription "${subscription}" now`),
       retryDelayMs: (round, cause) =>
@@ -103,9 +107,10 @@ export class MqttSession {
       deadLetter: letter => this.deadLetters.publish(letter),
     })
     this.requester = new Requester(this, options)
+    // SUBSCRIBE leaves before what waited to be published, or this client would miss its own messages.
+    this.connection.attach(this.subscriptions)
     this.connection.attach(this.dispatcher)
     this.connection.attach(this.publisher)
-    this.connection.attach(this.subscriptions)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
       noticed: cause => log.debug(`after the end of the connection: ${cause.message}`),
@@ -171,8 +176,8 @@ export class MqttSession {
     this.subscriptions.flush()
   }
 
-  whenGranted({ subscription }: TopicFilter, isImpatient?: boolean): Promise<void> {
-    return this.subscriptions.whenGranted(subscription, isImpatient)
+  whenGranted({ subscription }: TopicFilter, wait?: WaitOptions): Promise<void> {
+    return this.subscriptions.whenGranted(subscription, wait)
   }
 
   /** Lets handlers run, without waiting for their subscriptions. */

@@ -2,6 +2,7 @@ import { describeFailure } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
 import type { ResolvedOptions } from '../resolved-options.js'
 import { readTopicParams } from '../topic/topic-template.js'
+import type { WaitOptions } from './connection/connection-wait.js'
 import type { PublishPacket, PublishProperties } from './connection/link.js'
 import { type HandlerOptions, resolveHandlerOptions } from './handler-options.js'
 import { decodeMessage, type HandlerRules, handlerRules } from './handler-rules.js'
@@ -39,8 +40,12 @@ export interface MqttRun {
 
 /** A subscription that was made at run time. */
 export interface MqttSubscription {
-  /** Resolves when the broker has granted it. @throws MqttError `SUBSCRIBE_REFUSED` when it has not */
-  whenGranted(): Promise<void>
+  /**
+   * Resolves when the broker has granted it, over reconnects if need be.
+   * @throws MqttError `SUBSCRIBE_REFUSED` with `reasonCode` when the broker refused it, or cannot serve it;
+   * `CONNECTION_CLOSED`; `TIMEOUT` and `ABORTED` as the options say
+   */
+  whenGranted(wait?: WaitOptions): Promise<void>
   /** No more messages for this handler. The broker is told when no other handler has the same filter. */
   unsubscribe(): void
 }
@@ -124,7 +129,7 @@ export class Subscriber {
     const remove = this.session.addRoute(topicFilter, rules.subscription, handler)
     this.session.flushSubscriptions()
     return {
-      whenGranted: () => this.session.whenGranted(topicFilter),
+      whenGranted: wait => this.session.whenGranted(topicFilter, wait),
       unsubscribe: remove,
     }
   }

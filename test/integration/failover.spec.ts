@@ -425,7 +425,7 @@ describe('what the broker says it cannot do', () => {
     expect(log.lines.filter(line => line.level === 'error')).toEqual([
       {
         level: 'error',
-        text: expect.stringContaining(`refused the subscription "${filter}": the broker ${why}`),
+        text: expect.stringContaining(`cannot subscribe to "${filter}": the broker ${why}`),
       },
     ])
     await closeAnswering(session, connection)

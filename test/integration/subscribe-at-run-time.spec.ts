@@ -1,7 +1,7 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { PeerConnection } from '../../src/testing/index.js'
-import { holdClock } from '../support/held-clock.js'
-import { comeBack, finish, goOffline } from '../support/publisher-on-peer.js'
+import { holdClock, quiet } from '../support/held-clock.js'
+import { comeBack, finish, goOffline, pass } from '../support/publisher-on-peer.js'
 import { acks, countOf, json, KEPT, qos1, settle, subscriberOnPeer } from '../support/subscriber-on-peer.js'
 
 holdClock()
@@ -137,6 +137,18 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
+  it('without a connection: of many distinct filters nothing is left', async () => {
+    for (const options of [{}, KEPT]) {
+      const parts = await subscriberOnPeer(options)
+      await goOffline(parts)
+      for (let id = 0; id < 1_000; id += 1) parts.mqtt.subscribe(`a/${id}`, ignore).unsubscribe()
+      const second = await comeBack(parts, { sessionPresent: options === KEPT })
+      await settle(parts.mqtt)
+      expect(wishes(second)).toEqual([])
+      await finish(parts)
+    }
+  })
+
   it('without a connection: a kept session gets UNSUBSCRIBE when it is resumed, until it is answered', async () => {
     const parts = await subscriberOnPeer(KEPT)
     const gone = parts.mqtt.subscribe('a', ignore)
@@ -230,21 +242,65 @@ describe('whenGranted', () => {
     await finish(parts)
   })
 
-  it('rejects with a refusal, and resolves when the broker grants it later', async () => {
+  it('rejects with a refusal, at once afterwards, and resolves when the broker grants it later', async () => {
     const parts = await subscriberOnPeer()
     const subscription = parts.mqtt.subscribe('a', ignore)
     const refused = subscription.whenGranted()
     await parts.connection.grant(0x87)
-    await expect(refused).rejects.toMatchObject({ code: 'SUBSCRIBE_REFUSED', reasonCode: 0x87 })
+    const refusal = { code: 'SUBSCRIBE_REFUSED', reasonCode: 0x87 }
+    await expect(refused).rejects.toMatchObject(refusal)
+    await expect(subscription.whenGranted()).rejects.toMatchObject(refusal)
     expect(parts.mqtt.health).toMatchObject({ status: 'degraded', refusedSubscriptions: ['a'] })
-    const granted = watch(subscription.whenGranted())
     await goOffline(parts)
     const second = await comeBack(parts)
+    const granted = watch(subscription.whenGranted())
     await second.grant()
     await settle(parts.mqtt)
     expect(granted.state).toBe('resolved')
     expect(parts.mqtt.health.status).toBe('up')
     await finish(parts)
+  })
+
+  it.each([
+    ['larger than the Maximum Packet Size of the broker', 'a'.repeat(200), 0x95, { maximumPacketSize: 100 }],
+    ['with a wildcard where the broker has none', 'a/+', 0xa2, { wildcardSubscriptionAvailable: false }],
+    ['shared where the broker does not share', '$share/g/a', 0x9e, { sharedSubscriptionAvailable: false }],
+  ])('rejects for a filter that is %s', async (_case, filter, reasonCode, properties) => {
+    const parts = await subscriberOnPeer({}, { properties })
+    const subscription = parts.mqtt.subscribe(filter, ignore)
+    const refusal = { code: 'SUBSCRIBE_REFUSED', reasonCode }
+    await expect(subscription.whenGranted()).rejects.toMatchObject(refusal)
+    await expect(subscription.whenGranted()).rejects.toMatchObject(refusal)
+    expect(wishes(parts.connection)).toEqual([])
+    await finish(parts)
+  })
+
+  it('ends when its time is over or its signal is aborted, and keeps nothing of a wait that ended', async () => {
+    const parts = await subscriberOnPeer()
+    const subscription = parts.mqtt.subscribe('a', ignore)
+    const controller = new AbortController()
+    const timed = watch(subscription.whenGranted({ timeoutMs: 50 }))
+    const aborted = watch(subscription.whenGranted({ signal: controller.signal }))
+    controller.abort()
+    await pass(50)
+    expect([timed.state, aborted.state]).toEqual(['TIMEOUT', 'ABORTED'])
+    const late = watch(subscription.whenGranted({ signal: controller.signal }))
+    const patient = watch(subscription.whenGranted({ timeoutMs: 5_000 }))
+    await parts.connection.grant()
+    await settle(parts.mqtt)
+    expect([late.state, patient.state]).toEqual(['ABORTED', 'resolved'])
+    expect(vi.getTimerCount()).toBe(0)
+    await finish(parts)
+  })
+
+  it('rejects when the connection is closed, while it waits and afterwards', async () => {
+    const parts = await subscriberOnPeer()
+    const subscription = parts.mqtt.subscribe('a', ignore)
+    const waiting = watch(subscription.whenGranted())
+    await finish(parts)
+    await quiet()
+    expect(waiting.state).toBe('CONNECTION_CLOSED')
+    await expect(subscription.whenGranted()).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
   })
 
   it('rejects when it is unsubscribed, also afterwards', async () => {

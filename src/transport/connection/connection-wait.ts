@@ -1,9 +1,9 @@
 import { MqttError } from '../../errors.js'
 import type { ConnectionState } from './connection-state.js'
 
-/** How long to wait for a connection. */
+/** How long to wait. */
 export interface WaitOptions {
-  /** Ends the wait with `ABORTED`. */
+  /** Ends the wait with `ABORTED`. @default none */
   readonly signal?: AbortSignal
   /** Ends the wait with `TIMEOUT`, in milliseconds. @default no limit */
   readonly timeoutMs?: number
@@ -14,28 +14,50 @@ interface Observed {
   attach(listener: { stateChanged(state: ConnectionState): void }): () => void
 }
 
+type Settle = (failure?: MqttError) => void
+
 /** Resolves when there is a connection; rejects when there will be none, or not in time. */
-export function whenConnected(connection: Observed, { signal, timeoutMs }: WaitOptions): Promise<void> {
-  return new Promise((resolve, reject) => {
-    let timer: NodeJS.Timeout | undefined
-    const settle = (settled: () => void): void => {
-      clearTimeout(timer)
-      detach()
-      signal?.removeEventListener('abort', abort)
-      settled()
-    }
+export function whenConnected(connection: Observed, wait: WaitOptions): Promise<void> {
+  return waitFor('connection', wait, settle => {
     const look = (state: ConnectionState): void => {
-      if (state.status === 'connected') settle(resolve)
-      else if (state.status === 'closed') settle(() => reject(state.cause ?? closedError()))
+      if (state.status === 'connected') settle()
+      else if (state.status === 'closed') settle(state.cause ?? closedError())
     }
-    const abort = () => settle(() => reject(abortedError(signal)))
     const detach = connection.attach({ stateChanged: look })
-    if (signal?.aborted) return abort()
-    signal?.addEventListener('abort', abort)
-    if (timeoutMs !== undefined) {
-      timer = setTimeout(() => settle(() => reject(timeoutError(timeoutMs))), timeoutMs)
-    }
     look(connection.state)
+    return detach
+  })
+}
+
+/**
+ * A wait that the caller may bound, and that leaves nothing behind when it ends.
+ * @param what what is waited for, as an error names it
+ * @param begin begins the wait; may call `settle` at once. @returns what ends it
+ */
+export function waitFor(
+  what: string,
+  { signal, timeoutMs }: WaitOptions,
+  begin: (settle: Settle) => () => void,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(abortedError(what, signal))
+    let timer: NodeJS.Timeout | undefined
+    let isSettled = false
+    let end: (() => void) | undefined
+    const settle: Settle = failure => {
+      if (isSettled) return
+      isSettled = true
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', abort)
+      end?.()
+      if (failure === undefined) resolve()
+      else reject(failure)
+    }
+    const abort = (): void => settle(abortedError(what, signal))
+    signal?.addEventListener('abort', abort)
+    if (timeoutMs !== undefined) timer = setTimeout(() => settle(timeoutError(what, timeoutMs)), timeoutMs)
+    end = begin(settle)
+    if (isSettled) end()
   })
 }
 
@@ -43,10 +65,10 @@ export function closedError(): MqttError {
   return new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
 }
 
-function abortedError(signal: AbortSignal | undefined): MqttError {
-  return new MqttError('ABORTED', 'the wait for the connection was aborted', { cause: signal?.reason })
+function abortedError(what: string, signal: AbortSignal | undefined): MqttError {
+  return new MqttError('ABORTED', `the wait for the ${what} was aborted`, { cause: signal?.reason })
 }
 
-function timeoutError(timeoutMs: number): MqttError {
-  return new MqttError('TIMEOUT', `there was no connection within ${timeoutMs} ms`)
+function timeoutError(what: string, timeoutMs: number): MqttError {
+  return new MqttError('TIMEOUT', `there was no ${what} within ${timeoutMs} ms`)
 }

@@ -1,22 +1,56 @@
 import type { MqttError } from '../../errors.js'
 import type { TopicFilter } from '../../topic/topic-filter.js'
+import { type WaitOptions, waitFor } from './connection-wait.js'
 import type { SubscriptionOptions } from './subscription-options.js'
 
 /** One filter in the table of a connection. */
-export interface Subscription {
-  readonly filter: TopicFilter
-  readonly identifier: number
-  options: SubscriptionOptions
-  status: 'unsent' | 'sent' | 'granted' | 'refused'
+export class Subscription {
+  status: 'unsent' | 'sent' | 'granted' | 'refused' = 'unsent'
+  /** Why it is refused. */
+  refusal: MqttError | undefined
   /** The broker's refusal has been told, and nothing better since. */
-  isRefusalTold: boolean
-  readonly waiters: ((refused: MqttError | undefined) => void)[]
-}
+  isRefusalTold = false
+  /** Whether the session at the broker has this filter: `maybe` from SUBSCRIBE to SUBACK. */
+  atBroker: 'no' | 'maybe' | 'yes' = 'no'
+  private readonly waiters = new Set<(failure?: MqttError) => void>()
 
-export function newSubscription(
-  filter: TopicFilter,
-  options: SubscriptionOptions,
-  identifier: number,
-): Subscription {
-  return { filter, options, identifier, status: 'unsent', isRefusalTold: false, waiters: [] }
+  constructor(
+    readonly filter: TopicFilter,
+    public options: SubscriptionOptions,
+    readonly identifier: number,
+  ) {}
+
+  sent(): void {
+    this.status = 'sent'
+    if (this.atBroker === 'no') this.atBroker = 'maybe'
+  }
+
+  granted(): void {
+    this.status = 'granted'
+    this.atBroker = 'yes'
+    this.refusal = undefined
+    this.settle()
+  }
+
+  refused(error: MqttError): void {
+    this.status = 'refused'
+    if (this.atBroker === 'maybe') this.atBroker = 'no'
+    this.refusal = error
+    this.settle(error)
+  }
+
+  /** Resolves when the broker grants it, and rejects when it is refused or will not be asked for. */
+  whenGranted(wait: WaitOptions): Promise<void> {
+    return waitFor(`response to the subscription "${this.filter.subscription}"`, wait, settle => {
+      this.waiters.add(settle)
+      return () => this.waiters.delete(settle)
+    })
+  }
+
+  /** Tells those who wait how it ended. */
+  settle(failure?: MqttError): void {
+    const waiters = [...this.waiters]
+    this.waiters.clear()
+    for (const waiter of waiters) waiter(failure)
+  }
 }

@@ -35,8 +35,12 @@ export interface RefusedSubscription {
   readonly error: MqttError
 }
 
-/** What follows a refusal. */
+/** What follows a refusal, and what depends on the subscriptions. */
 export interface SubscriptionRules {
+  /** The broker keeps the session of this client at the end of a connection. */
+  readonly keepsSession: boolean
+  /** After a connection with more filters than fit at once: every SUBSCRIBE has left. */
+  readonly onRestored: () => void
   /** Told once when a filter is refused, and again only after it was granted in between. */
   readonly onRefused: (refused: RefusedSubscription) => void
   /** A filter that was refused is granted now. */
@@ -54,17 +58,34 @@ export function refusal(subscription: string, why: string, reasonCode?: number):
   )
 }
 
+/** The error for a filter that nobody wants any more. */
+export function unsubscribedError(subscription: string): MqttError {
+  return new MqttError('SUBSCRIBE_REFUSED', `the subscription "${subscription}" was removed`)
+}
+
 /** Why the broker cannot serve a filter that takes so many bytes in a packet: what it said it has not is not asked of it, which would be a Protocol Error. */
-export function unservedReason(
+export function unservedError(
   filter: TopicFilter,
   bytes: number,
   limits: BrokerLimits,
-): { readonly why: string; readonly reasonCode: number } | undefined {
-  if (bytes > limits.maximumPacketSize) return { why: 'it is larger than a packet may be', reasonCode: 0x95 }
-  if (filter.sharedGroup !== undefined && !limits.sharedSubscriptionAvailable)
-    return { why: 'the broker has no Shared Subscriptions', reasonCode: 0x9e }
+): MqttError | undefined {
   const isWildcard = filter.levels.some(level => level === '#' || level === '+')
+  if (bytes > limits.maximumPacketSize)
+    return unserved(
+      filter,
+      `its SUBSCRIBE packet of ${bytes} bytes is larger than the Maximum Packet Size of the broker, ${limits.maximumPacketSize}`,
+      0x95,
+    )
+  if (filter.sharedGroup !== undefined && !limits.sharedSubscriptionAvailable)
+    return unserved(filter, 'the broker has no Shared Subscriptions', 0x9e)
   if (isWildcard && !limits.wildcardSubscriptionAvailable)
-    return { why: 'the broker has no wildcard subscriptions', reasonCode: 0xa2 }
+    return unserved(filter, 'the broker has no wildcard subscriptions', 0xa2)
   return undefined
+}
+
+function unserved({ subscription }: TopicFilter, why: string, reasonCode: number): MqttError {
+  const hex = `0x${reasonCode.toString(16).toUpperCase()}`
+  return new MqttError('SUBSCRIBE_REFUSED', `cannot subscribe to "${subscription}": ${why} (${hex})`, {
+    reasonCode,
+  })
 }

@@ -1,8 +1,9 @@
 import type { MqttError } from '../../errors.js'
+import { IdleWaiters } from '../../idle-waiters.js'
 import type { TopicFilter } from '../../topic/topic-filter.js'
 import type { BrokerLimits } from './broker-limits.js'
 import type { ConnectedSession, ConnectionState } from './connection-state.js'
-import { closedError } from './connection-wait.js'
+import { closedError, type WaitOptions } from './connection-wait.js'
 import type { Link, Packet, SubackPacket } from './link.js'
 import { describeReasonCode } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
@@ -14,7 +15,7 @@ import {
   SUBSCRIBE_OVERHEAD_BYTES,
   subscribePacket,
 } from './subscribe-batches.js'
-import { newSubscription, type Subscription } from './subscription-entry.js'
+import { Subscription } from './subscription-entry.js'
 import type { SubscriptionIdentifiers } from './subscription-identifiers.js'
 import {
   isSameOptions,
@@ -22,7 +23,8 @@ import {
   refusal,
   type SubscriptionOptions,
   type SubscriptionRules,
-  unservedReason,
+  unservedError,
+  unsubscribedError,
 } from './subscription-options.js'
 import { Unsubscriptions } from './unsubscriptions.js'
 
@@ -35,9 +37,13 @@ export class Subscriptions implements ConnectionListener {
   private readonly unsent = new Set<Subscription>()
   private readonly inFlight = new Map<number, Subscription[]>()
   private readonly unsubscriptions: Unsubscriptions
-  private readonly answerWaiters: (() => void)[] = []
+  private readonly answers = new IdleWaiters(
+    () => this.isClosed || (this.unsent.size === 0 && this.inFlight.size === 0),
+  )
   private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
 
+  /** Filters of a new connection are still to be asked for, so that publishes must wait. */
+  isRestoring = false
   /** No subscription is wanted any more. */
   private isEnding = false
   private isClosed = false
@@ -84,7 +90,7 @@ export class Subscriptions implements ConnectionListener {
       this.markUnsent(known)
       return
     }
-    const entry = newSubscription(filter, options, this.identifiers.assign(filter))
+    const entry = new Subscription(filter, options, this.identifiers.assign(filter))
     this.table.set(filter.subscription, entry)
     this.unsent.add(entry)
   }
@@ -96,22 +102,20 @@ export class Subscriptions implements ConnectionListener {
     this.table.delete(subscription)
     this.unsent.delete(entry)
     this.identifiers.release(entry.identifier)
-    this.tell(entry, refusal(subscription, 'it was unsubscribed'))
-    if (entry.status === 'sent' || entry.status === 'granted' || this.current === undefined)
-      this.unsubscriptions.add(subscription)
+    entry.settle(unsubscribedError(subscription))
+    if (entry.atBroker === 'no') return
+    this.unsubscriptions.add(subscription)
     if (this.current !== undefined) this.unsubscriptions.flush(this.current.link, this.current.limits)
   }
 
-  /** Resolves when the broker grants a filter, and rejects when it refuses it, or, if `isImpatient`, has refused it. */
-  whenGranted(subscription: string, isImpatient = false): Promise<void> {
+  /** Resolves when the broker grants a filter, and rejects when it refuses it, or has refused it. */
+  whenGranted(subscription: string, wait: WaitOptions = {}): Promise<void> {
     const entry = this.table.get(subscription)
-    if (entry === undefined || (isImpatient && entry.status === 'refused'))
-      return Promise.reject(refusal(subscription, entry === undefined ? 'it was unsubscribed' : 'as before'))
+    if (entry === undefined) return Promise.reject(unsubscribedError(subscription))
+    if (entry.status === 'refused' && entry.refusal !== undefined) return Promise.reject(entry.refusal)
     if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
     if (this.isClosed || (this.isEnding && !this.isKept(subscription))) return Promise.reject(closedError())
-    return new Promise((resolve, reject) => {
-      entry.waiters.push(refused => (refused === undefined ? resolve() : reject(refused)))
-    })
+    return entry.whenGranted(wait)
   }
 
   /** Sends what is not sent yet. */
@@ -125,15 +129,16 @@ export class Subscriptions implements ConnectionListener {
       if (messageId === undefined) break
       this.send(link, limits, messageId, this.takeUnsent(size, limits))
     }
-    this.wakeIfAnswered()
+    if (this.isRestoring && !this.isWindowFull) {
+      this.isRestoring = false
+      this.rules.onRestored()
+    }
+    this.answers.check()
   }
 
   /** Resolves when the broker has answered every SUBSCRIBE, over reconnects if need be, or when the connection is closed. */
   whenAnswered(): Promise<void> {
-    return new Promise(resolve => {
-      this.answerWaiters.push(resolve)
-      this.wakeIfAnswered()
-    })
+    return this.answers.wait()
   }
 
   /** From now on nothing is subscribed, also after a reconnect. */
@@ -142,6 +147,7 @@ export class Subscriptions implements ConnectionListener {
     this.isKept = isKept
     this.forgetUnwanted()
     this.retry.stop()
+    this.flush()
   }
 
   /** Sends UNSUBSCRIBE for everything and resolves with the last UNSUBACK, or at the loss of the connection. */
@@ -160,7 +166,8 @@ export class Subscriptions implements ConnectionListener {
   stateChanged(state: ConnectionState, before: ConnectionState): void {
     if (state.status !== 'connected') this.retry.stop()
     this.isClosed = state.status === 'closed'
-    if (this.isClosed) this.wakeAll()
+    if (this.isClosed) for (const entry of this.table.values()) entry.settle(closedError())
+    this.answers.check()
     // Opened again after a close.
     if (before.status === 'closed') this.isEnding = false
   }
@@ -171,21 +178,25 @@ export class Subscriptions implements ConnectionListener {
     if (session.sessionPresent) this.unsubscriptions.flush(link, session.limits)
     else this.unsubscriptions.clear()
     for (const entry of this.table.values()) {
+      if (!session.sessionPresent) entry.atBroker = 'no'
       // A kept session still has what it granted; what it refused is asked for again.
       if (!session.sessionPresent || entry.status !== 'granted') this.markUnsent(entry)
     }
+    this.isRestoring = true
     this.flush()
   }
 
   lost(): void {
     this.current = undefined
+    this.isRestoring = false
     for (const [messageId, entries] of this.inFlight) {
       this.packetIds.release(messageId)
       for (const entry of entries) if (this.isWanted(entry)) this.markUnsent(entry)
     }
     this.inFlight.clear()
-    this.unsubscriptions.lost(!this.isEnding)
-    this.wakeIfAnswered()
+    if (!this.rules.keepsSession) for (const entry of this.table.values()) entry.atBroker = 'no'
+    this.unsubscriptions.lost(this.rules.keepsSession && !this.isEnding)
+    this.answers.check()
   }
 
   answered(packet: Packet): void {
@@ -196,8 +207,17 @@ export class Subscriptions implements ConnectionListener {
     if (this.unsent.size > 0) this.flush()
   }
 
+  /** Without a free Packet Identifier it waits for publishes, which must not wait for it. */
+  private get isWindowFull(): boolean {
+    return this.unsent.size > 0 && this.inFlight.size >= PACKETS_IN_FLIGHT
+  }
+
   private forgetUnwanted(): void {
-    for (const entry of this.unsent) if (!this.isKept(entry.filter.subscription)) this.unsent.delete(entry)
+    for (const entry of this.unsent) {
+      if (this.isKept(entry.filter.subscription)) continue
+      this.unsent.delete(entry)
+      entry.settle(closedError())
+    }
   }
 
   private markUnsent(entry: Subscription): void {
@@ -213,11 +233,11 @@ export class Subscriptions implements ConnectionListener {
       const more = Buffer.byteLength(entry.filter.subscription) + FILTER_OVERHEAD_BYTES
       if (taken.length === most || (taken.length > 0 && bytes + more > limits.maximumPacketSize)) break
       this.unsent.delete(entry)
-      const unserved = unservedReason(entry.filter, SUBSCRIBE_OVERHEAD_BYTES + more, limits)
+      const unserved = unservedError(entry.filter, SUBSCRIBE_OVERHEAD_BYTES + more, limits)
       if (unserved === undefined) {
         taken.push(entry)
         bytes += more
-      } else this.refuse(entry, unserved.why, unserved.reasonCode)
+      } else this.refuse(entry, unserved)
     }
     return taken
   }
@@ -225,7 +245,7 @@ export class Subscriptions implements ConnectionListener {
   private send(link: Link, limits: BrokerLimits, messageId: number, entries: Subscription[]): void {
     const [first] = entries
     if (first === undefined) return this.packetIds.release(messageId)
-    for (const entry of entries) entry.status = 'sent'
+    for (const entry of entries) entry.sent()
     this.inFlight.set(messageId, entries)
     link.send(
       subscribePacket(
@@ -245,15 +265,14 @@ export class Subscriptions implements ConnectionListener {
       const granted = packet.granted[index]
       const code = typeof granted === 'number' ? granted : FAILURE
       if (code < FAILURE) this.grant(entry)
-      else this.refuse(entry, describeReasonCode(code), code)
+      else this.refuse(entry, refusal(entry.filter.subscription, describeReasonCode(code), code))
     }
     this.retryRefusedLater()
     this.flush()
   }
 
   private grant(entry: Subscription): void {
-    entry.status = 'granted'
-    this.tell(entry, undefined)
+    entry.granted()
     if (entry.isRefusalTold) this.rules.onRecovered(entry.filter.subscription)
     entry.isRefusalTold = false
   }
@@ -268,33 +287,14 @@ export class Subscriptions implements ConnectionListener {
     this.flush()
   }
 
-  private refuse(entry: Subscription, why: string, reasonCode: number): void {
-    entry.status = 'refused'
-    const { subscription } = entry.filter
-    const error = refusal(subscription, why, reasonCode)
-    this.tell(entry, error)
+  private refuse(entry: Subscription, error: MqttError): void {
+    entry.refused(error)
     if (entry.isRefusalTold || !this.isWanted(entry)) return
     entry.isRefusalTold = true
-    this.rules.onRefused({ subscription, error })
-  }
-
-  private wakeAll(): void {
-    for (const wake of this.answerWaiters.splice(0)) wake()
-    for (const entry of this.table.values()) {
-      this.tell(entry, closedError())
-    }
-  }
-
-  private tell(entry: Subscription, refused: MqttError | undefined): void {
-    for (const waiter of entry.waiters.splice(0)) waiter(refused)
+    this.rules.onRefused({ subscription: entry.filter.subscription, error })
   }
 
   private isWanted(entry: Subscription): boolean {
     return this.table.get(entry.filter.subscription) === entry
-  }
-
-  private wakeIfAnswered(): void {
-    if (this.unsent.size === 0 && this.inFlight.size === 0)
-      for (const wake of this.answerWaiters.splice(0)) wake()
   }
 }

@@ -15,6 +15,8 @@ const MAX_BURST_BYTES = 4_194_304
 
 /** A link that takes a message only while it can carry it soon. Good for one connection. */
 export class PacedLink {
+  /** Something else has to leave first. */
+  isHeld = false
   private readonly window: LinkWindow | undefined
   private readonly aliases: TopicAliases
   private timer: NodeJS.Timeout | undefined
@@ -51,6 +53,7 @@ export class PacedLink {
   }
 
   isOpen(): boolean {
+    if (this.isHeld) return false
     // What measures the link cannot be read while the intake is paused.
     const isBlind = this.window === undefined || this.link.isIntakePaused
     return (isBlind || this.window.isOpen(this.nowMs)) && !this.link.isCongested()

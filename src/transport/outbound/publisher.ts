@@ -31,6 +31,8 @@ export interface PublishObserver {
   onDropped(reason: DropReason): void
   /** Nothing waits to be written. */
   onCaughtUp(): void
+  /** Whether something else must leave first on a new connection. `flushed` asks again. */
+  mustWait(): boolean
 }
 
 /**
@@ -51,7 +53,7 @@ export class Publisher implements ConnectionListener {
     private readonly options: Required<OutboundOptions>,
     /** The broker keeps the session of this client at the end of a connection. */
     private readonly keepsSession: boolean,
-    private readonly observer: PublishObserver = { onDropped: ignore, onCaughtUp: ignore },
+    private readonly observer: PublishObserver,
   ) {
     this.room = new WaitingRoom(options, {
       onDropped: (publication, reason) => {
@@ -136,6 +138,7 @@ export class Publisher implements ConnectionListener {
 
   connected(link: Link, { limits, sessionPresent }: ConnectedSession): void {
     this.paced = new PacedLink(link, limits, this.options)
+    this.paced.isHeld = this.observer.mustWait()
     if (sessionPresent) this.inFlight.resumed()
     else
       this.inFlight.loseAll(
@@ -193,17 +196,14 @@ export class Publisher implements ConnectionListener {
 
   private start(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined): void {
     const { message } = publication
-    if (terms.signal?.aborted) return this.refuse(publication, 'aborted')
+    if (terms.signal?.aborted)
+      return publication.settle({ status: 'dropped', reason: this.dropAtOnce('aborted') })
     if (paced !== undefined && this.isFree(paced, message.qos) && this.write(paced, publication, message)) {
       this.count.attempted()
       return
     }
     const dropped = this.hold(publication, terms, paced)
     if (dropped !== undefined) publication.settle({ status: 'dropped', reason: dropped })
-  }
-
-  private refuse(publication: Publication, reason: DropReason): void {
-    publication.settle({ status: 'dropped', reason: this.dropAtOnce(reason) })
   }
 
   /** Lets a publish wait. @returns why it is dropped instead */
@@ -224,6 +224,7 @@ export class Publisher implements ConnectionListener {
   private pump(): void {
     const { paced, room } = this
     if (paced === undefined) return
+    if (paced.isHeld) paced.isHeld = this.observer.mustWait()
     this.inFlight.resend(paced)
     while (room.size > 0) {
       const mayAcknowledge = this.inFlight.hasRoom(paced.limits.receiveMaximum)
@@ -293,8 +294,6 @@ function refusedBeforehand(error: unknown): PublishOutcome {
 }
 
 function closedError(): MqttError {
-  return new MqttError(
-    'CONNECTION_CLOSED',
-    'the application closed the connection before the broker answered',
-  )
+  const text = 'the application closed the connection before the broker responded'
+  return new MqttError('CONNECTION_CLOSED', text)
 }

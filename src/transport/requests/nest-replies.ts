@@ -37,7 +37,7 @@ export class NestReplies {
     { timeoutMs, signal }: RequestPlan,
   ): Promise<PublishOutcome> {
     const { data, pattern = request.topic, metadata, ...message } = request
-    await this.session.whenGranted(this.listen(request.topic), true)
+    await this.session.whenGranted(this.listen(request.topic))
     if (!this.open.has(id)) return { status: 'dropped', reason: 'aborted' }
     const payload = jsonCodec.encode({ pattern, data, id, metadata })
     return this.session.publish(

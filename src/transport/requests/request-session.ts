@@ -2,6 +2,7 @@ import type { MqttError } from '../../errors.js'
 import type { PublishOutcome } from '../../publish-outcome.js'
 import type { TopicFilter } from '../../topic/topic-filter.js'
 import type { ConnectionState, ProtocolVersion } from '../connection/connection-state.js'
+import type { WaitOptions } from '../connection/connection-wait.js'
 import type { SubscriptionOptions } from '../connection/subscription-options.js'
 import type { InboundHandler } from '../inbound/inbound-handler.js'
 import type { OutboundMessage, PublishTerms } from '../outbound/outbound-message.js'
@@ -15,6 +16,6 @@ export interface RequestSession {
   }
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void
   flushSubscriptions(): void
-  whenGranted(filter: TopicFilter, isImpatient: boolean): Promise<void>
+  whenGranted(filter: TopicFilter, wait?: WaitOptions): Promise<void>
   publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome>
 }

@@ -78,7 +78,7 @@ export class Requester {
       this.session.addRoute(this.responses, RESPONSE_QOS, take)
       this.session.flushSubscriptions()
     }
-    await this.session.whenGranted(this.responses, true)
+    await this.session.whenGranted(this.responses)
     return this.responses.subscription
   }
 
