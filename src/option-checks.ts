@@ -77,6 +77,7 @@ const requests = strictObject({
   timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 30_000),
   maxOpen: v.optional(integer(1, 1_000_000), 10_000),
   responseTopicPrefix: v.optional(topicName, 'nestjs-mqtt/responses'),
+  responseQos: v.optional(oneOf([0, 1]), 0),
 })
 
 const willSchema = strictObject(

@@ -162,6 +162,13 @@ export interface RequestDefaults {
    * must let this client subscribe to it, and responders publish. @default 'nestjs-mqtt/responses'
    */
   readonly responseTopicPrefix?: string
+  /**
+   * Highest QoS at which the broker delivers responses to this connection, by the private topic and by the reply topics
+   * of Nest's envelope. 0: a lost response ends as `TIMEOUT`. 1: the broker repeats a response that was not
+   * acknowledged; it counts against the broker's window for this client (`inbound.maxInFlight`), in which it can wait
+   * behind events. @default 0
+   */
+  readonly responseQos?: 0 | 1
 }
 
 /**

@@ -18,9 +18,11 @@ import type { FailurePolicy } from './inbound/inbound-handler.js'
 /** Options of one handler, as the second argument of `@EventPattern` or `@MessagePattern`. */
 export interface HandlerOptions {
   /**
-   * Highest QoS in which the broker delivers to this handler. The default leaves the choice to the publisher,
-   * up to acknowledged delivery. QoS 2 is acknowledged when it is received, not when the handler ended.
-   * @default 1
+   * Highest QoS at which the broker delivers to this handler. 1 leaves the choice to the publisher, up to
+   * acknowledged delivery. QoS 2 is acknowledged when it is received, not when the handler ended. Requests are
+   * delivered at QoS 0: the timeout of the requester covers a loss, and they do not wait behind events whose
+   * handlers wait for them.
+   * @default 1; 0 for `@MessagePattern`
    */
   readonly qos?: 0 | 1 | 2
   /** How the payload is decoded. @default the codec of the connection */
@@ -29,7 +31,8 @@ export interface HandlerOptions {
   readonly concurrency?: number
   /**
    * Which messages wait for each other: `topic`: those of one topic are handled in order, one at a time; `none`; or a
-   * function of the Topic Name: those with the same key are. @default 'topic'
+   * function of the Topic Name: those with the same key are. Requests are independent of each other.
+   * @default 'topic'; 'none' for `@MessagePattern`
    */
   readonly order?: 'topic' | 'none' | ((topic: string) => string)
   /**
@@ -94,12 +97,11 @@ function isFailurePolicy(value: unknown): boolean {
 }
 
 const entries = {
-  qos: v.optional(v.picklist([0, 1, 2], level), 1),
+  qos: v.optional(v.picklist([0, 1, 2], level)),
   codec: v.optional(codecSchema),
   concurrency: v.optional(integer(1, MAX_UINT16)),
   order: v.optional(
     v.custom<NonNullable<HandlerOptions['order']>>(isOrder, '"topic", "none" or a function of the topic'),
-    'topic',
   ),
   timeoutMs: v.optional(integer(1, MAX_DELAY_MS)),
   retries: v.optional(
@@ -122,7 +124,20 @@ const strict = strictObject(entries, 'an object with handler options')
 /** Extras of a decorator may hold keys of others. */
 const loose = v.object(entries, 'an object with handler options')
 
-export type ResolvedHandlerOptions = v.InferOutput<typeof loose>
+type CheckedHandlerOptions = v.InferOutput<typeof loose>
+
+export interface ResolvedHandlerOptions extends CheckedHandlerOptions {
+  readonly qos: 0 | 1 | 2
+  readonly order: NonNullable<HandlerOptions['order']>
+}
+
+/** What a handler takes. */
+export type HandlerKind = 'events' | 'requests'
+
+const KIND_DEFAULTS = {
+  events: { qos: 1, order: 'topic' },
+  requests: { qos: 0, order: 'none' },
+} as const
 
 /**
  * Options for a handler: `@EventPattern('devices/+id', handle({ qos: 0 }))`. Checked where it is written.
@@ -134,6 +149,12 @@ export function handle(options: HandlerOptions): HandlerOptions {
 }
 
 /** @throws MqttError `INVALID_OPTION` */
-export function resolveHandlerOptions(pattern: string, extras: unknown): ResolvedHandlerOptions {
-  return parseOptions(`handler of "${pattern}"`, loose, extras ?? {})
+export function resolveHandlerOptions(
+  pattern: string,
+  extras: unknown,
+  kind: HandlerKind = 'events',
+): ResolvedHandlerOptions {
+  const checked = parseOptions(`handler of "${pattern}"`, loose, extras ?? {})
+  const { qos, order } = KIND_DEFAULTS[kind]
+  return { ...checked, qos: checked.qos ?? qos, order: checked.order ?? order }
 }

@@ -84,7 +84,7 @@ export class MqttTransport
     const route = this.normalizePattern(pattern)
     const isLiteral = typeof pattern !== 'string'
     if (isLiteral) assertLiteral(route)
-    const options = resolveHandlerOptions(route, extras)
+    const options = resolveHandlerOptions(route, extras, isEventHandler ? 'events' : 'requests')
     const rules = handlerRules(route, options, this.options, isLiteral)
     callback.isEventHandler = isEventHandler
     callback.extras = extras

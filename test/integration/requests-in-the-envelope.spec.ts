@@ -25,7 +25,7 @@ describe('a request on MQTT 3.1.1', () => {
     const asked = new Asked(on.mqtt.request('ask', { celsius: 4 }))
     await moment()
     expect(publishesOf(on.connection)).toEqual([])
-    expect(await on.connection.grant()).toMatchObject({ subscriptions: [{ topic: 'ask/reply', qos: 1 }] })
+    expect(await on.connection.grant()).toMatchObject({ subscriptions: [{ topic: 'ask/reply', qos: 0 }] })
     const request = await on.connection.expect('publish')
     const { id, ...envelope } = envelopeOf(request)
     expect(request.topic).toBe('ask')

@@ -12,7 +12,7 @@ describe('a request on MQTT 5', () => {
     await moment()
     expect(publishesOf(on.connection)).toEqual([])
     const { subscriptions } = await on.connection.grant()
-    expect(subscriptions).toMatchObject([{ qos: 1, nl: false, rh: 2 }])
+    expect(subscriptions).toMatchObject([{ qos: 0, nl: false, rh: 2 }])
     expect(subscriptions[0]?.topic).toMatch(/^nestjs-mqtt\/responses\/[0-9a-f-]{36}$/)
     const request = await on.connection.expect('publish')
     expect(request).toMatchObject({

@@ -42,7 +42,7 @@ export function askingInTheEnvelope() {
     },
   }
   const open = new OpenRequests<RequestPlan>(1_000)
-  const replies = new NestReplies(session, open, new OwnReplies('answers'))
+  const replies = new NestReplies(session, open, new OwnReplies('answers'), 0)
   const ask = async (id: string, topic: string) => {
     const heard: unknown[] = []
     open.add(

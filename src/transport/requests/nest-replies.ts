@@ -7,11 +7,10 @@ import type { OpenRequests } from './open-requests.js'
 import type { OwnReplies } from './own-replies.js'
 import type { OutgoingRequest, RequestPlan } from './request-plan.js'
 import type { RequestSession } from './request-session.js'
-import { responderError } from './response.js'
+import { responderError, responseSubscription } from './response.js'
 
 /** Reply topics that stay subscribed, so that a request does not cost a SUBSCRIBE and an UNSUBSCRIBE each time. */
 const MAX_REPLY_TOPICS = 256
-const REPLY_QOS = { qos: 1, noLocal: false, retainHandling: 2 } as const
 
 interface ReplyTopic {
   /** What is answered here. */
@@ -29,6 +28,7 @@ export class NestReplies {
     private readonly session: RequestSession,
     private readonly open: OpenRequests<RequestPlan>,
     private readonly ownReplies: OwnReplies,
+    private readonly qos: 0 | 1,
   ) {}
 
   async send(
@@ -67,7 +67,8 @@ export class NestReplies {
       run: async packet => this.take(packet),
     })
     this.ownReplies.add(topic)
-    this.topics.set(topic, { asked, filter, remove: this.session.addRoute(filter, REPLY_QOS, handler) })
+    const remove = this.session.addRoute(filter, responseSubscription(this.qos), handler)
+    this.topics.set(topic, { asked, filter, remove })
     this.session.flushSubscriptions()
     if (this.topics.size > MAX_REPLY_TOPICS) this.forgetOldest()
     return filter

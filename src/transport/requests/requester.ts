@@ -15,10 +15,9 @@ import { OpenRequests, type ResponseReceiver } from './open-requests.js'
 import { OwnReplies } from './own-replies.js'
 import type { OutgoingRequest, RequestPlan, RequestProtocol } from './request-plan.js'
 import type { RequestSession } from './request-session.js'
-import { readResponse, STATUS } from './response.js'
+import { readResponse, responseSubscription, STATUS } from './response.js'
 
 const MS = 1_000
-const RESPONSE_QOS = { qos: 1, noLocal: false, retainHandling: 2 } as const
 
 /** Asks, and finds the request of each answer. One private topic for each connection takes all of them. */
 export class Requester {
@@ -40,7 +39,7 @@ export class Requester {
     const { responseTopicPrefix } = options.requests
     this.ownReplies = new OwnReplies(responseTopicPrefix)
     this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)
-    this.replies = new NestReplies(session, this.open, this.ownReplies)
+    this.replies = new NestReplies(session, this.open, this.ownReplies, options.requests.responseQos)
     session.connection.attach({
       lost: cause => this.open.failAll(cause),
       stateChanged: ({ status }) => {
@@ -75,7 +74,7 @@ export class Requester {
         orderKey: () => undefined,
         run: async packet => this.take(packet),
       })
-      this.session.addRoute(this.responses, RESPONSE_QOS, take)
+      this.session.addRoute(this.responses, responseSubscription(this.options.requests.responseQos), take)
       this.session.flushSubscriptions()
     }
     await this.session.whenGranted(this.responses)

@@ -1,6 +1,7 @@
 import { type Codec, decodePayload } from '../../codec.js'
 import { describeCause, MqttError } from '../../errors.js'
 import type { PublishPacket } from '../connection/link.js'
+import type { SubscriptionOptions } from '../connection/subscription-options.js'
 
 /** User Property that says what a response is; without it, it is the one answer. */
 export const STATUS = 'status'
@@ -10,6 +11,11 @@ export type Response =
   | { readonly kind: 'end' }
   | { readonly kind: 'cancel' }
   | { readonly kind: 'error'; readonly error: MqttError }
+
+/** How a topic of responses is subscribed: a response that is retained was for somebody else. */
+export function responseSubscription(qos: 0 | 1): SubscriptionOptions {
+  return { qos, noLocal: false, retainHandling: 2 }
+}
 
 /** What a message on the private response topic says (MQTT 5, 4.10). */
 export function readResponse(packet: PublishPacket, codec: Codec): Response {
