@@ -521,10 +521,11 @@ async function answerUnsubscribe(connection: PeerConnection): Promise<void> {
 }
 
 /** What listens to a connection: the parts of a session, and whoever waits for something. */
-function listenersOf(session: MqttSession): number {
-  const listeners: unknown = Reflect.get(session.connection, 'listeners')
-  if (!Array.isArray(listeners)) throw new Error('the connection has no list of listeners')
-  return listeners.length
+function listenersOf({ connection }: MqttSession): number {
+  const parts: unknown = Reflect.get(connection, 'parts')
+  const observers: unknown = Reflect.get(connection, 'observers')
+  if (!Array.isArray(parts) || !(observers instanceof Set)) throw new Error('the connection has no listeners')
+  return parts.length + observers.size
 }
 
 /** Lets everything happen that is due now, also what a timer of no length holds back. */

@@ -11,8 +11,8 @@ import { type Endpoint, Endpoints } from './endpoint.js'
 import { InboundSizeGuard } from './inbound-size-guard.js'
 import type { Dialler, Link, LinkEvents, OutgoingPublish } from './link.js'
 import { PacketWriter } from './packet-writer.js'
+import { malformed, mayBeFirst, tooEarly, tooLarge } from './protocol-errors.js'
 
-const PACKET_TOO_LARGE = 0x95
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
 
@@ -150,7 +150,6 @@ class ClientLink implements Link {
   private listen(): void {
     const client = this.#client
     const stream = this.#stream
-    client.on('connect', packet => this.guard(() => this.accept(packet)))
     client.on('error', error => this.fail(this.explain(error)))
     // `mqtt` drops errors of the stream that have no code.
     stream.on('error', error => this.fail(this.explain(error)))
@@ -169,12 +168,15 @@ class ClientLink implements Link {
     if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
     client.on('packetreceive', packet => {
       const needsPacketId = packet.cmd === 'pubrel' || (packet.cmd === 'publish' && packet.qos > 0)
-      if (needsPacketId && !isPacketId(packet.messageId)) this.refuse(packet)
+      if (!this.connected && !mayBeFirst(packet)) this.refuse(packet, tooEarly(packet))
+      else if (needsPacketId && !((packet.messageId ?? 0) > 0)) this.refuse(packet, malformed(packet))
       else if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
       else if (packet.cmd === 'connack') {
         this.serverReference = packet.properties?.serverReference
         const { serverKeepAlive } = packet.properties ?? {}
         if (serverKeepAlive !== undefined) client.options.keepalive = serverKeepAlive
+        // `mqtt` emits 'connect' a few turns later, when it may have handed on what stands behind CONNACK.
+        this.guard(() => this.accept(packet))
       } else if (packet.cmd !== 'disconnect') {
         if (packet.cmd === 'puback' || packet.cmd === 'pubcomp') this.writer.answered()
         this.guard(() => this.events.answered(packet))
@@ -191,6 +193,8 @@ class ClientLink implements Link {
   }
 
   private accept(packet: IConnackPacket): void {
+    const code = this.protocolVersion === 5 ? packet.reasonCode : packet.returnCode
+    if (code !== 0 || this.connected || this.cause !== undefined) return
     this.connected = true
     this.events.connected({
       broker: this.target,
@@ -217,11 +221,10 @@ class ClientLink implements Link {
     }
   }
 
-  /** `mqtt` would answer a PUBREL without Packet Identifier with a packet that cannot be encoded, and throw. */
-  private refuse(packet: Packet): void {
-    const name = packet.cmd.toUpperCase()
+  /** Ends the connection; `mqtt` does nothing with the packet. */
+  private refuse(packet: Packet, cause: MqttError): void {
     Object.assign(packet, { cmd: 'refused' })
-    this.fail(new MqttError('CONNECTION_LOST', `the broker sent a malformed ${name}`))
+    this.fail(cause)
   }
 
   private fail(cause: MqttError): void {
@@ -244,12 +247,10 @@ class ClientLink implements Link {
   }
 
   private hungUp(): MqttError {
-    return this.connected
-      ? new MqttError('CONNECTION_LOST', 'the broker or the network closed the connection')
-      : new MqttError(
-          'CONNECT_FAILED',
-          `could not connect to ${this.target}: the connection was closed before CONNACK`,
-        )
+    if (this.connected)
+      return new MqttError('CONNECTION_LOST', 'the broker or the network closed the connection')
+    const text = `could not connect to ${this.target}: the connection was closed before CONNACK`
+    return new MqttError('CONNECT_FAILED', text)
   }
 
   private explain(error: Error): MqttError {
@@ -269,11 +270,6 @@ class ClientLink implements Link {
   }
 }
 
-function tooLarge(bytes: number, maxPacketBytes: number): MqttError {
-  const text = `the broker sent a packet of ${bytes} bytes; inbound.maxPacketBytes is ${maxPacketBytes}`
-  return new MqttError('CONNECTION_LOST', text, { reasonCode: PACKET_TOO_LARGE })
-}
-
 function serverDisconnect({ reasonCode = 0, properties }: IDisconnectPacket): MqttError {
   const said = properties?.reasonString === undefined ? '' : `, ${printable(properties.reasonString)}`
   const text = `the broker sent DISCONNECT: ${describeReasonCode(reasonCode)}${said}`
@@ -290,8 +286,4 @@ const NAMES = new Map(Object.entries(ReasonCodes))
 export function describeReasonCode(reasonCode: number): string {
   const hex = `0x${reasonCode.toString(16).padStart(2, '0').toUpperCase()}`
   return `${hex} ${NAMES.get(String(reasonCode)) || 'Success'}`.trim()
-}
-
-function isPacketId(messageId: number | undefined): boolean {
-  return messageId !== undefined && messageId > 0
 }

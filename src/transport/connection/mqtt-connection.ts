@@ -47,8 +47,10 @@ export class MqttConnection {
   private link: Link | undefined
   private timer: NodeJS.Timeout | undefined
   private locateTimer: NodeJS.Timeout | undefined
-  /** Replaced at each change, so that those who are told now are told to the end. */
-  private listeners: readonly ConnectionListener[] = []
+  /** Those who take packets. Replaced at each change, so that those who are told now are told to the end. */
+  private parts: readonly ConnectionListener[] = []
+  /** Those who are told how the connection changes: there may be many, and no packet visits them. */
+  private readonly observers = new Set<ConnectionListener>()
   private readonly events: ConnectionEvent[] = []
   private readonly rules: ConnectionRules
 
@@ -92,11 +94,16 @@ export class MqttConnection {
     return this.link.unwrap() as T
   }
 
+  /** Those who take packets are told of a change before all others. @returns what ends this */
   attach(listener: ConnectionListener): () => void {
-    this.listeners = [...this.listeners, listener]
+    if (!takesPackets(listener)) {
+      this.observers.add(listener)
+      return () => this.observers.delete(listener)
+    }
+    this.parts = [...this.parts, listener]
     return () => {
-      const index = this.listeners.indexOf(listener)
-      if (index >= 0) this.listeners = this.listeners.toSpliced(index, 1)
+      const index = this.parts.indexOf(listener)
+      if (index >= 0) this.parts = this.parts.toSpliced(index, 1)
     }
   }
 
@@ -148,7 +155,7 @@ export class MqttConnection {
   }
 
   private announce(state: ConnectionState, before: ConnectionState, event: ConnectionEvent): void {
-    for (const listener of this.listeners) {
+    for (const listener of [...this.parts, ...this.observers]) {
       try {
         this.tell(listener, state, before, event)
       } catch (error) {
@@ -217,16 +224,28 @@ export class MqttConnection {
       }
     const events: LinkEvents = {
       connected: ifCurrent(session => this.apply({ type: 'accepted', session, nowMs: performance.now() })),
-      answered: ifCurrent(packet => this.each(listener => listener.answered?.(packet))),
-      pinged: ifCurrent(() => this.each(listener => listener.pinged?.())),
-      flushing: ifCurrent(() => this.each(listener => listener.flushing?.())),
-      flushed: ifCurrent(() => this.each(listener => listener.flushed?.())),
-      message: ifCurrent(packet => this.each(listener => this.link && listener.message?.(packet, this.link))),
+      answered: ifCurrent(packet => {
+        for (const part of this.parts) part.answered?.(packet)
+      }),
+      pinged: ifCurrent(() => {
+        for (const part of this.parts) part.pinged?.()
+      }),
+      flushing: ifCurrent(() => {
+        for (const part of this.parts) part.flushing?.()
+      }),
+      flushed: ifCurrent(() => {
+        for (const part of this.parts) part.flushed?.()
+      }),
+      message: ifCurrent(packet => {
+        for (const part of this.parts) if (this.link !== undefined) part.message?.(packet, this.link)
+      }),
       closed: ifCurrent(cause => {
         this.link = undefined
         this.lose(cause)
       }),
-      noticed: cause => this.each(listener => listener.noticed?.(cause)),
+      noticed: cause => {
+        for (const listener of [...this.parts, ...this.observers]) listener.noticed?.(cause)
+      },
     }
     link.current = this.dialler.dial(endpoint, protocolVersion, events)
     this.link = link.current
@@ -247,10 +266,10 @@ export class MqttConnection {
   private lose(cause: MqttError): void {
     this.apply({ type: 'lost', cause, nowMs: performance.now() })
   }
+}
 
-  private each(work: (listener: ConnectionListener) => void): void {
-    for (const listener of this.listeners) work(listener)
-  }
+function takesPackets({ answered, pinged, flushing, flushed, message }: ConnectionListener): boolean {
+  return [answered, pinged, flushing, flushed, message].some(take => take !== undefined)
 }
 
 const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']
