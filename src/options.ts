@@ -86,7 +86,10 @@ export interface MqttCredentials
 
 /** How much work comes in at a time. */
 export interface InboundOptions {
-  /** Messages whose handlers run at the same time on this connection. 1 to 65,535. @default 16 */
+  /**
+   * Handlers whose code runs at the same time on this connection. A handler that waits for its next retry, its dead
+   * letter or the response to its own `request()` does not count. 1 to 65,535. @default 16
+   */
   readonly concurrency?: number
   /**
    * QoS 1 and 2 messages that may be unacknowledged, sent to the broker as Receive Maximum (MQTT 5,

@@ -41,7 +41,7 @@ export class MqttSession {
   private readonly identifiers = new SubscriptionIdentifiers()
   private readonly subscriptions: Subscriptions
   private readonly publisher: Publisher
-  private readonly dispatcher: InboundDispatcher
+  readonly dispatcher: InboundDispatcher
   private readonly deadLetters: DeadLetters
   private readonly journal: SessionJournal
   private readonly drainListeners = new Set<() => void>()
@@ -102,7 +102,7 @@ export class MqttSession {
       onUnmatched: (topic, count) => this.journal.unmatched(topic, count),
       onDropped: count => this.journal.inboundDropped(count),
       onOverrun: () => this.connection.hangUp(overrun()),
-      awaitsAnswers: () => this.publisher.isWaiting,
+      awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
       disconnect: cause => this.connection.hangUp(cause),
       deadLetter: letter => this.deadLetters.publish(letter),
     })
@@ -226,9 +226,10 @@ export class MqttSession {
   /** Drains, sends DISCONNECT and ends. Resolves within `drainTimeoutMs`. */
   close(): Promise<void> {
     this.closes += 1
-    this.closed ??= this.drain().then(() => {
+    this.closed ??= this.drain().then(async () => {
       this.publisher.close()
-      return this.connection.close(this.options.drainTimeoutMs * FAREWELL_SHARE)
+      await this.connection.close(this.options.drainTimeoutMs * FAREWELL_SHARE)
+      this.dispatcher.end()
     })
     return this.closed
   }

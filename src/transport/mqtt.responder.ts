@@ -233,7 +233,7 @@ function endMessage(exchange: Exchange, target: Mqtt5Target): OutboundMessage {
   return { ...base(exchange), payload: Buffer.alloc(0), properties: properties(target, { status: 'end' }) }
 }
 
-function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
   return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
 }
 

@@ -5,7 +5,7 @@ import {
   Server,
   type Transport,
 } from '@nestjs/microservices'
-import { isObservable, lastValueFrom } from 'rxjs'
+import { isObservable, lastValueFrom, tap } from 'rxjs'
 import { describeCause, describeFailure, MqttError } from '../errors.js'
 import { isPowerOfTwo, printable } from '../log-thinning.js'
 import type { ResolvedOptions } from '../resolved-options.js'
@@ -24,7 +24,7 @@ import {
 } from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
 import { assertLiteral, assertRoutable, isRoutable } from './mqtt.pattern.js'
-import { Responder, whileWanted } from './mqtt.responder.js'
+import { isAsyncIterable, Responder, whileWanted } from './mqtt.responder.js'
 import type { MqttSession } from './mqtt-session.js'
 
 interface Route extends HandlerRules {
@@ -170,8 +170,10 @@ export class MqttTransport
     const result: unknown = await route.callback(data, context)
     // Whoever asked was told that it took too long.
     if (attempt.isAborted && replyTo !== undefined) return
-    if (replyTo !== undefined)
-      return this.responder.answer(packet, replyTo, route.codec, result, () => attempt.signal)
+    if (replyTo !== undefined) {
+      const source = withoutSlot(result, replyTo, attempt)
+      return this.responder.answer(packet, replyTo, route.codec, source, () => attempt.signal)
+    }
     if (isObservable(result))
       await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
   }
@@ -206,4 +208,15 @@ export class MqttTransport
       `the handler of "${route.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}${count}`,
     )
   }
+}
+
+/** An open stream holds no slot and no lane: other requests would wait for its end. */
+function withoutSlot(result: unknown, replyTo: ReplyTarget, attempt: HandlerAttempt): unknown {
+  const isAsked = replyTo.kind === 'mqtt5' && replyTo.isStream === true
+  if (isAsyncIterable(result) || (isAsked && isObservable(result))) attempt.returned()
+  else if (isObservable(result)) {
+    // Behind an interceptor every result is an Observable, and the handler runs when it is subscribed to.
+    return result.pipe(tap(() => attempt.returned()))
+  }
+  return result
 }

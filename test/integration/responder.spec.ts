@@ -101,6 +101,16 @@ describe('a stream of answers', () => {
     expect(publishesOf(on.connection)).toHaveLength(2)
   })
 
+  it('holds no slot and keeps no other request of its topic waiting while it is open', async () => {
+    askForStream('observed')
+    await firstAnswer()
+    for (let n = 0; n < 20; n += 1) askForStream('observed')
+    await eventually(() => publishesOf(on.connection).length === 21)
+    ask('echo')
+    await eventually(() => publishesOf(on.connection).length === 22)
+    expect(on.mqtt.stats().inbound.running).toBe(21)
+  })
+
   it('of an async generator is returned by the cancel of its requester', async () => {
     askForStream('generated')
     const answer = await firstAnswer()

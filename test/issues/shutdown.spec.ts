@@ -26,7 +26,7 @@ describe('after the deadline of a shutdown', () => {
     gate.open()
     await eventually(() => session.stats.inbound.running === 0)
     expect(started).toBe(1)
-    expect(session.stats.inbound).toMatchObject({ received: 10, handled: 1, dropped: 9, waiting: 0 })
+    expect(session.stats.inbound).toMatchObject({ received: 10, handled: 0, dropped: 10, waiting: 0 })
   })
 })
 

@@ -35,6 +35,7 @@ export function askingInTheEnvelope() {
       return () => routes.delete(subscription)
     },
     flushSubscriptions: () => {},
+    dispatcher: { pool: { requestOpened: () => () => {} } },
     whenGranted: async () => {},
     publish: (message): PublishOutcome => {
       published.push(message)
@@ -66,7 +67,11 @@ export function askingInTheEnvelope() {
     return heard
   }
   const reply = async (topic: string, value: unknown): Promise<void> => {
-    const attempt = new HandlerAttempt(1, () => {})
+    const attempt = new HandlerAttempt(
+      1,
+      () => {},
+      () => {},
+    )
     await routes.get(`${topic}/reply`)?.run(json(`${topic}/reply`, value), attempt)
   }
   return { routes, added, published, open, ask, reply }

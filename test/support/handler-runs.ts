@@ -1,5 +1,5 @@
 import type { PublishPacket } from '../../src/transport/connection/link.js'
-import { Delivery, type HandlerRun } from '../../src/transport/inbound/delivery.js'
+import { Delivery, HandlerRun } from '../../src/transport/inbound/delivery.js'
 import type { InboundHandler } from '../../src/transport/inbound/inbound-handler.js'
 import { newHandler } from '../../src/transport/inbound/new-handler.js'
 import { message } from './session-on-peer.js'
@@ -16,6 +16,6 @@ export function deliveryTo(
   fields: Partial<PublishPacket> = {},
 ): Delivery & { readonly runs: readonly HandlerRun[] } {
   const delivery = new Delivery(message(topic, fields))
-  delivery.runs = handlers.map(handler => ({ delivery, handler, key: topic }))
+  delivery.runs = handlers.map(handler => new HandlerRun(delivery, handler, topic))
   return delivery
 }

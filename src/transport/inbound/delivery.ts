@@ -1,6 +1,8 @@
 import type { Link, PublishPacket } from '../connection/link.js'
 import type { AckSlot, AckWindow } from './ack-window.js'
 import type { InboundHandler, RunOutcome } from './inbound-handler.js'
+import type { RunContext } from './run-context.js'
+import type { RunState, SchedulerRun } from './run-scheduler.js'
 
 /** The acknowledgement that a QoS 1 message waits for, on the connection it came by. */
 export interface PendingAck {
@@ -10,10 +12,21 @@ export interface PendingAck {
 }
 
 /** One handler that is to run for one message. */
-export interface HandlerRun {
-  readonly delivery: Delivery
-  readonly handler: InboundHandler
-  readonly key: string | undefined
+export class HandlerRun implements SchedulerRun<InboundHandler> {
+  state: RunState = 'waiting'
+  openRequests = 0
+  holdsLane = false
+  isTracked = false
+  /** Set once the handler was called while runs are tracked. */
+  context: RunContext | undefined
+  /** Set while the run was paused and waits for a slot. */
+  goOn: (() => void) | undefined
+
+  constructor(
+    readonly delivery: Delivery,
+    readonly handler: InboundHandler,
+    readonly key: string | undefined,
+  ) {}
 }
 
 /** Which outcome of several handlers is the one of the message. */
@@ -44,6 +57,11 @@ export class Delivery {
     if (outcome !== 'handled' && GRAVITY.indexOf(outcome) > GRAVITY.indexOf(this.gravest))
       this.gravest = outcome
     return this.ended === this.runs.length
+  }
+
+  /** Nobody waits for the handlers that run. */
+  giveUp(): void {
+    this.gravest = 'givenBack'
   }
 
   /** Whether a packet is this message once more. */

@@ -14,6 +14,7 @@ export class HandlerAttempt {
     /** From 1. */
     readonly number: number,
     private readonly onAck: () => void,
+    private readonly onReturned: () => void,
   ) {}
 
   /** Made only for a handler that asks: most do not. */
@@ -31,6 +32,14 @@ export class HandlerAttempt {
 
   ack(): void {
     this.onAck()
+  }
+
+  /**
+   * The handler has returned, and what is still to come is no code of it: its slot is free, and the next message of
+   * the same key may begin.
+   */
+  returned(): void {
+    this.onReturned()
   }
 
   /** Nobody waits for this call any more. */

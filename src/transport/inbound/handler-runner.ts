@@ -10,12 +10,18 @@ import {
   type RunOutcome,
   type RunSurroundings,
 } from './inbound-handler.js'
+import { callAs, type RequestCounter } from './run-context.js'
 
-export interface RunEnd {
-  /** The next message of the same key may begin. */
-  returned(): void
+/** Who gave the run its slot. */
+export interface RunHost extends RequestCounter<HandlerRun> {
+  /** No code of the handler runs until `resumed`: its slot is free, its lane stays closed. */
+  paused(run: HandlerRun): void
+  /** Resolves when the run has a slot again. */
+  resumed(run: HandlerRun): Promise<void>
+  /** The handler has returned: the next message of the same key may begin. */
+  returned(run: HandlerRun): void
   /** The message may be acknowledged, as far as this handler is concerned. */
-  ended(outcome: RunOutcome): void
+  ended(run: HandlerRun, outcome: RunOutcome): void
 }
 
 /** Runs a handler for a message: its time limit, its retries, and what follows its last failure. */
@@ -24,11 +30,14 @@ export class HandlerRunner {
   private readonly pauses = new Pauses()
   private stopped: MqttError | undefined
 
-  constructor(private readonly surroundings: RunSurroundings) {}
+  constructor(
+    private readonly surroundings: RunSurroundings,
+    private readonly host: RunHost,
+  ) {}
 
   /** Never throws and never rejects. */
-  run(run: HandlerRun, end: RunEnd): void {
-    void this.runToEnd(run, end)
+  run(run: HandlerRun): void {
+    void this.runToEnd(run)
   }
 
   /** Nobody waits for the handlers that run. */
@@ -43,17 +52,17 @@ export class HandlerRunner {
     this.stopped = undefined
   }
 
-  private async runToEnd(run: HandlerRun, end: RunEnd): Promise<void> {
+  private async runToEnd(run: HandlerRun): Promise<void> {
     let outcome: RunOutcome = 'handled'
     try {
-      await this.attempt(run, 1, end)
+      await this.attempt(run, 1)
     } catch (error) {
-      outcome = await this.recover(run, error, end)
+      outcome = await this.recover(run, error)
     }
-    end.ended(outcome)
+    this.host.ended(run, outcome)
   }
 
-  private async recover(run: HandlerRun, first: unknown, end: RunEnd): Promise<RunOutcome> {
+  private async recover(run: HandlerRun, first: unknown): Promise<RunOutcome> {
     if (first instanceof NotTaken) return 'givenBack'
     const { handler } = run
     if (first instanceof Answered) {
@@ -64,11 +73,14 @@ export class HandlerRunner {
     let error = first
     let attempts = 1
     while (attempts < most && this.stopped === undefined) {
+      this.host.paused(run)
       await this.pauses.wait(retryDelayMs(handler, attempts))
+      if (this.stopped !== undefined) break
+      await this.host.resumed(run)
       if (this.stopped !== undefined) break
       attempts += 1
       try {
-        await this.attempt(run, attempts, end)
+        await this.attempt(run, attempts)
         return 'handled'
       } catch (next) {
         error = next
@@ -90,6 +102,7 @@ export class HandlerRunner {
     }
     // A letter that comes back must not be written again.
     if (delivery.packet.topic === onFailure.deadLetter) return 'failed'
+    this.host.paused(run)
     try {
       await this.surroundings.deadLetter({
         topic: onFailure.deadLetter,
@@ -105,7 +118,7 @@ export class HandlerRunner {
     }
   }
 
-  private async attempt(run: HandlerRun, number: number, end: RunEnd): Promise<void> {
+  private async attempt(run: HandlerRun, number: number): Promise<void> {
     const { handler, delivery } = run
     let acknowledge = ignore
     const acknowledged =
@@ -114,16 +127,16 @@ export class HandlerRunner {
             acknowledge = resolve
           })
         : undefined
-    const attempt = new HandlerAttempt(number, acknowledge)
+    const attempt = new HandlerAttempt(number, acknowledge, () => this.host.returned(run))
     this.attempts.add(attempt)
     if (this.stopped !== undefined) attempt.abort(this.stopped)
-    const started = startSafely(handler, delivery.packet, attempt)
+    const started = startSafely(run, this.host, attempt)
     // The next message may begin when the handler returns; this one waits for its `ack()`.
     const work =
       acknowledged === undefined
         ? started
         : started.then(() => {
-            end.returned()
+            attempt.returned()
             return acknowledged
           })
     const { timeoutMs } = handler
@@ -158,13 +171,10 @@ export class HandlerRunner {
 
 const ignore = (): void => {}
 
-function startSafely(
-  handler: InboundHandler,
-  packet: HandlerRun['delivery']['packet'],
-  attempt: HandlerAttempt,
-) {
+function startSafely(run: HandlerRun, host: RunHost, attempt: HandlerAttempt) {
+  const { handler, delivery } = run
   try {
-    return handler.run(packet, attempt)
+    return callAs(run, host, () => handler.run(delivery.packet, attempt))
   } catch (error) {
     return Promise.reject(error)
   }

@@ -11,9 +11,12 @@ export interface CountedInbound {
   readonly unmatched: number
   /** At least one handler failed, and the broker has the dead letter. */
   readonly deadLettered: number
-  /** QoS 0 messages that had to make room in front of a handler, and what no handler took before the end of a shutdown. */
+  /**
+   * QoS 0 messages that had to make room in front of a handler, and messages that no handler had finished at the end of
+   * a shutdown and that the broker does not keep.
+   */
   readonly dropped: number
-  /** QoS 1 messages left to the broker, which delivers them again to the kept session. */
+  /** QoS 1 messages left to the broker, which delivers them again to the kept session. Handlers may have begun them. */
   readonly givenBack: number
   /** Delivered again while their handlers had them, or after these had ended; acknowledged without another run. */
   readonly repeated: number

@@ -4,14 +4,13 @@ import type { ConnectedSession, ConnectionState } from '../connection/connection
 import type { Link, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { Acknowledgements } from './acknowledgements.js'
-import { Delivery, type HandlerRun } from './delivery.js'
+import { Delivery, HandlerRun } from './delivery.js'
 import type { DispatcherRules } from './dispatcher-rules.js'
-import { HandlerRunner } from './handler-runner.js'
+import { HandlerPool, type PoolListener } from './handler-pool.js'
 import { InboundCount, type InboundCounters } from './inbound-count.js'
 import type { InboundHandler, RunOutcome } from './inbound-handler.js'
 import { Intake } from './intake.js'
 import { Redeliveries } from './redeliveries.js'
-import { RunScheduler } from './run-scheduler.js'
 import { Stall } from './stall.js'
 
 /** So many times as many as may wait, and it is no use to read on. */
@@ -21,9 +20,8 @@ const OVERRUN = 10
  * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting, unless it is asked
  * to stall: each handler of a message waits for its turn, and PUBACK leaves when all of them have ended.
  */
-export class InboundDispatcher implements ConnectionListener {
-  private readonly scheduler: RunScheduler<InboundHandler, HandlerRun>
-  private readonly runner: HandlerRunner
+export class InboundDispatcher implements ConnectionListener, PoolListener {
+  readonly pool: HandlerPool
   private readonly intake: Intake
   private readonly redeliveries = new Redeliveries()
   private readonly count = new InboundCount()
@@ -43,9 +41,8 @@ export class InboundDispatcher implements ConnectionListener {
   private readonly idle = new IdleWaiters(() => this.open.size === 0)
 
   constructor(private readonly rules: DispatcherRules) {
-    this.scheduler = new RunScheduler(rules.concurrency)
+    this.pool = new HandlerPool(rules.concurrency, rules, this)
     this.mostUnstarted = rules.maxQueued + rules.maxInFlight
-    this.runner = new HandlerRunner(rules)
     this.intake = new Intake(rules)
     this.stall = new Stall(rules.awaitsAnswers)
   }
@@ -96,16 +93,27 @@ export class InboundDispatcher implements ConnectionListener {
   stop(): void {
     this.mode = 'stopped'
     for (const _left of this.parked.splice(0)) this.count.done('givenBack')
-    for (const delivery of [...this.open]) if (delivery.started === 0) this.refuse(delivery)
-    this.runner.stop(new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer'))
+    for (const delivery of [...this.open]) {
+      if (delivery.started === 0) this.refuse(delivery)
+      else this.refuseRest(delivery)
+    }
+    this.pool.stop(new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer'))
     this.idle.check()
+  }
+
+  /** The connection is closed: what has begun and not ended is not waited for. */
+  end(): void {
+    for (const delivery of [...this.open]) {
+      delivery.giveUp()
+      this.finish(delivery)
+    }
   }
 
   stateChanged(state: ConnectionState, before: ConnectionState): void {
     // Opened again after a close.
     if (before.status !== 'closed' || state.status !== 'connecting') return
     this.mode = 'holding'
-    this.runner.restart()
+    this.pool.restart()
   }
 
   message(packet: PublishPacket, link: Link): void {
@@ -122,6 +130,28 @@ export class InboundDispatcher implements ConnectionListener {
     }
     this.pump()
     if (this.unstartedAcknowledged > this.mostUnstarted) this.overrun(link)
+  }
+
+  runBegins(run: HandlerRun): void {
+    const { delivery } = run
+    if (delivery.packet.qos === 0) this.intake.remove(run)
+    if (delivery.started === 0) {
+      this.startedCount += 1
+      // Nothing bounds a loop over QoS 2 but this: the broker has handed it over.
+      delivery.isHeld = run.handler.isPassive && delivery.packet.qos === 2
+      if (delivery.packet.qos > 0 && !delivery.isHeld) this.unstartedAcknowledged -= 1
+    }
+    delivery.started += 1
+  }
+
+  pumped(hasProgressed: boolean): void {
+    if (hasProgressed) this.stall.progressed()
+    if (this.intake.hasRoom && this.unstartedAcknowledged <= this.rules.maxInFlight) this.stall.release()
+    this.idle.check()
+  }
+
+  runEnded({ delivery }: HandlerRun, outcome: RunOutcome): void {
+    if (delivery.end(outcome)) this.finish(delivery)
   }
 
   connected(link: Link, session: ConnectedSession): void {
@@ -175,12 +205,12 @@ export class InboundDispatcher implements ConnectionListener {
       this.rules.onUnmatched(packet.topic, this.count.unmatched())
       return this.finish(delivery)
     }
-    delivery.runs = handlers.map(handler => ({ delivery, handler, key: handler.orderKey(packet) }))
+    delivery.runs = handlers.map(handler => new HandlerRun(delivery, handler, handler.orderKey(packet)))
     for (const run of delivery.runs) this.enqueue(run)
   }
 
   private enqueue(run: HandlerRun): void {
-    this.scheduler.add(run)
+    this.pool.add(run)
     if (run.delivery.packet.qos > 0) return
     const overflow = this.intake.add(run)
     if (overflow === undefined) return
@@ -201,7 +231,7 @@ export class InboundDispatcher implements ConnectionListener {
 
   private drop(run: HandlerRun): void {
     this.intake.remove(run)
-    if (!this.scheduler.remove(run)) return
+    if (!this.pool.remove(run)) return
     if (run.delivery.end('dropped')) this.finish(run.delivery)
     this.rules.onDropped(this.count.counted.dropped)
   }
@@ -212,44 +242,8 @@ export class InboundDispatcher implements ConnectionListener {
   }
 
   private pump(): void {
-    while (this.mode !== 'stopped') {
-      const run = this.scheduler.take()
-      if (run === undefined) break
-      this.begin(run)
-    }
-    const isAcknowledgedLow = this.unstartedAcknowledged <= this.rules.maxInFlight
-    if (this.intake.hasRoom && isAcknowledgedLow) this.stall.release()
-    this.idle.check()
-  }
-
-  private begin(run: HandlerRun): void {
-    const { delivery } = run
-    if (delivery.packet.qos === 0) this.intake.remove(run)
-    if (delivery.started === 0) {
-      this.startedCount += 1
-      // Nothing bounds a loop over QoS 2 but this: the broker has handed it over.
-      delivery.isHeld = run.handler.isPassive && delivery.packet.qos === 2
-      if (delivery.packet.qos > 0 && !delivery.isHeld) this.unstartedAcknowledged -= 1
-    }
-    delivery.started += 1
-    let hasReturned = false
-    const release = (): void => {
-      if (hasReturned) return
-      hasReturned = true
-      this.scheduler.release(run)
-      this.stall.progressed()
-    }
-    this.runner.run(run, {
-      returned: () => {
-        release()
-        this.pump()
-      },
-      ended: outcome => {
-        release()
-        if (delivery.end(outcome)) this.finish(delivery)
-        this.pump()
-      },
-    })
+    this.pool.pump()
+    this.pumped(false)
   }
 
   /** All handlers of the message have ended. */
@@ -265,7 +259,7 @@ export class InboundDispatcher implements ConnectionListener {
   /** Takes a message of which no handler has begun out of all queues. */
   private withdraw(delivery: Delivery, outcome: RunOutcome | undefined): void {
     for (const run of delivery.runs) {
-      this.scheduler.remove(run)
+      this.pool.remove(run)
       this.intake.remove(run)
     }
     delivery.runs = []
@@ -283,6 +277,12 @@ export class InboundDispatcher implements ConnectionListener {
   /** What comes too late to be handled. */
   private refuse(delivery: Delivery): void {
     this.withdraw(delivery, this.canGiveBack(delivery) ? 'givenBack' : 'dropped')
+  }
+
+  /** Handlers of a message that has begun, and that do not begin any more. */
+  private refuseRest(delivery: Delivery): void {
+    for (const run of delivery.runs)
+      if (this.pool.remove(run) && delivery.end('givenBack')) this.finish(delivery)
   }
 
   private readmit(delivery: Delivery): void {

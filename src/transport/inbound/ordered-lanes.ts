@@ -24,6 +24,11 @@ export class OrderedLanes<T extends Waiting> {
     return this.count
   }
 
+  /** Whether nothing waits and no lane is busy. */
+  get isEmpty(): boolean {
+    return this.lanes.size === 0
+  }
+
   /** Whether one may be taken. */
   get isReady(): boolean {
     return this.ready.size > 0

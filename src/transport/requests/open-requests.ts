@@ -25,6 +25,8 @@ interface OpenRequest<T> {
   readonly abort: () => void
   /** Tells the responder to stop. */
   cancel: (() => void) | undefined
+  /** Nobody waits for it any more. */
+  readonly onEnded: () => void
 }
 
 /** Requests that wait for answers. Each ends once: with its end, an error, its time, its signal or the connection. */
@@ -35,7 +37,11 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
   private readonly untold = new Set<string>()
   private unexpected = 0
 
-  constructor(private readonly maxOpen: number) {}
+  constructor(
+    private readonly maxOpen: number,
+    /** @returns what is called when the request has ended */
+    private readonly onOpened: () => () => void = () => () => {},
+  ) {}
 
   get size(): number {
     return this.open.size
@@ -65,7 +71,16 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       setMaxListeners(0, signal)
       signal.addEventListener('abort', abort)
     }
-    const request: OpenRequest<T> = { topic, receiver, terms, timer: undefined, abort, cancel: undefined }
+    const onEnded = this.onOpened()
+    const request: OpenRequest<T> = {
+      topic,
+      receiver,
+      terms,
+      timer: undefined,
+      abort,
+      cancel: undefined,
+      onEnded,
+    }
     this.open.set(key, request)
     this.topics.set(topic, (this.topics.get(topic) ?? 0) + 1)
     this.startTimer(key, request)
@@ -163,6 +178,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     if (left > 0) this.topics.set(request.topic, left)
     else this.topics.delete(request.topic)
     clearTimeout(request.timer)
+    request.onEnded()
     request.terms.signal?.removeEventListener('abort', request.abort)
     return request
   }

@@ -17,5 +17,11 @@ export interface RequestSession {
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void
   flushSubscriptions(): void
   whenGranted(filter: TopicFilter, wait?: WaitOptions): Promise<void>
+  readonly dispatcher: {
+    readonly pool: {
+      /** A request waits for its response: the handler that made it lends its slot. @returns what says that it has ended */
+      requestOpened(): () => void
+    }
+  }
   publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome>
 }

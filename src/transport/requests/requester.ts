@@ -35,7 +35,7 @@ export class Requester {
     private readonly session: RequestSession,
     private readonly options: ResolvedOptions,
   ) {
-    this.open = new OpenRequests(options.requests.maxOpen)
+    this.open = new OpenRequests(options.requests.maxOpen, () => session.dispatcher.pool.requestOpened())
     const { responseTopicPrefix } = options.requests
     this.ownReplies = new OwnReplies(responseTopicPrefix)
     this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)

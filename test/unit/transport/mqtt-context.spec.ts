@@ -16,7 +16,16 @@ function contextOf(properties?: PublishProperties, metadata?: unknown): MqttCont
   }
   const received = properties === undefined ? packet : { ...packet, properties }
   const template = parseTopicTemplate('devices/+id/rate')
-  return new MqttContext(received, template, new HandlerAttempt(1, () => {}), metadata)
+  return new MqttContext(
+    received,
+    template,
+    new HandlerAttempt(
+      1,
+      () => {},
+      () => {},
+    ),
+    metadata,
+  )
 }
 
 describe('the context of a handler', () => {

@@ -22,6 +22,8 @@ function running(
   const events: string[] = []
   const letters: DeadLetter[] = []
   const attempts: HandlerAttempt[] = []
+  /** After which attempt its slot was given back. */
+  const pauses: number[] = []
   const handler = namedHandler('h', {
     run: (_packet, attempt) => {
       attempts.push(attempt)
@@ -31,20 +33,27 @@ function running(
     onFailed: (_packet, error) => events.push(`failed ${error instanceof Error ? error.message : error}`),
     ...fields,
   })
-  const runner = new HandlerRunner({
-    deadLetter: async letter => {
-      letters.push(letter)
-      if (letterFails) throw new Error('no hope')
+  const slot = { isFree: Promise.resolve() }
+  const runner = new HandlerRunner(
+    {
+      deadLetter: async letter => {
+        letters.push(letter)
+        if (letterFails) throw new Error('no hope')
+      },
+      disconnect: cause => events.push(`disconnect ${cause.reasonCode}`),
     },
-    disconnect: cause => events.push(`disconnect ${cause.reasonCode}`),
-  })
+    {
+      returned: () => events.push('returned'),
+      ended: (_run, outcome) => events.push(`ended ${outcome}`),
+      paused: () => pauses.push(attempts.length),
+      resumed: () => slot.isFree,
+      countRequest: () => {},
+    },
+  )
   const [run] = deliveryTo([handler], topic, { qos }).runs
   if (run === undefined) throw new Error('there is no run')
-  runner.run(run, {
-    returned: () => events.push('returned'),
-    ended: outcome => events.push(`ended ${outcome}`),
-  })
-  return { runner, events, letters, attempts }
+  runner.run(run)
+  return { runner, events, letters, attempts, pauses, slot }
 }
 
 const fail = (): never => {
@@ -85,6 +94,31 @@ describe('HandlerRunner', () => {
     expect(counts).toEqual([1, 2, 3, 4])
     expect(attempts.map(({ number }) => number)).toEqual([1, 2, 3, 4])
     expect(events).toEqual(['failed broken', 'ended failed'])
+  })
+
+  it('gives its slot back before each delay, and takes none before it has one again', async () => {
+    const parts = running(fail, { retries: { attempts: 2, delayMs: [10] } })
+    let free = (): void => {}
+    parts.slot.isFree = new Promise(resolve => {
+      free = resolve
+    })
+    await pass(1)
+    expect(parts.pauses).toEqual([1])
+    await pass(1_000)
+    expect(parts.attempts).toHaveLength(1)
+    free()
+    await pass(1)
+    expect(parts.attempts).toHaveLength(2)
+    expect(parts.pauses).toEqual([1, 2])
+    await pass(10)
+    expect(parts.attempts).toHaveLength(3)
+  })
+
+  it('gives its slot back while its dead letter is on its way', async () => {
+    const { pauses, events } = running(fail, { onFailure: { deadLetter: 'dead' } })
+    await turn()
+    expect(pauses).toEqual([1])
+    expect(events).toEqual(['failed broken', 'ended deadLettered'])
   })
 
   it('fails a run at its time, and does not care for what it does then', async () => {
@@ -195,7 +229,7 @@ describe('HandlerRunner.stop', () => {
       namedHandler('h', { run: async (_packet, attempt) => attempts.push(attempt) }),
     ]).runs
     if (run === undefined) throw new Error('there is no run')
-    runner.run(run, { returned: () => {}, ended: () => {} })
+    runner.run(run)
     await turn()
     expect(attempts.map(attempt => attempt.signal.aborted)).toEqual([true, false])
   })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { RunScheduler } from '../../../../src/transport/inbound/run-scheduler.js'
+import { RunScheduler, type SchedulerRun } from '../../../../src/transport/inbound/run-scheduler.js'
 import { SeededRandom } from '../../../support/seeded-random.js'
 
 interface Handler {
@@ -7,9 +7,7 @@ interface Handler {
   readonly concurrency: number
   readonly isPassive: boolean
 }
-interface Run {
-  readonly handler: Handler
-  readonly key: string | undefined
+interface Run extends SchedulerRun<Handler> {
   readonly n: number
 }
 
@@ -18,7 +16,15 @@ const handler = (name: string, concurrency = 10, isPassive = false): Handler => 
   concurrency,
   isPassive,
 })
-const run = (of: Handler, key: string | undefined, n: number): Run => ({ handler: of, key, n })
+const run = (of: Handler, key: string | undefined, n: number): Run => ({
+  handler: of,
+  key,
+  n,
+  state: 'waiting',
+  openRequests: 0,
+  holdsLane: false,
+  isTracked: false,
+})
 
 function takeAll(scheduler: RunScheduler<Handler, Run>): Run[] {
   const taken: Run[] = []
@@ -54,6 +60,79 @@ describe('RunScheduler', () => {
     for (const n of [1, 2]) scheduler.add(run(a, undefined, n))
     for (const n of [3, 4, 5]) scheduler.add(run(loop, undefined, n))
     expect(numbers(takeAll(scheduler))).toEqual([3, 4, 5, 1])
+  })
+
+  it('frees the slot of a run that pauses, and keeps its lane', () => {
+    const a = handler('a')
+    const scheduler = new RunScheduler<Handler, Run>(1)
+    const first = run(a, 'k', 1)
+    for (const one of [first, run(a, 'k', 2), run(a, 'other', 3)]) scheduler.add(one)
+    expect(numbers(takeAll(scheduler))).toEqual([1])
+    scheduler.pause(first)
+    expect(numbers(takeAll(scheduler))).toEqual([3])
+  })
+
+  it('gives a run that was paused a slot before all that wait, and not above the limit', () => {
+    const a = handler('a')
+    const scheduler = new RunScheduler<Handler, Run>(1)
+    const [first, second, third] = [1, 2, 3].map(n => run(a, undefined, n))
+    if (!first || !second || !third) throw new Error('three runs')
+    for (const one of [first, second, third]) scheduler.add(one)
+    scheduler.take()
+    scheduler.pause(first)
+    scheduler.take()
+    scheduler.resume(first)
+    expect(takeAll(scheduler)).toEqual([])
+    scheduler.release(second)
+    expect(numbers(takeAll(scheduler))).toEqual([1])
+    scheduler.release(first)
+    expect(numbers(takeAll(scheduler))).toEqual([3])
+  })
+
+  it('lends the slot of a run that waits for a response, and lets it go on above the limit', () => {
+    const a = handler('a', 1)
+    const scheduler = new RunScheduler<Handler, Run>(1)
+    const [first, second, third] = [1, 2, 3].map(n => run(a, undefined, n))
+    if (!first || !second || !third) throw new Error('three runs')
+    for (const one of [first, second, third]) scheduler.add(one)
+    scheduler.take()
+    scheduler.countRequests(first, 1)
+    scheduler.countRequests(first, 1)
+    expect(numbers(takeAll(scheduler))).toEqual([2])
+    scheduler.countRequests(first, -1)
+    scheduler.countRequests(first, -1)
+    scheduler.release(second)
+    expect(takeAll(scheduler)).toEqual([])
+    scheduler.release(first)
+    expect(numbers(takeAll(scheduler))).toEqual([3])
+  })
+
+  it('takes no slot for a response that comes after the run has returned', () => {
+    const a = handler('a', 1)
+    const scheduler = new RunScheduler<Handler, Run>(1)
+    const first = run(a, undefined, 1)
+    for (const one of [first, run(a, undefined, 2)]) scheduler.add(one)
+    scheduler.take()
+    scheduler.countRequests(first, 1)
+    scheduler.release(first)
+    scheduler.countRequests(first, -1)
+    expect(numbers(takeAll(scheduler))).toEqual([2])
+  })
+
+  it('lends a slot for each unknown request to runs that began before requests were tracked', () => {
+    const a = handler('a', 2)
+    const scheduler = new RunScheduler<Handler, Run>(2)
+    const runs = [1, 2, 3, 4, 5].map(n => run(a, undefined, n))
+    for (const one of runs) scheduler.add(one)
+    const [first, second] = takeAll(scheduler)
+    if (!first || !second) throw new Error('two runs')
+    scheduler.startTracking()
+    scheduler.lendUnknown(3)
+    expect(numbers(takeAll(scheduler))).toEqual([3, 4])
+    scheduler.release(first)
+    scheduler.release(second)
+    expect(takeAll(scheduler)).toEqual([])
+    expect(scheduler.untrackedRuns).toBe(0)
   })
 
   it('keeps no memory of handlers that have nothing to do', () => {
