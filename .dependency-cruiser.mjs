@@ -70,7 +70,7 @@ export default {
     only('mqtt', '^src/transport/connection/mqtt-client\\.ts$', 'node_modules/mqtt/'),
     only(
       'mqtt-packet',
-      '^src/(transport/connection/packet-writer|testing/scripted-peer)\\.ts$',
+      '^src/(transport/connection/packet-writer|testing/(scripted-peer|packet-tap))\\.ts$',
       'node_modules/mqtt-packet/',
     ),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),

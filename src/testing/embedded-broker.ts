@@ -1,7 +1,11 @@
 import { once } from 'node:events'
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
+import { type AddressInfo, createServer, type Server } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { Aedes, AedesOptions } from 'aedes'
+import type { Aedes, AedesOptions, PublishPacket } from 'aedes'
+import { allClosed, ClientEnds } from './client-ends.js'
+import { type BrokerMessage, MessageLog, type NextOptions } from './message-log.js'
+import { tapAcknowledgements } from './packet-tap.js'
+import { WAIT_MS, within } from './real-time.js'
 import { streamPair } from './stream-pair.js'
 
 export interface EmbeddedBrokerOptions {
@@ -19,19 +23,32 @@ export interface EmbeddedBrokerOptions {
   ) => boolean
 }
 
+/** What `publish` and `deliver` take: text and bytes go as they are, anything else as JSON. */
+export type BrokerPayload = string | Uint8Array | object | number | boolean
+
 /**
  * An MQTT 3.1.1 broker inside the process, for tests and for trying things out. Built on `aedes`, which must be
- * installed. Keeps sessions and retained messages in memory.
+ * installed: any version, but 0.51 in Jest, which cannot load the ES modules of 1.x before Node 24. Keeps sessions
+ * and retained messages in memory.
  */
 export class EmbeddedBroker {
-  private readonly streams = new Set<Duplex>()
+  /** Each open connection with the client's end of it, where that is known. */
+  private readonly streams = new Map<Duplex, Duplex | undefined>()
+  private readonly clientEnds = new ClientEnds()
+  private readonly publishes = new MessageLog('published')
+  private readonly acknowledgements = new MessageLog('acknowledged')
+  private readonly ackListeners = new Set<(message: BrokerMessage) => void>()
 
   private constructor(
     private readonly broker: Aedes,
     private readonly server: Server,
     /** Where it listens, for the option `url`. */
     readonly url: string,
-  ) {}
+  ) {
+    broker.on('publish', (packet, client) => {
+      if (client !== null) this.publishes.add(messageOf(packet, client.id))
+    })
+  }
 
   /** Starts a broker that listens. Rejects when the port is taken. */
   static async start(options: EmbeddedBrokerOptions = {}): Promise<EmbeddedBroker> {
@@ -51,7 +68,7 @@ export class EmbeddedBroker {
   /** Opens a connection inside the process, without a port: give it as the option `createStream`. */
   readonly createStream = (): Duplex => {
     const [client, server] = streamPair()
-    this.serve(server)
+    this.serve(server, client)
     return client
   }
 
@@ -60,49 +77,124 @@ export class EmbeddedBroker {
     return this.broker.connectedClients
   }
 
-  /** Publishes as the broker itself. */
+  /** What clients have published, in order; the last 1,000 messages or 16 MiB. */
+  get published(): readonly BrokerMessage[] {
+    return this.publishes.all
+  }
+
+  /**
+   * What clients have acknowledged at QoS 1 and 2, in order; the last 1,000 messages or 16 MiB. A client of this
+   * package acknowledges QoS 1 when the handlers of the message have ended.
+   */
+  get acknowledged(): readonly BrokerMessage[] {
+    return this.acknowledgements.all
+  }
+
+  /**
+   * The next message that a client publishes on a matching topic, or has published; each is returned once.
+   * Rejects after `timeoutMs` and says which topics there were.
+   */
+  nextMessage(filter: string, options?: NextOptions): Promise<BrokerMessage> {
+    return this.publishes.next(filter, options)
+  }
+
+  /** Publishes as the broker itself. Resolves when the broker has passed the message on. */
   publish(
     topic: string,
-    payload: string | Buffer,
+    payload: BrokerPayload,
     options: { qos?: 0 | 1 | 2; retain?: boolean } = {},
   ): Promise<void> {
     const { qos = 0, retain = false } = options
     return new Promise((resolve, reject) => {
       this.broker.publish(
-        { cmd: 'publish', topic, payload: Buffer.from(payload), qos, retain, dup: false },
+        { cmd: 'publish', topic, payload: bytesOf(payload), qos, retain, dup: false },
         error => (error ? reject(error) : resolve()),
       )
     })
   }
 
-  /** Cuts every connection; clients may come back at once. */
-  cut(): void {
-    for (const stream of this.streams) stream.destroy()
+  /**
+   * Publishes at QoS 1, as a device would, and resolves when a client has acknowledged the message: when the
+   * handlers of an application on this package have ended. Rejects after `timeoutMs`, for example when no
+   * subscription of QoS 1 matches the topic.
+   */
+  async deliver(topic: string, payload: BrokerPayload, options: NextOptions = {}): Promise<void> {
+    const { timeoutMs = WAIT_MS } = options
+    const bytes = bytesOf(payload)
+    let listener: (message: BrokerMessage) => void = () => {}
+    const acknowledged = new Promise<void>(resolve => {
+      listener = message => message.topic === topic && message.payload.equals(bytes) && resolve()
+    })
+    this.ackListeners.add(listener)
+    await this.publish(topic, bytes, { qos: 1 })
+    const explain = () =>
+      `no client acknowledged the message on "${topic}" within ${timeoutMs} ms: no subscription of QoS 1 matches it, or its handler has not ended`
+    await within(acknowledged, timeoutMs, explain).finally(() => this.ackListeners.delete(listener))
+  }
+
+  /**
+   * Cuts every connection; clients may come back at once. Resolves when the clients in this process know it: from
+   * then on `whenConnected()` waits for the next connection.
+   */
+  cut(): Promise<void> {
+    const ends = [...this.streams].flatMap(([stream, clientEnd]) => [
+      stream,
+      clientEnd ?? this.clientEnds.of(stream) ?? stream,
+    ])
+    this.destroyStreams()
+    return allClosed(ends)
   }
 
   /** Ends the broker and every connection. Sessions and retained messages are forgotten. */
   async stop(): Promise<void> {
+    this.clientEnds.stop()
     const serverClosed = new Promise<void>(resolve => this.server.close(() => resolve()))
     const brokerClosed = new Promise<void>(resolve => this.broker.close(() => resolve()))
-    this.cut()
+    this.destroyStreams()
     await Promise.all([serverClosed, brokerClosed])
   }
 
-  private serve(stream: Duplex | Socket): void {
-    this.streams.add(stream)
+  private destroyStreams(): void {
+    for (const stream of this.streams.keys()) stream.destroy()
+  }
+
+  private serve(stream: Duplex, clientEnd?: Duplex): void {
+    this.streams.set(stream, clientEnd)
     stream.once('close', () => this.streams.delete(stream))
     stream.on('error', () => stream.destroy())
-    this.broker.handle(stream)
+    tapAcknowledgements(stream, packet => {
+      const message = messageOf(packet, client.id)
+      this.acknowledgements.add(message)
+      for (const listener of this.ackListeners) listener(message)
+    })
+    const client = this.broker.handle(stream)
   }
+}
+
+function messageOf(packet: PublishPacket, clientId: string): BrokerMessage {
+  const { topic, payload, qos, retain } = packet
+  return { topic, payload: Buffer.from(payload), qos, retain, clientId }
+}
+
+function bytesOf(payload: BrokerPayload): Buffer {
+  if (typeof payload === 'string' || payload instanceof Uint8Array) return Buffer.from(payload)
+  return Buffer.from(JSON.stringify(payload))
 }
 
 /** Loaded here only, so that the other test doubles need no `aedes`. */
 async function createAedes(options: AedesOptions): Promise<Aedes> {
-  const aedes = await import('aedes').catch((cause: unknown) => {
-    throw new Error('EmbeddedBroker needs the package aedes: npm install --save-dev aedes', { cause })
+  const loaded = await import('aedes').catch((cause: unknown) => {
+    throw new Error(ADVICE, { cause })
   })
-  return aedes.Aedes.createBroker(options)
+  // Seam: version 0.51, without ES modules, exports the function instead of the class.
+  const { createBroker } = 'Aedes' in loaded ? loaded.Aedes : (loaded as { createBroker: CreateBroker })
+  return createBroker(options)
 }
+
+type CreateBroker = (options: AedesOptions) => Aedes
+
+const ADVICE =
+  'EmbeddedBroker could not load the package aedes. Install it: npm install --save-dev aedes. In Jest before Node 24, which cannot load ES modules: npm install --save-dev aedes@0.51'
 
 function portOf(server: Server): number {
   const address: AddressInfo | string | null = server.address()

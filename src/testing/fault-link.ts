@@ -1,6 +1,8 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
+import { allClosed, ClientEnds } from './client-ends.js'
 import { FaultPipe, type LinkConditions } from './fault-pipe.js'
+import { turn } from './real-time.js'
 
 export interface FaultLinkOptions {
   /** Port of the broker. */
@@ -8,6 +10,8 @@ export interface FaultLinkOptions {
   /** Host of the broker. @default '127.0.0.1' */
   readonly host?: string
 }
+
+const MAX_TURNS = 1_000
 
 /** Which way bytes go: from the client to the broker, back, or both. */
 export type LinkDirection = 'to-broker' | 'to-client' | 'both'
@@ -21,6 +25,7 @@ export class FaultLink {
   private readonly toBroker: LinkConditions = { isStalled: false, bytesPerSecond: undefined, delayMs: 0 }
   private readonly toClient: LinkConditions = { isStalled: false, bytesPerSecond: undefined, delayMs: 0 }
   private readonly refused = new Set<Socket>()
+  private readonly clientEnds = new ClientEnds()
   private isRefusing = false
   private answer: Buffer | undefined
   private accepted = 0
@@ -57,16 +62,25 @@ export class FaultLink {
     return this.accepted
   }
 
-  /** Cuts every connection on both sides, with RST, so that what is under way is lost. */
-  cut(): void {
-    for (const connection of this.connections) connection.cut()
+  /**
+   * Cuts every connection on both sides, with RST, so that what is under way is lost. Resolves when the clients in
+   * this process know it; of clients that use TLS or run elsewhere only this end is waited for.
+   */
+  cut(): Promise<void> {
+    const ends = [...this.connections].flatMap(connection => connection.ends(this.clientEnds))
+    this.cutConnections()
+    return allClosed(ends)
   }
 
-  /** Takes no more bytes in; the sender's buffers fill. */
-  stall(direction: LinkDirection = 'both'): void {
+  /**
+   * Takes no more bytes in; the sender's buffers fill. Resolves when what was let through before has left, and the
+   * clients in this process have read it: from then on nothing arrives.
+   */
+  async stall(direction: LinkDirection = 'both'): Promise<void> {
     this.change(direction, conditions => {
       conditions.isStalled = true
     })
+    await Promise.all([...this.connections].map(connection => connection.passed(this.clientEnds)))
   }
 
   /** Ends stalling, throttling and delaying, both ways. */
@@ -114,9 +128,14 @@ export class FaultLink {
   async stop(): Promise<void> {
     const closed = once(this.server, 'close')
     this.server.close()
-    this.cut()
+    this.clientEnds.stop()
+    this.cutConnections()
     for (const client of this.refused) client.destroy()
     await closed
+  }
+
+  private cutConnections(): void {
+    for (const connection of this.connections) connection.cut()
   }
 
   private accept(client: Socket): void {
@@ -164,6 +183,25 @@ class LinkConnection {
   cut(): void {
     this.client.resetAndDestroy()
     this.broker.resetAndDestroy()
+  }
+
+  /** Both sockets of the link, and the client's where it is in this process. */
+  ends(clientEnds: ClientEnds): Socket[] {
+    const clientEnd = clientEnds.of(this.client)
+    return [this.client, this.broker, ...(clientEnd === undefined ? [] : [clientEnd])]
+  }
+
+  /**
+   * Resolves when nothing that was let through waits on this side, or in the client's socket; at the latest after
+   * some turns of the event loop, since a side that does not read would keep its bytes waiting.
+   */
+  async passed(clientEnds: ClientEnds): Promise<void> {
+    const clientEnd = clientEnds.of(this.client)
+    const isUnderWay = () =>
+      !this.client.destroyed &&
+      (this.client.writableLength + this.broker.writableLength > 0 ||
+        (clientEnd !== undefined && clientEnd.bytesRead < this.client.bytesWritten))
+    for (let turns = 0; turns < MAX_TURNS && isUnderWay(); turns += 1) await turn()
   }
 
   halfOpen(): void {

@@ -1,6 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { generate, type IConnackPacket, type Packet, type PacketCmd, parser } from 'mqtt-packet'
+import { allClosed } from './client-ends.js'
 import { streamPair } from './stream-pair.js'
 
 type PacketOf<C extends PacketCmd> = Extract<Packet, { cmd: C }>
@@ -24,7 +25,7 @@ export class ScriptedPeer {
       setImmediate(() => client.destroy(refused))
       return client
     }
-    this.connections.push(new PeerConnection(server))
+    this.connections.push(new PeerConnection(server, client))
     this.emitter.emit('connection')
     return client
   }
@@ -70,7 +71,10 @@ export class PeerConnection {
   private protocolVersion = 4
   private isClosed = false
 
-  constructor(private readonly stream: Duplex) {
+  constructor(
+    private readonly stream: Duplex,
+    private readonly clientEnd: Duplex = stream,
+  ) {
     const packets = parser()
     packets.on('packet', packet => {
       if (packet.cmd === 'connect') this.protocolVersion = packet.protocolVersion ?? 4
@@ -143,9 +147,10 @@ export class PeerConnection {
     this.stream.pause()
   }
 
-  /** Ends the connection without a word. */
-  cut(): void {
+  /** Ends the connection without DISCONNECT. Resolves when the client knows it. */
+  cut(): Promise<void> {
     this.stream.destroy()
+    return allClosed([this.stream, this.clientEnd])
   }
 
   /** Resolves when the connection is closed. */

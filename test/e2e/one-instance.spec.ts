@@ -46,7 +46,7 @@ describe('the built package', () => {
     const dynamic = files.filter(file => {
       if (!file.endsWith('.js') || file.startsWith('esm')) return false
       return /\bimport\(/.test(
-        readFileSync(`${ROOT}/dist/${file}`, 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*$/gm, ''),
+        readFileSync(`${ROOT}/dist/${file}`, 'utf8').replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, ''),
       )
     })
     expect(dynamic).toEqual([])
