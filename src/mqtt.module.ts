@@ -5,6 +5,7 @@ import {
   Logger,
   Module,
   type OnApplicationBootstrap,
+  type OnApplicationShutdown,
   type OnModuleDestroy,
   type OnModuleInit,
   type Provider,
@@ -12,6 +13,7 @@ import {
 import { ModulesContainer } from '@nestjs/core'
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
 import { MqttError } from './errors.js'
+import { drainOnClose } from './mqtt.drain.js'
 import { findPatternHandlers } from './mqtt.handler-scan.js'
 import {
   type ASYNC_OPTIONS_TYPE,
@@ -26,6 +28,7 @@ import type { MqttModuleOptions } from './options.js'
 import type { ResolvedOptions } from './resolved-options.js'
 import { Sealed } from './sealed.js'
 import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
+import { PreviewTransport } from './transport/mqtt.preview.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 import { MqttSession } from './transport/mqtt-session.js'
 
@@ -34,13 +37,11 @@ const CONNECTION_NAME = Symbol('nestjs-mqtt:name')
 /** The transport of this module, whatever the connection is called. */
 const OWN_TRANSPORT = Symbol('nestjs-mqtt:transport')
 
-const SAME_SIGNAL_MS = 1_000
-
 /** One MQTT connection of the application: see {@link MqttModule.forRoot}. */
 @Module({})
 export class MqttModule
   extends ConfigurableModuleClass
-  implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy
+  implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
   private readonly logger = new Logger('MqttModule')
   /** Leads to everything in the application. */
@@ -78,7 +79,9 @@ export class MqttModule
   static microservice(name?: string): AsyncMicroserviceOptions {
     return {
       inject: [mqttTransportToken(name)],
-      useFactory: (transport: MqttTransport) => {
+      useFactory: (transport: MqttTransport | null) => {
+        // With `preview: true` Nest makes no instances, but registers handlers all the same.
+        if (transport === null) return { strategy: new PreviewTransport(mqttTransportId(name)) }
         transport.isConnectedToApp = true
         return { strategy: transport }
       },
@@ -87,44 +90,17 @@ export class MqttModule
 
   /**
    * Drains the connections before anything of the application is torn down: on `app.close()`, and on SIGTERM and
-   * SIGINT, which then close the application and let the process end by itself with exit code 0, once it has started. A hybrid
-   * application needs it, since Nest tells the transport of the end only after the destroy hooks have run.
-   * Use it in place of `app.enableShutdownHooks()` for these signals.
+   * SIGINT, which then close the application and let the process end by itself with exit code 0. Publishing works until
+   * all of it is torn down. A start that such a signal interrupts is abandoned: the promise of `app.listen()` or `app.init()`
+   * then never settles, so that nothing behind it runs. Without `enableDrain` the handlers of a hybrid application are
+   * drained with its other modules, in the order in which Nest destroys them.
+   * Use it in place of `app.enableShutdownHooks()` for these signals, before the application starts.
    */
   static enableDrain(
     app: INestApplicationContext,
     signals: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGINT'],
   ): void {
-    // Nest hands out proxies that swallow assignments and look methods up at each call, so the method of the
-    // class itself is called, and the new one is defined.
-    const close: unknown = Reflect.get(Object.getPrototypeOf(app), 'close')
-    let closing: Promise<void> | undefined
-    const drainThenClose = (signal?: NodeJS.Signals): Promise<void> => {
-      closing ??= drainAll(app)
-        .then(() => (typeof close === 'function' ? Reflect.apply(close, app, [signal]) : undefined))
-        .finally(stopListening)
-      return closing
-    }
-    Object.defineProperty(app, 'close', { configurable: true, value: drainThenClose })
-    let firstSignalMs: number | undefined
-    const onSignal = (signal: NodeJS.Signals): void => {
-      // A terminal and a package manager may both send the one Ctrl-C on, so an early second one is the first.
-      const isImpatient = firstSignalMs !== undefined && performance.now() - firstSignalMs > SAME_SIGNAL_MS
-      firstSignalMs ??= performance.now()
-      if (isImpatient) {
-        stopListening()
-        process.kill(process.pid, signal)
-        return
-      }
-      drainThenClose(signal).catch((error: unknown) => {
-        new Logger('MqttModule').error(error)
-        process.exitCode = 1
-      })
-    }
-    const stopListening = (): void => {
-      for (const signal of signals) process.off(signal, onSignal)
-    }
-    for (const signal of signals) process.on(signal, onSignal)
+    drainOnClose(app, signals)
   }
 
   /** @throws MqttError `INVALID_OPTION` when two connections have the same name, or why `fail-fast` failed */
@@ -157,22 +133,13 @@ export class MqttModule
     )
   }
 
+  /** HTTP handlers may still run, and publish. */
   onModuleDestroy(): Promise<void> {
-    return this.session.close()
+    return this.session.drain()
   }
-}
 
-/** Never rejects: an application without a connection, or with one that fails, must close all the same. */
-async function drainAll(app: INestApplicationContext): Promise<void> {
-  await Promise.allSettled(sessionsOf(app).map(session => session.drain()))
-}
-
-/** Found without the names of the connections. Nest throws where there is none. */
-function sessionsOf(app: INestApplicationContext): MqttSession[] {
-  try {
-    return app.get(MqttSession, { strict: false, each: true })
-  } catch {
-    return []
+  onApplicationShutdown(): Promise<void> {
+    return this.session.close()
   }
 }
 

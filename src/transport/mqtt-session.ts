@@ -1,5 +1,4 @@
-import { settlesWithin } from '../deadline.js'
-import { describeCause, MqttError } from '../errors.js'
+import { describeCause, type MqttError } from '../errors.js'
 import { describeTarget } from '../option-checks.js'
 import type { WhenBlocked } from '../options.js'
 import type { PublishOutcome, TryPublishOutcome } from '../publish-outcome.js'
@@ -26,12 +25,8 @@ import { Publisher } from './outbound/publisher.js'
 import { Requester } from './requests/requester.js'
 import { overrun, SessionJournal, type SessionLog } from './session-journal.js'
 import type { MqttHealth, MqttStats } from './session-report.js'
+import { type SessionParts, SessionShutdown } from './session-shutdown.js'
 import { whenSubscribed } from './subscribed.js'
-
-/** Part of the time for shutting down that is kept for DISCONNECT. */
-const FAREWELL_SHARE = 0.2
-/** Part of the time for draining that the broker has to answer UNSUBSCRIBE. */
-const UNSUBSCRIBE_SHARE = 0.5
 
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
 export class MqttSession {
@@ -44,17 +39,13 @@ export class MqttSession {
   readonly dispatcher: InboundDispatcher
   private readonly deadLetters: DeadLetters
   private readonly journal: SessionJournal
-  private readonly drainListeners = new Set<() => void>()
   private readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
   private refused: MqttError | undefined
   private readonly counted = { connects: 0, losses: 0, sessionsLost: 0 }
   private connectedAtMs = 0
   private isStarting = false
-  /** How often `close` was called. */
-  private closes = 0
-  private drained: Promise<void> | undefined
-  private closed: Promise<void> | undefined
+  private readonly shutdown: SessionShutdown
   /** Whether the broker keeps subscriptions and unacknowledged messages when this connection ends. */
   private readonly keepsSession: boolean
 
@@ -107,6 +98,12 @@ export class MqttSession {
       deadLetter: letter => this.deadLetters.publish(letter),
     })
     this.requester = new Requester(this, options)
+    this.shutdown = new SessionShutdown(
+      this.parts(),
+      options.drainTimeoutMs,
+      this.keepsSession,
+      subscription => this.routes.of(subscription).some(handler => handler.isInternal),
+    )
     // SUBSCRIBE leaves before what waited to be published, or this client would miss its own messages.
     this.connection.attach(this.subscriptions)
     this.connection.attach(this.dispatcher)
@@ -139,25 +136,28 @@ export class MqttSession {
    * Connects, also again after a close. `fail-fast`: rejects when the first round of attempts fails. Calls share
    * one connection.
    */
-  async start(): Promise<void> {
-    // One that is under way has to end first.
-    const { closes } = this
-    if (this.closed !== undefined) await this.closed
-    // Closed again meanwhile: the last word counts.
-    if (closes !== this.closes)
-      throw new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
-    if (this.closed !== undefined && this.connection.state.status === 'closed') {
-      this.closed = undefined
-      this.deadLetters.restart()
-      this.drained = undefined
-      this.refused = undefined
-    }
+  start(): Promise<void> {
+    return this.shutdown.unlessAbandoned(() => this.open())
+  }
+
+  /** A start that has not ended by now never ends. */
+  abandonStart(): void {
+    this.shutdown.abandonStart()
+  }
+
+  private async open(): Promise<void> {
+    if (await this.shutdown.undo()) this.refused = undefined
     this.isStarting = true
     try {
       await this.connection.open()
     } finally {
       this.isStarting = false
     }
+  }
+
+  private parts(): SessionParts {
+    const { connection, subscriptions, dispatcher, publisher, deadLetters, journal } = this
+    return { connection, subscriptions, dispatcher, publisher, deadLetters, journal }
   }
 
   /** `flushSubscriptions` or `listen` sends it. @returns what removes it again */
@@ -187,18 +187,19 @@ export class MqttSession {
 
   /** Told when the intake ends. @returns what ends this */
   onDrain(work: () => void): () => void {
-    // Nothing comes any more; whoever asked gets the way to stop before it is told.
-    if (this.drained !== undefined) queueMicrotask(work)
-    else this.drainListeners.add(work)
-    return () => this.drainListeners.delete(work)
+    return this.shutdown.onDrain(work)
   }
 
   /**
    * Subscribes every route and lets handlers run. `fail-fast`: rejects with the first subscription that the
    * broker refuses, or with the loss of the connection before it answered, having closed the connection.
    */
-  async listen(): Promise<void> {
-    await this.start()
+  listen(): Promise<void> {
+    return this.shutdown.unlessAbandoned(() => this.openAndSubscribe())
+  }
+
+  private async openAndSubscribe(): Promise<void> {
+    await this.open()
     this.dispatcher.start()
     this.subscriptions.flush()
     if (this.options.connect === 'background') return
@@ -217,52 +218,17 @@ export class MqttSession {
     return this.publisher.tryPublish(message, whenBlocked)
   }
 
-  /** No new work; handlers end, their acknowledgements leave, publishes settle. The connection stays open. */
+  /**
+   * No new work; handlers end, their acknowledgements leave, publishes settle. The connection stays open, for publishing
+   * and for requests.
+   */
   drain(): Promise<void> {
-    this.drained ??= this.drainWithin(this.options.drainTimeoutMs * (1 - FAREWELL_SHARE))
-    return this.drained
+    return this.shutdown.drain()
   }
 
-  /** Drains, sends DISCONNECT and ends. Resolves within `drainTimeoutMs`. */
+  /** Drains, lets what was published since then settle, sends DISCONNECT and ends. Waits `drainTimeoutMs` at most. */
   close(): Promise<void> {
-    this.closes += 1
-    this.closed ??= this.drain().then(async () => {
-      this.publisher.close()
-      await this.connection.close(this.options.drainTimeoutMs * FAREWELL_SHARE)
-      this.dispatcher.end()
-    })
-    return this.closed
-  }
-
-  private async drainWithin(timeoutMs: number): Promise<void> {
-    const deadline = performance.now() + timeoutMs
-    for (const work of [...this.drainListeners]) work()
-    const within = (work: Promise<unknown>, share = 1) =>
-      settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
-    // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
-    if (this.keepsSession) this.subscriptions.end(filter => this.isInternal(filter))
-    else
-      await within(
-        this.subscriptions.unsubscribeAll(filter => this.isInternal(filter)),
-        UNSUBSCRIBE_SHARE,
-      )
-    const handlersEnded = await within(this.dispatcher.drain())
-    const publishesSettled = await within(this.publisher.whenIdle())
-    this.deadLetters.stop()
-    if (handlersEnded && publishesSettled) return this.dispatcher.stop()
-    const { inbound, outbound } = this.stats
-    this.dispatcher.stop()
-    this.journal.shutdownGaveUp(timeoutMs, {
-      running: inbound.running,
-      waiting: inbound.waiting,
-      unanswered: outbound.inFlight,
-      queued: outbound.queued,
-    })
-  }
-
-  /** Handlers that are to end may wait for what comes by it. */
-  private isInternal(subscription: string): boolean {
-    return this.routes.of(subscription).some(handler => handler.isInternal)
+    return this.shutdown.close()
   }
 
   private noteRefused(error: MqttError): void {

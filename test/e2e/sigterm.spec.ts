@@ -17,10 +17,10 @@ class Service {
   readonly said: string[] = []
   private readonly child: ChildProcess
 
-  constructor(url: string, env: Record<string, string> = {}) {
+  constructor(url: string, env: Record<string, string> = {}, stderr: 'inherit' | 'ignore' = 'inherit') {
     this.child = spawn(process.execPath, [SERVICE], {
       env: { ...process.env, ...env, MQTT_URL: url },
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', stderr],
     })
     if (this.child.stdout !== null) {
       createInterface({ input: this.child.stdout }).on('line', line => {
@@ -53,6 +53,11 @@ class Service {
       await new Promise(setImmediate)
     }
     return this.child.signalCode
+  }
+
+  async exitCode(): Promise<number | null> {
+    if (this.child.exitCode === null) await once(this.child, 'exit')
+    return this.child.exitCode
   }
 
   kill(): void {
@@ -138,6 +143,34 @@ describe('one SIGTERM ends the process by itself with exit code 0', () => {
     expect(service.said.some(line => line.startsWith('outcomes '))).toBe(true)
     await link.stop()
     await broker.stop()
+  })
+})
+
+describe.each(['pure', 'hybrid'])('a %s application that starts with connect: fail-fast', KIND => {
+  const env = { KIND, CONNECT: 'fail-fast' }
+
+  it('abandons the start on SIGTERM while it connects, and exits with 0', async () => {
+    const silent = await server()
+    service = new Service(silent.url, env)
+    await service.says('connecting')
+    expect(await service.end()).toBe(0)
+    expect(service.said).not.toContain('listening')
+    silent.server.close()
+  })
+
+  it('abandons the start on SIGTERM while SUBSCRIBE is not answered, and exits with 0', async () => {
+    const connack = generate({ cmd: 'connack', reasonCode: 0, sessionPresent: false }, { protocolVersion: 5 })
+    const mute = await server(connack)
+    service = new Service(mute.url, env)
+    await service.says('connected')
+    expect(await service.end()).toBe(0)
+    expect(service.said).not.toContain('listening')
+    mute.server.close()
+  })
+
+  it('exits with 1 when the broker is not there', async () => {
+    service = new Service(`mqtt://127.0.0.1:${await freePort()}`, env, 'ignore')
+    expect(await service.exitCode()).toBe(1)
   })
 })
 

@@ -355,6 +355,31 @@ describe('close() within its deadline', () => {
   })
 })
 
+describe('what is published after a drain', () => {
+  it('is acknowledged before DISCONNECT', async () => {
+    const parts = await connected()
+    await parts.session.drain()
+    const pending = parts.session.publish(publish(1))
+    const closed = parts.session.close()
+    const { messageId = 0 } = await parts.connection.find('publish')
+    expect(parts.session.connection.state.status).toBe('connected')
+    parts.connection.send({ cmd: 'puback', messageId, reasonCode: 0 })
+    await closed
+    expect(await pending).toEqual({ status: 'acknowledged', reasonCode: 0 })
+    await expectNothingLeft(parts)
+  })
+
+  it('is lost and logged when the broker does not acknowledge it in the time that the drain left', async () => {
+    const parts = await connected()
+    await parts.session.drain()
+    const pending = parts.session.publish(publish(1))
+    expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
+    expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
+    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publishes without an answer'))
+    await expectNothingLeft(parts)
+  })
+})
+
 describe('close() more than once', () => {
   it('shares one promise while it closes, and after it', async () => {
     const parts = await connected()

@@ -1,7 +1,11 @@
 import 'reflect-metadata'
+import { type IncomingMessage, request } from 'node:http'
+import { json } from 'node:stream/consumers'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import {
+  type BeforeApplicationShutdown,
   Controller,
+  Get,
   Inject,
   Injectable,
   Module,
@@ -9,7 +13,13 @@ import {
   type OnModuleInit,
 } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
-import { EventPattern, type MicroserviceOptions, Payload } from '@nestjs/microservices'
+import {
+  type AsyncMicroserviceOptions,
+  EventPattern,
+  MessagePattern,
+  type MicroserviceOptions,
+  Payload,
+} from '@nestjs/microservices'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
   handle,
@@ -52,6 +62,45 @@ class SlowController {
   }
 }
 
+@Controller()
+class EchoController {
+  @MessagePattern('echo')
+  echo(@Payload() value: unknown): unknown {
+    return value
+  }
+}
+
+@Controller()
+class HttpController {
+  constructor(@Inject(MqttService) private readonly mqtt: MqttService) {}
+
+  @Get()
+  async publish(): Promise<unknown> {
+    await gate.pass()
+    const sent = await this.mqtt.publish('out', 1)
+    const acknowledged = await this.mqtt.publish('out', 2, { qos: 1 })
+    return [sent.status, acknowledged.status, await this.mqtt.request('echo', 'echo')]
+  }
+}
+
+/** Tells when the destroy hooks of all modules have run. */
+@Injectable()
+class AfterDestroy implements BeforeApplicationShutdown {
+  beforeApplicationShutdown(): void {
+    story.push('destroyed')
+  }
+}
+
+type Hybrid = Awaited<ReturnType<typeof NestFactory.create>>
+
+/** On a connection that ends with the response, or the server would wait for the next request on it. */
+async function get(url: string): Promise<unknown> {
+  const response = await new Promise<IncomingMessage>((resolve, reject) =>
+    request(url, { agent: false }, resolve).on('error', reject).end(),
+  )
+  return json(response)
+}
+
 const PARTS = { controllers: [SlowController], providers: [Database] }
 
 beforeEach(async () => {
@@ -61,9 +110,7 @@ beforeEach(async () => {
 })
 afterEach(() => broker.stop())
 
-const hybrid = async (
-  configure: (app: Awaited<ReturnType<typeof NestFactory.create>>) => void = () => {},
-) => {
+const hybrid = async (configure: (app: Hybrid) => void = () => {}) => {
   const logger = new CollectingLogger()
   const app = await NestFactory.create(appModule({ url: broker.url }, PARTS), { logger, abortOnError: false })
   configure(app)
@@ -166,6 +213,47 @@ describe('a hybrid application', () => {
     await eventually(() => broker.connectedClients === 0)
   })
 
+  it.each([
+    ['with enableDrain', (app: Hybrid) => MqttModule.enableDrain(app, [])],
+    ['without enableDrain', () => {}],
+  ])('lets an HTTP handler that runs at the shutdown publish and ask, %s', async (_how, configure) => {
+    const responder = await startMicroservice({ url: broker.url }, { controllers: [EchoController] })
+    const parts = { controllers: [SlowController, HttpController], providers: [AfterDestroy] }
+    const app = await NestFactory.create(appModule({ url: broker.url }, parts), { logger: false })
+    app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
+    configure(app)
+    await app.startAllMicroservices()
+    await app.listen(0, '127.0.0.1')
+    const mqtt = app.get(MqttService)
+    const response = get(await app.getUrl())
+    await gate.reached()
+    const closed = app.close()
+    await eventually(() => story.includes('destroyed'))
+    gate.open()
+    expect(await response).toEqual(['sent', 'acknowledged', 'echo'])
+    await closed
+    expect(mqtt.state.status).toBe('closed')
+    await responder.app.close()
+  })
+
+  it('closes at once and again: before it listens, twice, and after a start that failed', async () => {
+    const notStarted = await NestFactory.create(appModule({ url: broker.url }, PARTS), { logger: false })
+    notStarted.connectMicroservice(MqttModule.microservice())
+    await notStarted.close()
+    await notStarted.close()
+    const { app } = await hybrid(app => app.connectMicroservice(MqttModule.microservice()))
+    await Promise.all([app.close(), app.close()])
+    await app.close()
+    await broker.stop()
+    const failed = await NestFactory.create(appModule({ url: broker.url }, PARTS), {
+      logger: false,
+      abortOnError: false,
+    })
+    await expect(failed.init()).rejects.toMatchObject({ code: 'CONNECT_FAILED' })
+    await failed.close()
+    await failed.close()
+  })
+
   it('closes on a signal, once, and takes its listeners away', async () => {
     const before = process.listenerCount('SIGUSR2')
     const { app, mqtt } = await hybrid(app => {
@@ -185,6 +273,47 @@ describe('a hybrid application', () => {
     expect(logger.ofMqtt.filter(line => line.startsWith('warn'))).toEqual([
       expect.stringMatching(/SlowController\.onSlow.*app\.connectMicroservice\(MqttModule\.microservice\(\)/),
     ])
+    await app.close()
+  })
+})
+
+describe('a preview', () => {
+  it.each([
+    ['of a hybrid application', { preview: true, snapshot: true }],
+    ['without the graph', { preview: true }],
+  ])('%s takes the microservice and dials nobody', async (_what, options) => {
+    const app = await NestFactory.create(appModule({ url: broker.url }, PARTS), {
+      ...options,
+      logger: false,
+      abortOnError: false,
+    })
+    app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
+    MqttModule.enableDrain(app, [])
+    await app.init()
+    await app.close()
+    expect(broker.connectedClients).toBe(0)
+    expect(story).toEqual([])
+  })
+
+  it('of a pure microservice is created, and dials nobody', async () => {
+    const app = await NestFactory.createMicroservice<AsyncMicroserviceOptions>(
+      appModule({ url: broker.url }, PARTS),
+      { ...MqttModule.microservice(), preview: true, logger: false, abortOnError: false },
+    )
+    await app.init()
+    await app.close()
+    expect(broker.connectedClients).toBe(0)
+  })
+
+  it('snapshot: true alone starts the application as usual', async () => {
+    const app = await NestFactory.create(appModule({ url: broker.url }, PARTS), {
+      snapshot: true,
+      logger: false,
+    })
+    app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
+    await app.init()
+    await app.startAllMicroservices()
+    expect(app.get(MqttService).state.status).toBe('connected')
     await app.close()
   })
 })

@@ -5,7 +5,7 @@ import { NestFactory } from '@nestjs/core'
 import { EventPattern } from '@nestjs/microservices'
 import { MqttModule, MqttService } from 'nestjs-mqtt'
 
-const { MQTT_URL, HANDLER_TURNS = '0', DRAIN_TIMEOUT_MS = '1000' } = process.env
+const { MQTT_URL, HANDLER_TURNS = '0', DRAIN_TIMEOUT_MS = '1000', CONNECT = 'background', KIND } = process.env
 const say = text => process.stdout.write(`${text}\n`)
 
 class WorkController {
@@ -25,7 +25,7 @@ Module({
     MqttModule.forRoot({
       url: MQTT_URL,
       protocolVersion: 5,
-      connect: 'background',
+      connect: CONNECT,
       reconnect: { delayMs: [60_000] },
       connectTimeoutMs: 60_000,
       drainTimeoutMs: Number(DRAIN_TIMEOUT_MS),
@@ -35,11 +35,26 @@ Module({
   controllers: [WorkController],
 })(AppModule)
 
-const app = await NestFactory.createMicroservice(AppModule, { ...MqttModule.microservice(), logger: false })
+async function create() {
+  if (KIND !== 'hybrid')
+    return NestFactory.createMicroservice(AppModule, { ...MqttModule.microservice(), logger: false })
+  const hybrid = await NestFactory.create(AppModule, { logger: false, abortOnError: false })
+  hybrid.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
+  return hybrid
+}
+
+async function listen() {
+  if (KIND !== 'hybrid') return app.listen()
+  await app.init()
+  await app.startAllMicroservices()
+  await app.listen(0, '127.0.0.1')
+}
+
+const app = await create()
 MqttModule.enableDrain(app)
 const mqtt = app.get(MqttService)
 mqtt.status$.subscribe(({ status }) => say(status))
-await app.listen()
+await listen()
 process.on('SIGUSR2', async () => {
   say('publishing')
   const outcomes = await Promise.all([1, 2, 3].map(() => mqtt.publish('out', 'x'.repeat(400), { qos: 1 })))

@@ -1,0 +1,133 @@
+import { settlesWithin } from '../deadline.js'
+import { MqttError } from '../errors.js'
+import type { MqttConnection } from './connection/mqtt-connection.js'
+import type { Subscriptions } from './connection/subscriptions.js'
+import type { DeadLetters } from './inbound/dead-letters.js'
+import type { InboundDispatcher } from './inbound/inbound-dispatcher.js'
+import type { Publisher } from './outbound/publisher.js'
+import type { SessionJournal } from './session-journal.js'
+
+/** Part of the time for shutting down that is kept for DISCONNECT. */
+const FAREWELL_SHARE = 0.2
+/** Part of the time for draining that the broker has to answer UNSUBSCRIBE. */
+const UNSUBSCRIBE_SHARE = 0.5
+const NEVER = new Promise<never>(() => {})
+
+/** What ends with a session. */
+export interface SessionParts {
+  readonly connection: MqttConnection
+  readonly subscriptions: Subscriptions
+  readonly dispatcher: InboundDispatcher
+  readonly publisher: Publisher
+  readonly deadLetters: DeadLetters
+  readonly journal: SessionJournal
+}
+
+/** Ends a session in order: the intake, the handlers, the publishes, and at last the connection. */
+export class SessionShutdown {
+  private readonly listeners = new Set<() => void>()
+  /** How often `close` was called. */
+  private closes = 0
+  private drained: Promise<void> | undefined
+  private closed: Promise<void> | undefined
+  /** Part of the time for draining that is left for what is published after it. */
+  private unusedDrainMs = 0
+  private isStartAbandoned = false
+
+  constructor(
+    private readonly parts: SessionParts,
+    private readonly drainTimeoutMs: number,
+    /** Whether the broker keeps subscriptions and unacknowledged messages when this connection ends. */
+    private readonly keepsSession: boolean,
+    /** Handlers that are to end may wait for what comes by this subscription. */
+    private readonly isInternal: (subscription: string) => boolean,
+  ) {}
+
+  /** Told when the intake ends. @returns what ends this */
+  onDrain(work: () => void): () => void {
+    // Nothing comes any more; whoever asked gets the way to stop before it is told.
+    if (this.drained !== undefined) queueMicrotask(work)
+    else this.listeners.add(work)
+    return () => this.listeners.delete(work)
+  }
+
+  drain(): Promise<void> {
+    this.drained ??= this.drainWithin(this.drainTimeoutMs * (1 - FAREWELL_SHARE))
+    return this.drained
+  }
+
+  close(): Promise<void> {
+    this.closes += 1
+    this.closed ??= this.drain().then(() => this.end())
+    return this.closed
+  }
+
+  /**
+   * Before a session opens again: waits for its end.
+   * @returns whether it had ended
+   * @throws MqttError `CONNECTION_CLOSED` when it was closed again meanwhile: the last call decides
+   */
+  async undo(): Promise<boolean> {
+    const { closes } = this
+    if (this.closed !== undefined) await this.closed
+    if (closes !== this.closes)
+      throw new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
+    if (this.closed === undefined || this.parts.connection.state.status !== 'closed') return false
+    this.closed = undefined
+    this.drained = undefined
+    this.parts.deadLetters.restart()
+    return true
+  }
+
+  /** A start that has not ended by now never ends: what the application does behind it is not to happen. */
+  abandonStart(): void {
+    this.isStartAbandoned = true
+  }
+
+  async unlessAbandoned(start: () => Promise<void>): Promise<void> {
+    if (this.isStartAbandoned) return NEVER
+    try {
+      await start()
+    } catch (error) {
+      if (!this.isStartAbandoned) throw error
+    }
+    if (this.isStartAbandoned) return NEVER
+  }
+
+  private async drainWithin(timeoutMs: number): Promise<void> {
+    const { subscriptions, dispatcher, publisher, deadLetters } = this.parts
+    const deadline = performance.now() + timeoutMs
+    for (const work of [...this.listeners]) work()
+    const within = (work: Promise<unknown>, share = 1) =>
+      settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
+    // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
+    if (this.keepsSession) subscriptions.end(this.isInternal)
+    else await within(subscriptions.unsubscribeAll(this.isInternal), UNSUBSCRIBE_SHARE)
+    const handlersEnded = await within(dispatcher.drain())
+    const publishesSettled = await within(publisher.whenIdle())
+    deadLetters.stop()
+    this.unusedDrainMs = Math.max(0, deadline - performance.now())
+    if (handlersEnded && publishesSettled) return
+    this.noteGivenUp(timeoutMs)
+    dispatcher.stop()
+  }
+
+  /** What was published since the drain settles too, in the time that the drain left. */
+  private async end(): Promise<void> {
+    const { connection, dispatcher, publisher } = this.parts
+    const leftMs = this.unusedDrainMs
+    const isLate = publisher.isWaiting && leftMs > 0
+    if (isLate && !(await settlesWithin(publisher.whenIdle(), leftMs))) this.noteGivenUp(leftMs)
+    dispatcher.stop()
+    publisher.close()
+    await connection.close(this.drainTimeoutMs * FAREWELL_SHARE)
+    dispatcher.end()
+  }
+
+  private noteGivenUp(afterMs: number): void {
+    const { dispatcher, publisher, journal } = this.parts
+    const { running, waiting } = dispatcher.counters
+    const { inFlight, queued } = publisher.counters
+    journal.shutdownGaveUp(afterMs, { running, waiting, unanswered: inFlight, queued })
+  }
+}
