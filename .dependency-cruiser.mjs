@@ -27,7 +27,7 @@ export default {
           '^src/topic/',
           '^src/transport/connection/(connection-state|oldest-wait|protocol-errors|reconnect-policy|broker-limits|packet-ids|packet-length|subscribe-batches|subscription-identifiers|subscription-options|reason-code-rules|connection-log|publish-encoder|write-batch|write-holding|inbound-size-guard)\\.ts$',
           '^src/transport/inbound/(ack-window|ordered-lanes|run-scheduler|intake|redeliveries|delivery|inbound-count|routes|reply-target)\\.ts$',
-          '^src/transport/outbound/(outbound-gate|outbound-buffer|link-window|topic-aliases|outcome-count|drop-episode|waiting)\\.ts$',
+          '^src/transport/outbound/(outbound-gate|pending-publish|outbound-buffer|link-window|topic-aliases|outcome-count|drop-episode|waiting)\\.ts$',
         ],
       },
       to: {

@@ -63,6 +63,7 @@ const inbound = v.pipe(
 
 const outbound = strictObject({
   maxInFlight: v.optional(integer(1, MAX_UINT16), 1_000),
+  ackTimeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 30_000),
   maxDelayMs: v.optional(integer(10, MAX_TIMEOUT_MS), 1_000),
   whenBlocked: v.optional(oneOf(WHEN_BLOCKED), 'drop'),
   maxQueued: v.optional(integer(1, 10_000_000), 1_000),

@@ -31,7 +31,7 @@ export const PASS_THROUGH = {
   wsOptions: true,
 } as const satisfies Partial<Record<keyof IClientOptions, true>>
 
-/** Why an attempt to connect, or a connection, failed. The code is one of `CONNECT_*` or `CONNECTION_*`. */
+/** Why an attempt to connect, or a connection, failed. The code is one of `CONNECT_*` or `CONNECTION_*`, or `TIMEOUT`. */
 export type ConnectionFailure = MqttError
 
 /** A delay that doubles with every failure in a row. */
@@ -128,6 +128,13 @@ export interface OutboundOptions {
    * (MQTT 5, 3.2.2.3.3). 1 to 65,535. @default 1000
    */
   readonly maxInFlight?: number
+  /**
+   * How long the broker may take to acknowledge the oldest QoS 1 or 2 message on a connection, in milliseconds. Then
+   * the connection is given up and made again: a kept session sends the message again, without one it is `lost`. From
+   * half of the time on, health is `degraded`. A message that the broker cannot have read yet has a millisecond more
+   * for each byte of it; under `flowControl: 'kernel'` nobody knows that. 1 to 3,600,000. @default 30000
+   */
+  readonly ackTimeoutMs?: number
   /**
    * Age, in milliseconds, at which a message that waits under `drop` is not written any more. 10 to 3,600,000. @default 1000
    */

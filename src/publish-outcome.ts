@@ -13,7 +13,10 @@ export type DropReason =
   | 'queue-full'
   /** A newer message of the same topic took its place (`whenBlocked: 'latest'`). */
   | 'superseded'
-  /** It waited longer than `maxAgeMs`, its Message Expiry Interval or its `timeoutMs` allow. */
+  /**
+   * It waited longer than `maxAgeMs`, its Message Expiry Interval or its `timeoutMs` allow. Or its Message Expiry
+   * Interval was over before it could be sent again after an outage: the broker may have the first copy then.
+   */
   | 'expired'
   /** Its `signal` was aborted while it waited. */
   | 'aborted'
@@ -26,7 +29,7 @@ export type PublishOutcome =
   | { readonly status: 'sent' }
   /** QoS 1 and 2: the broker acknowledged with success. 0x10 says that nobody subscribes (MQTT 5, 3.4.2.1). */
   | { readonly status: 'acknowledged'; readonly reasonCode: number }
-  /** Given up before it was written; the broker has not seen it. */
+  /** Given up before it was written, or before it was written again (`expired`). */
   | { readonly status: 'dropped'; readonly reason: DropReason }
   /** The broker answered with a Reason Code of 0x80 or above. */
   | { readonly status: 'refused'; readonly reasonCode: number; readonly reasonString?: string }

@@ -24,7 +24,7 @@ import type { OutboundMessage, PublishTerms } from './outbound/outbound-message.
 import { Publisher } from './outbound/publisher.js'
 import { Requester } from './requests/requester.js'
 import { overrun, SessionJournal, type SessionLog } from './session-journal.js'
-import type { MqttHealth, MqttStats } from './session-report.js'
+import { healthOf, type MqttHealth, type MqttStats } from './session-report.js'
 import { type SessionParts, SessionShutdown } from './session-shutdown.js'
 import { whenSubscribed } from './subscribed.js'
 
@@ -42,7 +42,7 @@ export class MqttSession {
   private readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
   private refused: MqttError | undefined
-  private readonly counted = { connects: 0, losses: 0, sessionsLost: 0 }
+  private readonly counted = { connects: 0, losses: 0, ackTimeouts: 0, sessionsLost: 0 }
   private connectedAtMs = 0
   private isStarting = false
   private readonly shutdown: SessionShutdown
@@ -64,6 +64,7 @@ export class MqttSession {
       onDropped: reason => this.journal.publishDropped(reason),
       onCaughtUp: () => this.journal.publishesCaughtUp(),
       mustWait: () => this.subscriptions.isRestoring,
+      onUnacknowledged: cause => this.connection.hangUp(cause),
     })
     this.subscriptions = new Subscriptions(packetIds, this.identifiers, {
       keepsSession: this.keepsSession,
@@ -127,9 +128,7 @@ export class MqttSession {
 
   get health(): MqttHealth {
     const { state } = this.connection
-    const refusedSubscriptions = this.subscriptions.refused
-    const served = refusedSubscriptions.length === 0 ? 'up' : 'degraded'
-    return { status: state.status === 'connected' ? served : 'down', state, refusedSubscriptions }
+    return healthOf(state, this.subscriptions.refused, this.publisher.isLate)
   }
 
   /**
@@ -236,8 +235,9 @@ export class MqttSession {
     this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](error.message)
   }
 
-  private noteLoss(): void {
+  private noteLoss(state: ConnectionState): void {
     this.counted.losses += 1
+    if ('cause' in state && state.cause?.code === 'TIMEOUT') this.counted.ackTimeouts += 1
     const isShort = performance.now() - this.connectedAtMs < this.options.reconnect.resetAfterMs
     this.journal.lost(isShort, this.options.clientId)
   }
@@ -254,7 +254,7 @@ export class MqttSession {
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
     this.log[level](text)
     if ((state.status === 'connected') !== (before.status === 'connected')) this.journal.connectionChanged()
-    if (before.status === 'connected' && state.status !== 'closing') this.noteLoss()
+    if (before.status === 'connected' && state.status !== 'closing') this.noteLoss(state)
     // The promise of start() tells of a start that failed.
     if (state.status !== 'closed' || state.cause === undefined || this.isStarting) return
     try {

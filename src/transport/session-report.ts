@@ -20,8 +20,13 @@ export interface MqttStats {
   readonly connection: {
     /** Connections that the broker accepted. */
     readonly connects: number
-    /** Of these, how many have ended other than by `close`. */
+    /** Connections that have ended other than by `close`. */
     readonly losses: number
+    /**
+     * Of these, how many this package gave up because the broker sent no acknowledgement in time
+     * (`outbound.ackTimeoutMs`).
+     */
+    readonly ackTimeouts: number
     /** Connections at which the broker had forgotten a session that it was to keep. */
     readonly sessionsLost: number
   }
@@ -29,9 +34,24 @@ export interface MqttStats {
 
 /** Whether the connection does what the application needs of it. */
 export interface MqttHealth {
-  /** `up`: connected and every subscription granted. `degraded`: connected, and the broker refuses a subscription. */
+  /**
+   * `up`: connected and every subscription granted. `degraded`: connected, but the broker refuses a subscription or
+   * has not acknowledged the oldest publish for half of `outbound.ackTimeoutMs`.
+   */
   readonly status: 'up' | 'degraded' | 'down'
   readonly state: ConnectionState
   /** Filters that the broker refuses. */
   readonly refusedSubscriptions: readonly string[]
+  /** The oldest QoS 1 or 2 publish has waited for its acknowledgement for half of `outbound.ackTimeoutMs`. */
+  readonly isAcknowledgementLate: boolean
+}
+
+export function healthOf(
+  state: ConnectionState,
+  refusedSubscriptions: readonly string[],
+  isAcknowledgementLate: boolean,
+): MqttHealth {
+  const isServed = refusedSubscriptions.length === 0 && !isAcknowledgementLate
+  const status = state.status !== 'connected' ? 'down' : isServed ? 'up' : 'degraded'
+  return { status, state, refusedSubscriptions, isAcknowledgementLate }
 }

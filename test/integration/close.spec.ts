@@ -2,9 +2,9 @@ import { Duplex } from 'node:stream'
 import { describe, expect, it, vi } from 'vitest'
 import type { MqttModuleOptions } from '../../src/options.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
-import type { MqttSession } from '../../src/transport/mqtt-session.js'
 import { eventually } from '../support/eventually.js'
 import { holdClock, quiet } from '../support/held-clock.js'
+import { listenersOf } from '../support/listeners-of.js'
 import { nextState } from '../support/next-state.js'
 import { closeWith, message, sessionOnPeer } from '../support/session-on-peer.js'
 
@@ -535,7 +535,12 @@ describe('start()', () => {
       await parts.session.close()
     }
     expect(parts.streams).toHaveLength(20)
-    expect(parts.session.stats.connection).toEqual({ connects: 20, losses: 0, sessionsLost: 0 })
+    expect(parts.session.stats.connection).toEqual({
+      connects: 20,
+      losses: 0,
+      ackTimeouts: 0,
+      sessionsLost: 0,
+    })
     await expectNothingLeft(parts)
   })
 })
@@ -543,14 +548,6 @@ describe('start()', () => {
 async function answerUnsubscribe(connection: PeerConnection): Promise<void> {
   const { messageId = 0 } = await connection.find('unsubscribe')
   connection.send({ cmd: 'unsuback', messageId, granted: [0] })
-}
-
-/** What listens to a connection: the parts of a session, and whoever waits for something. */
-function listenersOf({ connection }: MqttSession): number {
-  const parts: unknown = Reflect.get(connection, 'parts')
-  const observers: unknown = Reflect.get(connection, 'observers')
-  if (!Array.isArray(parts) || !(observers instanceof Set)) throw new Error('the connection has no listeners')
-  return parts.length + observers.size
 }
 
 /** Lets everything happen that is due now, also what a timer of no length holds back. */

@@ -7,7 +7,8 @@ holdClock()
 
 /** Another one for each run of a fuzzer; the same for everybody else. */
 const SEED = Number(process.env['SETTLE_SEED'] ?? 1)
-const PUBLISHES = 50_000
+/** A longer storm: SETTLE_PUBLISHES=1000000 for each version. */
+const PUBLISHES = Number(process.env['SETTLE_PUBLISHES'] ?? 50_000)
 
 const EVERY_REASON = [
   'aborted',

@@ -44,6 +44,11 @@ export class PacedLink {
     return this.written
   }
 
+  /** How many of these the broker has read, as far as that is known. */
+  get readBytes(): number {
+    return this.written - this.unconfirmedBytes
+  }
+
   get unconfirmedBytes(): number {
     return this.window?.unconfirmed ?? 0
   }
@@ -89,6 +94,12 @@ export class PacedLink {
       ...(properties === undefined ? undefined : { properties }),
     }
     this.count(this.send(outgoing))
+  }
+
+  /** Sends a message that an earlier connection has sent, too. */
+  repeat(message: OutboundMessage, messageId: number): void {
+    this.link.send({ cmd: 'publish', ...message, messageId, dup: true })
+    this.count(this.sizeOf(message))
   }
 
   private send(outgoing: OutgoingPublish): number {

@@ -9,6 +9,7 @@ import type { PacketIds } from '../connection/packet-ids.js'
 import { InFlight } from './in-flight.js'
 import { assertTaken } from './outbound-gate.js'
 import type {
+  GivenUp,
   OutboundCounters,
   OutboundMessage,
   Publication,
@@ -31,6 +32,8 @@ export interface PublishObserver {
   onDropped(reason: DropReason): void
   /** Nothing waits to be written. */
   onCaughtUp(): void
+  /** The broker acknowledges nothing on this connection, which is to be given up. */
+  onUnacknowledged(cause: MqttError): void
   /** Whether something else must leave first on a new connection. `flushed` asks again. */
   mustWait(): boolean
 }
@@ -65,9 +68,10 @@ export class Publisher implements ConnectionListener {
         this.paced !== undefined &&
         !this.inFlight.hasRoom(this.paced.limits.receiveMaximum),
     })
-    this.inFlight = new InFlight(packetIds, options.maxInFlight, (publication, outcome) =>
-      this.settle(publication, outcome),
-    )
+    this.inFlight = new InFlight(packetIds, options, {
+      settled: (publication, outcome) => this.settle(publication, outcome),
+      onUnacknowledged: observer.onUnacknowledged,
+    })
   }
 
   get counters(): OutboundCounters {
@@ -126,6 +130,11 @@ export class Publisher implements ConnectionListener {
     return this.inFlight.size + this.room.size > 0
   }
 
+  /** Whether the broker has acknowledged nothing for half of `ackTimeoutMs`. */
+  get isLate(): boolean {
+    return this.inFlight.isLate
+  }
+
   /** Resolves when nothing waits to be written or answered. */
   whenIdle(): Promise<void> {
     return this.idle.wait()
@@ -139,19 +148,14 @@ export class Publisher implements ConnectionListener {
   connected(link: Link, { limits, sessionPresent }: ConnectedSession): void {
     this.paced = new PacedLink(link, limits, this.options)
     this.paced.isHeld = this.observer.mustWait()
-    if (sessionPresent) this.inFlight.resumed()
-    else
-      this.inFlight.loseAll(
-        new MqttError('CONNECTION_LOST', 'the broker forgot the session before it answered'),
-      )
+    this.inFlight.connected(this.paced, sessionPresent)
     this.pump()
   }
 
   lost(cause: MqttError): void {
     this.leave()
     this.room.drop('offline', ({ mode }) => mode === 'drop')
-    if (this.keepsSession && !this.isClosing) this.inFlight.disconnected()
-    else this.inFlight.loseAll(cause)
+    this.inFlight.lost(cause, this.keepsSession && !this.isClosing)
     this.idle.check()
   }
 
@@ -257,11 +261,7 @@ export class Publisher implements ConnectionListener {
     return true
   }
 
-  private readonly giveUp = (
-    publication: Publication,
-    reason: 'expired' | 'aborted',
-    cause: MqttError,
-  ): void => {
+  private readonly giveUp = (publication: Publication, reason: GivenUp, cause: MqttError): void => {
     if (this.room.withdraw(publication)) this.settle(publication, { status: 'dropped', reason })
     else if (this.inFlight.giveUp(publication)) this.settle(publication, { status: 'lost', cause })
     this.idle.check()
