@@ -252,11 +252,12 @@ export class MqttSession {
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
-    this.log[level](text)
+    // The promise of start() tells of a start that failed.
+    const hasFailedToStart = state.status === 'closed' && state.cause !== undefined && this.isStarting
+    if (!hasFailedToStart) this.log[level](text)
     if ((state.status === 'connected') !== (before.status === 'connected')) this.journal.connectionChanged()
     if (before.status === 'connected' && state.status !== 'closing') this.noteLoss(state)
-    // The promise of start() tells of a start that failed.
-    if (state.status !== 'closed' || state.cause === undefined || this.isStarting) return
+    if (state.status !== 'closed' || state.cause === undefined || hasFailedToStart) return
     try {
       this.options.onStopped?.(state.cause)
     } catch (error) {

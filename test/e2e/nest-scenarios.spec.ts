@@ -1,5 +1,6 @@
 import 'reflect-metadata'
-import { Controller } from '@nestjs/common'
+import { Controller, Get, Module, type OnModuleDestroy, Param, RequestTimeoutException } from '@nestjs/common'
+import { NestFactory } from '@nestjs/core'
 import {
   type ClientProxy,
   ClientProxyFactory,
@@ -11,11 +12,12 @@ import {
   Payload,
   Transport,
 } from '@nestjs/microservices'
-import { from, lastValueFrom, map, type Observable, of, toArray } from 'rxjs'
+import { catchError, from, lastValueFrom, map, type Observable, of, toArray } from 'rxjs'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { MqttClientProxy } from '../../src/index.js'
+import { isMqttError, MqttClientProxy } from '../../src/index.js'
 import { startBuiltIn } from '../support/askers.js'
 import { eventually } from '../support/eventually.js'
+import { freePort } from '../support/free-port.js'
 import { Mosquitto } from '../support/mosquitto.js'
 import { startMicroservice } from '../support/nest-app.js'
 
@@ -207,3 +209,62 @@ describe.each([
     await app.close()
   })
 })
+
+describe.each([
+  {
+    asker: 'MqttClientProxy',
+    newClient: (url: string): Client => new MqttClientProxy({ url, peer: 'nest' }),
+  },
+  {
+    asker: 'the built-in client',
+    newClient: (url: string): Client =>
+      ClientProxyFactory.create({ transport: Transport.MQTT, options: { url } }),
+  },
+])('an HTTP controller that returns send() of $asker without a broker', ({ newClient }) => {
+  /** As Nest's guides map it; the cause is where this package keeps the error of the socket. */
+  const isOffline = (error: unknown): boolean =>
+    hasCode(error, 'ECONNREFUSED') ||
+    (isMqttError(error, 'CONNECT_FAILED') && hasCode(error.cause, 'ECONNREFUSED'))
+
+  @Controller()
+  class DisconnectedController implements OnModuleDestroy {
+    private client: Client | undefined
+
+    @Get('plain/:port')
+    plain(@Param('port') port: string): Observable<unknown> {
+      this.client = newClient(`mqtt://127.0.0.1:${port}`)
+      return this.client.send({ cmd: 'none' }, [1, 2, 3])
+    }
+
+    @Get('mapped/:port')
+    mapped(@Param('port') port: string): Observable<unknown> {
+      return this.plain(port).pipe(
+        catchError((error: unknown) => {
+          throw isOffline(error) ? new RequestTimeoutException('no broker') : error
+        }),
+      )
+    }
+
+    async onModuleDestroy(): Promise<void> {
+      await this.client?.close()
+    }
+  }
+
+  it.each([
+    ['plain', 500],
+    ['mapped', 408],
+  ])('responds to %s with %i', async (path, status) => {
+    @Module({ controllers: [DisconnectedController] })
+    class HttpModule {}
+    const app = await NestFactory.create(HttpModule, { logger: false })
+    await app.listen(0, '127.0.0.1')
+    const response = await fetch(`${await app.getUrl()}/${path}/${await freePort()}`)
+    expect(response.status).toBe(status)
+    await response.text()
+    await app.close()
+  })
+})
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code
+}

@@ -89,6 +89,20 @@ it('tries to connect anew after an attempt that failed', async () => {
   expect(await heard).toEqual({ values: ['there'], error: undefined })
 })
 
+it('says in the log that it connects again, and not that it has stopped, once for many attempts that fail', async () => {
+  const lines: string[] = []
+  const keep = (text: unknown): number => lines.push(String(text))
+  Logger.overrideLogger({ log: keep, warn: keep, error: keep })
+  const peer = proxyOn()
+  peer.refuse(5)
+  for (let attempt = 0; attempt < 5; attempt += 1)
+    expect(await heardFrom(client.emit('event', 1))).toMatchObject({ error: { code: 'CONNECT_FAILED' } })
+  Logger.overrideLogger(false)
+  const line = expect.stringMatching(/^not connected: .*; the next send\(\) or emit\(\) connects again/)
+  expect(lines).toEqual([line, line, line])
+  expect(lines.at(-1)).toMatch(/; 4 failed attempts in a row$/)
+})
+
 it('fails an event that was not delivered', async () => {
   const peer = proxyOn({ reconnect: { delayMs: [60_000] } })
   const connecting = client.connect()
