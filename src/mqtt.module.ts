@@ -10,7 +10,7 @@ import {
   type OnModuleInit,
   type Provider,
 } from '@nestjs/common'
-import { ModulesContainer } from '@nestjs/core'
+import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
 import { MqttError } from './errors.js'
 import { drainOnClose } from './mqtt.drain.js'
@@ -28,6 +28,7 @@ import type { MqttModuleOptions } from './options.js'
 import type { ResolvedOptions } from './resolved-options.js'
 import { Sealed } from './sealed.js'
 import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
+import { GlobalEnhancers } from './transport/mqtt.globals.js'
 import { PreviewTransport } from './transport/mqtt.preview.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 import { MqttSession } from './transport/mqtt-session.js'
@@ -36,6 +37,8 @@ const RESOLVED_OPTIONS = Symbol('nestjs-mqtt:resolved-options')
 const CONNECTION_NAME = Symbol('nestjs-mqtt:name')
 /** The transport of this module, whatever the connection is called. */
 const OWN_TRANSPORT = Symbol('nestjs-mqtt:transport')
+
+const GLOBALS = Symbol('nestjs-mqtt:globals')
 
 /** One MQTT connection of the application: see {@link MqttModule.forRoot}. */
 @Module({})
@@ -52,6 +55,7 @@ export class MqttModule
     @Inject(OWN_TRANSPORT) private readonly transport: MqttTransport,
     @Inject(CONNECTION_NAME) private readonly connectionName: { readonly name: string | undefined },
     @Inject(ModulesContainer) modules: ModulesContainer,
+    @Inject(GLOBALS) private readonly globals: GlobalEnhancers,
   ) {
     super()
     this.#modules = modules
@@ -121,6 +125,7 @@ export class MqttModule
   }
 
   onApplicationBootstrap(): void {
+    this.globals.check()
     if (this.transport.isConnectedToApp) return
     // Nobody will start the handlers that were added at run time.
     this.session.serve()
@@ -154,6 +159,11 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
       useFactory: (options: Sealed<MqttModuleOptions>) => resolveOptions(options.reveal()),
     },
     {
+      provide: GLOBALS,
+      inject: [ApplicationConfig],
+      useFactory: (config: ApplicationConfig) => new GlobalEnhancers(config),
+    },
+    {
       provide: MqttSession,
       inject: [RESOLVED_OPTIONS],
       useFactory: (options: ResolvedOptions) => newSession(options, name),
@@ -165,9 +175,9 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
     },
     {
       provide: transport,
-      inject: [MqttSession, RESOLVED_OPTIONS],
-      useFactory: (session: MqttSession, options: ResolvedOptions) =>
-        new MqttTransport(session, options, mqttTransportId(name)),
+      inject: [MqttSession, RESOLVED_OPTIONS, GLOBALS],
+      useFactory: (session: MqttSession, options: ResolvedOptions, globals: GlobalEnhancers) =>
+        new MqttTransport(session, options, mqttTransportId(name), globals),
     },
     { provide: OWN_TRANSPORT, useExisting: transport },
     {

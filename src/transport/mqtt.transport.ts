@@ -23,6 +23,7 @@ import {
   unwrapEvent,
 } from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
+import type { GlobalEnhancers } from './mqtt.globals.js'
 import { assertLiteral, assertRoutable, isRoutable } from './mqtt.pattern.js'
 import { isAsyncIterable, Responder, whileWanted } from './mqtt.responder.js'
 import type { MqttSession } from './mqtt-session.js'
@@ -60,6 +61,7 @@ export class MqttTransport
     private readonly session: MqttSession,
     private readonly options: ResolvedOptions,
     transportId: Transport | symbol,
+    private readonly globals?: GlobalEnhancers,
   ) {
     super()
     // Failures of event handlers are awaited and reported here. Assigned, since `Server` declares it in Nest 12 only.
@@ -97,10 +99,12 @@ export class MqttTransport
       onFailed: (packet, error) => this.report(bound, packet, error),
     })
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
+    this.globals?.handlerAdded()
   }
 
   /** Connects and subscribes. `fail-fast`: calls back with the error of the first attempt, or of a refused filter. */
   listen(callback: (error?: unknown) => void): void {
+    this.globals?.check()
     this.session.listen().then(
       () => callback(),
       error => callback(error),
