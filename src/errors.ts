@@ -28,6 +28,8 @@ export const MQTT_ERROR_CODES = [
   'CONNECTION_CLOSED',
   /** The broker refused a Topic Filter in SUBACK; see `reasonCode`. */
   'SUBSCRIBE_REFUSED',
+  /** The broker refused to remove a subscription in UNSUBACK; see `reasonCode`. */
+  'UNSUBSCRIBE_REFUSED',
   /** A request or its publish was dropped or refused before a responder could have it; see `reasonCode`. */
   'NOT_SENT',
   /** The broker said that nobody subscribes to the topic of a request (MQTT 5, 3.4.2.1). */

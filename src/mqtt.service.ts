@@ -155,7 +155,7 @@ export class MqttService {
       const subscription = this.subscriber.subscribe<T>(pattern, take, options)
       const stopListening = this.session.onDrain(() => subscriber.complete())
       return () => {
-        subscription.unsubscribe()
+        void subscription.unsubscribe()
         stopListening()
       }
     })

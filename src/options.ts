@@ -129,10 +129,10 @@ export interface OutboundOptions {
    */
   readonly maxInFlight?: number
   /**
-   * How long the broker may take to acknowledge the oldest QoS 1 or 2 message on a connection, in milliseconds. Then
-   * the connection is given up and made again: a kept session sends the message again, without one it is `lost`. From
-   * half of the time on, health is `degraded`. A message that the broker cannot have read yet has a millisecond more
-   * for each byte of it; under `flowControl: 'kernel'` nobody knows that. 1 to 3,600,000. @default 30000
+   * How long the broker may take to respond to the oldest SUBSCRIBE, UNSUBSCRIBE, or QoS 1 or 2 message on a connection,
+   * in milliseconds. Then the connection is given up and made again: a kept session sends the message again, without
+   * one it is `lost`. From half of the time on, health is `degraded`. A message that the broker cannot have read yet has
+   * a millisecond more for each byte of it; under `flowControl: 'kernel'` nobody knows that. 1 to 3,600,000. @default 30000
    */
   readonly ackTimeoutMs?: number
   /**

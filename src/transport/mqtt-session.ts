@@ -46,8 +46,6 @@ export class MqttSession {
   private connectedAtMs = 0
   private isStarting = false
   private readonly shutdown: SessionShutdown
-  /** Whether the broker keeps subscriptions and unacknowledged messages when this connection ends. */
-  private readonly keepsSession: boolean
 
   constructor(
     private readonly options: ResolvedOptions,
@@ -55,21 +53,23 @@ export class MqttSession {
     dialler: Dialler = createDialler(options),
   ) {
     this.journal = new SessionJournal(log)
-    this.keepsSession = options.keepsSession
     const packetIds = new PacketIds(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, error =>
       log.error(`a listener of the connection failed: ${describeCause(error)}`),
     )
-    this.publisher = new Publisher(packetIds, options.outbound, this.keepsSession, {
+    this.publisher = new Publisher(packetIds, options.outbound, this.options.keepsSession, {
       onDropped: reason => this.journal.publishDropped(reason),
       onCaughtUp: () => this.journal.publishesCaughtUp(),
       mustWait: () => this.subscriptions.isRestoring,
       onUnacknowledged: cause => this.connection.hangUp(cause),
     })
     this.subscriptions = new Subscriptions(packetIds, this.identifiers, {
-      keepsSession: this.keepsSession,
+      keepsSession: this.options.keepsSession,
       onRestored: () => this.publisher.flushed(),
       onRefused: ({ error }) => this.noteRefused(error),
+      onWarning: text => log.warn(text),
+      ackTimeoutMs: options.outbound.ackTimeoutMs,
+      onOverdue: cause => this.connection.hangUp(cause),
       onRecovered: subscription => log.log(`the broker grants the subscription "${subscription}" now`),
       retryDelayMs: (round, cause) =>
         reconnectDelayMs(options.reconnect.delayMs, round, cause, 0, Math.random()),
@@ -82,7 +82,7 @@ export class MqttSession {
     })
     this.dispatcher = new InboundDispatcher({
       ...options.inbound,
-      keepsSession: this.keepsSession,
+      keepsSession: this.options.keepsSession,
       select: packet => {
         const identifiers = packet.properties?.subscriptionIdentifier
         const handlers = this.routes.select(
@@ -102,7 +102,7 @@ export class MqttSession {
     this.shutdown = new SessionShutdown(
       this.parts(),
       options.drainTimeoutMs,
-      this.keepsSession,
+      this.options.keepsSession,
       subscription => this.routes.of(subscription).some(handler => handler.isInternal),
     )
     // SUBSCRIBE leaves before what waited to be published, or this client would miss its own messages.
@@ -127,8 +127,12 @@ export class MqttSession {
   }
 
   get health(): MqttHealth {
-    const { state } = this.connection
-    return healthOf(state, this.subscriptions.refused, this.publisher.isLate)
+    const { subscriptions } = this
+    return healthOf(this.connection.state, {
+      refusedSubscriptions: subscriptions.refused,
+      unansweredSubscriptions: subscriptions.unanswered,
+      isAcknowledgementLate: this.publisher.isLate,
+    })
   }
 
   /**
@@ -160,14 +164,15 @@ export class MqttSession {
   }
 
   /** `flushSubscriptions` or `listen` sends it. @returns what removes it again */
-  addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void {
+  addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => Promise<void> {
     this.routes.add(filter, handler)
     this.subscriptions.add(filter, options)
-    let isRemoved = false
+    let removed: Promise<void> | undefined
     return () => {
-      if (isRemoved) return
-      isRemoved = true
-      if (this.routes.remove(filter, handler)) this.subscriptions.remove(filter.subscription)
+      removed ??= this.routes.remove(filter, handler)
+        ? this.subscriptions.remove(filter.subscription)
+        : Promise.resolve()
+      return removed
     }
   }
 
@@ -245,7 +250,7 @@ export class MqttSession {
   private noteConnected(session: ConnectedSession): void {
     this.counted.connects += 1
     this.connectedAtMs = performance.now()
-    if (!this.keepsSession || session.sessionPresent || this.counted.connects === 1) return
+    if (!this.options.keepsSession || session.sessionPresent || this.counted.connects === 1) return
     this.counted.sessionsLost += 1
     this.journal.sessionForgotten()
   }

@@ -1,4 +1,5 @@
 import type { ConnectionState } from './connection/connection-state.js'
+import type { SubscriptionCounters } from './connection/subscription-options.js'
 import type { InboundCounters } from './inbound/inbound-count.js'
 import type { OutboundCounters } from './outbound/outbound-message.js'
 
@@ -16,7 +17,7 @@ export interface MqttStats {
     /** Requests to this connection that are not answered, for where the answer was to go. */
     readonly refusedResponseTopics: number
   }
-  readonly subscriptions: { readonly granted: number; readonly refused: number; readonly pending: number }
+  readonly subscriptions: SubscriptionCounters
   readonly connection: {
     /** Connections that the broker accepted. */
     readonly connects: number
@@ -35,23 +36,23 @@ export interface MqttStats {
 /** Whether the connection does what the application needs of it. */
 export interface MqttHealth {
   /**
-   * `up`: connected and every subscription granted. `degraded`: connected, but the broker refuses a subscription or
-   * has not acknowledged the oldest publish for half of `outbound.ackTimeoutMs`.
+   * `up`: connected. `degraded`: connected, but the broker refuses a subscription, or has not responded to one or
+   * acknowledged the oldest publish for half of `outbound.ackTimeoutMs`.
    */
   readonly status: 'up' | 'degraded' | 'down'
   readonly state: ConnectionState
   /** Filters that the broker refuses. */
   readonly refusedSubscriptions: readonly string[]
+  /** Filters to which the broker has not responded for half of `outbound.ackTimeoutMs`: 100 of them at most. */
+  readonly unansweredSubscriptions: readonly string[]
   /** The oldest QoS 1 or 2 publish has waited for its acknowledgement for half of `outbound.ackTimeoutMs`. */
   readonly isAcknowledgementLate: boolean
 }
 
-export function healthOf(
-  state: ConnectionState,
-  refusedSubscriptions: readonly string[],
-  isAcknowledgementLate: boolean,
-): MqttHealth {
-  const isServed = refusedSubscriptions.length === 0 && !isAcknowledgementLate
+export function healthOf(state: ConnectionState, needs: Omit<MqttHealth, 'status' | 'state'>): MqttHealth {
+  const { refusedSubscriptions, unansweredSubscriptions, isAcknowledgementLate } = needs
+  const isServed =
+    refusedSubscriptions.length + unansweredSubscriptions.length === 0 && !isAcknowledgementLate
   const status = state.status !== 'connected' ? 'down' : isServed ? 'up' : 'degraded'
-  return { status, state, refusedSubscriptions, isAcknowledgementLate }
+  return { status, state, ...needs }
 }

@@ -46,8 +46,12 @@ export interface MqttSubscription {
    * `CONNECTION_CLOSED`; `TIMEOUT` and `ABORTED` as the options say
    */
   whenGranted(wait?: WaitOptions): Promise<void>
-  /** No more messages for this handler. The broker is told when no other handler has the same filter. */
-  unsubscribe(): void
+  /**
+   * No more messages for this handler. The broker is told when no other handler has the same filter. Resolves when
+   * the broker has confirmed it, over reconnects if need be, or when there is nothing to tell. Need not be awaited.
+   * @throws MqttError `UNSUBSCRIBE_REFUSED` with `reasonCode`; `CONNECTION_CLOSED`
+   */
+  unsubscribe(): Promise<void>
 }
 
 /** Handlers that come and go while the application runs. */
@@ -73,7 +77,7 @@ export class Subscriber {
       ...subscription,
       unsubscribe: () => {
         isGone = true
-        subscription.unsubscribe()
+        return subscription.unsubscribe()
       },
     }
   }
@@ -86,7 +90,7 @@ export class Subscriber {
   ): MessageStream<MqttMessage<T>> {
     const rules = this.rulesOf(pattern, options)
     const stream = new MessageStream<MqttMessage<T>>(limits, () => {
-      subscription.unsubscribe()
+      void subscription.unsubscribe()
       stopListening()
       signal?.removeEventListener('abort', leave)
     })

@@ -148,7 +148,7 @@ class Bench {
     )
     await eventually(() => this.countOf(round) === FILTERS)
     await eventually(() => this.link.open === 1)
-    expect(this.session.stats.subscriptions).toEqual({ granted: FILTERS, refused: 0, pending: 0 })
+    expect(this.session.stats.subscriptions).toMatchObject({ granted: FILTERS, refused: 0, pending: 0 })
     expect(this.illegal).toEqual([])
   }
 

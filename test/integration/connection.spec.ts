@@ -124,7 +124,12 @@ describe('after a loss', () => {
     const first = await peer.accept()
     for (const code of [1, 0x87, 1]) await first.grant(code)
     await eventually(() => session.stats.subscriptions.pending === 0)
-    expect(session.stats.subscriptions).toEqual({ granted: 2, refused: 1, pending: 0 })
+    expect(session.stats.subscriptions).toEqual({
+      granted: 2,
+      refused: 1,
+      pending: 0,
+      unsubscribesRefused: 0,
+    })
     expect(log.lines.filter(line => line.level === 'error')).toEqual([
       { level: 'error', text: expect.stringMatching(/"b\/#".*0x87 Not authorized/) },
     ])

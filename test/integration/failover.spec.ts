@@ -390,7 +390,12 @@ describe('a refused subscription', () => {
     for (const filter of ['a', 'secret', 'b']) route(warned.session, filter)
     await warned.session.listen()
     expect(warned.session.health).toMatchObject({ status: 'degraded', refusedSubscriptions: ['secret'] })
-    expect(warned.session.stats.subscriptions).toEqual({ granted: 2, refused: 1, pending: 0 })
+    expect(warned.session.stats.subscriptions).toEqual({
+      granted: 2,
+      refused: 1,
+      pending: 0,
+      unsubscribesRefused: 0,
+    })
     isAllowed = true
     vi.advanceTimersByTime(1_000)
     await eventually(() => warned.session.health.status === 'up')

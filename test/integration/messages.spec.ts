@@ -187,7 +187,12 @@ describe('the end of a loop', () => {
     const loop = consume(parts.mqtt.messages('a', { signal: AbortSignal.abort() }))
     await settle(parts.mqtt)
     expect(loop).toEqual({ seen: [], end: 'ended' })
-    expect(parts.mqtt.stats().subscriptions).toEqual({ granted: 0, refused: 0, pending: 0 })
+    expect(parts.mqtt.stats().subscriptions).toEqual({
+      granted: 0,
+      refused: 0,
+      pending: 0,
+      unsubscribesRefused: 0,
+    })
     await finish(parts)
   })
 

@@ -1,13 +1,15 @@
+import type { MqttError } from '../../errors.js'
 import type { TopicFilter } from '../../topic/topic-filter.js'
+import type { BrokerLimits } from './broker-limits.js'
 import type { Packet } from './link.js'
-import type { SubscriptionOptions } from './subscription-options.js'
+import { type SubscriptionOptions, unservedError } from './subscription-options.js'
 
 /** Filters in one SUBSCRIBE where they need no identifier of their own. */
-export const FILTERS_PER_PACKET = 50
+const FILTERS_PER_PACKET = 50
 /** Fixed header, Packet Identifier and Subscription Identifier at their longest (MQTT 5, 3.8). */
-export const SUBSCRIBE_OVERHEAD_BYTES = 14
+const SUBSCRIBE_OVERHEAD_BYTES = 14
 /** Length of the filter and its options. */
-export const FILTER_OVERHEAD_BYTES = 3
+const FILTER_OVERHEAD_BYTES = 3
 
 /** Filters in packets that the broker takes. */
 export function batches(subscriptions: readonly string[], maximumPacketSize: number): string[][] {
@@ -25,6 +27,28 @@ export function batches(subscriptions: readonly string[], maximumPacketSize: num
     }
   }
   return all
+}
+
+/** The next filters that go into one packet, and those among them that the broker cannot serve. */
+export function nextBatch<T extends { readonly filter: TopicFilter }>(
+  unsent: Iterable<T>,
+  limits: BrokerLimits,
+): { readonly taken: T[]; readonly unserved: ReadonlyMap<T, MqttError> } {
+  // A Subscription Identifier is for a whole packet.
+  const most = limits.subscriptionIdentifiersAvailable ? 1 : FILTERS_PER_PACKET
+  const taken: T[] = []
+  const unserved = new Map<T, MqttError>()
+  let bytes = SUBSCRIBE_OVERHEAD_BYTES
+  for (const entry of unsent) {
+    const more = Buffer.byteLength(entry.filter.subscription) + FILTER_OVERHEAD_BYTES
+    if (taken.length === most || (taken.length > 0 && bytes + more > limits.maximumPacketSize)) break
+    const error = unservedError(entry.filter, SUBSCRIBE_OVERHEAD_BYTES + more, limits)
+    if (error === undefined) {
+      taken.push(entry)
+      bytes += more
+    } else unserved.set(entry, error)
+  }
+  return { taken, unserved }
 }
 
 /** @param identifier Subscription Identifier, where the broker takes them */

@@ -10,6 +10,8 @@ export class Subscription {
   refusal: MqttError | undefined
   /** The broker's refusal has been told, and nothing better since. */
   isRefusalTold = false
+  /** It was said that nobody knows whether the broker shares it. */
+  isShareDoubted = false
   /** Whether the session at the broker has this filter: `maybe` from SUBSCRIBE to SUBACK. */
   atBroker: 'no' | 'maybe' | 'yes' = 'no'
   private readonly waiters = new Set<(failure?: MqttError) => void>()
@@ -19,6 +21,11 @@ export class Subscription {
     public options: SubscriptionOptions,
     readonly identifier: number,
   ) {}
+
+  /** The Topic Filter, with the group of a Shared Subscription. */
+  get name(): string {
+    return this.filter.subscription
+  }
 
   sent(): void {
     this.status = 'sent'
@@ -41,7 +48,7 @@ export class Subscription {
 
   /** Resolves when the broker grants it, and rejects when it is refused or will not be asked for. */
   whenGranted(wait: WaitOptions): Promise<void> {
-    return waitFor(`response to the subscription "${this.filter.subscription}"`, wait, settle => {
+    return waitFor(`response to the subscription "${this.name}"`, wait, settle => {
       this.waiters.add(settle)
       return () => this.waiters.delete(settle)
     })

@@ -1,6 +1,7 @@
 import { MqttError } from '../../errors.js'
 import type { TopicFilter } from '../../topic/topic-filter.js'
 import type { BrokerLimits } from './broker-limits.js'
+import type { AckRules } from './unanswered.js'
 
 /** What a filter is subscribed with. */
 export interface SubscriptionOptions {
@@ -35,14 +36,25 @@ export interface RefusedSubscription {
   readonly error: MqttError
 }
 
+/** How the subscriptions of a connection are. */
+export interface SubscriptionCounters {
+  readonly granted: number
+  readonly refused: number
+  readonly pending: number
+  /** Filters that the broker did not remove when it was told to. */
+  readonly unsubscribesRefused: number
+}
+
 /** What follows a refusal, and what depends on the subscriptions. */
-export interface SubscriptionRules {
+export interface SubscriptionRules extends AckRules {
   /** The broker keeps the session of this client at the end of a connection. */
   readonly keepsSession: boolean
   /** After a connection with more filters than fit at once: every SUBSCRIBE has left. */
   readonly onRestored: () => void
   /** Told once when a filter is refused, and again only after it was granted in between. */
   readonly onRefused: (refused: RefusedSubscription) => void
+  /** What an operator should know. */
+  readonly onWarning: (text: string) => void
   /** A filter that was refused is granted now. */
   readonly onRecovered: (subscription: string) => void
   /** Delay before refused filters are tried again. @param round refusals in a row, from 1 */
@@ -61,6 +73,11 @@ export function refusal(subscription: string, why: string, reasonCode?: number):
 /** The error for a filter that nobody wants any more. */
 export function unsubscribedError(subscription: string): MqttError {
   return new MqttError('SUBSCRIBE_REFUSED', `the subscription "${subscription}" was removed`)
+}
+
+/** MQTT 3.1.1 brokers that do not know Shared Subscriptions grant them like any other topic, and deliver nothing. */
+export function uncertainShare({ subscription, sharedGroup, levels }: TopicFilter): string {
+  return `MQTT 3.1.1 does not define Shared Subscriptions: a broker that does not support them grants "${subscription}" and delivers nothing. Publish to a topic of "${levels.join('/')}" and check that one client of the group "${sharedGroup}" receives it, or use a broker with MQTT 5`
 }
 
 /** Why the broker cannot serve a filter that takes so many bytes in a packet: what it said it has not is not asked of it, which would be a Protocol Error. */

@@ -9,25 +9,24 @@ import { describeReasonCode } from './mqtt-client.js'
 import type { ConnectionListener } from './mqtt-connection.js'
 import type { PacketIds } from './packet-ids.js'
 import { RefusalRetry } from './refusal-retry.js'
-import {
-  FILTER_OVERHEAD_BYTES,
-  FILTERS_PER_PACKET,
-  SUBSCRIBE_OVERHEAD_BYTES,
-  subscribePacket,
-} from './subscribe-batches.js'
+import { nextBatch, subscribePacket } from './subscribe-batches.js'
 import { Subscription } from './subscription-entry.js'
 import type { SubscriptionIdentifiers } from './subscription-identifiers.js'
 import {
   isSameOptions,
   mergeOptions,
   refusal,
+  type SubscriptionCounters,
   type SubscriptionOptions,
   type SubscriptionRules,
-  unservedError,
+  uncertainShare,
   unsubscribedError,
 } from './subscription-options.js'
+import { Unanswered } from './unanswered.js'
 import { Unsubscriptions } from './unsubscriptions.js'
 
+/** Filters that health names. */
+const MAX_NAMED = 100
 /** SUBSCRIBE packets on the way at the same time. */
 const PACKETS_IN_FLIGHT = 1_000
 const FAILURE = 0x80
@@ -35,7 +34,7 @@ const FAILURE = 0x80
 export class Subscriptions implements ConnectionListener {
   private readonly table = new Map<string, Subscription>()
   private readonly unsent = new Set<Subscription>()
-  private readonly inFlight = new Map<number, Subscription[]>()
+  private readonly inFlight: Unanswered<readonly Subscription[]>
   private readonly unsubscriptions: Unsubscriptions
   private readonly answers = new IdleWaiters(
     () => this.isClosed || (this.unsent.size === 0 && this.inFlight.size === 0),
@@ -56,7 +55,8 @@ export class Subscriptions implements ConnectionListener {
     private readonly identifiers: SubscriptionIdentifiers,
     private readonly rules: SubscriptionRules,
   ) {
-    this.unsubscriptions = new Unsubscriptions(packetIds)
+    this.inFlight = new Unanswered(packetIds, rules, ([first]) => `SUBSCRIBE of "${first?.name}"`)
+    this.unsubscriptions = new Unsubscriptions(packetIds, rules)
     this.retry = new RefusalRetry(
       (round, first) => rules.retryDelayMs(round, refusal(first, 'refused before')),
       () => this.retryRefused(),
@@ -65,18 +65,27 @@ export class Subscriptions implements ConnectionListener {
 
   /** Filters that the broker refuses now. */
   get refused(): string[] {
-    return [...this.table.values()]
-      .filter(entry => entry.status === 'refused')
-      .map(entry => entry.filter.subscription)
+    return [...this.table.values()].filter(entry => entry.status === 'refused').map(entry => entry.name)
   }
 
-  get counts(): { readonly granted: number; readonly refused: number; readonly pending: number } {
+  /** Filters whose SUBACK is late, no more than are worth naming. */
+  get unanswered(): string[] {
+    const late = this.inFlight.late.flat().slice(0, MAX_NAMED)
+    return late.map(entry => entry.name)
+  }
+
+  get counts(): SubscriptionCounters {
     const all = [...this.table.values()]
     // Without a connection nobody knows what the broker still has.
     const isKnown = this.current !== undefined
     const granted = isKnown ? all.filter(entry => entry.status === 'granted').length : 0
     const refused = all.filter(entry => entry.status === 'refused').length
-    return { granted, refused, pending: all.length - granted - refused }
+    return {
+      granted,
+      refused,
+      pending: all.length - granted - refused,
+      unsubscribesRefused: this.unsubscriptions.refused,
+    }
   }
 
   /** Puts a filter into the table, or more demands on one that is there. `flush` sends what is new. */
@@ -95,17 +104,18 @@ export class Subscriptions implements ConnectionListener {
     this.unsent.add(entry)
   }
 
-  /** Takes a filter out of the table; the broker is told to forget it. */
-  remove(subscription: string): void {
+  /** Takes a filter out of the table. @returns resolves when the broker has it no more, rejects when it keeps it */
+  remove(subscription: string): Promise<void> {
     const entry = this.table.get(subscription)
-    if (entry === undefined) return
+    if (entry === undefined) return Promise.resolve()
     this.table.delete(subscription)
     this.unsent.delete(entry)
     this.identifiers.release(entry.identifier)
     entry.settle(unsubscribedError(subscription))
-    if (entry.atBroker === 'no') return
-    this.unsubscriptions.add(subscription)
-    if (this.current !== undefined) this.unsubscriptions.flush(this.current.link, this.current.limits)
+    if (entry.atBroker === 'no') return Promise.resolve()
+    const confirmed = this.unsubscriptions.add(subscription)
+    this.unsubscriptions.flush()
+    return confirmed
   }
 
   /** Resolves when the broker grants a filter, and rejects when it refuses it, or has refused it. */
@@ -123,11 +133,10 @@ export class Subscriptions implements ConnectionListener {
     if (this.current === undefined) return
     if (this.isEnding) this.forgetUnwanted()
     const { link, limits } = this.current
-    const size = limits.subscriptionIdentifiersAvailable ? 1 : FILTERS_PER_PACKET
     while (this.unsent.size > 0 && this.inFlight.size < PACKETS_IN_FLIGHT) {
       const messageId = this.packetIds.allocate()
       if (messageId === undefined) break
-      this.send(link, limits, messageId, this.takeUnsent(size, limits))
+      this.send(link, limits, messageId)
     }
     if (this.isRestoring && !this.isWindowFull) {
       this.isRestoring = false
@@ -154,19 +163,21 @@ export class Subscriptions implements ConnectionListener {
   unsubscribeAll(isKept: (subscription: string) => boolean = () => false): Promise<void> {
     this.end(isKept)
     const granted = [...this.table.values()]
-      .filter(entry => entry.status === 'granted' && !isKept(entry.filter.subscription))
-      .map(entry => entry.filter.subscription)
-    const { current } = this
-    if (current === undefined) return Promise.resolve()
-    for (const subscription of granted) this.unsubscriptions.add(subscription)
-    this.unsubscriptions.flush(current.link, current.limits)
+      .filter(entry => entry.status === 'granted' && !isKept(entry.name))
+      .map(entry => entry.name)
+    if (this.current === undefined) return Promise.resolve()
+    for (const subscription of granted) void this.unsubscriptions.add(subscription)
+    this.unsubscriptions.flush()
     return this.unsubscriptions.whenAnswered()
   }
 
   stateChanged(state: ConnectionState, before: ConnectionState): void {
     if (state.status !== 'connected') this.retry.stop()
     this.isClosed = state.status === 'closed'
-    if (this.isClosed) for (const entry of this.table.values()) entry.settle(closedError())
+    if (this.isClosed) {
+      for (const entry of this.table.values()) entry.settle(closedError())
+      this.unsubscriptions.closed()
+    }
     this.answers.check()
     // Opened again after a close.
     if (before.status === 'closed') this.isEnding = false
@@ -174,8 +185,10 @@ export class Subscriptions implements ConnectionListener {
 
   connected(link: Link, session: ConnectedSession): void {
     this.current = { link, limits: session.limits }
+    this.inFlight.connected(link)
+    this.unsubscriptions.connected(link, session.limits)
     if (this.isEnding) return
-    if (session.sessionPresent) this.unsubscriptions.flush(link, session.limits)
+    if (session.sessionPresent) this.unsubscriptions.flush()
     else this.unsubscriptions.clear()
     for (const entry of this.table.values()) {
       if (!session.sessionPresent) entry.atBroker = 'no'
@@ -189,20 +202,15 @@ export class Subscriptions implements ConnectionListener {
   lost(): void {
     this.current = undefined
     this.isRestoring = false
-    for (const [messageId, entries] of this.inFlight) {
-      this.packetIds.release(messageId)
-      for (const entry of entries) if (this.isWanted(entry)) this.markUnsent(entry)
-    }
-    this.inFlight.clear()
+    for (const entry of this.inFlight.lost().flat()) if (this.isWanted(entry)) this.markUnsent(entry)
     if (!this.rules.keepsSession) for (const entry of this.table.values()) entry.atBroker = 'no'
-    this.unsubscriptions.lost(this.rules.keepsSession && !this.isEnding)
+    this.unsubscriptions.lost(this.rules.keepsSession)
     this.answers.check()
   }
 
   answered(packet: Packet): void {
     if (packet.cmd === 'suback') this.takeSuback(packet)
-    else if (packet.cmd === 'unsuback' && packet.messageId !== undefined)
-      this.unsubscriptions.answered(packet.messageId)
+    else if (packet.cmd === 'unsuback') this.unsubscriptions.answered(packet)
     // An answer may have set a Packet Identifier free that a SUBSCRIBE waits for.
     if (this.unsent.size > 0) this.flush()
   }
@@ -214,7 +222,7 @@ export class Subscriptions implements ConnectionListener {
 
   private forgetUnwanted(): void {
     for (const entry of this.unsent) {
-      if (this.isKept(entry.filter.subscription)) continue
+      if (this.isKept(entry.name)) continue
       this.unsent.delete(entry)
       entry.settle(closedError())
     }
@@ -225,47 +233,38 @@ export class Subscriptions implements ConnectionListener {
     this.unsent.add(entry)
   }
 
-  /** The next filters that go into one packet, no more of them than the broker takes. */
-  private takeUnsent(most: number, limits: BrokerLimits): Subscription[] {
-    const taken: Subscription[] = []
-    let bytes = SUBSCRIBE_OVERHEAD_BYTES
-    for (const entry of this.unsent) {
-      const more = Buffer.byteLength(entry.filter.subscription) + FILTER_OVERHEAD_BYTES
-      if (taken.length === most || (taken.length > 0 && bytes + more > limits.maximumPacketSize)) break
+  private send(link: Link, limits: BrokerLimits, messageId: number): void {
+    const { taken, unserved } = nextBatch(this.unsent, limits)
+    for (const [entry, error] of unserved) {
       this.unsent.delete(entry)
-      const unserved = unservedError(entry.filter, SUBSCRIBE_OVERHEAD_BYTES + more, limits)
-      if (unserved === undefined) {
-        taken.push(entry)
-        bytes += more
-      } else this.refuse(entry, unserved)
+      this.refuse(entry, error)
     }
-    return taken
+    const [first] = taken
+    if (first === undefined) return this.packetIds.release(messageId)
+    for (const entry of taken) {
+      this.unsent.delete(entry)
+      entry.sent()
+      if (link.protocolVersion === 4) this.warnOfShare(entry)
+    }
+    this.inFlight.sent(messageId, taken)
+    const identifier = limits.subscriptionIdentifiersAvailable ? first.identifier : undefined
+    link.send(subscribePacket(messageId, taken, identifier))
   }
 
-  private send(link: Link, limits: BrokerLimits, messageId: number, entries: Subscription[]): void {
-    const [first] = entries
-    if (first === undefined) return this.packetIds.release(messageId)
-    for (const entry of entries) entry.sent()
-    this.inFlight.set(messageId, entries)
-    link.send(
-      subscribePacket(
-        messageId,
-        entries,
-        limits.subscriptionIdentifiersAvailable ? first.identifier : undefined,
-      ),
-    )
+  private warnOfShare(entry: Subscription): void {
+    if (entry.filter.sharedGroup === undefined || entry.isShareDoubted) return
+    entry.isShareDoubted = true
+    this.rules.onWarning(uncertainShare(entry.filter))
   }
 
   private takeSuback(packet: SubackPacket): void {
-    const entries = packet.messageId === undefined ? undefined : this.inFlight.get(packet.messageId)
-    if (packet.messageId === undefined || entries === undefined) return
-    this.inFlight.delete(packet.messageId)
-    this.packetIds.release(packet.messageId)
+    const entries = this.inFlight.answered(packet.messageId)
+    if (entries === undefined) return
     for (const [index, entry] of entries.entries()) {
       const granted = packet.granted[index]
       const code = typeof granted === 'number' ? granted : FAILURE
       if (code < FAILURE) this.grant(entry)
-      else this.refuse(entry, refusal(entry.filter.subscription, describeReasonCode(code), code))
+      else this.refuse(entry, refusal(entry.name, describeReasonCode(code), code))
     }
     this.retryRefusedLater()
     this.flush()
@@ -273,7 +272,7 @@ export class Subscriptions implements ConnectionListener {
 
   private grant(entry: Subscription): void {
     entry.granted()
-    if (entry.isRefusalTold) this.rules.onRecovered(entry.filter.subscription)
+    if (entry.isRefusalTold) this.rules.onRecovered(entry.name)
     entry.isRefusalTold = false
   }
 
@@ -291,10 +290,10 @@ export class Subscriptions implements ConnectionListener {
     entry.refused(error)
     if (entry.isRefusalTold || !this.isWanted(entry)) return
     entry.isRefusalTold = true
-    this.rules.onRefused({ subscription: entry.filter.subscription, error })
+    this.rules.onRefused({ subscription: entry.name, error })
   }
 
   private isWanted(entry: Subscription): boolean {
-    return this.table.get(entry.filter.subscription) === entry
+    return this.table.get(entry.name) === entry
   }
 }

@@ -32,54 +32,62 @@ function newLink() {
 
 const limits = brokerLimits(5, {})
 
+const unsuback = (messageId: number, ...granted: number[]) =>
+  ({ cmd: 'unsuback', messageId, granted }) as const
+const rules = { ackTimeoutMs: 30_000, onOverdue: nothing, onWarning: nothing }
+
 function newUnsubscriptions() {
   const packetIds = new PacketIds(0)
-  return { packetIds, unsubscriptions: new Unsubscriptions(packetIds), ...newLink() }
+  const unsubscriptions = new Unsubscriptions(packetIds, rules)
+  const { link, sent } = newLink()
+  unsubscriptions.connected(link, limits)
+  return { packetIds, unsubscriptions, link, sent }
 }
 
 describe('Unsubscriptions', () => {
   it('are sent together, once', () => {
-    const { unsubscriptions, link, sent } = newUnsubscriptions()
-    for (const filter of ['a', 'b', 'a']) unsubscriptions.add(filter)
-    unsubscriptions.flush(link, limits)
-    unsubscriptions.flush(link, limits)
+    const { unsubscriptions, sent } = newUnsubscriptions()
+    for (const filter of ['a', 'b', 'a']) void unsubscriptions.add(filter)
+    unsubscriptions.flush()
+    unsubscriptions.flush()
     expect(sent.map(({ filters }) => filters)).toEqual([['a', 'b']])
   })
 
   it('are not sent for what is wanted again', () => {
-    const { unsubscriptions, link, sent } = newUnsubscriptions()
-    unsubscriptions.add('a')
-    unsubscriptions.add('b')
+    const { unsubscriptions, sent } = newUnsubscriptions()
+    void unsubscriptions.add('a')
+    void unsubscriptions.add('b')
     unsubscriptions.remove('a')
-    unsubscriptions.flush(link, limits)
+    unsubscriptions.flush()
     expect(sent.map(({ filters }) => filters)).toEqual([['b']])
   })
 
   it('are split where the broker takes small packets only', () => {
     const { unsubscriptions, link, sent } = newUnsubscriptions()
     const filters = ['first', 'other', 'third'].map(name => name.repeat(10))
-    for (const filter of filters) unsubscriptions.add(filter)
-    unsubscriptions.flush(link, brokerLimits(5, { maximumPacketSize: 100 }))
+    for (const filter of filters) void unsubscriptions.add(filter)
+    unsubscriptions.connected(link, brokerLimits(5, { maximumPacketSize: 100 }))
+    unsubscriptions.flush()
     expect(sent.length).toBeGreaterThan(1)
     expect(sent.flatMap(packet => packet.filters)).toEqual(filters)
   })
 
   it('are answered one by one, and free their Packet Identifiers', async () => {
-    const { unsubscriptions, link, sent, packetIds } = newUnsubscriptions()
+    const { unsubscriptions, sent, packetIds } = newUnsubscriptions()
     const events: string[] = []
-    unsubscriptions.add('a')
-    unsubscriptions.flush(link, limits)
-    unsubscriptions.add('b')
-    unsubscriptions.flush(link, limits)
+    void unsubscriptions.add('a')
+    unsubscriptions.flush()
+    void unsubscriptions.add('b')
+    unsubscriptions.flush()
     void unsubscriptions.whenAnswered().then(() => events.push('answered'))
     const [first, second] = sent.map(({ messageId }) => messageId)
     if (first === undefined || second === undefined) throw new Error('two packets were expected')
-    unsubscriptions.answered(first)
-    unsubscriptions.answered(first)
-    unsubscriptions.answered(999)
+    unsubscriptions.answered(unsuback(first))
+    unsubscriptions.answered(unsuback(first))
+    unsubscriptions.answered(unsuback(999))
     await Promise.resolve()
     expect(events).toEqual([])
-    unsubscriptions.answered(second)
+    unsubscriptions.answered(unsuback(second))
     await Promise.resolve()
     expect(events).toEqual(['answered'])
     for (let count = 0; count < 65_535; count += 1) expect(packetIds.allocate()).toBeDefined()
@@ -92,40 +100,42 @@ describe('Unsubscriptions', () => {
 
   it('are sent again on the next connection where the broker may have the filters still', async () => {
     const { unsubscriptions, link, sent } = newUnsubscriptions()
-    unsubscriptions.add('a')
-    unsubscriptions.flush(link, limits)
+    void unsubscriptions.add('a')
+    unsubscriptions.flush()
     const answered = unsubscriptions.whenAnswered()
     unsubscriptions.lost(true)
     await answered
-    unsubscriptions.flush(link, limits)
+    unsubscriptions.connected(link, limits)
+    unsubscriptions.flush()
     expect(sent.map(({ filters }) => filters)).toEqual([['a'], ['a']])
   })
 
   it('end with a connection whose broker forgets', () => {
     const { unsubscriptions, link, sent } = newUnsubscriptions()
-    unsubscriptions.add('a')
-    unsubscriptions.flush(link, limits)
+    void unsubscriptions.add('a')
+    unsubscriptions.flush()
     unsubscriptions.lost(false)
-    unsubscriptions.flush(link, limits)
+    unsubscriptions.connected(link, limits)
+    unsubscriptions.flush()
     expect(sent).toHaveLength(1)
   })
 
   it('end when the broker has forgotten the session', () => {
-    const { unsubscriptions, link, sent } = newUnsubscriptions()
-    unsubscriptions.add('a')
+    const { unsubscriptions, sent } = newUnsubscriptions()
+    void unsubscriptions.add('a')
     unsubscriptions.clear()
-    unsubscriptions.flush(link, limits)
+    unsubscriptions.flush()
     expect(sent).toEqual([])
   })
 
   it('wait for a free Packet Identifier', () => {
-    const { unsubscriptions, link, sent, packetIds } = newUnsubscriptions()
+    const { unsubscriptions, sent, packetIds } = newUnsubscriptions()
     const [taken] = Array.from({ length: 65_535 }, () => packetIds.allocate())
-    unsubscriptions.add('a')
-    unsubscriptions.flush(link, limits)
+    void unsubscriptions.add('a')
+    unsubscriptions.flush()
     expect(sent).toEqual([])
     packetIds.release(taken ?? 0)
-    unsubscriptions.flush(link, limits)
+    unsubscriptions.flush()
     expect(sent.map(({ filters }) => filters)).toEqual([['a']])
   })
 })

@@ -1,0 +1,179 @@
+import { describe, expect, it } from 'vitest'
+import type { MqttModuleOptions } from '../../src/options.js'
+import type { PeerConnection } from '../../src/testing/index.js'
+import { holdClock } from '../support/held-clock.js'
+import { comeBack, finish, goOffline, pass } from '../support/publisher-on-peer.js'
+import { countOf, KEPT, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+
+holdClock()
+
+const ignore = (): void => {}
+const TIMEOUT_MS = 10_000
+const QUICK: MqttModuleOptions = { outbound: { ackTimeoutMs: TIMEOUT_MS } }
+const RESUMED = { sessionPresent: true }
+
+async function unsuback(connection: PeerConnection, ...granted: number[]): Promise<void> {
+  const { messageId = 0 } = await connection.find('unsubscribe')
+  connection.send({ cmd: 'unsuback', messageId, granted })
+}
+
+/** A connected session with one subscription that is granted. */
+async function granted(options: MqttModuleOptions = {}) {
+  const parts = await subscriberOnPeer(options)
+  const subscription = parts.mqtt.subscribe('a', ignore)
+  await parts.connection.grant()
+  await subscription.whenGranted()
+  return { ...parts, subscription }
+}
+
+describe('a broker that does not respond to SUBSCRIBE', () => {
+  it('degrades health, which names the filters, and is given up and dialled again', async () => {
+    const parts = await subscriberOnPeer(QUICK)
+    const { mqtt, connection, log, session } = parts
+    mqtt.subscribe('a', ignore)
+    await pass(TIMEOUT_MS / 2 - 100, 100)
+    expect(mqtt.health).toMatchObject({ status: 'up', unansweredSubscriptions: [] })
+    await pass(200, 100)
+    expect(mqtt.health).toMatchObject({ status: 'degraded', unansweredSubscriptions: ['a'] })
+    await pass(TIMEOUT_MS / 2, 100)
+    await connection.closed()
+    const text = `the broker did not respond to SUBSCRIBE of "a" within ${TIMEOUT_MS} ms`
+    expect(session.connection.state).toMatchObject({
+      status: 'waiting',
+      cause: { code: 'TIMEOUT', message: text },
+    })
+    expect(log.visible.filter(line => line.includes(text))).toHaveLength(1)
+    expect(mqtt.stats().connection).toMatchObject({ ackTimeouts: 1, losses: 1 })
+    const second = await comeBack(parts)
+    await second.grant()
+    await settle(mqtt)
+    expect(mqtt.health).toMatchObject({ status: 'up', unansweredSubscriptions: [] })
+    await finish(parts)
+  })
+
+  it('is not given up while it responds to one after the other, however many there are', async () => {
+    const parts = await subscriberOnPeer(QUICK)
+    for (const filter of ['a', 'b', 'c', 'd', 'e']) parts.mqtt.subscribe(filter, ignore)
+    for (let index = 0; index < 5; index += 1) {
+      await pass(TIMEOUT_MS * 0.8, 500)
+      await parts.connection.grant()
+    }
+    await settle(parts.mqtt)
+    expect(parts.mqtt.stats().connection.losses).toBe(0)
+    expect(parts.mqtt.stats().subscriptions).toMatchObject({ granted: 5, pending: 0 })
+    await finish(parts)
+  })
+})
+
+describe('unsubscribe', () => {
+  it.each([0, 0x11])('resolves with the Reason Code %i in UNSUBACK', async code => {
+    const parts = await granted()
+    const done = parts.subscription.unsubscribe()
+    await unsuback(parts.connection, code)
+    await done
+    await parts.subscription.unsubscribe()
+    expect(countOf(parts.connection, 'unsubscribe')).toBe(1)
+    await finish(parts)
+  })
+
+  it('resolves with the UNSUBACK packet of MQTT 3.1.1, which has no Reason Code', async () => {
+    const parts = await granted({ protocolVersion: 4 })
+    const done = parts.subscription.unsubscribe()
+    await unsuback(parts.connection)
+    await done
+    await finish(parts)
+  })
+
+  it('rejects with a refusal, which is logged and counted, and needs nobody who waits for it', async () => {
+    const parts = await granted()
+    const { mqtt, connection, log, subscription } = parts
+    const unobserved = mqtt.subscribe('b', ignore)
+    await connection.grant()
+    await unobserved.whenGranted()
+    const done = subscription.unsubscribe()
+    void unobserved.unsubscribe()
+    await unsuback(connection, 0x87)
+    await unsuback(connection, 0x80)
+    await expect(done).rejects.toMatchObject({ code: 'UNSUBSCRIBE_REFUSED', reasonCode: 0x87 })
+    await settle(mqtt)
+    expect(mqtt.stats().subscriptions).toMatchObject({ granted: 0, unsubscribesRefused: 2 })
+    expect(log.visible).toContainEqual(
+      expect.stringContaining('the broker refused UNSUBSCRIBE of "a": 0x87 Not authorized'),
+    )
+    await finish(parts)
+  })
+
+  it('resolves at once where another handler has the same filter', async () => {
+    const parts = await granted()
+    parts.mqtt.subscribe('a', ignore)
+    await parts.subscription.unsubscribe()
+    expect(countOf(parts.connection, 'unsubscribe')).toBe(0)
+    await finish(parts)
+  })
+
+  it('resolves at once without a connection, and with the loss of one, where the session is not kept', async () => {
+    const parts = await granted()
+    const other = parts.mqtt.subscribe('b', ignore)
+    await parts.connection.grant()
+    await other.whenGranted()
+    const onItsWay = other.unsubscribe()
+    await goOffline(parts)
+    await onItsWay
+    await parts.subscription.unsubscribe()
+    await finish(parts)
+  })
+
+  it('resolves when a kept session is resumed and the broker confirms it, or has forgotten the session', async () => {
+    for (const isResumed of [true, false]) {
+      const parts = await granted(KEPT)
+      await goOffline(parts)
+      const done = parts.subscription.unsubscribe()
+      const second = await comeBack(parts, isResumed ? RESUMED : {})
+      if (isResumed) await unsuback(second, 0)
+      await done
+      await finish(parts)
+    }
+  })
+
+  it('rejects at close where a kept session keeps the filter', async () => {
+    const parts = await granted(KEPT)
+    await goOffline(parts)
+    const done = parts.subscription.unsubscribe()
+    await finish(parts)
+    await expect(done).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
+  })
+
+  it('that the broker does not confirm ends the connection', async () => {
+    const parts = await granted({ ...KEPT, ...QUICK })
+    const done = parts.subscription.unsubscribe()
+    await pass(TIMEOUT_MS + 100, 100)
+    expect(parts.session.connection.state).toMatchObject({
+      status: 'waiting',
+      cause: { message: expect.stringContaining('UNSUBSCRIBE of "a"') },
+    })
+    const second = await comeBack(parts, RESUMED)
+    await unsuback(second, 0)
+    await done
+    await finish(parts)
+  })
+})
+
+describe('a Shared Subscription', () => {
+  it.each(VERSIONS)(
+    'with MQTT version %i warns once per filter where nobody knows whether it works',
+    async version => {
+      const parts = await subscriberOnPeer({ protocolVersion: version })
+      parts.mqtt.subscribe('a/+', ignore, { sharedGroup: 'g' })
+      parts.mqtt.subscribe('b', ignore)
+      await settle(parts.mqtt)
+      await goOffline(parts)
+      await comeBack(parts)
+      await settle(parts.mqtt)
+      const warnings = parts.log.visible.filter(text => text.includes('Shared Subscriptions'))
+      expect(warnings).toEqual(
+        version === 5 ? [] : [expect.stringContaining('grants "$share/g/a/+" and delivers nothing')],
+      )
+      await finish(parts)
+    },
+  )
+})
