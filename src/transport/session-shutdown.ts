@@ -33,6 +33,7 @@ export class SessionShutdown {
   /** Part of the time for draining that is left for what is published after it. */
   private unusedDrainMs = 0
   private isStartAbandoned = false
+  private starts = 0
 
   constructor(
     private readonly parts: SessionParts,
@@ -82,14 +83,19 @@ export class SessionShutdown {
   /** A start that has not ended by now never ends: what the application does behind it is not to happen. */
   abandonStart(): void {
     this.isStartAbandoned = true
+    // Nest may wait for the start before it closes anything.
+    if (this.starts > 0 && this.parts.connection.state.status !== 'connected') void this.close()
   }
 
   async unlessAbandoned(start: () => Promise<void>): Promise<void> {
     if (this.isStartAbandoned) return NEVER
+    this.starts += 1
     try {
       await start()
     } catch (error) {
       if (!this.isStartAbandoned) throw error
+    } finally {
+      this.starts -= 1
     }
     if (this.isStartAbandoned) return NEVER
   }

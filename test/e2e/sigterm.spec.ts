@@ -146,33 +146,39 @@ describe('one SIGTERM ends the process by itself with exit code 0', () => {
   })
 })
 
-describe.each(['pure', 'hybrid'])('a %s application that starts with connect: fail-fast', KIND => {
-  const env = { KIND, CONNECT: 'fail-fast' }
+describe.each(['pure', 'initialised', 'hybrid'])(
+  'a %s application that starts with connect: fail-fast',
+  KIND => {
+    const env = { KIND, CONNECT: 'fail-fast' }
 
-  it('abandons the start on SIGTERM while it connects, and exits with 0', async () => {
-    const silent = await server()
-    service = new Service(silent.url, env)
-    await service.says('connecting')
-    expect(await service.end()).toBe(0)
-    expect(service.said).not.toContain('listening')
-    silent.server.close()
-  })
+    it('abandons the start on SIGTERM while it connects, and exits with 0', async () => {
+      const silent = await server()
+      service = new Service(silent.url, env)
+      await service.says('connecting')
+      expect(await service.end()).toBe(0)
+      expect(service.said).not.toContain('listening')
+      silent.server.close()
+    })
 
-  it('abandons the start on SIGTERM while SUBSCRIBE is not answered, and exits with 0', async () => {
-    const connack = generate({ cmd: 'connack', reasonCode: 0, sessionPresent: false }, { protocolVersion: 5 })
-    const mute = await server(connack)
-    service = new Service(mute.url, env)
-    await service.says('connected')
-    expect(await service.end()).toBe(0)
-    expect(service.said).not.toContain('listening')
-    mute.server.close()
-  })
+    it('abandons the start on SIGTERM while SUBSCRIBE is not answered, and exits with 0', async () => {
+      const connack = generate(
+        { cmd: 'connack', reasonCode: 0, sessionPresent: false },
+        { protocolVersion: 5 },
+      )
+      const mute = await server(connack)
+      service = new Service(mute.url, env)
+      await service.says('connected')
+      expect(await service.end()).toBe(0)
+      expect(service.said).not.toContain('listening')
+      mute.server.close()
+    })
 
-  it('exits with 1 when the broker is not there', async () => {
-    service = new Service(`mqtt://127.0.0.1:${await freePort()}`, env, 'ignore')
-    expect(await service.exitCode()).toBe(1)
-  })
-})
+    it('exits with 1 when the broker is not there', async () => {
+      service = new Service(`mqtt://127.0.0.1:${await freePort()}`, env, 'ignore')
+      expect(await service.exitCode()).toBe(1)
+    })
+  },
+)
 
 it('a further SIGTERM ends a process whose handler never ends, though its drain has an hour', async () => {
   const broker = await Mosquitto.start()

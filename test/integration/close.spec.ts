@@ -203,6 +203,20 @@ describe('close() at once', () => {
     await expectNothingLeft(parts)
   })
 
+  it('of an abandoned start that connects; the start never settles, nor does another one', async () => {
+    const parts = watched({ connect: 'fail-fast' })
+    const settled: string[] = []
+    const note = (what: string) => () => settled.push(what)
+    parts.session.start().then(note('resolved'), note('rejected'))
+    await (await parts.peer.connection()).expect('connect')
+    parts.session.abandonStart()
+    await eventually(() => parts.session.connection.state.status === 'closed')
+    parts.session.listen().then(note('resolved'), note('rejected'))
+    expect(await timeToClose(parts)).toBe(0)
+    await expectNothingLeft(parts)
+    expect(settled).toEqual([])
+  })
+
   it('ends a listen whose SUBSCRIBE is not answered', async () => {
     const parts = watched({ connect: 'fail-fast' })
     parts.route('in', async () => {})

@@ -5,7 +5,13 @@ import { NestFactory } from '@nestjs/core'
 import { EventPattern } from '@nestjs/microservices'
 import { MqttModule, MqttService } from 'nestjs-mqtt'
 
-const { MQTT_URL, HANDLER_TURNS = '0', DRAIN_TIMEOUT_MS = '1000', CONNECT = 'background', KIND } = process.env
+const {
+  MQTT_URL,
+  HANDLER_TURNS = '0',
+  DRAIN_TIMEOUT_MS = '1000',
+  CONNECT = 'background',
+  KIND = 'pure',
+} = process.env
 const say = text => process.stdout.write(`${text}\n`)
 
 class WorkController {
@@ -44,8 +50,8 @@ async function create() {
 }
 
 async function listen() {
+  if (KIND !== 'pure') await app.init()
   if (KIND !== 'hybrid') return app.listen()
-  await app.init()
   await app.startAllMicroservices()
   await app.listen(0, '127.0.0.1')
 }
