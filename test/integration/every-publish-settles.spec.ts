@@ -27,10 +27,11 @@ it.each([5, 4] as const)(
     const storm = await PublishStorm.start(version, SEED)
     while (storm.calls < PUBLISHES) await storm.turn()
     await storm.calm()
-    const { calls, settled, rejected, tried, tally, reasons, reconnects } = storm
+    const { calls, settled, rejected, tried, tally, reasons, reconnects, givenUp } = storm
     // Every kind of end was there.
     expect([...reasons].toSorted()).toEqual(EVERY_REASON)
     expect(reconnects).toBeGreaterThan(3)
+    expect(givenUp).toBeGreaterThan(0)
     expect(tally.sent).toBeGreaterThan(1_000)
     expect(tally.acknowledged).toBeGreaterThan(1_000)
     expect(tally.lost).toBeGreaterThan(10)

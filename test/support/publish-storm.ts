@@ -22,6 +22,7 @@ const OUTBOUND = {
   maxQueuedBytes: 60_000,
   maxAgeMs: 5_000,
   maxDelayMs: 200,
+  ackTimeoutMs: 400,
 } as const
 /** What publishes under `drop` may hold back on a link that is not known to be slow. */
 const MAX_BURST_BYTES = 4_194_304
@@ -41,6 +42,8 @@ export class PublishStorm {
   readonly tally: Tally = { sent: 0, acknowledged: 0, dropped: 0, refused: 0, lost: 0 }
   readonly reasons = new Set<string>()
   reconnects = 0
+  /** Connections that the client gave up because acknowledgements stayed away. */
+  givenUp = 0
   private readonly broker: RandomBroker
   private connection: PeerConnection | undefined
   private slow: SlowLink | undefined
@@ -76,6 +79,7 @@ export class PublishStorm {
     if (random.chance(0.5)) this.aborts.splice(random.below(this.aborts.length + 1), 1)[0]?.abort()
     vi.advanceTimersByTime(random.below(40))
     await quiet(2 + random.below(6))
+    this.noticeGivenUp()
     await this.disturb()
     this.answer()
     this.check()
@@ -91,6 +95,8 @@ export class PublishStorm {
       expect(turns, `${this.open} publishes never settle`).toBeLessThan(MAX_TURNS)
       vi.advanceTimersByTime(20)
       await quiet()
+      this.noticeGivenUp()
+      if (this.connection === undefined) await this.connect()
       this.answer()
       this.check()
     }
@@ -178,10 +184,23 @@ export class PublishStorm {
     } else if (random.chance(0.3)) await this.slow?.answer(1 + random.below(3))
   }
 
+  /** The client gives up a connection on which acknowledgements stay away, and no other one. */
+  private noticeGivenUp(): void {
+    const { mqtt } = this.parts
+    if (this.connection === undefined || mqtt.state.status === 'connected') return
+    this.givenUp += 1
+    expect(mqtt.stats().connection.ackTimeouts).toBe(this.givenUp)
+    this.leave()
+  }
+
   private async die(): Promise<void> {
     const { connection } = this
     if (connection === undefined) return
     await goOffline({ ...this.parts, connection })
+    this.leave()
+  }
+
+  private leave(): void {
     this.connection = undefined
     this.slow = undefined
     this.isStalled = false
