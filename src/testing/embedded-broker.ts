@@ -1,12 +1,13 @@
 import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { Aedes, AedesOptions, PublishPacket } from 'aedes'
+import type { Aedes, AedesOptions, Client, PublishPacket } from 'aedes'
 import { allClosed, ClientEnds } from './client-ends.js'
 import { type BrokerMessage, MessageLog, type NextOptions } from './message-log.js'
 import { tapAcknowledgements } from './packet-tap.js'
 import { WAIT_MS, within } from './real-time.js'
 import { streamPair } from './stream-pair.js'
+import { SubscriptionLog } from './subscription-log.js'
 
 export interface EmbeddedBrokerOptions {
   /** Port to listen on; 0 lets the operating system choose. @default 0 */
@@ -37,6 +38,7 @@ export class EmbeddedBroker {
   private readonly clientEnds = new ClientEnds()
   private readonly publishes = new MessageLog('published')
   private readonly acknowledgements = new MessageLog('acknowledged')
+  private readonly subscriptions = new SubscriptionLog()
   private readonly ackListeners = new Set<(message: BrokerMessage) => void>()
 
   private constructor(
@@ -48,6 +50,10 @@ export class EmbeddedBroker {
     broker.on('publish', (packet, client) => {
       if (client !== null) this.publishes.add(messageOf(packet, client.id))
     })
+    broker.on('subscribe', (subscriptions, client) =>
+      this.subscriptions.add(sessionOf(client), subscriptions),
+    )
+    broker.on('unsubscribe', (topics, client) => this.subscriptions.remove(sessionOf(client), topics))
   }
 
   /** Starts a broker that listens. Rejects when the port is taken. */
@@ -114,22 +120,29 @@ export class EmbeddedBroker {
   }
 
   /**
-   * Publishes at QoS 1, as a device would, and resolves when a client has acknowledged the message: when the
-   * handlers of an application on this package have ended. Rejects after `timeoutMs`, for example when no
-   * subscription of QoS 1 matches the topic.
+   * Publishes at QoS 1, as a device would, as soon as a client subscribes to the topic at QoS 1, and resolves when a
+   * client has acknowledged the message: when the handlers of an application on this package have ended. Rejects
+   * after `timeoutMs`, and says which of the two was missing.
    */
   async deliver(topic: string, payload: BrokerPayload, options: NextOptions = {}): Promise<void> {
     const { timeoutMs = WAIT_MS } = options
     const bytes = bytesOf(payload)
+    const late = (what: string) => () =>
+      `the message on "${topic}" was not handled within ${timeoutMs} ms: ${what}`
+    await within(
+      this.subscriptions.matching(topic),
+      timeoutMs,
+      late('no client has subscribed at QoS 1 to a filter that matches it'),
+    )
     let listener: (message: BrokerMessage) => void = () => {}
     const acknowledged = new Promise<void>(resolve => {
       listener = message => message.topic === topic && message.payload.equals(bytes) && resolve()
     })
     this.ackListeners.add(listener)
     await this.publish(topic, bytes, { qos: 1 })
-    const explain = () =>
-      `no client acknowledged the message on "${topic}" within ${timeoutMs} ms: no subscription of QoS 1 matches it, or its handler has not ended`
-    await within(acknowledged, timeoutMs, explain).finally(() => this.ackListeners.delete(listener))
+    await within(acknowledged, timeoutMs, late('no client has acknowledged it')).finally(() =>
+      this.ackListeners.delete(listener),
+    )
   }
 
   /**
@@ -168,7 +181,13 @@ export class EmbeddedBroker {
       for (const listener of this.ackListeners) listener(message)
     })
     const client = this.broker.handle(stream)
+    stream.once('close', () => this.subscriptions.removeAll(client))
   }
+}
+
+/** A session that the broker keeps outlives its connection. */
+function sessionOf(client: Client): unknown {
+  return Reflect.get(client, 'clean') === false ? client.id : client
 }
 
 function messageOf(packet: PublishPacket, clientId: string): BrokerMessage {

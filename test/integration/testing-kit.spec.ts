@@ -165,10 +165,37 @@ describe('deliver', () => {
     expect(broker.acknowledged.map(message => message.topic)).toEqual(['devices/7/telemetry'])
   })
 
-  it('rejects when nobody acknowledges the message', async () => {
+  it('waits for the subscriptions to come back after an outage', async () => {
+    const mqtt = await start({ url: broker.url })
+    for (let outage = 0; outage < 10; outage += 1) {
+      await broker.cut()
+      await mqtt.whenConnected()
+      await broker.deliver('devices/7/telemetry', outage)
+    }
+    expect(Devices.handled).toHaveLength(10)
+  })
+
+  it('waits for the subscriptions to come back after a cut of the link', async () => {
+    await start({ url: link.url })
+    await link.cut()
+    await broker.deliver('devices/7/telemetry', 1)
+    expect(Devices.handled).toHaveLength(1)
+  })
+
+  it('rejects when nobody subscribes to the topic at QoS 1', async () => {
     await start({ url: broker.url })
     await expect(broker.deliver('devices/7/log', 'text', { timeoutMs: 20 })).rejects.toThrow(
-      'no client acknowledged the message on "devices/7/log" within 20 ms',
+      'the message on "devices/7/log" was not handled within 20 ms: no client has subscribed at QoS 1',
     )
+  })
+
+  it('rejects when nobody acknowledges the message', async () => {
+    const client = await connectAsync(broker.url, { reconnectPeriod: 0, protocolVersion: 4 })
+    await client.subscribeAsync('t', { qos: 1 })
+    client.handleMessage = () => {}
+    await expect(broker.deliver('t', 'text', { timeoutMs: 50 })).rejects.toThrow(
+      'the message on "t" was not handled within 50 ms: no client has acknowledged it',
+    )
+    await client.endAsync(true)
   })
 })

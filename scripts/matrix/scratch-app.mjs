@@ -1,0 +1,103 @@
+import { execFile } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+import { docBlocks } from '../doc-blocks.mjs'
+
+const run = promisify(execFile)
+
+/** Tools of the generated application that take long to install and do nothing here. */
+const LEFT_OUT = /^(eslint|@eslint|typescript-eslint|prettier|oxlint|globals$|@nestjs\/mau|@vitest\/coverage)/
+
+const MODULE = `import { Module } from '@nestjs/common'
+import { MqttModule } from 'nestjs-mqtt'
+import { DevicesController } from './devices.controller'
+
+@Module({
+  imports: [MqttModule.forRoot({ url: process.env['MQTT_URL'] ?? 'mqtt://localhost:1883' })],
+  controllers: [DevicesController],
+})
+export class AppModule {}
+`
+
+const MAIN = `import { NestFactory } from '@nestjs/core'
+import { MqttModule } from 'nestjs-mqtt'
+import { AppModule } from './app.module'
+
+async function bootstrap() {
+  const app = await NestFactory.create(AppModule)
+  app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
+  MqttModule.enableDrain(app)
+  await app.init()
+  await app.startAllMicroservices()
+  await app.listen(0)
+  console.log('listening')
+}
+void bootstrap()
+`
+
+/** An application that a generator made, with the packed package and the code of the page about testing. */
+export class ScratchApp {
+  constructor(parent, app) {
+    this.parent = parent
+    this.folder = join(parent, 'app')
+    this.app = app
+  }
+
+  async create(tarball) {
+    const { generate, nest, aedes } = this.app
+    mkdirSync(this.parent, { recursive: true })
+    await this.npm(generate, { cwd: this.parent })
+    this.change('package.json', manifest => {
+      for (const name of Object.keys(manifest.devDependencies)) {
+        if (LEFT_OUT.test(name)) delete manifest.devDependencies[name]
+      }
+      Object.assign(manifest.dependencies, {
+        '@nestjs/microservices': `^${nest}.0.0`,
+        'nestjs-mqtt': `file:${tarball}`,
+      })
+      Object.assign(manifest.devDependencies, { aedes })
+    })
+    this.change('tsconfig.json', ({ compilerOptions }) => Object.assign(compilerOptions, this.app.tsconfig))
+    this.writeCode()
+    await this.npm(['install', '--no-audit', '--no-fund', '--prefer-offline'])
+  }
+
+  /** Runs npm under a version of Node, in the folder of the application unless told otherwise. */
+  npm(args, { node, cwd = this.folder } = {}) {
+    const all = node === undefined ? args : ['exec', '--yes', `--package=node@${node}`, '--', 'npm', ...args]
+    return run('npm', all, { cwd, env: environment(), maxBuffer: 64 * 1024 * 1024 })
+  }
+
+  writeCode() {
+    const other = this.app.runner === 'jest' ? '.vitest.' : '.jest.'
+    const page = new URL('../../docs/testing.md', import.meta.url)
+    const blocks = docBlocks(page).filter(({ path }) => path !== undefined && !path.includes(other))
+    this.write('src/app.module.ts', MODULE)
+    this.write('src/main.ts', MAIN)
+    for (const { path, code } of blocks) this.write(path, code)
+  }
+
+  write(path, code) {
+    const file = join(this.folder, path)
+    mkdirSync(dirname(file), { recursive: true })
+    // An ES module names the extension.
+    writeFileSync(file, this.isModule ? code.replace(/from '(\.{1,2}\/[^']+)'/g, "from '$1.js'") : code)
+  }
+
+  get isModule() {
+    return JSON.parse(readFileSync(join(this.folder, 'package.json'), 'utf8')).type === 'module'
+  }
+
+  change(path, change) {
+    const file = join(this.folder, path)
+    const content = JSON.parse(readFileSync(file, 'utf8'))
+    change(content)
+    writeFileSync(file, JSON.stringify(content, undefined, 2))
+  }
+}
+
+/** Without what npm sets for the script that runs this one. */
+function environment() {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('npm_')))
+}

@@ -1,0 +1,44 @@
+import { matchesTopicFilter, parseTopicFilter, type TopicFilter } from '../topic/topic-filter.js'
+
+/** Subscriptions of QoS 1 and 2 at a broker, by session, so that a delivery can wait for one that matches. */
+export class SubscriptionLog {
+  private readonly filters = new Map<unknown, Map<string, TopicFilter>>()
+  private readonly waiters = new Map<() => void, string>()
+
+  add(session: unknown, subscriptions: readonly { topic: string; qos: number }[]): void {
+    const own = this.filters.get(session) ?? new Map<string, TopicFilter>()
+    this.filters.set(session, own)
+    for (const { topic, qos } of subscriptions) {
+      if (qos === 0 || qos > 2) own.delete(topic)
+      else own.set(topic, parseTopicFilter(topic))
+    }
+    for (const [resolve, topic] of this.waiters) {
+      if (!this.has(topic)) continue
+      this.waiters.delete(resolve)
+      resolve()
+    }
+  }
+
+  remove(session: unknown, topics: readonly string[]): void {
+    for (const topic of topics) this.filters.get(session)?.delete(topic)
+  }
+
+  /** This session has ended. */
+  removeAll(session: unknown): void {
+    this.filters.delete(session)
+  }
+
+  has(topic: string): boolean {
+    return [...this.filters.values()].some(own =>
+      [...own.values()].some(filter => matchesTopicFilter(filter, topic)),
+    )
+  }
+
+  /** Resolves when there is a subscription that matches. */
+  matching(topic: string): Promise<void> {
+    return new Promise(resolve => {
+      if (this.has(topic)) resolve()
+      else this.waiters.set(resolve, topic)
+    })
+  }
+}
