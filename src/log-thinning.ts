@@ -1,6 +1,69 @@
-/** Keeps a log bounded while a counter runs: true at 1, 2, 4, 8, … */
-export function isPowerOfTwo(count: number): boolean {
-  return count > 0 && Number.isInteger(Math.log2(count))
+/** How long repeats of one line are collected. */
+const WINDOW_MS = 10_000
+/** So many different lines at a time; what else comes meanwhile is collected as one. */
+const MAX_OPEN = 100
+const OTHERS = 'failures of other causes'
+
+/** What was collected behind one line. */
+export interface Repeats<T> {
+  readonly line: string
+  readonly tag: T
+  readonly count: number
+  /** From the line, or the last count, until now. */
+  readonly withinMs: number
+}
+
+interface Window<T> {
+  readonly tag: T
+  startedMs: number
+  count: number
+}
+
+/**
+ * Which lines a log takes at once, and which it counts: the first of each at once, its repeats once in 10 s with their
+ * number. Decides only; its owner has the clock and the timer.
+ */
+export class LogWindows<T> {
+  /** In the order in which they end. */
+  private readonly open = new Map<string, Window<T>>()
+
+  /** @returns whether to log it now */
+  happened(line: string, tag: T, nowMs: number): boolean {
+    const key = this.open.has(line) || this.open.size < MAX_OPEN ? line : OTHERS
+    const window = this.open.get(key)
+    if (window === undefined) this.open.set(key, { tag, startedMs: nowMs, count: 0 })
+    else window.count += 1
+    return window === undefined
+  }
+
+  /** When something has to be looked at next. */
+  get nextEndMs(): number {
+    const [first] = this.open.values()
+    return first === undefined ? Number.POSITIVE_INFINITY : first.startedMs + WINDOW_MS
+  }
+
+  /** What ended by now. What was repeated goes on being collected. */
+  ended(nowMs: number): Repeats<T>[] {
+    const repeats: Repeats<T>[] = []
+    for (const [line, window] of this.open) {
+      if (window.startedMs + WINDOW_MS > nowMs) break
+      this.open.delete(line)
+      const { tag, count, startedMs } = window
+      if (count === 0) continue
+      repeats.push({ line, tag, count, withinMs: nowMs - startedMs })
+      this.open.set(line, { tag, startedMs: nowMs, count: 0 })
+    }
+    return repeats
+  }
+
+  /** All that was collected; nothing is open any more. */
+  flush(nowMs: number): Repeats<T>[] {
+    const repeats = [...this.open]
+      .filter(([, { count }]) => count > 0)
+      .map(([line, { tag, count, startedMs }]) => ({ line, tag, count, withinMs: nowMs - startedMs }))
+    this.open.clear()
+    return repeats
+  }
 }
 
 const LONGEST = 200
@@ -8,4 +71,12 @@ const LONGEST = 200
 /** A text from outside for a log: quoted, without control characters, and not longer than a line may be. */
 export function printable(text: string): string {
   return JSON.stringify(text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text)
+}
+
+const LONGEST_FAILURE = 500
+
+/** The text of an error as a part of one line. */
+export function oneLine(text: string): string {
+  const short = text.length > LONGEST_FAILURE ? `${text.slice(0, LONGEST_FAILURE)}…` : text
+  return short.replace(/[\p{Cc}\s]+/gu, ' ')
 }

@@ -46,7 +46,7 @@ export class MqttModule
   extends ConfigurableModuleClass
   implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
-  private readonly logger = new Logger('MqttModule')
+  private readonly logger: Logger
   /** Leads to everything in the application. */
   readonly #modules: ModulesContainer
 
@@ -58,6 +58,7 @@ export class MqttModule
     @Inject(GLOBALS) private readonly globals: GlobalEnhancers,
   ) {
     super()
+    this.logger = new Logger(contextOf('MqttModule', connectionName.name))
     this.#modules = modules
   }
 
@@ -209,6 +210,11 @@ function sealed(provider: Provider): Provider {
   }
 }
 
+/** Tells the connections of an application apart in its log. */
+function contextOf(context: string, name: string | undefined): string {
+  return name === undefined ? context : `${context}:${name}`
+}
+
 function newSession(options: ResolvedOptions, name: string | undefined): MqttSession {
-  return new MqttSession(options, loggerOf(name === undefined ? 'Mqtt' : `Mqtt:${name}`))
+  return new MqttSession(options, loggerOf(contextOf('Mqtt', name)))
 }

@@ -4,7 +4,7 @@ import type { WhenBlocked } from '../options.js'
 import type { PublishOutcome, TryPublishOutcome } from '../publish-outcome.js'
 import type { ResolvedOptions } from '../resolved-options.js'
 import type { TopicFilter } from '../topic/topic-filter.js'
-import { describeTransition } from './connection/connection-log.js'
+import { describeTransition, type SessionLog } from './connection/connection-log.js'
 import type { ConnectedSession, ConnectionState } from './connection/connection-state.js'
 import type { WaitOptions } from './connection/connection-wait.js'
 import type { Dialler } from './connection/link.js'
@@ -23,10 +23,10 @@ import { Routes } from './inbound/routes.js'
 import type { OutboundMessage, PublishTerms } from './outbound/outbound-message.js'
 import { Publisher } from './outbound/publisher.js'
 import { Requester } from './requests/requester.js'
-import { overrun, SessionJournal, type SessionLog } from './session-journal.js'
+import { overrun, SessionJournal } from './session-journal.js'
 import { healthOf, type MqttHealth, type MqttStats } from './session-report.js'
 import { type SessionParts, SessionShutdown } from './session-shutdown.js'
-import { whenSubscribed } from './subscribed.js'
+import { failStart, whenSubscribed } from './subscribed.js'
 
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
 export class MqttSession {
@@ -38,7 +38,8 @@ export class MqttSession {
   private readonly publisher: Publisher
   readonly dispatcher: InboundDispatcher
   private readonly deadLetters: DeadLetters
-  private readonly journal: SessionJournal
+  /** What went wrong with the work of this session, for the log. */
+  readonly journal: SessionJournal
   private readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
   private refused: MqttError | undefined
@@ -60,6 +61,7 @@ export class MqttSession {
     this.publisher = new Publisher(packetIds, options.outbound, this.options.keepsSession, {
       onDropped: reason => this.journal.publishDropped(reason),
       onCaughtUp: () => this.journal.publishesCaughtUp(),
+      onRefused: (...refusal) => this.journal.publishRefused(...refusal),
       mustWait: () => this.subscriptions.isRestoring,
       onUnacknowledged: cause => this.connection.hangUp(cause),
     })
@@ -78,7 +80,7 @@ export class MqttSession {
       publish: async letter => this.publisher.publish(letter, { whenBlocked: 'wait' }),
       version: () => this.connection.protocolVersion,
       onNobody: topic => this.journal.deadLetterTakenByNobody(topic),
-      onRefused: (topic, why, count) => this.journal.deadLetterRefused(topic, why, count),
+      onRefused: (topic, why) => this.journal.deadLetterRefused(topic, why),
     })
     this.dispatcher = new InboundDispatcher({
       ...options.inbound,
@@ -91,8 +93,8 @@ export class MqttSession {
         )
         return this.requester.ownReplies.has(packet.topic) ? replyTakers(handlers) : handlers
       },
-      onUnmatched: (topic, count) => this.journal.unmatched(topic, count),
-      onDropped: count => this.journal.inboundDropped(count),
+      onUnmatched: topic => this.journal.unmatched(topic),
+      onDropped: () => this.journal.inboundDropped(),
       onOverrun: () => this.connection.hangUp(overrun()),
       awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
       disconnect: cause => this.connection.hangUp(cause),
@@ -128,9 +130,11 @@ export class MqttSession {
 
   get health(): MqttHealth {
     const { subscriptions } = this
-    return healthOf(this.connection.state, {
+    return healthOf({
+      connection: this.connection.state,
       refusedSubscriptions: subscriptions.refused,
       unansweredSubscriptions: subscriptions.unanswered,
+      refusedPublish: this.journal.refusedPublish,
       isAcknowledgementLate: this.publisher.isLate,
     })
   }
@@ -151,11 +155,12 @@ export class MqttSession {
   private async open(): Promise<void> {
     if (await this.shutdown.undo()) this.refused = undefined
     this.isStarting = true
-    try {
-      await this.connection.open()
-    } finally {
-      this.isStarting = false
-    }
+    await this.connection
+      .open()
+      .catch(failStart)
+      .finally(() => {
+        this.isStarting = false
+      })
   }
 
   private parts(): SessionParts {
@@ -257,14 +262,16 @@ export class MqttSession {
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
+    const cause = state.status === 'closed' ? state.cause : undefined
     // The promise of start() tells of a start that failed.
-    const hasFailedToStart = state.status === 'closed' && state.cause !== undefined && this.isStarting
-    if (!hasFailedToStart) this.log[level](text)
+    const isStartFailure = cause !== undefined && this.isStarting
+    if (!isStartFailure) this.log[level](text)
+    if (state.status === 'closed' && !isStartFailure) this.journal.flush()
     if ((state.status === 'connected') !== (before.status === 'connected')) this.journal.connectionChanged()
     if (before.status === 'connected' && state.status !== 'closing') this.noteLoss(state)
-    if (state.status !== 'closed' || state.cause === undefined || hasFailedToStart) return
+    if (cause === undefined || isStartFailure) return
     try {
-      this.options.onStopped?.(state.cause)
+      this.options.onStopped?.(cause)
     } catch (error) {
       this.log.error(`onStopped failed: ${describeCause(error)}`)
     }

@@ -1,8 +1,7 @@
 import { Logger } from '@nestjs/common'
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices'
 import { type Codec, encodePayload, jsonCodec, resolveCodec } from '../codec.js'
-import { describeFailure, isMqttError, MqttError } from '../errors.js'
-import { isPowerOfTwo } from '../log-thinning.js'
+import { isMqttError, MqttError } from '../errors.js'
 import { resolveOptions } from '../option-checks.js'
 import type { MqttModuleOptions } from '../options.js'
 import type { PublishOutcome } from '../publish-outcome.js'
@@ -36,8 +35,6 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   private readonly ownsSession: boolean
   private readonly isPeerBuiltIn: boolean
   private opened: Promise<void> | undefined
-  /** In a row. */
-  private failedStarts = 0
 
   /** @throws MqttError `INVALID_OPTION` */
   constructor(
@@ -137,24 +134,14 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     }
   }
 
-  /** Thinned: each call may be one that fails. */
-  private noteFailedStart(error: unknown): void {
-    this.failedStarts += 1
-    if (!isPowerOfTwo(this.failedStarts)) return
-    const count = this.failedStarts === 1 ? '' : `; ${this.failedStarts} failed attempts in a row`
-    const next = 'the next send() or emit() connects again'
-    this.session.log.warn(`not connected: ${describeFailure(error)}; ${next}${count}`)
-  }
-
   private async open(): Promise<void> {
     try {
       await this.session.start()
       this.session.serve()
-      this.failedStarts = 0
     } catch (error) {
       // The next call tries anew.
       this.opened = undefined
-      this.noteFailedStart(error)
+      this.session.journal.failedToConnect(error)
       throw error
     }
   }

@@ -1,7 +1,6 @@
 import { from, isObservable, lastValueFrom, Observable, of } from 'rxjs'
 import { type Codec, jsonCodec } from '../codec.js'
 import { describeFailure, MqttError } from '../errors.js'
-import { isPowerOfTwo } from '../log-thinning.js'
 import type { PublishPacket, PublishProperties } from './connection/link.js'
 import type { ReplyTarget } from './inbound/reply-target.js'
 import { readRecord } from './mqtt.record.js'
@@ -30,8 +29,6 @@ interface Exchange {
 
 /** Sends what handlers return to those who asked. */
 export class Responder {
-  private failures = 0
-
   constructor(
     private readonly session: MqttSession,
     private readonly requester: Requester,
@@ -185,11 +182,7 @@ export class Responder {
   private async publish(exchange: Exchange, message: OutboundMessage): Promise<string | undefined> {
     const outcome = await this.session.publish(message, { whenBlocked: 'wait', timeoutMs: REPLY_TIMEOUT_MS })
     if (outcome.status === 'sent' || outcome.status === 'acknowledged') return undefined
-    this.failures += 1
-    if (!isPowerOfTwo(this.failures)) return outcome.status
-    this.session.log.warn(
-      `the reply to "${exchange.target.topic}" was not delivered: ${outcome.status}; ${this.failures} such replies so far`,
-    )
+    this.session.journal.responseNotDelivered(exchange.target.topic, outcome.status)
     return outcome.status
   }
 

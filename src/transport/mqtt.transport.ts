@@ -1,4 +1,3 @@
-import { Logger } from '@nestjs/common'
 import {
   type CustomTransportStrategy,
   type MessageHandler,
@@ -6,8 +5,7 @@ import {
   type Transport,
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom, tap } from 'rxjs'
-import { describeCause, describeFailure, MqttError } from '../errors.js'
-import { isPowerOfTwo, printable } from '../log-thinning.js'
+import { describeCause, MqttError } from '../errors.js'
 import type { ResolvedOptions } from '../resolved-options.js'
 import type { ConnectionState } from './connection/connection-state.js'
 import type { PublishPacket } from './connection/link.js'
@@ -31,7 +29,6 @@ import type { MqttSession } from './mqtt-session.js'
 interface Route extends HandlerRules {
   readonly isEvent: boolean
   readonly callback: MessageHandler
-  failures: number
 }
 
 /** Every state of a connection by name, as `status` and `on('status')` of Nest give it. */
@@ -54,7 +51,6 @@ export class MqttTransport
   /** Whether the application handed this strategy to Nest. */
   isConnectedToApp = false
   private readonly plainStartHook = this.onProcessingStartHook
-  private readonly mqttLogger = new Logger('MqttTransport')
   private readonly responder: Responder
 
   constructor(
@@ -92,11 +88,11 @@ export class MqttTransport
     callback.extras = extras
     // For those who ask Nest what is registered; messages are routed by the session.
     this.messageHandlers.set(route, callback)
-    const bound: Route = { ...rules, isEvent: isEventHandler, callback, failures: 0 }
+    const bound: Route = { ...rules, isEvent: isEventHandler, callback }
     const handler = newHandler({
       ...rules.runRules,
       run: (packet, attempt) => this.handle(bound, packet, attempt),
-      onFailed: (packet, error) => this.report(bound, packet, error),
+      onFailed: ({ topic }, error) => this.session.journal.handlerFailed(route, topic, error),
     })
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
     this.globals?.handlerAdded()
@@ -196,21 +192,11 @@ export class MqttTransport
         try {
           this.onProcessingEndHook?.(id, context)
         } catch (error) {
-          this.mqttLogger.error(`the processing end hook failed: ${describeCause(error)}`)
+          this.session.log.error(`the processing end hook failed: ${describeCause(error)}`)
         }
       }
       this.onProcessingStartHook(id, context, done)
     })
-  }
-
-  /** Thinned, since whoever may publish could fill the log otherwise. */
-  private report(route: Route, packet: PublishPacket, error: unknown): void {
-    route.failures += 1
-    if (!isPowerOfTwo(route.failures)) return
-    const count = route.failures === 1 ? '' : `; ${route.failures} failures so far`
-    this.mqttLogger.error(
-      `the handler of "${route.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}${count}`,
-    )
   }
 }
 

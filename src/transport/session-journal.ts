@@ -1,10 +1,11 @@
-import { MqttError } from '../errors.js'
-import { isPowerOfTwo, printable } from '../log-thinning.js'
+import { describeFailure, isMqttError, MqttError } from '../errors.js'
+import { oneLine, printable } from '../log-thinning.js'
 import type { DropReason } from '../publish-outcome.js'
-import type { LogLevel } from './connection/connection-log.js'
+import type { SessionLog } from './connection/connection-log.js'
+import { describeReasonCode } from './connection/mqtt-client.js'
 import { DropEpisode } from './outbound/drop-episode.js'
-
-export type SessionLog = Record<LogLevel, (text: string) => void>
+import type { RefusedPublish } from './session-report.js'
+import { ThinnedLog } from './thinned-log.js'
 
 /** A broker that gives each session to the newest client cuts off two of the same name in turn. */
 const SUSPICIOUS_CONNECTIONS = 3
@@ -13,19 +14,56 @@ const SUSPICIOUS_CONNECTIONS = 3
 export class SessionJournal {
   private readonly drops = new DropEpisode()
   private shortConnections = 0
-  private letters = 0
+  private readonly thinned: ThinnedLog
+  private refusal: { readonly atMs: number; readonly reasonCode: number } | undefined
 
-  constructor(private readonly log: SessionLog) {}
-
-  unmatched(topic: string, count: number): void {
-    if (!isPowerOfTwo(count)) return
-    this.log.warn(`no handler takes ${printable(topic)}; ${count} such messages so far`)
+  constructor(private readonly log: SessionLog) {
+    this.thinned = new ThinnedLog(log)
   }
 
-  inboundDropped(count: number): void {
-    if (!isPowerOfTwo(count)) return
-    this.log.warn(
-      `handlers are slower than QoS 0 messages come: ${count} dropped so far; raise inbound.concurrency or inbound.maxQueued`,
+  /** The handler failed for the last time. */
+  handlerFailed(pattern: string, topic: string, error: unknown): void {
+    const who = `the handler of ${printable(pattern)} failed`
+    const cause = oneLine(describeFailure(error))
+    // Its text names the topic, which differs from message to message.
+    const common = isMqttError(error, 'PAYLOAD_NOT_DECODABLE') ? 'the payload could not be decoded' : cause
+    this.thinned.say('error', `${who}: ${common}`, `${who} for a message on ${printable(topic)}: ${cause}`)
+  }
+
+  unmatched(topic: string): void {
+    this.thinned.say('warn', 'messages that no handler takes', `no handler takes ${printable(topic)}`)
+  }
+
+  inboundDropped(): void {
+    this.thinned.say(
+      'warn',
+      'QoS 0 messages were dropped, since handlers are slower than they come; raise inbound.concurrency or inbound.maxQueued',
+    )
+  }
+
+  publishRefused(topic: string, reasonCode: number, reasonString: string | undefined): void {
+    this.refusal = { atMs: performance.now(), reasonCode }
+    const code = describeReasonCode(reasonCode)
+    const said = reasonString === undefined ? '' : `, ${printable(reasonString)}`
+    this.thinned.say(
+      'error',
+      `publishes that the broker refused with ${code}`,
+      `the broker refused the publish to ${printable(topic)}: ${code}${said}`,
+    )
+  }
+
+  /** The publish that the broker refused last. */
+  get refusedPublish(): RefusedPublish | undefined {
+    if (this.refusal === undefined) return undefined
+    const { atMs, reasonCode } = this.refusal
+    return { reason: describeReasonCode(reasonCode), ageMs: performance.now() - atMs }
+  }
+
+  responseNotDelivered(topic: string, why: string): void {
+    this.thinned.say(
+      'warn',
+      `responses that were not delivered: ${why}`,
+      `the response to ${printable(topic)} was not delivered: ${why}`,
     )
   }
 
@@ -50,18 +88,25 @@ export class SessionJournal {
   }
 
   deadLetterTakenByNobody(topic: string): void {
-    this.letters += 1
-    if (!isPowerOfTwo(this.letters)) return
-    this.log.warn(
-      `nobody subscribes to the dead letter topic "${topic}"; ${this.letters} letters are gone so far`,
+    this.thinned.say('warn', `nobody subscribes to the dead letter topic "${topic}"; its letters are gone`)
+  }
+
+  deadLetterRefused(topic: string, why: string): void {
+    this.thinned.say(
+      'error',
+      `the dead letter topic "${topic}" does not take letters: ${oneLine(why)}; the messages stay unacknowledged until it does`,
     )
   }
 
-  deadLetterRefused(topic: string, why: string, count: number): void {
-    if (!isPowerOfTwo(count)) return
-    this.log.error(
-      `the dead letter topic "${topic}" does not take letters: ${why}; ${count} attempts so far. The messages stay unacknowledged until it does`,
-    )
+  /** Logs what is collected. */
+  flush(): void {
+    this.thinned.flush()
+  }
+
+  /** A client of its own has no connection; each call tries anew. */
+  failedToConnect(error: unknown): void {
+    const cause = oneLine(describeFailure(error))
+    this.thinned.say('warn', `not connected: ${cause}; the next send() or emit() connects again`)
   }
 
   sessionForgotten(): void {
@@ -71,7 +116,7 @@ export class SessionJournal {
   shutdownGaveUp(
     timeoutMs: number,
     left: { running: number; waiting: number; unanswered: number; queued: number },
-  ) {
+  ): void {
     this.log.warn(
       `shutdown gave up after ${Math.round(timeoutMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.unanswered} publishes without an answer, ${left.queued} not written`,
     )

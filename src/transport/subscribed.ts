@@ -1,5 +1,6 @@
-import { MqttError } from '../errors.js'
+import { isMqttError, MqttError } from '../errors.js'
 import type { MqttConnection } from './connection/mqtt-connection.js'
+import { verdictOf } from './connection/reason-code-rules.js'
 import type { Subscriptions } from './connection/subscriptions.js'
 
 /** Resolves when every SUBSCRIBE is answered, or with why it will not be. */
@@ -24,4 +25,20 @@ export function whenSubscribed(
     }, timeoutMs)
     void subscriptions.whenAnswered().then(() => settle(undefined))
   })
+}
+
+/** Rejects with why `fail-fast` ended the start, and with what to do where a later attempt could succeed. */
+export function failStart(error: unknown): never {
+  const isOfAttempt = isMqttError(error, 'CONNECT_FAILED') || isMqttError(error, 'CONNECT_REFUSED')
+  if (!isOfAttempt || verdictOf(error) === 'stop') throw error
+  const { code, message, cause, reasonCode, serverReference } = error
+  throw new MqttError(
+    code,
+    `${message}. Set connect: 'background' to start without a broker; the connection then comes when the broker does`,
+    {
+      cause,
+      ...(reasonCode === undefined ? {} : { reasonCode }),
+      ...(serverReference === undefined ? {} : { serverReference }),
+    },
+  )
 }

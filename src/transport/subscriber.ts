@@ -1,5 +1,3 @@
-import { describeFailure } from '../errors.js'
-import { isPowerOfTwo, printable } from '../log-thinning.js'
 import type { ResolvedOptions } from '../resolved-options.js'
 import { readTopicParams } from '../topic/topic-template.js'
 import type { WaitOptions } from './connection/connection-wait.js'
@@ -118,16 +116,10 @@ export class Subscriber {
     fields: Pick<InboundHandler, 'run'> & Partial<InboundHandler>,
   ): MqttSubscription {
     const { topicFilter } = rules.template
-    let failures = 0
     const handler = newHandler({
       ...rules.runRules,
-      onFailed: (packet, error) => {
-        failures += 1
-        if (!isPowerOfTwo(failures)) return
-        this.session.log.error(
-          `the subscriber of "${rules.template.pattern}" failed for a message on ${printable(packet.topic)}: ${describeFailure(error)}${failures === 1 ? '' : `; ${failures} failures so far`}`,
-        )
-      },
+      onFailed: ({ topic }, error) =>
+        this.session.journal.handlerFailed(rules.template.pattern, topic, error),
       ...fields,
     })
     const remove = this.session.addRoute(topicFilter, rules.subscription, handler)

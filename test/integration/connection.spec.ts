@@ -20,6 +20,9 @@ describe('the first connection', () => {
     expect(isMqttError(failure, 'CONNECT_FAILED')).toBe(true)
     expect(failure).toMatchObject({ message: expect.stringContaining('ECONNREFUSED') })
     expect(session.connection.state).toMatchObject({ status: 'closed' })
+    expect(failure).toMatchObject({
+      message: expect.stringContaining("Set connect: 'background' to start without"),
+    })
     expect(log.visible).toEqual([])
   })
 

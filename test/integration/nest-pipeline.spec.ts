@@ -164,7 +164,7 @@ describe('an event goes through the pipeline of Nest', () => {
     await handled(1)
     expect(calls).toEqual(['guard', 'before', 'filter a number is needed pipeline/a'])
     expect(started.logger.ofMqtt).toContainEqual(
-      'error [MqttTransport] the handler of "pipeline/+" failed for a message on "pipeline/a": a number is needed',
+      'error [Mqtt] the handler of "pipeline/+" failed for a message on "pipeline/a": a number is needed',
     )
   })
 
@@ -212,10 +212,10 @@ describe('input that means harm, or just differs', () => {
     expect(started.logger.ofMqtt.at(-1)).toMatch(/the payload on "two" could not be decoded/)
   })
 
-  it('a thousand of them are a few lines of the log', async () => {
+  it('a thousand of them are one line of the log, and a count 10 s later', async () => {
     for (let index = 0; index < 1_000; index += 1) deliver('two', Buffer.from('{'))
     await handled(1_000)
-    expect(started.logger.ofMqtt.filter(line => line.includes('could not be decoded'))).toHaveLength(20)
+    expect(started.logger.ofMqtt.filter(line => line.includes('could not be decoded'))).toHaveLength(1)
   })
 
   it.each(['null', 'true', '0', '{}', '"two"'])('a topic named %s is a topic', async topic => {
@@ -314,7 +314,7 @@ describe('the log', () => {
     for (let index = 0; index < 500; index += 1) deliver(topic, 'no number')
     await handled(500)
     const lines = started.logger.ofMqtt.filter(line => line.startsWith('error'))
-    expect(lines).toHaveLength(9)
+    expect(lines).toHaveLength(1)
     expect(Math.max(...lines.map(line => line.length))).toBeLessThan(500)
   })
 
@@ -325,6 +325,6 @@ describe('the log', () => {
     })
     deliver('two', 1, { qos: 1, messageId: 1 })
     await connection.expect('puback')
-    expect(started.logger.ofMqtt).toContain('error [MqttTransport] the processing end hook failed: a bug')
+    expect(started.logger.ofMqtt).toContain('error [Mqtt] the processing end hook failed: a bug')
   })
 })

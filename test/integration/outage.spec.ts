@@ -137,7 +137,7 @@ describe('a broker that is away for 24 hours', () => {
     again.send(message('in/7'))
     await eventually(() => handled.length === 1)
     expect(handled).toEqual(['in/7'])
-    expect(session.health.status).toBe('up')
+    expect(session.health.state).toBe('up')
     await closeAnswered(session, again)
     // With debug, one more line for the beginning of each attempt: a cause is told once. And one for the drops.
     expect(lines.all).toBe(2 * delays.length)

@@ -181,7 +181,7 @@ describe.each(rows('stop'))('$table $code: $verdict ($why)', ({ ...row }) => {
     expect(await session.publish(qos1('late'))).toEqual({ status: 'dropped', reason: 'closed' })
     expect(session.tryPublish({ ...qos1('late'), qos: 0 })).toEqual({ status: 'dropped', reason: 'closed' })
     await expect(session.connection.whenConnected()).rejects.toMatchObject(cause)
-    expect(session.health).toMatchObject({ status: 'down', state: { status: 'closed', cause } })
+    expect(session.health).toMatchObject({ state: 'down', connection: { status: 'closed', cause } })
 
     vi.advanceTimersByTime(DAY_MS)
     await quiet()

@@ -250,14 +250,14 @@ describe('whenGranted', () => {
     const refusal = { code: 'SUBSCRIBE_REFUSED', reasonCode: 0x87 }
     await expect(refused).rejects.toMatchObject(refusal)
     await expect(subscription.whenGranted()).rejects.toMatchObject(refusal)
-    expect(parts.mqtt.health).toMatchObject({ status: 'degraded', refusedSubscriptions: ['a'] })
+    expect(parts.mqtt.health).toMatchObject({ state: 'degraded', refusedSubscriptions: ['a'] })
     await goOffline(parts)
     const second = await comeBack(parts)
     const granted = watch(subscription.whenGranted())
     await second.grant()
     await settle(parts.mqtt)
     expect(granted.state).toBe('resolved')
-    expect(parts.mqtt.health.status).toBe('up')
+    expect(parts.mqtt.health.state).toBe('up')
     await finish(parts)
   })
 

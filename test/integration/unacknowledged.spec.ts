@@ -42,9 +42,12 @@ describe('a broker that never acknowledges', () => {
     const { connection, session, mqtt, log, publish } = parts
     const all = Array.from({ length: 50 }, () => publish(1))
     await pass(14_900, 100)
-    expect(session.health).toMatchObject({ status: 'up', isAcknowledgementLate: false })
+    expect(session.health).toMatchObject({ state: 'up', reasons: [] })
     await pass(200, 100)
-    expect(session.health).toMatchObject({ status: 'degraded', isAcknowledgementLate: true })
+    expect(session.health).toMatchObject({
+      state: 'degraded',
+      reasons: ['the broker has not acknowledged a publish for half of outbound.ackTimeoutMs'],
+    })
     await pass(14_700, 100)
     expect(mqtt.stats().connection).toMatchObject({ losses: 0, ackTimeouts: 0 })
     await pass(200, 100)
@@ -57,7 +60,7 @@ describe('a broker that never acknowledges', () => {
     for (const { outcome } of all)
       expect(outcome).toMatchObject({ status: 'lost', cause: { code: 'TIMEOUT', message: text } })
     await comeBack(parts)
-    expect(session.health.status).toBe('up')
+    expect(session.health.state).toBe('up')
     await finish(parts)
   })
 
@@ -106,7 +109,7 @@ describe('a link that is slow, and a broker that acknowledges', () => {
     for (let at = 0; at < ids.length; at += 10) {
       await pass(1_000)
       for (const messageId of ids.slice(at, at + 10)) connection.send({ cmd: 'puback', messageId })
-      expect(session.health.status).toBe('up')
+      expect(session.health.state).toBe('up')
     }
     await flow()
     expect(all.every(({ outcome }) => outcome?.status === 'acknowledged')).toBe(true)

@@ -32,9 +32,9 @@ describe('a broker that does not respond to SUBSCRIBE', () => {
     const { mqtt, connection, log, session } = parts
     mqtt.subscribe('a', ignore)
     await pass(TIMEOUT_MS / 2 - 100, 100)
-    expect(mqtt.health).toMatchObject({ status: 'up', unansweredSubscriptions: [] })
+    expect(mqtt.health).toMatchObject({ state: 'up', unansweredSubscriptions: [] })
     await pass(200, 100)
-    expect(mqtt.health).toMatchObject({ status: 'degraded', unansweredSubscriptions: ['a'] })
+    expect(mqtt.health).toMatchObject({ state: 'degraded', unansweredSubscriptions: ['a'] })
     await pass(TIMEOUT_MS / 2, 100)
     await connection.closed()
     const text = `the broker did not respond to SUBSCRIBE of "a" within ${TIMEOUT_MS} ms`
@@ -47,7 +47,7 @@ describe('a broker that does not respond to SUBSCRIBE', () => {
     const second = await comeBack(parts)
     await second.grant()
     await settle(mqtt)
-    expect(mqtt.health).toMatchObject({ status: 'up', unansweredSubscriptions: [] })
+    expect(mqtt.health).toMatchObject({ state: 'up', unansweredSubscriptions: [] })
     await finish(parts)
   })
 

@@ -3,6 +3,8 @@ import type { ConnectionState } from './connection-state.js'
 
 export type LogLevel = 'error' | 'warn' | 'log' | 'debug'
 
+export type SessionLog = Record<LogLevel, (text: string) => void>
+
 export interface LogLine {
   readonly level: LogLevel
   readonly text: string

@@ -1,3 +1,4 @@
+import type { MqttError } from '../../errors.js'
 import type { WhenBlocked } from '../../options.js'
 import type { DropReason, PublishOutcome } from '../../publish-outcome.js'
 import type { PublishProperties } from '../connection/link.js'
@@ -10,6 +11,18 @@ export interface OutboundMessage {
   readonly retain: boolean
   /** Sent on MQTT 5 only. */
   readonly properties?: PublishProperties
+}
+
+/** What a publisher tells the session around it, and asks of it. */
+export interface PublishObserver {
+  onDropped(reason: DropReason): void
+  onRefused(topic: string, reasonCode: number, reasonString: string | undefined): void
+  /** Nothing waits to be written. */
+  onCaughtUp(): void
+  /** The broker acknowledges nothing on this connection, which is to be given up. */
+  onUnacknowledged(cause: MqttError): void
+  /** Whether something else must leave first on a new connection. `flushed` asks again. */
+  mustWait(): boolean
 }
 
 /** How long, and how, one publish may wait. */

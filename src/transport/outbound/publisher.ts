@@ -13,6 +13,7 @@ import type {
   OutboundCounters,
   OutboundMessage,
   Publication,
+  PublishObserver,
   PublishTerms,
   Waiting,
 } from './outbound-message.js'
@@ -27,16 +28,6 @@ const UNSPECIFIED_ERROR = 0x80
 const SENT: PublishOutcome = { status: 'sent' }
 const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
 const ignore = (): void => {}
-
-export interface PublishObserver {
-  onDropped(reason: DropReason): void
-  /** Nothing waits to be written. */
-  onCaughtUp(): void
-  /** The broker acknowledges nothing on this connection, which is to be given up. */
-  onUnacknowledged(cause: MqttError): void
-  /** Whether something else must leave first on a new connection. `flushed` asks again. */
-  mustWait(): boolean
-}
 
 /**
  * Sends messages and tells how each ended. What the link cannot carry soon waits in the buffer, where it can still
@@ -270,6 +261,8 @@ export class Publisher implements ConnectionListener {
   private settle(publication: Publication, outcome: PublishOutcome): void {
     this.count.settled(outcome)
     if (outcome.status === 'dropped') this.observer.onDropped(outcome.reason)
+    else if (outcome.status === 'refused')
+      this.observer.onRefused(publication.message.topic, outcome.reasonCode, outcome.reasonString)
     publication.settle(outcome)
   }
 
