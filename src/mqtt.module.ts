@@ -141,7 +141,7 @@ export class MqttModule
 
   /** HTTP handlers may still run, and publish. */
   onModuleDestroy(): Promise<void> {
-    return this.session.drain()
+    return this.session.beginShutdown()
   }
 
   onApplicationShutdown(): Promise<void> {

@@ -235,6 +235,11 @@ export class MqttSession {
     return this.shutdown.drain()
   }
 
+  /** Drains, and closes within `drainTimeoutMs` at the latest. */
+  beginShutdown(): Promise<void> {
+    return this.shutdown.begin()
+  }
+
   /** Drains, lets what was published since then settle, sends DISCONNECT and ends. Waits `drainTimeoutMs` at most. */
   close(): Promise<void> {
     return this.shutdown.close()

@@ -32,6 +32,8 @@ export class SessionShutdown {
   private closed: Promise<void> | undefined
   /** Part of the time for draining that is left for what is published after it. */
   private unusedDrainMs = 0
+  private deadline: NodeJS.Timeout | undefined
+  private isOverdue = false
   private isStartAbandoned = false
   private starts = 0
 
@@ -57,7 +59,22 @@ export class SessionShutdown {
     return this.drained
   }
 
+  /**
+   * Drains, and closes when the time for draining is over, if nobody has done so by then: Nest closes HTTP in between, and
+   * waits for handlers which may wait for a publish that never settles.
+   */
+  async begin(): Promise<void> {
+    await this.drain()
+    if (this.closed !== undefined) return
+    clearTimeout(this.deadline)
+    this.deadline = setTimeout(() => {
+      this.isOverdue = true
+      void this.close()
+    }, this.unusedDrainMs)
+  }
+
   close(): Promise<void> {
+    clearTimeout(this.deadline)
     this.closes += 1
     this.closed ??= this.drain().then(() => this.end())
     return this.closed
@@ -76,6 +93,7 @@ export class SessionShutdown {
     if (this.closed === undefined || this.parts.connection.state.status !== 'closed') return false
     this.closed = undefined
     this.drained = undefined
+    this.isOverdue = false
     this.parts.deadLetters.restart()
     return true
   }
@@ -122,8 +140,10 @@ export class SessionShutdown {
   private async end(): Promise<void> {
     const { connection, dispatcher, publisher } = this.parts
     const leftMs = this.unusedDrainMs
-    const isLate = publisher.isWaiting && leftMs > 0
-    if (isLate && !(await settlesWithin(publisher.whenIdle(), leftMs))) this.noteGivenUp(leftMs)
+    if (publisher.isWaiting && leftMs > 0) {
+      const isSettled = !this.isOverdue && (await settlesWithin(publisher.whenIdle(), leftMs))
+      if (!isSettled) this.noteGivenUp(leftMs)
+    }
     dispatcher.stop()
     publisher.close()
     await connection.close(this.drainTimeoutMs * FAREWELL_SHARE)

@@ -394,6 +394,31 @@ describe('what is published after a drain', () => {
   })
 })
 
+describe('a shutdown that nobody completes', () => {
+  it('closes when the time for draining is over, and does not wait for what is published meanwhile', async () => {
+    const parts = await connected()
+    await parts.session.beginShutdown()
+    const pending = parts.session.publish(publish(1))
+    await parts.connection.find('publish')
+    vi.advanceTimersByTime(DRAIN_MS * 0.8 - 1)
+    await settle()
+    expect(parts.session.connection.state.status).toBe('connected')
+    vi.advanceTimersByTime(1)
+    expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
+    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publishes without an answer'))
+    await nextState(parts.session, 'closed')
+    await parts.session.close()
+    await expectNothingLeft(parts)
+  })
+
+  it('leaves no timer when it is completed', async () => {
+    const parts = await connected()
+    await parts.session.beginShutdown()
+    await parts.session.close()
+    await expectNothingLeft(parts)
+  })
+})
+
 describe('close() more than once', () => {
   it('shares one promise while it closes, and after it', async () => {
     const parts = await connected()

@@ -31,7 +31,7 @@ import {
   mqttTransportToken,
   type PublishOutcome,
 } from '../../src/index.js'
-import { EmbeddedBroker } from '../../src/testing/index.js'
+import { EmbeddedBroker, ScriptedPeer } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { Gate } from '../support/gate.js'
 import { appModule, CollectingLogger, startMicroservice } from '../support/nest-app.js'
@@ -234,6 +234,22 @@ describe('a hybrid application', () => {
     await closed
     expect(mqtt.state.status).toBe('closed')
     await responder.app.close()
+  })
+
+  it('closes although an HTTP handler waits for a publish that the broker never acknowledges', async () => {
+    const peer = new ScriptedPeer()
+    const options = { createStream: peer.createStream, protocolVersion: 5, drainTimeoutMs: 100 } as const
+    const app = await NestFactory.create(appModule(options, { controllers: [HttpController] }), {
+      logger: false,
+    })
+    const listening = app.listen(0, '127.0.0.1')
+    const connection = await peer.accept()
+    await listening
+    const response = get(await app.getUrl())
+    gate.open()
+    while ((await connection.find('publish')).qos !== 1);
+    await app.close()
+    expect(await response).toMatchObject({ statusCode: 500 })
   })
 
   it('closes at once and again: before it listens, twice, and after a start that failed', async () => {
