@@ -36,7 +36,13 @@ async function resume(count) {
       clean: false,
       clientId: 'resume',
       reconnect: { delayMs: [5] },
-      outbound: { maxInFlight: count, maxQueued: count, maxQueuedBytes: 1e9, whenBlocked: 'wait' },
+      outbound: {
+        maxInFlight: count,
+        ackTimeoutMs: 600_000,
+        maxQueued: count,
+        maxQueuedBytes: 1e9,
+        whenBlocked: 'wait',
+      },
     }),
     silent,
   )
