@@ -6,6 +6,7 @@ import {
   PASS_THROUGH,
   type PassThroughOptions,
   type ReconnectOptions,
+  type TlsFileOptions,
 } from './options.js'
 import type { ResolvedOptions } from './resolved-options.js'
 import {
@@ -118,10 +119,21 @@ const passThrough = v.looseObject({
   wsOptions: v.optional(v.looseObject({}, 'an object')),
 })
 
+const pathAllowed = 'the path of a file'
+const tlsFiles = v.object({
+  caPath: v.optional(
+    v.union([text(), v.pipe(v.array(text()), v.minLength(1))], `${pathAllowed}, or a list of them`),
+  ),
+  certPath: v.optional(text(pathAllowed)),
+  keyPath: v.optional(text(pathAllowed)),
+  passphrase: v.optional(v.string('a text')),
+})
+
 const schema = strictObject(
   {
     ...v.entriesFromList(Object.keys(PASS_THROUGH), v.optional(v.unknown())),
     ...passThrough.entries,
+    ...tlsFiles.entries,
     url: v.optional(v.lazy(input => (Array.isArray(input) ? urlList : oneUrl))),
     credentials: v.optional(
       aFunction<NonNullable<MqttModuleOptions['credentials']>>('a function that gives credentials'),
@@ -190,6 +202,8 @@ export function resolveOptions(options: MqttModuleOptions, door = DOOR): Resolve
       '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"',
     )
   }
+  const conflict = tlsConflict(options)
+  if (conflict !== undefined) throw invalidOption(door, conflict)
   const clean = options.clean ?? true
   if (!clean && !options.clientId) {
     throw invalidOption(
@@ -222,8 +236,18 @@ export function resolveOptions(options: MqttModuleOptions, door = DOOR): Resolve
     clientId: options.clientId || `nestjs-mqtt-${crypto.randomUUID()}`,
     keepsSession: !clean && passThrough.properties?.sessionExpiryInterval !== 0,
     targets: Math.max(1, urls.length),
-    secrets: new Sealed({ urls, passThrough }),
+    secrets: new Sealed({ urls, passThrough, tlsFiles: v.parse(tlsFiles, options) }),
   }
+}
+
+/** What is given twice of TLS, as a file and as its content. */
+export function tlsConflict(
+  options: TlsFileOptions & Pick<PassThroughOptions, 'ca' | 'cert' | 'key'>,
+): string | undefined {
+  for (const name of ['ca', 'cert', 'key'] as const)
+    if (options[name] !== undefined && options[`${name}Path`] !== undefined)
+      return `"${name}" and "${name}Path" were given; give one of them`
+  return undefined
 }
 
 function passThroughOf(options: MqttModuleOptions, clean: boolean): PassThroughOptions {

@@ -8,6 +8,7 @@ const ALWAYS = 'it needs no setting: every subscription is restored after a reco
 /** Options of Nest's built-in transport, of `nest-mqtt` and of `mqtt` that have another name, or no meaning, here. */
 export const REPLACEMENTS: Replacements = {
   beforeHandle: 'use a guard or an interceptor',
+  caPaths: 'use "caPath"',
   connectTimeout: 'use "connectTimeoutMs"',
   deserializer: 'use "codec"',
   host: URL_PARTS,

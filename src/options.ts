@@ -10,15 +10,12 @@ export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
 export const PASS_THROUGH = {
   ALPNProtocols: true,
   ca: true,
-  caPaths: true,
   cert: true,
-  certPath: true,
   clean: true,
   clientId: true,
   createWebsocket: true,
   keepalive: true,
   key: true,
-  keyPath: true,
   password: true,
   properties: true,
   rejectUnauthorized: true,
@@ -77,9 +74,25 @@ export interface ReconnectOptions {
  */
 export type Verdict = 'retry' | 'retry-with-fresh-credentials' | 'go-elsewhere' | 'stop'
 
+/**
+ * TLS files, read before every attempt to connect, so that a renewed certificate is used without a restart. A file that
+ * cannot be read or used is a failed attempt whose cause names it.
+ */
+export interface TlsFileOptions {
+  /** CA certificates in PEM, in place of `ca`: the path of a file, or a list of them. @default none */
+  readonly caPath?: string | readonly string[]
+  /** Path of the client certificate in PEM, in place of `cert`. @default none */
+  readonly certPath?: string
+  /** Path of the private key in PEM, in place of `key`. @default none */
+  readonly keyPath?: string
+  /** Decrypts the private key of `key` or `keyPath`. @default none */
+  readonly passphrase?: string
+}
+
 /** What an attempt to connect is made with. */
 export interface MqttCredentials
-  extends Pick<PassThroughOptions, 'username' | 'password' | 'ca' | 'cert' | 'key'> {
+  extends Pick<PassThroughOptions, 'username' | 'password' | 'ca' | 'cert' | 'key'>,
+    TlsFileOptions {
   /** Headers of the WebSocket handshake. */
   readonly headers?: Readonly<Record<string, string>>
 }
@@ -186,7 +199,7 @@ export interface RequestDefaults {
  * under their own names: TLS (`ca`, `cert`, `key`, `rejectUnauthorized`, …), `username`, `password`,
  * `keepalive`, `will`, `properties`, `wsOptions`, `socksProxy` and others.
  */
-export interface MqttModuleOptions extends PassThroughOptions {
+export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
   /**
    * Where the broker is: `mqtt`, `mqtts`, `ws` or `wss`, host, port and path; or `mqtt+srv` or `mqtts+srv` and a
    * name whose DNS SRV records (`_mqtt._tcp`, `_secure-mqtt._tcp`) are looked up at each attempt. A list is tried in

@@ -7,6 +7,7 @@ import type {
   OutboundOptions,
   PassThroughOptions,
   RequestDefaults,
+  TlsFileOptions,
   Verdict,
 } from './options.js'
 import type { Sealed } from './sealed.js'
@@ -62,4 +63,5 @@ export interface DialSecrets {
   readonly urls: readonly string[]
   /** Options that go to `mqtt` as they came. */
   readonly passThrough: PassThroughOptions
+  readonly tlsFiles: { readonly [K in keyof TlsFileOptions]: TlsFileOptions[K] | undefined }
 }

@@ -164,7 +164,7 @@ export const messagesSchema = v.object(
   'an object with options',
 )
 
-const SECRET = /pass|credential|key|cert|^ca$|caPaths|wsOptions|username|properties|will/i
+const SECRET = /pass|credential|key|cert|^ca$|wsOptions|username|properties|will/i
 
 /** What was given, short, and without anything that may be a secret. */
 function describeInput(path: string, input: unknown): string {

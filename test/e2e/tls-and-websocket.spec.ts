@@ -21,7 +21,9 @@ const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-tls-'))
 const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' })
 const file = (name: string) => readFileSync(join(folder, name))
 
-const ports = { tls: 0, ws: 0, wss: 0 }
+const MUTUAL = [`cafile ${folder}/ca.crt`, 'require_certificate true']
+const PASSPHRASE = 'opensesame'
+const ports = { tls: 0, ws: 0, wss: 0, mutual: 0, mutualWss: 0 }
 let broker: Mosquitto
 
 beforeAll(async () => {
@@ -71,6 +73,38 @@ beforeAll(async () => {
     '-extfile',
     'ext',
   )
+  for (const name of ['c', 'c2']) {
+    openssl(
+      'req',
+      '-newkey',
+      'rsa:2048',
+      '-nodes',
+      '-keyout',
+      `${name}.key`,
+      '-out',
+      `${name}.csr`,
+      '-subj',
+      `/CN=${name}`,
+    )
+    openssl(
+      'x509',
+      '-req',
+      '-in',
+      `${name}.csr`,
+      '-CA',
+      'ca.crt',
+      '-CAkey',
+      'ca.key',
+      '-CAcreateserial',
+      '-out',
+      `${name}.crt`,
+      '-days',
+      '2',
+    )
+  }
+  openssl('pkcs8', '-topk8', '-in', 'c.key', '-out', 'c.enc.key', '-passout', `pass:${PASSPHRASE}`)
+  ports.mutual = await freePort()
+  ports.mutualWss = await freePort()
   ports.tls = await freePort()
   ports.ws = await freePort()
   ports.wss = await freePort()
@@ -84,6 +118,13 @@ beforeAll(async () => {
       `listener ${ports.wss} 127.0.0.1`,
       'protocol websockets',
       ...certs,
+      `listener ${ports.mutual} 127.0.0.1`,
+      ...certs,
+      ...MUTUAL,
+      `listener ${ports.mutualWss} 127.0.0.1`,
+      'protocol websockets',
+      ...certs,
+      ...MUTUAL,
     ],
   })
 })
@@ -218,6 +259,80 @@ describe.each(Object.keys(kinds))('%s', kind => {
     expect(backlog).toBeGreaterThan(0)
     expect(made.connection.state.status).toBe('closed')
     await link.stop()
+  })
+})
+
+describe.each(['mqtts', 'wss'] as const)('%s with a broker that requires a client certificate', kind => {
+  const path = (name: string) => join(folder, name)
+  const connected = async (options: MqttModuleOptions) => {
+    const { made, log } = session({
+      url: `${kind}://localhost:${kind === 'mqtts' ? ports.mutual : ports.mutualWss}`,
+      caPath: path('ca.crt'),
+      ...options,
+    })
+    const failure: unknown = await made.listen().catch((error: unknown) => error)
+    await made.close()
+    expect(inspect([log.lines, failure], { depth: 9 })).not.toMatch(/opensesame|wrongsesame|PRIVATE KEY/)
+    return failure
+  }
+
+  it('sends the one of certPath and keyPath', async () => {
+    expect(await connected({ certPath: path('c.crt'), keyPath: path('c.key') })).toBeUndefined()
+    expect(await connected({})).toMatchObject({ code: 'CONNECT_FAILED' })
+  })
+
+  it('decrypts a key with the passphrase, and says when that is wrong or missing', async () => {
+    const encrypted = { certPath: path('c.crt'), keyPath: path('c.enc.key') }
+    expect(await connected({ ...encrypted, passphrase: PASSPHRASE })).toBeUndefined()
+    const inline = { cert: file('c.crt'), key: file('c.enc.key'), passphrase: PASSPHRASE }
+    expect(await connected(inline)).toBeUndefined()
+    expect(await connected({ ...encrypted, passphrase: 'wrongsesame' })).toMatchObject({
+      code: 'CONNECT_FAILED',
+      message: expect.stringMatching(
+        /"keyPath" \(the file .*c\.enc\.key\) cannot be decrypted: "passphrase" is wrong/,
+      ),
+    })
+    expect(await connected(encrypted)).toMatchObject({
+      message: expect.stringContaining('"passphrase" is missing'),
+    })
+  })
+
+  it('names the option and the file that cannot be read, or used', async () => {
+    const missing = await connected({ certPath: path('none.crt'), keyPath: path('c.key') })
+    expect(missing).toMatchObject({
+      code: 'CONNECT_FAILED',
+      message: expect.stringMatching(/"certPath": the file .*none\.crt cannot be read: ENOENT/),
+    })
+    const other = await connected({ certPath: path('c.crt'), keyPath: path('c2.key') })
+    expect(other).toMatchObject({ message: expect.stringContaining('the TLS files cannot be used') })
+  })
+
+  it('takes the files of the credentials over those of the options', async () => {
+    const credentials = () => ({
+      certPath: path('c2.crt'),
+      keyPath: path('c2.key'),
+      caPath: [path('ca.crt')],
+    })
+    const own = { certPath: path('none.crt'), keyPath: path('none.key'), caPath: path('other.crt') }
+    expect(await connected({ ...own, credentials })).toBeUndefined()
+    const twice = await connected({ credentials: () => ({ ...credentials(), key: file('c2.key') }) })
+    expect(twice).toMatchObject({ message: expect.stringContaining('"key" and "keyPath" were given') })
+  })
+
+  it('reads the files again for every attempt', async () => {
+    writeFileSync(path(`late-${kind}.crt`), 'not yet')
+    const { made, log } = session({
+      url: `${kind}://localhost:${kind === 'mqtts' ? ports.mutual : ports.mutualWss}`,
+      caPath: path('ca.crt'),
+      certPath: path(`late-${kind}.crt`),
+      keyPath: path('c.key'),
+      connect: 'background',
+    })
+    await made.listen()
+    await eventually(() => log.visible.some(text => text.includes('the TLS files cannot be used')))
+    writeFileSync(path(`late-${kind}.crt`), file('c.crt'))
+    await made.connection.whenConnected({ timeoutMs: 5000 })
+    await made.close()
   })
 })
 

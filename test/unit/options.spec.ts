@@ -585,15 +585,47 @@ describe('resolveOptions: sessions', () => {
   )
 })
 
+describe('resolveOptions: TLS files', () => {
+  it('are kept apart from what passes through to mqtt, which reads none', () => {
+    const files = {
+      caPath: ['/a.pem', '/b.pem'],
+      certPath: '/cert.pem',
+      keyPath: '/key.pem',
+      passphrase: 'p',
+    }
+    const { passThrough, tlsFiles } = resolveOptions({ url, ...files }).secrets.reveal()
+    expect(tlsFiles).toEqual(files)
+    expect(passThrough).toEqual({})
+  })
+
+  it.each(['ca', 'cert', 'key'])('"%s" and its path together are refused', name => {
+    expect(problemsOf({ url, [name]: 'PEM', [`${name}Path`]: '/file.pem' })).toBe(
+      `"${name}" and "${name}Path" were given; give one of them`,
+    )
+  })
+
+  it('"caPaths" of mqtt is refused, and its replacement named', () => {
+    expect(problemsOf({ url, caPaths: '/ca.pem' })).toBe('"caPaths" is not an option here; use "caPath"')
+  })
+
+  it.each([
+    ['caPath', 7],
+    ['caPath', []],
+    ['caPath', ''],
+    ['certPath', ['/a.pem']],
+    ['keyPath', ''],
+    ['passphrase', 7],
+  ])('"%s" of the wrong type is refused', (name, value) => {
+    expect(problemsOf({ url, [name]: value })).toContain(`"${name}"`)
+  })
+})
+
 describe('resolveOptions: what passes through to mqtt', () => {
   const passed = {
     ALPNProtocols: ['mqtt'],
     ca: Buffer.from('ca'),
-    caPaths: '/ca.pem',
     cert: Buffer.from('cert'),
-    certPath: '/cert.pem',
     key: Buffer.from('key'),
-    keyPath: '/key.pem',
     keepalive: 30,
     username: 'u',
     password: Buffer.from('p'),

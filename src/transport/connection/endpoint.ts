@@ -1,9 +1,9 @@
 import { resolveSrv } from 'node:dns/promises'
 import { printable } from '../../log-thinning.js'
 import { withoutSecrets } from '../../option-checks.js'
-import type { MqttCredentials } from '../../options.js'
 import type { ResolvedOptions } from '../../resolved-options.js'
 import type { ProtocolVersion } from './connection-state.js'
+import { type AttemptCredentials, readTlsFiles } from './tls-files.js'
 
 /** Where one attempt goes, and with what. */
 export interface Endpoint {
@@ -11,7 +11,7 @@ export interface Endpoint {
   readonly url: string | undefined
   /** As a log or an error names it. */
   readonly name: string
-  readonly credentials: MqttCredentials
+  readonly credentials: AttemptCredentials
 }
 
 /** One DNS SRV record (RFC 2782). */
@@ -48,11 +48,12 @@ export class Endpoints {
     reference: string | undefined,
     protocolVersion: ProtocolVersion = 5,
   ): Promise<Endpoint> {
-    const credentials = (await this.options.credentials?.()) ?? {}
+    const secrets = this.options.secrets.reveal()
+    const credentials = await readTlsFiles(secrets, (await this.options.credentials?.()) ?? {})
     if (this.options.createStream !== undefined) {
       return { url: undefined, name: 'the stream of createStream', credentials }
     }
-    const home = this.options.secrets.reveal().urls[target] ?? ''
+    const home = secrets.urls[target] ?? ''
     const url = await this.locate(
       reference === undefined ? home : referenceUrl(home, reference),
       protocolVersion,
