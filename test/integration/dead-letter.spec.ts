@@ -118,7 +118,7 @@ describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
     connection.send(qos1('in/1', 1))
     connection.send(qos1('other', 2))
     await settle(mqtt)
-    await pass(60_000)
+    await pass(20_000)
     expect(acks(connection)).toEqual([])
     expect(mqtt.stats().inbound).toMatchObject({ handled: 1, running: 1 })
     await answer(connection)
