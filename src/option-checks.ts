@@ -53,6 +53,7 @@ const inbound = v.pipe(
     concurrency: v.optional(integer(1, MAX_UINT16), 16),
     maxInFlight: v.optional(integer(1, MAX_UINT16)),
     maxQueued: v.optional(integer(1, 10_000_000), 1_000),
+    maxQueuedBytes: v.optional(integer(1, Number.MAX_SAFE_INTEGER), 67_108_864),
     overflow: v.optional(oneOf(['drop-oldest', 'drop-newest', 'latest', 'stall']), 'drop-oldest'),
     maxPacketBytes: v.optional(integer(128, 268_435_460), 16_777_216),
   }),

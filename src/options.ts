@@ -112,6 +112,14 @@ export interface InboundOptions {
   /** QoS 0 messages that may wait for a handler. 1 or more. @default 1000 */
   readonly maxQueued?: number
   /**
+   * Bytes of messages that may be held at a time, of every QoS: waiting for a handler, being handled, waiting for a
+   * retry, a dead letter or `ack()`, unread in `messages()`, or not released by the broker (QoS 2). Each counts with
+   * 512 bytes more than its packet. When they are used up, QoS 0 follows `overflow`, and QoS 1 and 2 are not read until
+   * there is room. What must be read all the same ends the connection with Reason Code 0x93, and the broker delivers
+   * again to a kept session. 1 or more. @default 67108864
+   */
+  readonly maxQueuedBytes?: number
+  /**
    * What makes room when so many wait: `drop-oldest`, `drop-newest`; `latest`: of each topic only the newest waits for
    * a handler; `stall`: nothing is read until there is room, which the broker feels. Answers to what handlers publish
    * and request on this connection cannot be read meanwhile either; when these would hold it up, it is read on,

@@ -16,6 +16,7 @@ import { SubscriptionIdentifiers } from './connection/subscription-identifiers.j
 import type { SubscriptionOptions } from './connection/subscription-options.js'
 import { Subscriptions } from './connection/subscriptions.js'
 import { DeadLetters } from './inbound/dead-letters.js'
+import { HeldBytes } from './inbound/held-bytes.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { InboundHandler } from './inbound/inbound-handler.js'
 import { replyTakers } from './inbound/reply-takers.js'
@@ -85,6 +86,7 @@ export class MqttSession {
     this.dispatcher = new InboundDispatcher({
       ...options.inbound,
       keepsSession: this.options.keepsSession,
+      held: new HeldBytes(options.inbound.maxQueuedBytes, dialler.unreleased),
       select: packet => {
         const identifiers = packet.properties?.subscriptionIdentifier
         const handlers = this.routes.select(

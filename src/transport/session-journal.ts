@@ -37,7 +37,7 @@ export class SessionJournal {
   inboundDropped(): void {
     this.thinned.say(
       'warn',
-      'QoS 0 messages were dropped, since handlers are slower than they come; raise inbound.concurrency or inbound.maxQueued',
+      'QoS 0 messages were dropped, since handlers are slower than they come; raise inbound.concurrency, inbound.maxQueued or inbound.maxQueuedBytes',
     )
   }
 
@@ -130,7 +130,7 @@ export class SessionJournal {
 export function overrun(): MqttError {
   return new MqttError(
     'CONNECTION_LOST',
-    'the broker sent more QoS 1 and 2 messages than may wait for handlers; raise inbound.concurrency or inbound.maxQueued',
+    'the broker sent more QoS 1 and 2 messages than may be held; raise inbound.maxQueued or inbound.maxQueuedBytes',
     { reasonCode: RECEIVE_MAXIMUM_EXCEEDED },
   )
 }

@@ -5,7 +5,10 @@ import type { OutboundCounters } from './outbound/outbound-message.js'
 
 /** Counters of one connection since the start of the process. They add up: nothing disappears uncounted. */
 export interface MqttStats {
-  /** received = handled + deadLettered + dropped + givenBack + repeated + waiting + running */
+  /**
+   * received = handled + deadLettered + dropped + givenBack + repeated + waiting + running. A QoS 2 message is `unreleased`
+   * before it is received.
+   */
   readonly inbound: InboundCounters
   /** attempted = sent + acknowledged + refused + lost + inFlight + queued + every reason of dropped */
   readonly outbound: OutboundCounters

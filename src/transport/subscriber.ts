@@ -2,6 +2,7 @@ import type { ResolvedOptions } from '../resolved-options.js'
 import { readTopicParams } from '../topic/topic-template.js'
 import type { WaitOptions } from './connection/connection-wait.js'
 import type { PublishPacket, PublishProperties } from './connection/link.js'
+import { bytesOf } from './connection/packet-length.js'
 import { type HandlerOptions, resolveHandlerOptions } from './handler-options.js'
 import { decodeMessage, type HandlerRules, handlerRules } from './handler-rules.js'
 import type { HandlerAttempt } from './inbound/handler-attempt.js'
@@ -83,15 +84,18 @@ export class Subscriber {
   messages<T>(
     pattern: string,
     options: HandlerOptions,
-    limits: StreamLimits,
+    limits: Omit<StreamLimits, 'held'>,
     signal: AbortSignal | undefined,
   ): MessageStream<MqttMessage<T>> {
     const rules = this.rulesOf(pattern, options)
-    const stream = new MessageStream<MqttMessage<T>>(limits, () => {
-      void subscription.unsubscribe()
-      stopListening()
-      signal?.removeEventListener('abort', leave)
-    })
+    const stream = new MessageStream<MqttMessage<T>>(
+      { ...limits, held: this.session.dispatcher.rules.held },
+      () => {
+        void subscription.unsubscribe()
+        stopListening()
+        signal?.removeEventListener('abort', leave)
+      },
+    )
     const end = (): void => stream.end()
     const leave = (): void => stream.leave()
     const subscription = this.add(rules, {
@@ -99,7 +103,8 @@ export class Subscriber {
       isPassive: true,
       concurrency: Number.POSITIVE_INFINITY,
       orderKey: () => undefined,
-      run: async (packet: PublishPacket) => stream.push(messageOf<T>(rules, packet), packet.qos === 0),
+      run: async (packet: PublishPacket) =>
+        stream.push(messageOf<T>(rules, packet), packet.qos === 0 ? bytesOf(packet) : undefined),
     })
     const stopListening = this.session.onDrain(end)
     if (signal?.aborted) stream.end()

@@ -85,7 +85,7 @@ describe('concurrency', () => {
   })
 
   it('is not used up by a loop that waits for its consumer', async () => {
-    const parts = await subscriberOnPeer({ inbound: { concurrency: 1 } })
+    const parts = await subscriberOnPeer({ inbound: { concurrency: 1, maxInFlight: 10 } })
     const messages = parts.mqtt.messages('loop/+')
     await parts.connection.grant()
     const other = await held(parts, 'other/+')

@@ -155,6 +155,7 @@ describe('resolveOptions: defaults', () => {
       concurrency: 50,
       maxInFlight: 1,
       maxQueued: 1_000,
+      maxQueuedBytes: 67_108_864,
       overflow: 'drop-oldest',
       maxPacketBytes: 16_777_216,
     })

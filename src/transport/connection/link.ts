@@ -61,6 +61,8 @@ export interface LinkEvents {
   flushed(): void
   /** A message. For QoS 1 the PUBACK is left to the receiver. Must not throw. */
   message(packet: IPublishPacket): void
+  /** A QoS 2 message came, and waits for its PUBREL. Must not throw. */
+  stored(): void
   /** The end, once, with the first thing that went wrong. */
   closed(cause: MqttError): void
   /** What else went wrong with a connection that is ending already. */
@@ -69,6 +71,8 @@ export interface LinkEvents {
 
 /** Opens network connections: one for every attempt. */
 export interface Dialler {
+  /** QoS 2 messages that the broker has not released. */
+  readonly unreleased: { readonly count: number; readonly bytes: number }
   /** Where the attempt goes and with which credentials. Rejects when that cannot be found out. */
   locate(target: number, reference: string | undefined, protocolVersion: ProtocolVersion): Promise<Endpoint>
   /** May throw. */

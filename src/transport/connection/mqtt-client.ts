@@ -1,5 +1,5 @@
 import { connect } from 'node:net'
-import { type IClientOptions, MqttClient, connect as mqttConnect, ReasonCodes, Store } from 'mqtt'
+import { type IClientOptions, MqttClient, connect as mqttConnect, ReasonCodes } from 'mqtt'
 import type { IConnackPacket, IDisconnectPacket, IPublishPacket, Packet } from 'mqtt-packet'
 import { describeCause, MqttError } from '../../errors.js'
 import { printable } from '../../log-thinning.js'
@@ -12,26 +12,29 @@ import { InboundSizeGuard } from './inbound-size-guard.js'
 import type { Dialler, Link, LinkEvents, OutgoingPublish } from './link.js'
 import { PacketWriter } from './packet-writer.js'
 import { malformed, mayBeFirst, tooEarly, tooLarge } from './protocol-errors.js'
+import { Unreleased, UnreleasedStore } from './unreleased.js'
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
 
 /** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
 export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
-  // Packet Identifiers of QoS 2 messages between PUBREC and PUBREL belong to the session, not to the client.
-  const incomingStore = options.clean ? undefined : new Store({ clean: false })
+  const unreleased = new Unreleased()
   return {
+    unreleased,
     locate: (...where) => endpoints.next(...where),
     dial: (endpoint, protocolVersion, events) => {
       const settings = clientOptions(options, endpoint, protocolVersion)
-      if (incomingStore !== undefined) settings.incomingStore = incomingStore
       const client = openClient(options, endpoint, settings)
       const connected = (session: ConnectedSession): void => {
         endpoints.keep()
+        if (!session.sessionPresent) unreleased.clear()
         events.connected(session)
       }
-      const { maxPacketBytes } = options.inbound
-      return new ClientLink(client, protocolVersion, endpoint.name, { ...events, connected }, maxPacketBytes)
+      const own = { ...events, connected }
+      const link = new ClientLink(client, protocolVersion, endpoint.name, own, options.inbound)
+      client.incomingStore = new UnreleasedStore(unreleased, goOn => link.stored(goOn))
+      return link
     },
   }
 }
@@ -72,7 +75,7 @@ class ClientLink implements Link {
     readonly protocolVersion: ProtocolVersion,
     private readonly target: string,
     private readonly events: LinkEvents,
-    maxPacketBytes: number,
+    { maxPacketBytes }: { readonly maxPacketBytes: number },
   ) {
     this.#client = client
     this.#stream = client.stream
@@ -91,6 +94,12 @@ class ClientLink implements Link {
 
   unwrap(): MqttClient {
     return this.#client
+  }
+
+  stored(goOn: () => void): void {
+    if (this.cause === undefined) this.guard(() => this.events.stored())
+    if (this.isIntakePaused) this.goOn = goOn
+    else if (this.cause === undefined) goOn()
   }
 
   isWritable(): boolean {
@@ -185,6 +194,7 @@ class ClientLink implements Link {
     client.handleMessage = (packet, done) => {
       // What comes behind the end of the connection is not taken, so that the broker delivers it again.
       if (this.cause !== undefined) return done(ACK_LATER)
+      if (packet.qos === 2) client.incomingStore.del(packet, () => {})
       this.guard(() => this.events.message(packet))
       const goOn = () => done(packet.qos === 1 ? ACK_LATER : undefined)
       if (this.isIntakePaused) this.goOn = goOn

@@ -36,6 +36,8 @@ export interface ConnectionListener {
   /** What else went wrong with a connection that is ending already: for the debug log. */
   noticed?(cause: MqttError): void
   message?(packet: PublishPacket, link: Link): void
+  /** A QoS 2 message came, and waits for its PUBREL. */
+  stored?(link: Link): void
   stateChanged?(state: ConnectionState, before: ConnectionState): void
 }
 
@@ -238,6 +240,9 @@ export class MqttConnection {
       }),
       message: ifCurrent(packet => {
         for (const part of this.parts) if (this.link !== undefined) part.message?.(packet, this.link)
+      }),
+      stored: ifCurrent(() => {
+        for (const part of this.parts) if (this.link !== undefined) part.stored?.(this.link)
       }),
       closed: ifCurrent(cause => {
         this.link = undefined

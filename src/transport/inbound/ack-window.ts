@@ -33,17 +33,14 @@ export class AckWindow<T> {
   }
 
   /** Marks a message as handled and takes out what may be acknowledged now, in order. */
-  complete(slot: AckSlot<T>): number[] {
+  complete(slot: AckSlot<T>): readonly AckSlot<T>[] {
     slot.isDone = true
-    if (this.slots[0] !== slot) return NONE
+    if (this.slots[0] !== slot) return []
     if (this.slots[1]?.isDone !== true) {
       this.slots.shift()
-      return [slot.messageId]
+      return [slot]
     }
     const firstOpen = this.slots.findIndex(candidate => !candidate.isDone)
-    const ready = this.slots.splice(0, firstOpen === -1 ? this.slots.length : firstOpen)
-    return ready.map(done => done.messageId)
+    return this.slots.splice(0, firstOpen === -1 ? this.slots.length : firstOpen)
   }
 }
-
-const NONE: number[] = []

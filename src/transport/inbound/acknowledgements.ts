@@ -6,19 +6,30 @@ import type { Delivery } from './delivery.js'
 export class Acknowledgements {
   private window = new AckWindow<Delivery>()
 
+  /** How many are not acknowledged on the present connection. */
+  get size(): number {
+    return this.window.size
+  }
+
   /** A QoS 1 message came: it is acknowledged by the connection it came by. */
   owe(delivery: Delivery, link: Link, messageId = delivery.packet.messageId): void {
     if (delivery.packet.qos !== 1 || messageId === undefined) return
     delivery.ack = { window: this.window, slot: this.window.add(messageId, delivery), link }
   }
 
-  /** The message is done: its PUBACK leaves when those of all before it have. */
-  pay({ ack }: Delivery): void {
-    if (ack === undefined) return
+  /** Whether its acknowledgement is to leave on the present connection. */
+  owes({ ack }: Delivery): boolean {
+    return ack !== undefined && ack.window === this.window
+  }
+
+  /** The message is done: its PUBACK leaves when those of all before it have. @returns those whose PUBACK left now */
+  pay({ ack }: Delivery): readonly AckSlot<Delivery>[] {
+    if (ack === undefined) return NONE
     const ready = ack.window.complete(ack.slot)
     // The window of an earlier connection: the broker has taken these back.
-    if (ack.window !== this.window) return
-    for (const messageId of ready) ack.link.send({ cmd: 'puback', messageId })
+    if (ack.window !== this.window) return NONE
+    for (const { messageId } of ready) ack.link.send({ cmd: 'puback', messageId })
+    return ready
   }
 
   /** Place in the order of arrival; -1 for what is not acknowledged on this connection. */
@@ -33,3 +44,5 @@ export class Acknowledgements {
     return open
   }
 }
+
+const NONE: readonly AckSlot<Delivery>[] = []

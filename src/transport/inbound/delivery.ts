@@ -1,4 +1,5 @@
 import type { Link, PublishPacket } from '../connection/link.js'
+import { bytesOf } from '../connection/packet-length.js'
 import type { AckSlot, AckWindow } from './ack-window.js'
 import type { InboundHandler, RunOutcome } from './inbound-handler.js'
 import type { RunContext } from './run-context.js'
@@ -40,12 +41,16 @@ export class Delivery {
   started = 0
   /** All handlers have ended. */
   isDone = false
-  /** Counts as waiting until it is done. */
-  isHeld = false
+  /** Its bytes count as held. */
+  isCharged = false
   private ended = 0
   private gravest: RunOutcome = 'handled'
 
-  constructor(readonly packet: PublishPacket) {}
+  readonly bytes: number
+
+  constructor(readonly packet: PublishPacket) {
+    this.bytes = bytesOf(packet)
+  }
 
   get outcome(): RunOutcome {
     return this.gravest

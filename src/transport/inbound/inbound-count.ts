@@ -26,8 +26,12 @@ export interface CountedInbound {
 export interface InboundCounters extends CountedInbound {
   /** Messages of which no handler has begun. */
   readonly waiting: number
-  /** Messages with a handler that runs. */
+  /** Messages with a handler that runs, or that waits for its next retry, its dead letter or its acknowledgement. */
   readonly running: number
+  /** QoS 2 messages that the broker has not released yet (PUBREL). They count as received when it has. */
+  readonly unreleased: number
+  /** Bytes of all messages that are held: waiting, running, unreleased, and unread in `messages()`. */
+  readonly queuedBytes: number
 }
 
 export class InboundCount {

@@ -4,17 +4,15 @@ import type { ConnectedSession, ConnectionState } from '../connection/connection
 import type { Link, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { Acknowledgements } from './acknowledgements.js'
+import { Backpressure } from './backpressure.js'
 import { Delivery, HandlerRun } from './delivery.js'
 import type { DispatcherRules } from './dispatcher-rules.js'
 import { HandlerPool, type PoolListener } from './handler-pool.js'
+import { HeldMessages } from './held-messages.js'
 import { InboundCount, type InboundCounters } from './inbound-count.js'
 import type { InboundHandler, RunOutcome } from './inbound-handler.js'
 import { Intake } from './intake.js'
 import { Redeliveries } from './redeliveries.js'
-import { Stall } from './stall.js'
-
-/** So many times as many as may wait, and it is no use to read on. */
-const OVERRUN = 10
 
 /**
  * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting, unless it is asked
@@ -25,33 +23,30 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   private readonly intake: Intake
   private readonly redeliveries = new Redeliveries()
   private readonly count = new InboundCount()
-  private readonly stall: Stall
-  /** Every message that is not done, in the order in which they came. */
-  private readonly open = new Set<Delivery>()
-  private startedCount = 0
-  /** QoS 1 and 2 among those of which no handler has begun. */
-  private unstartedAcknowledged = 0
+  private readonly pressure: Backpressure
+  private readonly messages: HeldMessages
   /** Left from a lost connection: the next one says whether the broker sends them again. */
-  private parked: Delivery[] = []
-  /** Some brokers send more than Receive Maximum allows, and none knows it on MQTT 3.1.1. */
-  private readonly mostUnstarted: number
+  private readonly parked: Delivery[] = []
   private readonly acks = new Acknowledgements()
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
-  private readonly idle = new IdleWaiters(() => this.open.size === 0)
+  private readonly idle = new IdleWaiters(() => this.messages.open.size === 0)
 
-  constructor(private readonly rules: DispatcherRules) {
+  constructor(readonly rules: DispatcherRules) {
     this.pool = new HandlerPool(rules.concurrency, rules, this)
-    this.mostUnstarted = rules.maxQueued + rules.maxInFlight
+    this.messages = new HeldMessages(rules.held)
     this.intake = new Intake(rules)
-    this.stall = new Stall(rules.awaitsAnswers)
+    this.pressure = new Backpressure(rules, this.acks, this.messages)
   }
 
   get counters(): InboundCounters {
+    const { held } = this.rules
     return {
       ...this.count.counted,
-      waiting: this.open.size - this.startedCount + this.parked.length,
-      running: this.startedCount,
+      unreleased: held.unreleased.count,
+      queuedBytes: held.bytes,
+      waiting: this.messages.open.size - this.messages.started + this.parked.length,
+      running: this.messages.started,
     }
   }
 
@@ -59,7 +54,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   start(): void {
     if (this.mode !== 'holding') return
     this.mode = 'open'
-    for (const delivery of this.open) {
+    for (const delivery of this.messages.open) {
       if (delivery.runs.length === 0) this.route(delivery, this.rules.select(delivery.packet))
     }
     this.pump()
@@ -73,12 +68,12 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   drain(): Promise<void> {
     const wasHolding = this.mode === 'holding'
     this.mode = 'draining'
-    this.stall.release()
-    for (const _left of this.parked.splice(0)) this.count.done('givenBack')
+    this.pressure.end()
+    for (const delivery of this.parked.splice(0)) this.giveBack(delivery)
     let last = -1
-    for (const delivery of this.open)
+    for (const delivery of this.messages.open)
       if (delivery.started > 0) last = Math.max(last, this.acks.positionOf(delivery))
-    for (const delivery of [...this.open]) {
+    for (const delivery of [...this.messages.open]) {
       if (delivery.started > 0) continue
       if (this.canGiveBack(delivery) && this.acks.positionOf(delivery) > last)
         this.withdraw(delivery, 'givenBack')
@@ -92,8 +87,8 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   /** No handler is started any more, whatever waits, and nobody waits for those that run. */
   stop(): void {
     this.mode = 'stopped'
-    for (const _left of this.parked.splice(0)) this.count.done('givenBack')
-    for (const delivery of [...this.open]) {
+    for (const delivery of this.parked.splice(0)) this.giveBack(delivery)
+    for (const delivery of [...this.messages.open]) {
       if (delivery.started === 0) this.refuse(delivery)
       else this.refuseRest(delivery)
     }
@@ -103,7 +98,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
 
   /** The connection is closed: what has begun and not ended is not waited for. */
   end(): void {
-    for (const delivery of [...this.open]) {
+    for (const delivery of [...this.messages.open]) {
       delivery.giveUp()
       this.finish(delivery)
     }
@@ -121,32 +116,27 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     if (packet.qos === 1 && this.takeAgain(packet, link)) return
     const delivery = new Delivery(packet)
     this.acks.owe(delivery, link)
-    this.open.add(delivery)
-    if (packet.qos > 0) this.unstartedAcknowledged += 1
+    this.messages.add(delivery)
     if (this.mode === 'open') this.route(delivery, this.rules.select(packet))
-    else if (this.mode === 'stopped' || !this.routeInternally(delivery)) {
-      if (this.mode !== 'holding') return this.refuse(delivery)
-      this.boundHeld()
-    }
+    else if (this.mode === 'stopped' || (!this.routeInternally(delivery) && this.mode !== 'holding'))
+      return this.refuse(delivery)
+    if (this.rules.held.isOver || this.mode === 'holding') this.makeRoom(delivery)
     this.pump()
-    if (this.unstartedAcknowledged > this.mostUnstarted) this.overrun(link)
+    if (packet.qos > 0) this.pressure.bound(link)
+  }
+
+  stored(link: Link): void {
+    this.pressure.bound(link)
   }
 
   runBegins(run: HandlerRun): void {
-    const { delivery } = run
-    if (delivery.packet.qos === 0) this.intake.remove(run)
-    if (delivery.started === 0) {
-      this.startedCount += 1
-      // Nothing bounds a loop over QoS 2 but this: the broker has handed it over.
-      delivery.isHeld = run.handler.isPassive && delivery.packet.qos === 2
-      if (delivery.packet.qos > 0 && !delivery.isHeld) this.unstartedAcknowledged -= 1
-    }
-    delivery.started += 1
+    if (run.delivery.packet.qos === 0) this.intake.remove(run)
+    this.messages.begins(run.delivery)
   }
 
   pumped(hasProgressed: boolean): void {
-    if (hasProgressed) this.stall.progressed()
-    if (this.intake.hasRoom && this.unstartedAcknowledged <= this.rules.maxInFlight) this.stall.release()
+    if (hasProgressed) this.pressure.progressed()
+    if (this.intake.hasRoom) this.pressure.release()
     this.idle.check()
   }
 
@@ -156,12 +146,10 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
 
   connected(link: Link, session: ConnectedSession): void {
     this.link = link
-    const { parked } = this
-    this.parked = []
     if (!session.sessionPresent) this.redeliveries.clear()
-    for (const delivery of parked) {
+    for (const delivery of this.parked.splice(0)) {
       // A resumed session brings them again; a forgotten one does not, so they are handled now.
-      if (session.sessionPresent) this.count.done('givenBack')
+      if (session.sessionPresent) this.giveBack(delivery)
       else this.readmit(delivery)
     }
     this.pump()
@@ -169,14 +157,14 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
 
   lost(): void {
     this.link = undefined
-    this.stall.forget()
-    for (const delivery of [...this.open]) {
+    this.pressure.forget()
+    for (const delivery of [...this.messages.open]) {
       if (delivery.started > 0 || !this.canGiveBack(delivery)) continue
-      this.withdraw(delivery, undefined)
-      if (this.mode === 'draining') this.count.done('givenBack')
-      else this.parked.push(delivery)
+      this.withdraw(delivery, this.mode === 'draining' ? 'givenBack' : undefined)
+      if (this.mode !== 'draining') this.parked.push(delivery)
     }
     for (const { messageId, message } of this.acks.renew()) {
+      if (message.isDone) this.messages.discharge(message)
       if (this.rules.keepsSession && (message.started > 0 || message.isDone))
         this.redeliveries.expect(messageId, message)
     }
@@ -188,7 +176,9 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     if (delivery === undefined) return false
     this.count.repeated()
     this.acks.owe(delivery, link, packet.messageId)
-    if (delivery.isDone) this.acks.pay(delivery)
+    if (!delivery.isDone) return true
+    this.messages.charge(delivery)
+    for (const { message } of this.acks.pay(delivery)) this.messages.discharge(message)
     return true
   }
 
@@ -214,19 +204,8 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     if (run.delivery.packet.qos > 0) return
     const overflow = this.intake.add(run)
     if (overflow === undefined) return
-    if (overflow.mayStall && this.link !== undefined && this.stall.pause(this.link)) return
+    if (overflow.mayStall && this.pressure.pause(this.link)) return
     for (const dropped of overflow.drop) this.drop(dropped)
-  }
-
-  /** Before the handlers are known, the oldest goes. */
-  private boundHeld(): void {
-    if (this.open.size <= this.mostUnstarted) return
-    for (const delivery of this.open) {
-      if (delivery.packet.qos > 0) continue
-      this.withdraw(delivery, 'dropped')
-      this.rules.onDropped(this.count.counted.dropped)
-      return
-    }
   }
 
   private drop(run: HandlerRun): void {
@@ -236,9 +215,30 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     this.rules.onDropped(this.count.counted.dropped)
   }
 
-  private overrun(link: Link): void {
-    if (!this.stall.pause(link) && this.unstartedAcknowledged > OVERRUN * this.mostUnstarted)
-      this.rules.onOverrun()
+  /** QoS 0 messages make room for the one that came, and that one goes when it is of QoS 0 and finds no room. */
+  private makeRoom(came: Delivery): void {
+    const { held, overflow, maxQueued, maxInFlight } = this.rules
+    const { open } = this.messages
+    const isHolding = this.mode === 'holding'
+    const isOver = (): boolean => held.isOver || (isHolding && open.size > maxQueued + maxInFlight)
+    if (!isOver() || (overflow === 'stall' && !isHolding && this.pressure.pause(this.link))) return
+    // Before the handlers are known, the oldest goes.
+    if (isHolding || overflow !== 'drop-newest') {
+      for (const older of isHolding ? open : this.intake.messages()) {
+        if (!isOver()) return
+        if (older !== came && older.packet.qos === 0) this.dropAll(older)
+      }
+    }
+    const isResponse = came.runs.length > 0 && came.runs.every(run => run.handler.isInternal)
+    if (came.packet.qos === 0 && !isResponse && held.hasNoRoomFor(came.bytes)) this.dropAll(came)
+  }
+
+  /** All runs of a message that have not begun. */
+  private dropAll(delivery: Delivery): void {
+    if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
+    if (delivery.started > 0 || !this.messages.open.has(delivery)) return
+    this.withdraw(delivery, 'dropped')
+    this.rules.onDropped(this.count.counted.dropped)
   }
 
   private pump(): void {
@@ -248,12 +248,14 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
 
   /** All handlers of the message have ended. */
   private finish(delivery: Delivery): void {
-    if (!this.open.has(delivery)) return
-    this.leave(delivery)
+    if (!this.messages.open.has(delivery)) return
+    this.messages.leave(delivery)
     delivery.isDone = true
     const isLeft = delivery.outcome === 'givenBack'
     this.count.done(isLeft && !this.canGiveBack(delivery) ? 'dropped' : delivery.outcome)
-    if (!isLeft) this.acks.pay(delivery)
+    if (isLeft || !this.acks.owes(delivery)) this.messages.discharge(delivery)
+    if (isLeft) return
+    for (const { message } of this.acks.pay(delivery)) this.messages.discharge(message)
   }
 
   /** Takes a message of which no handler has begun out of all queues. */
@@ -263,15 +265,15 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
       this.intake.remove(run)
     }
     delivery.runs = []
-    this.leave(delivery)
-    if (outcome !== undefined) this.count.done(outcome)
+    this.messages.leave(delivery)
+    if (outcome === undefined) return
+    this.messages.discharge(delivery)
+    this.count.done(outcome)
   }
 
-  private leave(delivery: Delivery): void {
-    this.open.delete(delivery)
-    if (delivery.started > 0) this.startedCount -= 1
-    if (delivery.isHeld || (delivery.started === 0 && delivery.packet.qos > 0))
-      this.unstartedAcknowledged -= 1
+  private giveBack(delivery: Delivery): void {
+    this.messages.discharge(delivery)
+    this.count.done('givenBack')
   }
 
   /** What comes too late to be handled. */
@@ -287,8 +289,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
 
   private readmit(delivery: Delivery): void {
     delivery.ack = undefined
-    this.open.add(delivery)
-    if (delivery.packet.qos > 0) this.unstartedAcknowledged += 1
+    this.messages.add(delivery)
     if (this.mode === 'open') this.route(delivery, this.rules.select(delivery.packet))
   }
 

@@ -25,6 +25,11 @@ export class Intake {
     return this.waiting.size <= this.options.maxQueued / 2
   }
 
+  /** In the order in which they came. */
+  messages(): Iterable<Delivery> {
+    return this.waiting.keys()
+  }
+
   /** One more waits. */
   add(run: HandlerRun): Overflow | undefined {
     const { maxQueued, overflow } = this.options

@@ -1,17 +1,22 @@
 import { describe, expect, it } from 'vitest'
+import { HeldBytes } from '../../../src/transport/inbound/held-bytes.js'
 import { NotTaken } from '../../../src/transport/inbound/inbound-handler.js'
 import { MessageStream, type StreamLimits } from '../../../src/transport/message-stream.js'
 
+const NONE = { count: 0, bytes: 0 }
+const BYTES = 100
+
 function streamOf(limits: Partial<StreamLimits> = {}) {
   const ends: number[] = []
-  const stream = new MessageStream<number>({ limit: 2, overflow: 'drop-oldest', ...limits }, () =>
-    ends.push(ends.length),
+  const stream = new MessageStream<number>(
+    { limit: 2, overflow: 'drop-oldest', held: new HeldBytes(1_000, NONE), ...limits },
+    () => ends.push(ends.length),
   )
   /** How each push stands. */
   const states: string[] = []
   const push = (value: number, mayDrop = false): void => {
     const index = states.push('pending') - 1
-    stream.push(value, mayDrop).then(
+    stream.push(value, mayDrop ? BYTES : undefined).then(
       () => {
         states[index] = 'done'
       },

@@ -161,6 +161,7 @@ describe('DNS SRV', () => {
     const { endpoints } = endpointsOf({ url }, three)
     const dialled: string[] = []
     const dialler: Dialler = {
+      unreleased: { count: 0, bytes: 0 },
       locate: (...where) => endpoints.next(...where),
       dial: ({ name }, protocolVersion) => {
         dialled.push(`${protocolVersion} ${name}`)

@@ -1,0 +1,142 @@
+import { describe, expect, it, vi } from 'vitest'
+import { Gate } from '../support/gate.js'
+import { holdClock } from '../support/held-clock.js'
+import { finish, pass } from '../support/publisher-on-peer.js'
+import { message } from '../support/session-on-peer.js'
+import { acks, json, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+
+holdClock()
+
+const KB = 1_024
+const MOST = 100 * KB
+const inbound = { maxQueuedBytes: MOST }
+const never = () => new Promise<never>(() => {})
+const TEN_KB = 'x'.repeat(10 * KB)
+
+describe.each(VERSIONS)('MQTT %i: inbound.maxQueuedBytes', protocolVersion => {
+  const start = (options = {}) => subscriberOnPeer({ protocolVersion, inbound: { ...inbound, ...options } })
+
+  it('bounds what handlers that hang and messages that wait for them hold of QoS 0', async () => {
+    const parts = await start({ concurrency: 2 })
+    const { mqtt, connection } = parts
+    mqtt.subscribe('a/+', never, { qos: 0 })
+    await connection.grant()
+    for (let n = 0; n < 100; n += 1) connection.send(json(`a/${n}`, TEN_KB))
+    await settle(mqtt)
+    const { queuedBytes, waiting, running, dropped } = mqtt.stats().inbound
+    expect(queuedBytes).toBeLessThanOrEqual(MOST)
+    expect({ running, waiting, dropped }).toEqual({ running: 2, waiting: 7, dropped: 91 })
+    await finish(parts)
+    expect(mqtt.stats().inbound.queuedBytes).toBe(0)
+  })
+
+  it('drops the message that comes where nothing waits that could be dropped for it', async () => {
+    const parts = await start()
+    const { mqtt, connection } = parts
+    mqtt.subscribe('a/+', never, { qos: 0 })
+    await connection.grant()
+    for (let n = 0; n < 16; n += 1) connection.send(json(`a/${n}`, TEN_KB))
+    await settle(mqtt)
+    expect(mqtt.stats().inbound).toMatchObject({ running: 9, waiting: 0, dropped: 7 })
+    await finish(parts)
+  })
+
+  it('takes a single message that is larger', async () => {
+    const parts = await start({ maxQueuedBytes: 1 })
+    const { mqtt, connection } = parts
+    const got: unknown[] = []
+    mqtt.subscribe('a', ({ qos }) => got.push(qos), { qos: 2 })
+    await connection.grant()
+    connection.send(json('a', TEN_KB))
+    connection.send(json('a', TEN_KB, { qos: 1, messageId: 1 }))
+    connection.send(json('a', TEN_KB, { qos: 2, messageId: 2 }))
+    connection.send({ cmd: 'pubrel', messageId: 2 })
+    await settle(mqtt)
+    expect(got).toEqual([0, 1, 2])
+    await finish(parts)
+  })
+
+  it('bounds a loop that nobody reads, which leaves room for others', async () => {
+    const parts = await start()
+    const { mqtt, connection } = parts
+    const loop = mqtt.messages('loop', { qos: 0 })
+    await connection.grant()
+    const got: unknown[] = []
+    mqtt.subscribe('other', ({ payload }) => got.push(payload), { qos: 0 })
+    await connection.grant()
+    for (let n = 0; n < 100; n += 1) connection.send(json('loop', TEN_KB))
+    await settle(mqtt)
+    expect(mqtt.stats().inbound.queuedBytes).toBeGreaterThan(0)
+    expect(mqtt.stats().inbound.queuedBytes).toBeLessThanOrEqual(MOST / 4)
+    connection.send(json('other', 1))
+    await settle(mqtt)
+    expect(got).toEqual([1])
+    await loop.return?.()
+    expect(mqtt.stats().inbound.queuedBytes).toBe(0)
+    await finish(parts)
+  })
+
+  it('stops reading QoS 1 until handlers have made room, and loses nothing', async () => {
+    const parts = await start({ maxInFlight: 1_000 })
+    const { mqtt, connection } = parts
+    const gate = new Gate()
+    mqtt.subscribe('a/+', () => gate.pass())
+    await connection.grant()
+    for (let id = 1; id <= 100; id += 1) connection.send(qos1(`a/${id}`, id, TEN_KB))
+    await settle(mqtt)
+    expect(mqtt.stats().inbound.queuedBytes).toBeLessThanOrEqual(MOST + 11 * KB)
+    gate.open()
+    await pass(200, 10)
+    expect(acks(connection)).toHaveLength(100)
+    await finish(parts)
+  })
+
+  it('holds no more unacknowledged messages than may be where ack() never comes', async () => {
+    const parts = await start({ maxInFlight: 5, maxQueued: 10 })
+    const { mqtt, connection } = parts
+    mqtt.subscribe('a', () => {}, { ack: 'manual' })
+    await connection.grant()
+    for (let id = 1; id <= 500; id += 1) connection.send(qos1('a', id))
+    await settle(mqtt)
+    expect(mqtt.stats().inbound).toMatchObject({ received: protocolVersion === 5 ? 6 : 16 })
+    await finish(parts)
+  })
+})
+
+describe('QoS 2 messages that the broker does not release', () => {
+  const kb = (messageId: number) => json('a', TEN_KB, { qos: 2, messageId })
+
+  it('count as unreleased, once each, and as received when they are released', async () => {
+    const parts = await subscriberOnPeer({ protocolVersion: 4 })
+    const { mqtt, connection } = parts
+    mqtt.subscribe('a', () => {}, { qos: 2 })
+    await connection.grant()
+    for (const id of [1, 2, 2]) connection.send(kb(id))
+    await settle(mqtt)
+    expect(mqtt.stats().inbound).toMatchObject({ received: 0, unreleased: 2 })
+    expect(mqtt.stats().inbound.queuedBytes).toBeGreaterThan(20 * KB)
+    connection.send({ cmd: 'pubrel', messageId: 1 })
+    connection.send({ cmd: 'pubrel', messageId: 2 })
+    await settle(mqtt)
+    expect(mqtt.stats().inbound).toMatchObject({ received: 2, handled: 2, unreleased: 0, queuedBytes: 0 })
+    await finish(parts)
+  })
+
+  it.each(VERSIONS)('end the connection when they are too much, on MQTT %i', async protocolVersion => {
+    const parts = await subscriberOnPeer({ protocolVersion, inbound })
+    const { mqtt, connection, session } = parts
+    for (let id = 1; id <= 20; id += 1) connection.send(kb(id))
+    await connection.closed()
+    await settle(mqtt)
+    expect(session.connection.state).toMatchObject({ status: 'waiting', cause: { reasonCode: 0x93 } })
+    if (protocolVersion === 5)
+      expect(connection.received.at(-1)).toMatchObject({ cmd: 'disconnect', reasonCode: 0x93 })
+    vi.advanceTimersByTime(1_000)
+    const next = await parts.peer.accept()
+    await session.connection.whenConnected()
+    expect(mqtt.stats().inbound).toMatchObject({ unreleased: 0, queuedBytes: 0 })
+    next.send(message('nobody'))
+    await settle(mqtt)
+    await finish(parts)
+  })
+})
