@@ -12,6 +12,7 @@ import {
   Payload,
   Transport,
 } from '@nestjs/microservices'
+import { connectAsync, type IPublishPacket } from 'mqtt'
 import { catchError, from, lastValueFrom, map, type Observable, of, toArray } from 'rxjs'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { isMqttError, MqttClientProxy } from '../../src/index.js'
@@ -91,6 +92,19 @@ const builtInClient = (): Client =>
     options: { url: broker.url, protocolVersion: VERSION },
   })
 
+/** The retained message of a topic, which is cleared for the next test. */
+async function takeRetained(topic: string): Promise<IPublishPacket> {
+  const client = await connectAsync(broker.url)
+  const message = new Promise<IPublishPacket>(resolve => {
+    client.on('message', (_topic, _payload, packet) => resolve(packet))
+  })
+  await client.subscribeAsync(topic, { qos: 1 })
+  const packet = await message
+  await client.publishAsync(topic, '', { retain: true, qos: 1 })
+  await client.endAsync()
+  return packet
+}
+
 describe.each([
   { asker: 'MqttClientProxy', newClient: ourClient, responder: 'this transport', start: onOurs },
   { asker: 'MqttClientProxy', newClient: ourClient, responder: 'the built-in transport', start: onBuiltIn },
@@ -167,8 +181,10 @@ describe.each([
     await eventually(() => notified.length === 2)
     expect(notified).toEqual([
       { data: { plain: true }, qos: 0, retain: false, trace: undefined },
+      // To an existing subscription the broker does not mark it as retained.
       { data: { value: 2 }, qos: 1, retain: expect.any(Boolean), trace: 'b2' },
     ])
+    expect(await takeRetained('{"event":"notification"}')).toMatchObject({ qos: 1, retain: true })
   })
 })
 
