@@ -200,6 +200,16 @@ export interface RequestDefaults {
    * behind events. @default 0
    */
   readonly responseQos?: 0 | 1
+  /**
+   * Streams of responses that this connection may have open as the responder. One more ends the oldest stream
+   * whose requester does not renew it, and is refused when all of them are renewed. 1 to 1,000,000. @default 1000
+   */
+  readonly maxStreams?: number
+  /**
+   * How long the responder of a stream goes on without a sign of this requester, in milliseconds. The requester renews
+   * each open stream three times in this time (MQTT 5). Rounded up to seconds. 1,000 to 3,600,000. @default 30000
+   */
+  readonly streamLeaseMs?: number
 }
 
 /**

@@ -14,6 +14,8 @@ export interface HandlerRules {
   readonly template: TopicTemplate
   readonly codec: Codec
   readonly subscription: SubscriptionOptions
+  /** The handler says itself how many of its runs may be side by side. */
+  readonly hasOwnLimits: boolean
   readonly runRules: Pick<
     InboundHandler,
     | 'name'
@@ -51,6 +53,7 @@ export function handlerRules(
     template,
     codec: resolveCodec(options.codec ?? defaults.codec),
     subscription: { qos, noLocal, retainHandling },
+    hasOwnLimits: options.concurrency !== undefined || options.order !== 'none',
     runRules: {
       name: pattern,
       takesReplies: !['#', '+'].includes(template.topicFilter.levels.at(-1) ?? ''),

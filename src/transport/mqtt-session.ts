@@ -166,8 +166,8 @@ export class MqttSession {
   }
 
   private parts(): SessionParts {
-    const { connection, subscriptions, dispatcher, publisher, deadLetters, journal } = this
-    return { connection, subscriptions, dispatcher, publisher, deadLetters, journal }
+    const { connection, subscriptions, dispatcher, publisher, requester, deadLetters, journal } = this
+    return { connection, subscriptions, dispatcher, publisher, requester, deadLetters, journal }
   }
 
   /** `flushSubscriptions` or `listen` sends it. @returns what removes it again */

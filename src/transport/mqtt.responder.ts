@@ -1,30 +1,47 @@
-import { from, isObservable, lastValueFrom, Observable, of } from 'rxjs'
-import { type Codec, jsonCodec } from '../codec.js'
-import { describeFailure, MqttError } from '../errors.js'
-import type { PublishPacket, PublishProperties } from './connection/link.js'
+import { isObservable } from 'rxjs'
+import type { Codec } from '../codec.js'
+import { MqttError } from '../errors.js'
+import type { PublishOutcome } from '../publish-outcome.js'
+import type { PublishPacket } from './connection/link.js'
+import { NO_MATCHING_SUBSCRIBERS } from './connection/reason-code-rules.js'
+import type { HandlerAttempt } from './inbound/handler-attempt.js'
 import type { ReplyTarget } from './inbound/reply-target.js'
-import { readRecord } from './mqtt.record.js'
+import {
+  type Exchange,
+  endMessage,
+  errorMessage,
+  mqtt5Message,
+  nestMessage,
+  onlyMessage,
+} from './mqtt.response-messages.js'
+import { isAsyncIterable, SourcedAnswers } from './mqtt.response-source.js'
 import type { MqttSession } from './mqtt-session.js'
 import type { OutboundMessage } from './outbound/outbound-message.js'
-import { type AnswerOnItsWay, AnswerQueue, type AnswersEnd } from './requests/answer-queue.js'
+import type { AnswerOnItsWay, AnswersEnd } from './requests/answer-queue.js'
+import { leaseOf } from './requests/lease.js'
+import { type OpenStream, type StreamEnd, streamKey } from './requests/open-streams.js'
 import type { Requester } from './requests/requester.js'
-import { STATUS } from './requests/response.js'
 
-/** Time in which an answer must be acknowledged by the broker. */
+/** Time in which a response must be acknowledged by the broker. */
 const REPLY_TIMEOUT_MS = 30_000
-/** Answers of one stream that may wait for the link. */
-const MAX_WAITING_ANSWERS = 1_000
+/** A source that has given nothing for so long waits for something to happen, and holds no slot meanwhile. */
+const SILENCE_MS = 1_000
+const SENT = Promise.resolve()
 
-type Mqtt5Target = Extract<ReplyTarget, { kind: 'mqtt5' }>
+/** The run of the handler that responds. */
+export interface RespondingRun {
+  readonly attempt: HandlerAttempt
+  readonly timeoutMs: number | undefined
+  /** The handler has an order or a concurrency of its own, which holds until its source gives a value. */
+  readonly keepsPlace: boolean
+  /** The source failed after the run had ended. */
+  readonly onFailed: (error: unknown) => void
+}
 
-/** How the answers of a handler get into the queue. */
-type Taking = (answers: AnswerQueue) => Promise<AnswersEnd>
-
-interface Exchange {
-  readonly request: PublishPacket
-  readonly target: ReplyTarget
-  readonly codec: Codec
-  readonly isError?: boolean
+/** How the values of a source become messages. */
+interface Sink {
+  send(value: unknown, isLast: boolean): AnswerOnItsWay
+  finish(end: AnswersEnd): void
 }
 
 /** Sends what handlers return to those who asked. */
@@ -35,7 +52,7 @@ export class Responder {
     private readonly allow: ((responseTopic: string) => boolean) | undefined,
   ) {}
 
-  /** The target, if an answer may go there. */
+  /** The target, if a response may go there. */
   checked(target: ReplyTarget | undefined): ReplyTarget | undefined {
     if (target === undefined) return undefined
     if (this.isAllowed(target)) return target
@@ -44,146 +61,189 @@ export class Responder {
   }
 
   /**
-   * Sends all that a handler gave: a value, an Observable or an async iterable. Rejects with the handler's own error,
+   * Sends what a handler gave: a value, or the values of an Observable or an async iterable. Resolves when the run is over: a
+   * source that has given a value, or nothing for a second, goes on by itself. Rejects with the handler's own error,
    * which is not sent by this.
    */
-  async answer(
+  async respond(
     request: PublishPacket,
     target: ReplyTarget,
     codec: Codec,
     result: unknown,
-    signal: () => AbortSignal,
+    run: RespondingRun,
   ): Promise<void> {
     const exchange = { request, target, codec }
-    const source = observableOf(result, signal)
-    const takes: Taking = answers =>
-      isAsyncIterable(result) ? answers.takeEach(result, signal()) : answers.take(source)
     if (target.kind === 'nest') this.requester.ownReplies.add(target.topic)
-    if (target.kind === 'nest')
-      return this.answerNest(
-        exchange,
-        target.id,
-        source,
-        takes,
-        isObservable(result) || isAsyncIterable(result),
-      )
-    if (target.isStream && target.correlationData !== undefined)
-      return this.answerStream(exchange, target, target.correlationData, takes)
-    const value: unknown = await lastValueFrom(source, { defaultValue: NOTHING })
-    this.hand(
-      exchange,
-      value === NOTHING ? endMessage(exchange, target) : this.mqtt5Message(exchange, target, value),
-    )
+    if (!isObservable(result) && !isAsyncIterable(result))
+      return this.hand(exchange, onlyMessage(exchange, result))
+    const answers = new SourcedAnswers(result, run.attempt)
+    // Behind an interceptor every result is an Observable, and the handler runs when it is subscribed to.
+    if (!answers.isObservable) run.attempt.returned()
+    const stream = this.requester.streams.begin({
+      key: keyOf(target),
+      ...leaseOf(request, target),
+      end: (reason, error) => this.cutShort(exchange, answers, reason, error),
+    })
+    return this.untilBegun(exchange, answers, stream, run)
   }
 
   /** Sends the error of a handler. */
-  answerError(request: PublishPacket, target: ReplyTarget, codec: Codec, error: unknown): void {
-    const exchange = { request, target, codec, isError: true }
-    const err = readableError(error)
+  respondError(request: PublishPacket, target: ReplyTarget, codec: Codec, error: unknown): void {
+    const exchange = { request, target, codec }
     if (target.kind === 'nest') this.requester.ownReplies.add(target.topic)
-    if (target.kind === 'nest')
-      return this.hand(exchange, nestMessage(exchange, { err, isDisposed: true, id: target.id }))
-    this.hand(exchange, {
-      ...base(exchange),
-      payload: jsonCodec.encode(err),
-      properties: properties(target, { contentType: jsonCodec.contentType, status: 'error' }),
+    void this.publish(exchange, errorMessage(exchange, error)).catch(() => {})
+  }
+
+  private untilBegun(
+    exchange: Exchange,
+    answers: SourcedAnswers,
+    stream: OpenStream,
+    run: RespondingRun,
+  ): Promise<void> {
+    return new Promise((resolve, reject) => {
+      let hasBegun = false
+      let limit: NodeJS.Timeout | undefined
+      const begin = (): void => {
+        if (hasBegun) return
+        hasBegun = true
+        clearTimeout(silence)
+        // Until now the run itself was timed.
+        if (run.timeoutMs !== undefined)
+          limit = setTimeout(() => answers.outOfTime(run.timeoutMs), run.timeoutMs)
+        resolve()
+      }
+      const silence = run.keepsPlace && answers.isObservable ? undefined : setTimeout(begin, SILENCE_MS)
+      const fail = (error: unknown): void => {
+        if (!hasBegun) return reject(error)
+        this.respondError(exchange.request, exchange.target, exchange.codec, error)
+        run.onFailed(error)
+      }
+      this.sendAll(exchange, answers, stream, begin)
+        .catch(fail)
+        .finally(() => {
+          begin()
+          clearTimeout(limit)
+          this.requester.streams.finish(stream)
+        })
     })
   }
 
-  private async answerNest(
+  private async sendAll(
     exchange: Exchange,
-    id: string,
-    source: Observable<unknown>,
-    takes: Taking,
-    mayBeSeveral: boolean,
+    answers: SourcedAnswers,
+    stream: OpenStream,
+    begin: () => void,
   ): Promise<void> {
-    const send = (fields: object) => this.sendPart(exchange, nestMessage(exchange, { ...fields, id }))
-    const last = (fields: object) => {
-      this.hand(exchange, nestMessage(exchange, { ...fields, id }))
-      return { bytes: 0, sent: Promise.resolve() }
-    }
-    if (!mayBeSeveral) {
-      const response: unknown = await lastValueFrom(source, { defaultValue: undefined })
-      return this.hand(exchange, nestMessage(exchange, { response, isDisposed: true, id }))
-    }
-    const answers = new AnswerQueue(MAX_WAITING_ANSWERS, (value, isLast) =>
-      isLast ? last({ response: value, isDisposed: true }) : send({ response: value }),
-    )
-    const end = await takes(answers)
-    if (end === 'open') last({ isDisposed: true })
+    const cancelTopic = await this.cancelTopic(exchange.target, stream)
+    if (stream.isOver || answers.isUnwanted) return
+    const sink = this.sinkOf(exchange, stream, cancelTopic)
+    const end = await answers.sendTo((value, isLast) => {
+      const sending = sink.send(value, isLast)
+      begin()
+      return sending
+    })
+    if (end !== 'cancelled') sink.finish(end)
   }
 
-  private async answerStream(
-    exchange: Exchange,
-    target: Mqtt5Target,
-    correlationData: Buffer,
-    takes: Taking,
-  ): Promise<void> {
-    // One that may not subscribe to it answers all the same; it just cannot be told to stop.
-    const cancelTopic = await this.requester.responseTopic().catch(() => undefined)
-    const answers = new AnswerQueue(MAX_WAITING_ANSWERS, value =>
-      this.sendPart(
-        exchange,
-        this.mqtt5Message(exchange, target, value, {
-          status: 'next',
-          ...(cancelTopic === undefined ? {} : { cancelTopic }),
-        }),
-      ),
-    )
-    const forget = this.requester.onCancel(correlationData, () => answers.cancel())
-    try {
-      if ((await takes(answers)) === 'cancelled') return
-      this.hand(exchange, endMessage(exchange, target))
-    } finally {
-      forget()
-    }
+  /** Where the requester can renew and cancel. One that may not subscribe to it responds all the same. */
+  private cancelTopic(target: ReplyTarget, stream: OpenStream): Promise<string | undefined> | undefined {
+    if (keyOf(target) === undefined) return undefined
+    return new Promise(resolve => {
+      const leave = this.requester.listen().wait(refused => {
+        if (refused !== undefined) stream.dropLease()
+        resolve(refused === undefined ? this.requester.responseTopic : undefined)
+      })
+      stream.onOver = () => {
+        leave()
+        resolve(undefined)
+      }
+    })
   }
 
-  private mqtt5Message(
-    exchange: Exchange,
-    target: Mqtt5Target,
-    value: unknown,
-    extra: { readonly status?: string; readonly cancelTopic?: string } = {},
-  ): OutboundMessage {
-    const { data, options } = readRecord('record of a handler', value)
-    const { contentType } = exchange.codec
-    const own = options.properties
+  private sinkOf(exchange: Exchange, stream: OpenStream, cancelTopic: string | undefined): Sink {
+    const { target } = exchange
+    if (target.kind === 'nest') return this.nestSink(exchange, stream, target.id)
+    if (keyOf(target) === undefined) return this.lastValueSink(exchange)
+    const extra = { status: 'next', ...(cancelTopic === undefined ? {} : { cancelTopic }) }
+    let hasSent = false
     return {
-      ...base(exchange),
-      ...(options.qos === undefined ? {} : { qos: options.qos }),
-      ...(options.retain === undefined ? {} : { retain: options.retain }),
-      payload: Buffer.isBuffer(data) ? data : exchange.codec.encode(data),
-      properties: properties(target, { contentType, ...extra }, own),
+      send: value => {
+        // The requester learns now where to renew.
+        if (!hasSent) stream.renew()
+        hasSent = true
+        return this.sendPart(exchange, stream, mqtt5Message(exchange, target, value, extra))
+      },
+      finish: () => this.hand(exchange, endMessage(exchange, target)),
     }
+  }
+
+  private nestSink(exchange: Exchange, stream: OpenStream, id: string): Sink {
+    return {
+      send: (response, isLast) => {
+        if (!isLast) return this.sendPart(exchange, stream, nestMessage(exchange, { response, id }))
+        this.hand(exchange, nestMessage(exchange, { response, isDisposed: true, id }))
+        return { bytes: 0, sent: SENT }
+      },
+      finish: end => {
+        if (end === 'open') this.hand(exchange, nestMessage(exchange, { isDisposed: true, id }))
+      },
+    }
+  }
+
+  /** For a requester that takes one response. */
+  private lastValueSink(exchange: Exchange): Sink {
+    const { target } = exchange
+    let last: { readonly value: unknown } | undefined
+    return {
+      send: value => {
+        last = { value }
+        return { bytes: 0, sent: SENT }
+      },
+      finish: () => {
+        if (last !== undefined) this.hand(exchange, onlyMessage(exchange, last.value))
+        else if (target.kind === 'mqtt5') this.hand(exchange, endMessage(exchange, target))
+      },
+    }
+  }
+
+  /** The stream ends before its source does. */
+  private cutShort(exchange: Exchange, answers: SourcedAnswers, reason: StreamEnd, error: MqttError): void {
+    answers.cancel(error)
+    const { request, target, codec } = exchange
+    if (reason === 'evicted') this.session.journal.streamEvicted(target.topic)
+    // One that waits for its one response has given it up by now.
+    const mayListen = target.kind === 'nest' || target.isStream === true || reason !== 'abandoned'
+    if (reason !== 'cancelled' && mayListen) this.respondError(request, target, codec, error)
   }
 
   /**
-   * The one answer, or the last: it goes its way with the acknowledgement of the request behind it. The handler's place is
-   * not kept until the broker has acknowledged the answer, nor is the request.
+   * The one response, or the last: it goes its way with the acknowledgement of the request behind it. The handler's place is
+   * not kept until the broker has acknowledged the response, nor is the request.
    */
   private hand(exchange: Exchange, message: OutboundMessage): void {
     this.publish(exchange, message).catch((error: unknown) => {
-      const { request, target, codec, isError } = exchange
-      // Larger than the broker takes, say: who asked hears of that, if it can be told.
-      if (isError !== true) this.answerError(request, target, codec, error)
+      const { request, target, codec } = exchange
+      // Larger than the broker takes, say: the requester is told, if it can be.
+      this.respondError(request, target, codec, error)
     })
   }
 
-  /** An answer that others follow: without it they would say something else. */
-  private sendPart(exchange: Exchange, message: OutboundMessage): AnswerOnItsWay {
-    const sent = this.publish(exchange, message).then(status => {
-      if (status !== undefined)
-        throw new MqttError('NOT_SENT', `an answer before was not delivered: ${status}`)
+  /** A response that others follow: without it they would say something else. */
+  private sendPart(exchange: Exchange, stream: OpenStream, message: OutboundMessage): AnswerOnItsWay {
+    const sent = this.publish(exchange, message).then(outcome => {
+      if (outcome.status === 'acknowledged') {
+        if (outcome.reasonCode === NO_MATCHING_SUBSCRIBERS) this.requester.streams.abandon(stream)
+      } else if (outcome.status !== 'sent')
+        throw new MqttError('NOT_SENT', `a response before was not delivered: ${outcome.status}`)
     })
     return { bytes: message.payload.length, sent }
   }
 
-  /** @returns why the broker does not have it */
-  private async publish(exchange: Exchange, message: OutboundMessage): Promise<string | undefined> {
+  private async publish(exchange: Exchange, message: OutboundMessage): Promise<PublishOutcome> {
     const outcome = await this.session.publish(message, { whenBlocked: 'wait', timeoutMs: REPLY_TIMEOUT_MS })
-    if (outcome.status === 'sent' || outcome.status === 'acknowledged') return undefined
+    if (outcome.status === 'sent' || outcome.status === 'acknowledged') return outcome
     this.session.journal.responseNotDelivered(exchange.target.topic, outcome.status)
-    return outcome.status
+    return outcome
   }
 
   private isAllowed({ kind, topic }: ReplyTarget): boolean {
@@ -196,92 +256,9 @@ export class Responder {
   }
 }
 
-function observableOf(result: unknown, signal: () => AbortSignal): Observable<unknown> {
-  if (isObservable(result)) return whileWanted(result, signal())
-  return isAsyncIterable(result) ? whileWanted(from(result), signal()) : of(result)
-}
-
-/** A source that ends when nobody waits for the run any more that it came from. */
-export function whileWanted<T>(source: Observable<T>, signal: AbortSignal): Observable<T> {
-  return new Observable(subscriber => {
-    const abort = (): void => subscriber.error(signal.reason)
-    subscriber.add(
-      source.subscribe({
-        next: value => subscriber.next(value),
-        error: (error: unknown) => subscriber.error(error),
-        complete: () => subscriber.complete(),
-      }),
-    )
-    // What has ended by now has ended, and may have failed.
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort)
-    subscriber.add(() => signal.removeEventListener('abort', abort))
-  })
-}
-
-/** A source that ends without a value. */
-const NOTHING = Symbol('nothing')
-
-function endMessage(exchange: Exchange, target: Mqtt5Target): OutboundMessage {
-  return { ...base(exchange), payload: Buffer.alloc(0), properties: properties(target, { status: 'end' }) }
-}
-
-export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
-  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
-}
-
-function base({ request, target }: Exchange) {
-  return { topic: target.topic, qos: request.qos, retain: false }
-}
-
-function nestMessage(exchange: Exchange, reply: object): OutboundMessage {
-  if (!('response' in reply)) return { ...base(exchange), payload: jsonCodec.encode(reply) }
-  const { data, options } = readRecord('record of a handler', reply.response)
-  return {
-    ...base(exchange),
-    ...(options.qos === undefined ? {} : { qos: options.qos }),
-    payload: jsonCodec.encode({ ...reply, response: data }),
-    ...(options.properties === undefined ? {} : { properties: options.properties }),
-  }
-}
-
-interface Extra {
-  readonly contentType?: string | undefined
-  readonly status?: string
-  readonly cancelTopic?: string
-}
-
-function properties(
-  { correlationData }: Mqtt5Target,
-  { contentType, status, cancelTopic }: Extra,
-  own: PublishProperties = {},
-): PublishProperties {
-  const userProperties = { ...own.userProperties, ...(status === undefined ? {} : { [STATUS]: status }) }
-  return {
-    ...(contentType === undefined ? {} : { contentType }),
-    ...own,
-    ...(cancelTopic === undefined ? {} : { responseTopic: cancelTopic }),
-    ...(correlationData === undefined ? {} : { correlationData }),
-    ...(Object.keys(userProperties).length === 0 ? {} : { userProperties }),
-  }
-}
-
-function isJson(value: unknown): boolean {
-  try {
-    return JSON.stringify(value) !== undefined
-  } catch {
-    return false
-  }
-}
-
-/** What an answer may tell of a failure: what Nest's exception filters made of it. */
-function readableError(error: unknown): unknown {
-  if (!(error instanceof Error))
-    return isJson(error) ? error : { status: 'error', message: describeFailure(error) }
-  const code = error instanceof MqttError ? undefined : 'code' in error ? error.code : undefined
-  return {
-    status: 'error',
-    message: error.message,
-    ...(typeof code === 'string' || typeof code === 'number' ? { code } : {}),
-  }
+/** By which the requester of a stream cancels and renews it. */
+function keyOf(target: ReplyTarget): string | undefined {
+  if (target.kind === 'nest' || target.isStream !== true || target.correlationData === undefined)
+    return undefined
+  return streamKey(target.topic, target.correlationData)
 }

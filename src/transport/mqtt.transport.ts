@@ -4,7 +4,7 @@ import {
   Server,
   type Transport,
 } from '@nestjs/microservices'
-import { isObservable, lastValueFrom, tap } from 'rxjs'
+import { isObservable, lastValueFrom } from 'rxjs'
 import { describeCause, MqttError } from '../errors.js'
 import type { ResolvedOptions } from '../resolved-options.js'
 import type { ConnectionState } from './connection/connection-state.js'
@@ -23,7 +23,8 @@ import {
 import { MqttContext } from './mqtt.context.js'
 import type { GlobalEnhancers } from './mqtt.globals.js'
 import { assertLiteral, assertRoutable, isRoutable } from './mqtt.pattern.js'
-import { isAsyncIterable, Responder, whileWanted } from './mqtt.responder.js'
+import { Responder } from './mqtt.responder.js'
+import { whileWanted } from './mqtt.response-source.js'
 import type { MqttSession } from './mqtt-session.js'
 
 interface Route extends HandlerRules {
@@ -134,7 +135,7 @@ export class MqttTransport
     const willAnswer = (): void => {
       const asked = replyTo
       if (asked !== undefined)
-        attempt.answerFailure = error => this.responder.answerError(packet, asked, route.codec, error)
+        attempt.answerFailure = error => this.responder.respondError(packet, asked, route.codec, error)
     }
     // A payload that cannot be decoded is answered too.
     willAnswer()
@@ -170,10 +171,13 @@ export class MqttTransport
     const result: unknown = await route.callback(data, context)
     // Whoever asked was told that it took too long.
     if (attempt.isAborted && replyTo !== undefined) return
-    if (replyTo !== undefined) {
-      const source = withoutSlot(result, replyTo, attempt)
-      return this.responder.answer(packet, replyTo, route.codec, source, () => attempt.signal)
-    }
+    if (replyTo !== undefined)
+      return this.responder.respond(packet, replyTo, route.codec, result, {
+        attempt,
+        timeoutMs: route.runRules.timeoutMs,
+        keepsPlace: route.hasOwnLimits,
+        onFailed: error => this.session.journal.handlerFailed(route.runRules.name, packet.topic, error),
+      })
     if (isObservable(result))
       await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
   }
@@ -198,15 +202,4 @@ export class MqttTransport
       this.onProcessingStartHook(id, context, done)
     })
   }
-}
-
-/** An open stream holds no slot and no lane: other requests would wait for its end. */
-function withoutSlot(result: unknown, replyTo: ReplyTarget, attempt: HandlerAttempt): unknown {
-  const isAsked = replyTo.kind === 'mqtt5' && replyTo.isStream === true
-  if (isAsyncIterable(result) || (isAsked && isObservable(result))) attempt.returned()
-  else if (isObservable(result)) {
-    // Behind an interceptor every result is an Observable, and the handler runs when it is subscribed to.
-    return result.pipe(tap(() => attempt.returned()))
-  }
-  return result
 }

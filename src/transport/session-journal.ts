@@ -67,6 +67,14 @@ export class SessionJournal {
     )
   }
 
+  streamEvicted(topic: string): void {
+    this.thinned.say(
+      'warn',
+      'streams of responses were ended to make room for others (requests.maxStreams)',
+      `the oldest stream of responses, to ${printable(topic)}, was ended to make room (requests.maxStreams)`,
+    )
+  }
+
   publishDropped(reason: DropReason): void {
     this.say(this.drops.dropped(reason, performance.now()))
   }
@@ -115,10 +123,10 @@ export class SessionJournal {
 
   shutdownGaveUp(
     timeoutMs: number,
-    left: { running: number; waiting: number; unanswered: number; queued: number },
+    left: { running: number; waiting: number; streams: number; unanswered: number; queued: number },
   ): void {
     this.log.warn(
-      `shutdown gave up after ${Math.round(timeoutMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.unanswered} publishes without an answer, ${left.queued} not written`,
+      `shutdown gave up after ${Math.round(timeoutMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.streams} open streams of responses, ${left.unanswered} publishes without an answer, ${left.queued} not written`,
     )
   }
 

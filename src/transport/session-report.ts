@@ -19,6 +19,12 @@ export interface MqttStats {
     readonly unexpectedResponses: number
     /** Requests to this connection that are not answered, for where the answer was to go. */
     readonly refusedResponseTopics: number
+    /** Responses that this connection goes on to give after a handler has returned an Observable or an async iterable. */
+    readonly openStreams: number
+    /** Of these, how many ended because their requester was gone. */
+    readonly abandonedStreams: number
+    /** How many were ended to make room, since `requests.maxStreams` were open. */
+    readonly evictedStreams: number
   }
   readonly subscriptions: SubscriptionCounters
   readonly connection: {

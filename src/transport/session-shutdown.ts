@@ -5,12 +5,15 @@ import type { Subscriptions } from './connection/subscriptions.js'
 import type { DeadLetters } from './inbound/dead-letters.js'
 import type { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { Publisher } from './outbound/publisher.js'
+import type { Requester } from './requests/requester.js'
 import type { SessionJournal } from './session-journal.js'
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
 /** Part of the time for draining that the broker has to answer UNSUBSCRIBE. */
 const UNSUBSCRIBE_SHARE = 0.5
+/** Part of the time that is left then in which streams of responses may end by themselves. */
+const STREAMS_SHARE = 0.8
 const NEVER = new Promise<never>(() => {})
 
 /** What ends with a session. */
@@ -19,6 +22,7 @@ export interface SessionParts {
   readonly subscriptions: Subscriptions
   readonly dispatcher: InboundDispatcher
   readonly publisher: Publisher
+  readonly requester: Requester
   readonly deadLetters: DeadLetters
   readonly journal: SessionJournal
 }
@@ -119,7 +123,7 @@ export class SessionShutdown {
   }
 
   private async drainWithin(timeoutMs: number): Promise<void> {
-    const { subscriptions, dispatcher, publisher, deadLetters } = this.parts
+    const { subscriptions, dispatcher, publisher, requester, deadLetters } = this.parts
     const deadline = performance.now() + timeoutMs
     for (const work of [...this.listeners]) work()
     const within = (work: Promise<unknown>, share = 1) =>
@@ -128,11 +132,12 @@ export class SessionShutdown {
     if (this.keepsSession) subscriptions.end(this.isInternal)
     else await within(subscriptions.unsubscribeAll(this.isInternal), UNSUBSCRIBE_SHARE)
     const handlersEnded = await within(dispatcher.drain())
+    const streams = await requester.streams.drain(idle => within(idle, STREAMS_SHARE))
     const publishesSettled = await within(publisher.whenIdle())
     deadLetters.stop()
     this.unusedDrainMs = Math.max(0, deadline - performance.now())
-    if (handlersEnded && publishesSettled) return
-    this.noteGivenUp(timeoutMs)
+    if (handlersEnded && publishesSettled && streams === 0) return
+    this.noteGivenUp(timeoutMs, streams)
     dispatcher.stop()
   }
 
@@ -150,10 +155,10 @@ export class SessionShutdown {
     dispatcher.end()
   }
 
-  private noteGivenUp(afterMs: number): void {
+  private noteGivenUp(afterMs: number, streams = 0): void {
     const { dispatcher, publisher, journal } = this.parts
     const { running, waiting } = dispatcher.counters
     const { inFlight, queued } = publisher.counters
-    journal.shutdownGaveUp(afterMs, { running, waiting, unanswered: inFlight, queued })
+    journal.shutdownGaveUp(afterMs, { running, waiting, streams, unanswered: inFlight, queued })
   }
 }

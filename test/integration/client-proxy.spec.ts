@@ -31,7 +31,7 @@ it('connects with the first send(), once, and asks for as many answers as there 
   await connection.grant()
   for (const _request of both) {
     const request = await connection.find('publish')
-    expect({ ...request.properties?.userProperties }).toEqual({ stream: 'true' })
+    expect({ ...request.properties?.userProperties }).toEqual({ stream: 'true', lease: '30' })
     connection.send(replyTo(request, { value: `to ${request.payload}`, status: 'next' }))
     connection.send(replyTo(request, { status: 'end' }))
   }

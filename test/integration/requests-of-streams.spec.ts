@@ -39,7 +39,7 @@ describe('a stream of answers', () => {
     const { stream, request, next, end } = await askForStream(on, {
       properties: { userProperties: { trace: 'a' } },
     })
-    expect(request.properties?.userProperties).toEqual({ trace: 'a', stream: 'true' })
+    expect(request.properties?.userProperties).toEqual({ trace: 'a', stream: 'true', lease: '30' })
     for (const value of [1, 2, 3]) next(value)
     end()
     const all: unknown[] = []

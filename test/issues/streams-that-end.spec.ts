@@ -14,7 +14,7 @@ const left: string[] = []
 
 @Controller()
 class EndlessController {
-  @MessagePattern('endless', Transport.MQTT, handle({ timeoutMs: 20 }))
+  @MessagePattern('endless', Transport.MQTT, handle({ timeoutMs: 200 }))
   endless(): Observable<number> {
     return new Observable(subscriber => {
       subscriber.next(1)

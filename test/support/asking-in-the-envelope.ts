@@ -3,7 +3,7 @@ import type { PublishOutcome } from '../../src/publish-outcome.js'
 import { HandlerAttempt } from '../../src/transport/inbound/handler-attempt.js'
 import type { InboundHandler } from '../../src/transport/inbound/inbound-handler.js'
 import type { OutboundMessage } from '../../src/transport/outbound/outbound-message.js'
-import { NestReplies } from '../../src/transport/requests/nest-replies.js'
+import { inEnvelope, NestReplies } from '../../src/transport/requests/nest-replies.js'
 import { OpenRequests } from '../../src/transport/requests/open-requests.js'
 import { OwnReplies } from '../../src/transport/requests/own-replies.js'
 import type { RequestPlan } from '../../src/transport/requests/request-plan.js'
@@ -42,7 +42,12 @@ export function askingInTheEnvelope() {
       return { status: 'sent' }
     },
   }
-  const open = new OpenRequests<RequestPlan>(1_000)
+  const open = new OpenRequests<RequestPlan>(
+    1_000,
+    () => () => {},
+    () => {},
+    1_000,
+  )
   const replies = new NestReplies(session, open, new OwnReplies('answers'), 0)
   const ask = async (id: string, topic: string) => {
     const heard: unknown[] = []
@@ -63,7 +68,12 @@ export function askingInTheEnvelope() {
       qos: 0,
       retain: false,
     } as const
-    await replies.send(id, request, PLAN)
+    await new Promise<void>(resolve =>
+      replies.listen(topic).wait(() => {
+        published.push(inEnvelope(id, request))
+        resolve()
+      }),
+    )
     return heard
   }
   const reply = async (topic: string, value: unknown): Promise<void> => {

@@ -67,6 +67,9 @@ export function isSafe(responseTopic: string): boolean {
 /** User Property of a request whose responder may answer several times. */
 export const STREAM = 'stream'
 
+/** User Property of such a request: its requester renews the stream at least once in so many seconds. */
+export const LEASE = 'lease'
+
 function isEnvelope(
   decoded: unknown,
 ): decoded is { pattern: unknown; data: unknown; id: string; metadata?: unknown } {

@@ -1,13 +1,14 @@
 import { jsonCodec } from '../../codec.js'
-import type { PublishOutcome } from '../../publish-outcome.js'
-import { parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
+import { parseTopicFilter } from '../../topic/topic-filter.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/new-handler.js'
+import type { OutboundMessage } from '../outbound/outbound-message.js'
 import type { OpenRequests } from './open-requests.js'
 import type { OwnReplies } from './own-replies.js'
 import type { OutgoingRequest, RequestPlan } from './request-plan.js'
 import type { RequestSession } from './request-session.js'
 import { responderError, responseSubscription } from './response.js'
+import { SharedGrant } from './shared-grant.js'
 
 /** Reply topics that stay subscribed, so that a request does not cost a SUBSCRIBE and an UNSUBSCRIBE each time. */
 const MAX_REPLY_TOPICS = 256
@@ -15,7 +16,7 @@ const MAX_REPLY_TOPICS = 256
 interface ReplyTopic {
   /** What is answered here. */
   readonly asked: string
-  readonly filter: TopicFilter
+  readonly grant: SharedGrant
   readonly remove: () => void
 }
 
@@ -31,32 +32,14 @@ export class NestReplies {
     private readonly qos: 0 | 1,
   ) {}
 
-  async send(
-    id: string,
-    request: OutgoingRequest,
-    { timeoutMs, signal }: RequestPlan,
-  ): Promise<PublishOutcome> {
-    const { data, pattern = request.topic, metadata, ...message } = request
-    await this.session.whenGranted(this.listen(request.topic))
-    if (!this.open.has(id)) return { status: 'dropped', reason: 'aborted' }
-    const payload = jsonCodec.encode({ pattern, data, id, metadata })
-    return this.session.publish(
-      { ...message, payload },
-      {
-        whenBlocked: 'wait',
-        timeoutMs,
-        ...(signal === undefined ? {} : { signal }),
-      },
-    )
-  }
-
-  private listen(asked: string): TopicFilter {
+  /** The grant of the topic on which requests to `asked` are answered. */
+  listen(asked: string): SharedGrant {
     const topic = `${asked}/reply`
     const known = this.topics.get(topic)
     if (known !== undefined) {
       this.topics.delete(topic)
       this.topics.set(topic, known)
-      return known.filter
+      return known.grant
     }
     const filter = parseTopicFilter(topic)
     const handler = newHandler({
@@ -68,10 +51,11 @@ export class NestReplies {
     })
     this.ownReplies.add(topic)
     const remove = this.session.addRoute(filter, responseSubscription(this.qos), handler)
-    this.topics.set(topic, { asked, filter, remove })
+    const grant = new SharedGrant(() => this.session.whenGranted(filter))
+    this.topics.set(topic, { asked, grant, remove })
     this.session.flushSubscriptions()
     if (this.topics.size > MAX_REPLY_TOPICS) this.forgetOldest()
-    return filter
+    return grant
   }
 
   private forgetOldest(): void {
@@ -91,6 +75,16 @@ export class NestReplies {
     if (reply.hasResponse) this.open.next(reply.id, reply.response)
     if (reply.isDisposed) this.open.end(reply.id)
   }
+}
+
+/** A request in the envelope. A Uint8Array travels as a Buffer does. */
+export function inEnvelope(id: string, request: OutgoingRequest): OutboundMessage {
+  const { data, pattern = request.topic, metadata, ...message } = request
+  return { ...message, payload: jsonCodec.encode({ pattern, data: asJson(data), id, metadata }) }
+}
+
+function asJson(data: unknown): unknown {
+  return data instanceof Uint8Array && !Buffer.isBuffer(data) ? Buffer.from(data) : data
 }
 
 function readReply(packet: PublishPacket) {

@@ -1,8 +1,10 @@
 import { setMaxListeners } from 'node:events'
 import { MqttError } from '../../errors.js'
 
-/** Requests that were given up without the responder knowing, as many as are remembered. */
-const MAX_UNTOLD = 1_000
+/** Streams that are over, as many as are remembered: a responder may speak up after that. */
+const MAX_LEFT = 1_000
+/** Responders of one stream that are renewed and told to stop. */
+const MAX_RESPONDERS = 32
 
 /** Who gets the answers. */
 export interface ResponseReceiver {
@@ -14,6 +16,8 @@ export interface ResponseReceiver {
 
 export interface RequestTerms {
   readonly timeoutMs: number
+  /** Several responses may come. */
+  readonly isStream: boolean
   readonly signal: AbortSignal | undefined
 }
 
@@ -23,24 +27,37 @@ interface OpenRequest<T> {
   readonly terms: T
   timer: NodeJS.Timeout | undefined
   readonly abort: () => void
-  /** Tells the responder to stop. */
-  cancel: (() => void) | undefined
   /** Nobody waits for it any more. */
   readonly onEnded: () => void
+  /** What it waits for before it can be sent. */
+  leave: (() => void) | undefined
+  /** Topics on which responders of the stream can be told something. */
+  readonly responders: Set<string>
+  renewal: NodeJS.Timeout | undefined
 }
+
+/** What a requester says to a responder of its stream. */
+export type Word = 'cancel' | 'renew'
 
 /** Requests that wait for answers. Each ends once: with its end, an error, its time, its signal or the connection. */
 export class OpenRequests<T extends RequestTerms = RequestTerms> {
   private readonly open = new Map<string, OpenRequest<T>>()
   /** How many are open on each topic. */
   private readonly topics = new Map<string, number>()
-  private readonly untold = new Set<string>()
+  /** Streams that are over, and which of their responders need not be told any more. */
+  private readonly left = new Map<string, Set<string>>()
   private unexpected = 0
 
+  /**
+   * @param onOpened gives what is called when the request has ended
+   * @param tell says something to a responder
+   * @param renewMs between two signs of life
+   */
   constructor(
     private readonly maxOpen: number,
-    /** @returns what is called when the request has ended */
-    private readonly onOpened: () => () => void = () => () => {},
+    private readonly onOpened: () => () => void,
+    private readonly tell: (topic: string, key: string, word: Word) => void,
+    private readonly renewMs: number,
   ) {}
 
   get size(): number {
@@ -78,8 +95,10 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       terms,
       timer: undefined,
       abort,
-      cancel: undefined,
       onEnded,
+      leave: undefined,
+      responders: new Set(),
+      renewal: undefined,
     }
     this.open.set(key, request)
     this.topics.set(topic, (this.topics.get(topic) ?? 0) + 1)
@@ -114,38 +133,50 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
   }
 
   end(key: string): void {
-    this.take(key)?.receiver.end()
+    this.over(key)?.receiver.end()
   }
 
   fail(key: string, error: MqttError): void {
-    this.take(key)?.receiver.fail(error)
+    this.over(key)?.receiver.fail(error)
   }
 
-  /** The responder said how it can be told to stop. */
-  setCancel(key: string, cancel: () => void): void {
+  /** What a request waits for is left with it, however it ends. */
+  setLeave(key: string, leave: () => void): void {
     const request = this.open.get(key)
-    if (request !== undefined) request.cancel ??= cancel
+    if (request !== undefined) request.leave = leave
   }
 
-  /** The requester wants no more answers. */
+  /** A responder of a stream says on which topic it can be told something. */
+  addResponder(key: string, topic: string): void {
+    const request = this.open.get(key)
+    if (request === undefined) return this.tellLate(key, topic)
+    const { responders, terms } = request
+    if (!terms.isStream || responders.has(topic) || responders.size >= MAX_RESPONDERS) return
+    responders.add(topic)
+    request.renewal ??= setInterval(() => {
+      for (const responder of responders) this.tell(responder, key, 'renew')
+    }, this.renewMs)
+  }
+
+  /** The requester wants no more responses. */
   cancel(key: string): void {
     const request = this.take(key)
-    if (request !== undefined) this.tellResponder(key, request)
-  }
-
-  /** Once for each request that was given up before it was known where to tell it. */
-  wasCancelled(key: string): boolean {
-    return this.untold.delete(key)
+    if (request !== undefined) this.tellAll(key, request)
   }
 
   failAll(cause: MqttError): void {
-    for (const key of [...this.open.keys()]) this.fail(key, cause)
+    for (const key of [...this.open.keys()]) {
+      const request = this.take(key)
+      // A responder that goes on after the outage was not told.
+      if (this.left.has(key)) this.left.set(key, new Set())
+      request?.receiver.fail(cause)
+    }
   }
 
   private giveUp(key: string, error: MqttError): void {
     const request = this.take(key)
     if (request === undefined) return
-    this.tellResponder(key, request)
+    this.tellAll(key, request)
     request.receiver.fail(error)
   }
 
@@ -162,12 +193,30 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     }, timeoutMs)
   }
 
-  private tellResponder(key: string, request: OpenRequest<T>): void {
-    if (request.cancel !== undefined) return request.cancel()
-    this.untold.add(key)
-    if (this.untold.size <= MAX_UNTOLD) return
-    const [oldest = ''] = this.untold
-    this.untold.delete(oldest)
+  /** One responder has ended it; others may go on. */
+  private over(key: string): OpenRequest<T> | undefined {
+    const request = this.take(key)
+    if (request !== undefined && request.responders.size > 1) this.tellAll(key, request)
+    return request
+  }
+
+  private tellAll(key: string, { responders }: OpenRequest<T>): void {
+    for (const topic of responders) this.tell(topic, key, 'cancel')
+  }
+
+  private tellLate(key: string, topic: string): void {
+    const told = this.left.get(key)
+    if (told === undefined || told.has(topic) || told.size >= MAX_RESPONDERS) return
+    told.add(topic)
+    this.tell(topic, key, 'cancel')
+  }
+
+  private remember(key: string, { terms, responders }: OpenRequest<T>): void {
+    if (!terms.isStream) return
+    this.left.set(key, responders)
+    if (this.left.size <= MAX_LEFT) return
+    const [oldest = ''] = this.left.keys()
+    this.left.delete(oldest)
   }
 
   private take(key: string): OpenRequest<T> | undefined {
@@ -179,7 +228,10 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     else this.topics.delete(request.topic)
     clearTimeout(request.timer)
     request.onEnded()
+    clearInterval(request.renewal)
     request.terms.signal?.removeEventListener('abort', request.abort)
+    request.leave?.()
+    this.remember(key, request)
     return request
   }
 }

@@ -16,7 +16,5 @@ export interface OutgoingRequest extends OutboundMessage {
 
 export interface RequestPlan extends RequestTerms {
   readonly protocol: RequestProtocol
-  /** Several answers may come. */
-  readonly isStream: boolean
   readonly codec: Codec
 }

@@ -7,17 +7,21 @@ import { parseTopicFilter, type TopicFilter } from '../../topic/topic-filter.js'
 import type { PublishPacket } from '../connection/link.js'
 import { NO_MATCHING_SUBSCRIBERS } from '../connection/reason-code-rules.js'
 import { newHandler } from '../inbound/new-handler.js'
-import { isSafe, STREAM } from '../inbound/reply-target.js'
-import type { PublishTerms } from '../outbound/outbound-message.js'
+import { isSafe, LEASE, STREAM } from '../inbound/reply-target.js'
+import type { OutboundMessage } from '../outbound/outbound-message.js'
 import { Correlation } from './correlation.js'
-import { NestReplies } from './nest-replies.js'
-import { OpenRequests, type ResponseReceiver } from './open-requests.js'
+import { inEnvelope, NestReplies } from './nest-replies.js'
+import { OpenRequests, type ResponseReceiver, type Word } from './open-requests.js'
+import { OpenStreams, streamKey } from './open-streams.js'
 import { OwnReplies } from './own-replies.js'
 import type { OutgoingRequest, RequestPlan, RequestProtocol } from './request-plan.js'
 import type { RequestSession } from './request-session.js'
 import { readResponse, responseSubscription, STATUS } from './response.js'
+import { SharedGrant } from './shared-grant.js'
 
 const MS = 1_000
+/** A lost renewal or two must not end a stream. */
+const RENEWALS_PER_LEASE = 3
 
 /** Asks, and finds the request of each answer. One private topic for each connection takes all of them. */
 export class Requester {
@@ -26,8 +30,11 @@ export class Requester {
   /** Topics of answers, which no wildcard handler takes for events. */
   readonly ownReplies: OwnReplies
   private readonly correlation = new Correlation()
-  private readonly cancels = new Map<string, Set<() => void>>()
+  /** What this connection goes on to give as the responder. */
+  readonly streams: OpenStreams
+  private readonly renewMs: number
   private readonly responses: TopicFilter
+  private readonly grant: SharedGrant
   private isListening = false
   private refusedTopics = 0
 
@@ -35,10 +42,18 @@ export class Requester {
     private readonly session: RequestSession,
     private readonly options: ResolvedOptions,
   ) {
-    this.open = new OpenRequests(options.requests.maxOpen, () => session.dispatcher.pool.requestOpened())
-    const { responseTopicPrefix } = options.requests
+    const { responseTopicPrefix, maxOpen, maxStreams, streamLeaseMs } = options.requests
+    this.renewMs = Math.floor(streamLeaseMs / RENEWALS_PER_LEASE)
+    this.open = new OpenRequests(
+      maxOpen,
+      () => session.dispatcher.pool.requestOpened(),
+      (topic, key, word) => this.tell(topic, key, word),
+      this.renewMs,
+    )
+    this.streams = new OpenStreams(maxStreams)
     this.ownReplies = new OwnReplies(responseTopicPrefix)
     this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)
+    this.grant = new SharedGrant(() => session.whenGranted(this.responses))
     this.replies = new NestReplies(session, this.open, this.ownReplies, options.requests.responseQos)
     session.connection.attach({
       lost: cause => this.open.failAll(cause),
@@ -50,7 +65,12 @@ export class Requester {
 
   get counters() {
     const { size, unexpectedResponses } = this.open
-    return { open: size, unexpectedResponses, refusedResponseTopics: this.refusedTopics }
+    return {
+      open: size,
+      unexpectedResponses,
+      refusedResponseTopics: this.refusedTopics,
+      ...this.streams.counters,
+    }
   }
 
   /** An answer was to go where none may go. */
@@ -63,22 +83,25 @@ export class Requester {
     return this.session.connection.protocolVersion === 5 ? 'mqtt5' : 'nest'
   }
 
-  /** The private topic of this connection, subscribed with its first use. */
-  async responseTopic(): Promise<string> {
-    if (!this.isListening) {
-      this.isListening = true
-      const take = newHandler({
-        name: 'responses',
-        isPassive: true,
-        isInternal: true,
-        orderKey: () => undefined,
-        run: async packet => this.take(packet),
-      })
-      this.session.addRoute(this.responses, responseSubscription(this.options.requests.responseQos), take)
-      this.session.flushSubscriptions()
-    }
-    await this.session.whenGranted(this.responses)
+  /** The private topic of this connection. */
+  get responseTopic(): string {
     return this.responses.subscription
+  }
+
+  /** The grant of the private topic, which is subscribed with its first use. */
+  listen(): SharedGrant {
+    if (this.isListening) return this.grant
+    this.isListening = true
+    const take = newHandler({
+      name: 'responses',
+      isPassive: true,
+      isInternal: true,
+      orderKey: () => undefined,
+      run: async packet => this.take(packet),
+    })
+    this.session.addRoute(this.responses, responseSubscription(this.options.requests.responseQos), take)
+    this.session.flushSubscriptions()
+    return this.grant
   }
 
   /** Sends a request. @returns what ends it from this side, and tells the responder to stop */
@@ -103,53 +126,66 @@ export class Requester {
     // One that waits to be written when its loop is left is not written any more.
     const left = plan.isStream ? new AbortController() : undefined
     const withdrawn = left === undefined ? plan : { ...plan, signal: anyOf(plan.signal, left.signal) }
-    const sent =
-      plan.protocol === 'mqtt5'
-        ? this.sendWithProperties(key, request, withdrawn, correlationData)
-        : this.replies.send(key, request, withdrawn)
-    sent.then(
-      outcome => this.takeOutcome(key, request.topic, outcome),
-      (error: unknown) => this.open.fail(key, asMqttError(error)),
-    )
+    const grant = plan.protocol === 'mqtt5' ? this.listen() : this.replies.listen(request.topic)
+    const leave = grant.wait(refused => {
+      if (refused !== undefined) return this.open.fail(key, asMqttError(refused))
+      if (this.open.has(key)) this.send(key, request, withdrawn, correlationData)
+    })
+    this.open.setLeave(key, leave)
     return () => {
       this.open.cancel(key)
       left?.abort()
     }
   }
 
-  /** A stream of answers runs here; `stop` is called when its requester wants no more. @returns what ends this */
-  onCancel(correlationData: Buffer, stop: () => void): () => void {
-    const key = correlationData.toString('hex')
-    const stops = this.cancels.get(key) ?? new Set()
-    this.cancels.set(key, stops.add(stop))
-    return () => {
-      stops.delete(stop)
-      if (stops.size === 0) this.cancels.delete(key)
-    }
+  private send(key: string, request: OutgoingRequest, plan: RequestPlan, correlationData: Buffer): void {
+    this.publish(key, request, plan, correlationData).then(
+      outcome => this.takeOutcome(key, request.topic, outcome),
+      (error: unknown) => this.open.fail(key, asMqttError(error)),
+    )
   }
 
-  private async sendWithProperties(
+  private async publish(
     key: string,
     request: OutgoingRequest,
-    { timeoutMs, signal, isStream }: RequestPlan,
+    plan: RequestPlan,
     correlationData: Buffer,
   ): Promise<PublishOutcome> {
+    const { signal, timeoutMs } = plan
+    const message =
+      plan.protocol === 'mqtt5'
+        ? this.withProperties(request, plan, correlationData)
+        : inEnvelope(key, request)
+    return this.session.publish(message, {
+      whenBlocked: 'wait',
+      timeoutMs,
+      ...(signal === undefined ? {} : { signal }),
+    })
+  }
+
+  private withProperties(
+    request: OutgoingRequest,
+    { timeoutMs, isStream }: RequestPlan,
+    correlationData: Buffer,
+  ): OutboundMessage {
     const { data: _data, pattern: _pattern, metadata: _metadata, ...message } = request
-    const responseTopic = await this.responseTopic()
-    if (!this.open.has(key)) return { status: 'dropped', reason: 'aborted' }
     const userProperties = {
       ...message.properties?.userProperties,
-      ...(isStream ? { [STREAM]: 'true' } : {}),
+      ...(isStream ? { [STREAM]: 'true', [LEASE]: this.leaseSeconds } : {}),
     }
     const properties = {
       // A responder that comes to it later does work that nobody waits for.
       messageExpiryInterval: Math.ceil(timeoutMs / MS),
       ...message.properties,
       ...(Object.keys(userProperties).length === 0 ? {} : { userProperties }),
-      responseTopic,
+      responseTopic: this.responseTopic,
       correlationData,
     }
-    return this.session.publish({ ...message, properties }, { ...waiting(signal), timeoutMs })
+    return { ...message, properties }
+  }
+
+  private get leaseSeconds(): string {
+    return String(Math.ceil(this.options.requests.streamLeaseMs / MS))
   }
 
   private takeOutcome(key: string, topic: string, outcome: PublishOutcome): void {
@@ -162,27 +198,34 @@ export class Requester {
     if (correlationData === undefined) return
     const key = correlationData.toString('hex')
     const response = readResponse(packet, this.open.termsOf(key)?.codec ?? resolveCodec(this.options.codec))
-    if (response.kind === 'cancel') return this.cancel(key)
-    if (response.kind === 'error') return this.open.fail(key, response.error)
-    if (response.kind === 'end') return this.open.end(key)
-    const cancel = (): void => this.sendCancel(responseTopic, correlationData)
-    this.open.setCancel(key, cancel)
-    // Cancelled before it was known where to.
-    if (!this.open.next(key, response.value)) return this.open.wasCancelled(key) ? cancel() : undefined
-    if (response.isOnly) this.open.end(key)
+    switch (response.kind) {
+      case 'cancel':
+        return this.streams.cancel(streamKey(responseTopic ?? '', correlationData))
+      case 'renew':
+        return this.streams.renew(streamKey(responseTopic ?? '', correlationData))
+      case 'error':
+        return this.open.fail(key, response.error)
+      case 'end':
+        return this.open.end(key)
+      case 'value':
+        if (responseTopic !== undefined && isSafe(responseTopic)) this.open.addResponder(key, responseTopic)
+        if (this.open.next(key, response.value) && response.isOnly) this.open.end(key)
+    }
   }
 
-  /** Correlation Data is the requester's own: where two chose the same, nobody knows whose stream is meant. */
-  private cancel(key: string): void {
-    const stops = this.cancels.get(key)
-    if (stops?.size === 1) for (const stop of stops) stop()
-  }
-
-  private sendCancel(topic: string | undefined, correlationData: Buffer): void {
-    if (topic === undefined || !isSafe(topic)) return
-    const properties = { correlationData, userProperties: { [STATUS]: 'cancel' } }
-    const message = { topic, payload: Buffer.alloc(0), qos: 1, retain: false, properties } as const
-    Promise.resolve(this.session.publish(message)).catch(() => {})
+  /** A cancel is worth an acknowledgement; a renewal that is lost is followed by the next one. */
+  private tell(topic: string, key: string, word: Word): void {
+    const properties = {
+      correlationData: Buffer.from(key, 'hex'),
+      responseTopic: this.responseTopic,
+      userProperties: { [STATUS]: word },
+    }
+    const message = { topic, payload: Buffer.alloc(0), retain: false, properties }
+    const sent =
+      word === 'cancel'
+        ? this.session.publish({ ...message, qos: 1 })
+        : this.session.publish({ ...message, qos: 0 }, { whenBlocked: 'wait', timeoutMs: this.renewMs })
+    Promise.resolve(sent).catch(() => {})
   }
 }
 
@@ -193,10 +236,6 @@ function anyOf(own: AbortSignal | undefined, other: AbortSignal): AbortSignal {
 /** A kept session must find its subscription again after a restart; it is the Correlation Data that nobody can guess. */
 function privateLevel({ clean, clientId }: ResolvedOptions): string {
   return clean ? randomUUID() : createHash('sha256').update(clientId).digest('hex').slice(0, 32)
-}
-
-function waiting(signal: AbortSignal | undefined): PublishTerms {
-  return { whenBlocked: 'wait', ...(signal === undefined ? {} : { signal }) }
 }
 
 /** Why no answer will come, where the outcome of the publish says so. */

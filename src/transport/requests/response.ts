@@ -10,6 +10,7 @@ export type Response =
   | { readonly kind: 'value'; readonly value: unknown; readonly isOnly: boolean }
   | { readonly kind: 'end' }
   | { readonly kind: 'cancel' }
+  | { readonly kind: 'renew' }
   | { readonly kind: 'error'; readonly error: MqttError }
 
 /** How a topic of responses is subscribed: a response that is retained was for somebody else. */
@@ -20,7 +21,7 @@ export function responseSubscription(qos: 0 | 1): SubscriptionOptions {
 /** What a message on the private response topic says (MQTT 5, 4.10). */
 export function readResponse(packet: PublishPacket, codec: Codec): Response {
   const status = packet.properties?.userProperties?.[STATUS]
-  if (status === 'end' || status === 'cancel') return { kind: status }
+  if (status === 'end' || status === 'cancel' || status === 'renew') return { kind: status }
   const payload = Buffer.from(packet.payload)
   try {
     const value = decodePayload(codec, packet.topic, payload, packet.properties?.contentType)

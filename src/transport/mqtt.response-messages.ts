@@ -1,0 +1,117 @@
+import { type Codec, jsonCodec } from '../codec.js'
+import { describeFailure, MqttError } from '../errors.js'
+import type { PublishPacket, PublishProperties } from './connection/link.js'
+import type { ReplyTarget } from './inbound/reply-target.js'
+import { readRecord } from './mqtt.record.js'
+import type { OutboundMessage } from './outbound/outbound-message.js'
+import { STATUS } from './requests/response.js'
+
+export type Mqtt5Target = Extract<ReplyTarget, { kind: 'mqtt5' }>
+
+/** A request, and where its response goes. */
+export interface Exchange {
+  readonly request: PublishPacket
+  readonly target: ReplyTarget
+  readonly codec: Codec
+}
+
+/** The one response, which is also the last. */
+export function onlyMessage(exchange: Exchange, value: unknown): OutboundMessage {
+  const { target } = exchange
+  return target.kind === 'nest'
+    ? nestMessage(exchange, { response: value, isDisposed: true, id: target.id })
+    : mqtt5Message(exchange, target, value)
+}
+
+/** What tells the requester of a failure. */
+export function errorMessage(exchange: Exchange, error: unknown): OutboundMessage {
+  const { target } = exchange
+  const err = readableError(error)
+  if (target.kind === 'nest') return nestMessage(exchange, { err, isDisposed: true, id: target.id })
+  return {
+    ...base(exchange),
+    payload: jsonCodec.encode(err),
+    properties: properties(target, { contentType: jsonCodec.contentType, status: 'error' }),
+  }
+}
+
+/** One value for an MQTT 5 requester. @throws MqttError `INVALID_OPTION` */
+export function mqtt5Message(
+  exchange: Exchange,
+  target: Mqtt5Target,
+  value: unknown,
+  extra: { readonly status?: string; readonly cancelTopic?: string } = {},
+): OutboundMessage {
+  const { data, options } = readRecord('record of a handler', value)
+  const { contentType } = exchange.codec
+  const own = options.properties
+  return {
+    ...base(exchange),
+    ...(options.qos === undefined ? {} : { qos: options.qos }),
+    ...(options.retain === undefined ? {} : { retain: options.retain }),
+    payload: Buffer.isBuffer(data) ? data : exchange.codec.encode(data),
+    properties: properties(target, { contentType, ...extra }, own),
+  }
+}
+
+/** No value comes any more. */
+export function endMessage(exchange: Exchange, target: Mqtt5Target): OutboundMessage {
+  return { ...base(exchange), payload: Buffer.alloc(0), properties: properties(target, { status: 'end' }) }
+}
+
+function base({ request, target }: Exchange) {
+  return { topic: target.topic, qos: request.qos, retain: false }
+}
+
+/** A part of what goes to `<topic>/reply`. @throws MqttError `INVALID_OPTION` */
+export function nestMessage(exchange: Exchange, reply: object): OutboundMessage {
+  if (!('response' in reply)) return { ...base(exchange), payload: jsonCodec.encode(reply) }
+  const { data, options } = readRecord('record of a handler', reply.response)
+  return {
+    ...base(exchange),
+    ...(options.qos === undefined ? {} : { qos: options.qos }),
+    payload: jsonCodec.encode({ ...reply, response: data }),
+    ...(options.properties === undefined ? {} : { properties: options.properties }),
+  }
+}
+
+interface Extra {
+  readonly contentType?: string | undefined
+  readonly status?: string
+  readonly cancelTopic?: string
+}
+
+function properties(
+  { correlationData }: Mqtt5Target,
+  { contentType, status, cancelTopic }: Extra,
+  own: PublishProperties = {},
+): PublishProperties {
+  const userProperties = { ...own.userProperties, ...(status === undefined ? {} : { [STATUS]: status }) }
+  return {
+    ...(contentType === undefined ? {} : { contentType }),
+    ...own,
+    ...(cancelTopic === undefined ? {} : { responseTopic: cancelTopic }),
+    ...(correlationData === undefined ? {} : { correlationData }),
+    ...(Object.keys(userProperties).length === 0 ? {} : { userProperties }),
+  }
+}
+
+function isJson(value: unknown): boolean {
+  try {
+    return JSON.stringify(value) !== undefined
+  } catch {
+    return false
+  }
+}
+
+/** What an answer may tell of a failure: what Nest's exception filters made of it. */
+function readableError(error: unknown): unknown {
+  if (!(error instanceof Error))
+    return isJson(error) ? error : { status: 'error', message: describeFailure(error) }
+  const code = error instanceof MqttError ? undefined : 'code' in error ? error.code : undefined
+  return {
+    status: 'error',
+    message: error.message,
+    ...(typeof code === 'string' || typeof code === 'number' ? { code } : {}),
+  }
+}
