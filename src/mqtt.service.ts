@@ -181,7 +181,7 @@ export class MqttService {
 
   /**
    * Ends the intake, and waits for handlers, acknowledgements and publishes that are under way, within
-   * `drainTimeoutMs`. Publishing goes on to work until the module is destroyed. Repeated calls share one drain.
+   * `drainTimeoutMs`. You can publish and send requests until the application shuts down. Repeated calls share one drain.
    */
   drain(): Promise<void> {
     return this.session.drain()

@@ -289,8 +289,9 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
    */
   readonly envelope?: 'requests' | 'all'
   /**
-   * Time for shutting down, in milliseconds: handlers end, acknowledgements leave, publishes settle. What is
-   * not done then is given up and logged. A fifth of it is kept for DISCONNECT. 0 to 3,600,000. @default 5000
+   * Time for shutting down, in milliseconds: handlers end, acknowledgements leave, publishes settle, those of HTTP
+   * handlers that still run included. What is not done then is given up and logged. A fifth of it is kept for
+   * DISCONNECT. 0 to 3,600,000. @default 5000
    */
   readonly drainTimeoutMs?: number
   /** How payloads are decoded for handlers and encoded by publishes that do not say otherwise. @default 'json' */
