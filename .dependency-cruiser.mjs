@@ -40,12 +40,12 @@ export default {
       comment: 'errors, codec, options and topic stand on nothing above them',
       severity: 'error',
       from: {
-        path: '^src/(errors|codec|options|sealed|resolved-options|schema|option-checks|option-replacements|publish-outcome|log-thinning|deadline|idle-waiters|pauses)\\.ts$|^src/topic/',
+        path: '^src/(errors|told-error|codec|options|sealed|resolved-options|schema|option-checks|option-replacements|publish-outcome|log-thinning|deadline|idle-waiters|pauses)\\.ts$|^src/topic/',
       },
       to: {
         path: '^src/',
         pathNot:
-          '^src/(errors|codec|options|sealed|resolved-options|schema|option-checks|option-replacements|publish-outcome|log-thinning|deadline|idle-waiters|pauses)\\.ts$|^src/topic/',
+          '^src/(errors|told-error|codec|options|sealed|resolved-options|schema|option-checks|option-replacements|publish-outcome|log-thinning|deadline|idle-waiters|pauses)\\.ts$|^src/topic/',
         dependencyTypesNot: ['type-only'],
       },
     },

@@ -1,3 +1,5 @@
+import { toldBy } from './told-error.js'
+
 const BRAND = Symbol.for('nestjs-mqtt.error')
 
 /** Every code that an {@link MqttError} can carry. The list is closed: a new code is a new minor version. */
@@ -124,8 +126,22 @@ export function describeCause(cause: unknown): string {
 export function describeFailure(error: unknown): string {
   // Its cause may quote the payload, which belongs into no log.
   if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return error.message
+  const told = toldBy(error)
+  if (told !== undefined) return told.message
   const isPlain = !(error instanceof Error) && typeof error === 'object' && error !== null
   return isPlain && 'message' in error ? textOf(error.message) : describeCause(error)
+}
+
+const ORIGINAL = Symbol('original')
+
+/** Keeps the error behind what is told of it, for the log of this process alone. */
+export function withOriginal<T extends object>(told: T, original: unknown): T {
+  return Object.defineProperty(told, ORIGINAL, { value: original })
+}
+
+/** The error behind what is told of it, or the error itself. */
+export function originalOf(error: unknown): unknown {
+  return typeof error === 'object' && error !== null && ORIGINAL in error ? error[ORIGINAL] : error
 }
 
 /** What came from outside may be nothing that a text can be made of. */

@@ -21,6 +21,7 @@ import {
   unwrapEvent,
 } from './inbound/reply-target.js'
 import { MqttContext } from './mqtt.context.js'
+import { tellReasons } from './mqtt.failure.js'
 import type { GlobalEnhancers } from './mqtt.globals.js'
 import { assertLiteral, assertRoutable, isRoutable } from './mqtt.pattern.js'
 import { Responder } from './mqtt.responder.js'
@@ -64,6 +65,7 @@ export class MqttTransport
     // Failures of event handlers are awaited and reported here. Assigned, since `Server` declares it in Nest 12 only.
     Object.assign(this, { propagatesEventHandlerErrors: true })
     this.transportId = transportId
+    tellReasons()
     this.responder = new Responder(session, session.requester, options.allowResponseTopic)
     session.connection.attach({ stateChanged: state => this._status$.next(state.status) })
   }

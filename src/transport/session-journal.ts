@@ -1,4 +1,4 @@
-import { describeFailure, isMqttError, MqttError } from '../errors.js'
+import { describeFailure, isMqttError, MqttError, originalOf } from '../errors.js'
 import { oneLine, printable } from '../log-thinning.js'
 import type { DropReason } from '../publish-outcome.js'
 import type { SessionLog } from './connection/connection-log.js'
@@ -24,7 +24,7 @@ export class SessionJournal {
   /** The handler failed for the last time. */
   handlerFailed(pattern: string, topic: string, error: unknown): void {
     const who = `the handler of ${printable(pattern)} failed`
-    const cause = oneLine(describeFailure(error))
+    const cause = oneLine(describeFailure(originalOf(error)))
     // Its text names the topic, which differs from message to message.
     const common = isMqttError(error, 'PAYLOAD_NOT_DECODABLE') ? 'the payload could not be decoded' : cause
     this.thinned.say('error', `${who}: ${common}`, `${who} for a message on ${printable(topic)}: ${cause}`)

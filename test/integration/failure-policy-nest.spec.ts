@@ -115,7 +115,7 @@ describe.each(VERSIONS)('MQTT %i, through Nest', protocolVersion => {
     expect(calls).toEqual(['attempt 1', 'attempt 2', 'attempt 3'])
     expect(inbound()).toMatchObject({ handled: 1, failed: 1 })
     expect(started.logger.ofMqtt.filter(line => line.startsWith('error'))).toEqual([
-      'error [Mqtt] the handler of "observable" failed for a message on "observable": Internal server error',
+      'error [Mqtt] the handler of "observable" failed for a message on "observable": errored',
     ])
   })
 

@@ -63,6 +63,7 @@ describe('MQTT_ERROR_CODES', () => {
       'CONNECTION_LOST',
       'CONNECTION_CLOSED',
       'SUBSCRIBE_REFUSED',
+      'UNSUBSCRIBE_REFUSED',
       'NOT_SENT',
       'NO_RESPONDER',
       'REQUEST_FAILED',

@@ -1,0 +1,32 @@
+import type { ArgumentsHost } from '@nestjs/common'
+import { BaseRpcExceptionFilter, RpcException } from '@nestjs/microservices'
+import { throwError } from 'rxjs'
+import { withOriginal } from '../errors.js'
+import { toldBy } from '../told-error.js'
+import { MqttContext } from './mqtt.context.js'
+
+const IS_SET = Symbol.for('nestjs-mqtt.tells-reasons')
+const HIDDEN = { status: 'error', message: 'Internal server error' } as const
+
+/**
+ * Has Nest's filter of last resort tell why a message to a handler of this package failed, where the error was made to
+ * be told. Filters of the application come first, as ever; other transports and HTTP are left alone.
+ */
+export function tellReasons(): void {
+  const { prototype } = BaseRpcExceptionFilter
+  if (Object.hasOwn(prototype, IS_SET)) return
+  const plain = prototype.catch
+  Object.defineProperty(prototype, IS_SET, { value: true })
+  prototype.catch = function (exception: unknown, host: ArgumentsHost) {
+    if (exception instanceof RpcException || !isOurs(host)) return plain.call(this, exception, host)
+    const told = toldBy(exception)
+    // Logs it with its stack.
+    if (told === undefined) plain.call(this, exception, host)
+    const failure = withOriginal({ ...(told ?? HIDDEN) }, exception)
+    return throwError(() => failure)
+  }
+}
+
+function isOurs(host: ArgumentsHost): boolean {
+  return host.getType() === 'rpc' && host.switchToRpc().getContext() instanceof MqttContext
+}
