@@ -5,12 +5,14 @@ import {
   type Transport,
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom } from 'rxjs'
+import { jsonCodec } from '../codec.js'
 import { describeCause, MqttError } from '../errors.js'
 import type { ResolvedOptions } from '../resolved-options.js'
 import type { ConnectionState } from './connection/connection-state.js'
 import type { PublishPacket } from './connection/link.js'
 import { resolveHandlerOptions } from './handler-options.js'
 import { decodeMessage, type HandlerRules, handlerRules } from './handler-rules.js'
+import { decodeEnvelopeData, parseEnvelope } from './inbound/envelope.js'
 import type { HandlerAttempt } from './inbound/handler-attempt.js'
 import { newHandler } from './inbound/new-handler.js'
 import {
@@ -146,11 +148,14 @@ export class MqttTransport
       replyTo = this.responder.checked(incoming.replyTo)
       willAnswer()
     }
+    const data = incoming.isRaw ? decodeEnvelopeData(route.codec, packet.topic, incoming.data) : incoming.data
     const context = new MqttContext(packet, route.template, attempt, incoming.metadata)
-    await this.runWithHooks(context, () => this.call(route, packet, incoming.data, replyTo, context, attempt))
+    await this.runWithHooks(context, () => this.call(route, packet, data, replyTo, context, attempt))
   }
 
   private read(route: Route, packet: PublishPacket): Incoming {
+    const raw = route.isEvent ? undefined : readForeignEnvelope(route, packet)
+    if (raw !== undefined) return raw
     const decoded = decodeMessage(route, packet)
     const incoming = route.isEvent ? { data: decoded, replyTo: undefined } : readRequest(packet, decoded)
     const isPlain = incoming.replyTo === undefined && this.options.envelope === 'all'
@@ -204,4 +209,11 @@ export class MqttTransport
       this.onProcessingStartHook(id, context, done)
     })
   }
+}
+
+/** A request in Nest's envelope to a handler whose codec is not JSON. */
+function readForeignEnvelope({ codec }: Route, packet: PublishPacket): Incoming | undefined {
+  if (codec === jsonCodec || packet.properties?.responseTopic !== undefined) return undefined
+  const incoming = readRequest(packet, parseEnvelope(Buffer.from(packet.payload)))
+  return incoming.replyTo === undefined ? undefined : { ...incoming, isRaw: true }
 }

@@ -16,6 +16,8 @@ export type ReplyTarget =
 export interface Incoming {
   readonly data: unknown
   readonly replyTo: ReplyTarget | undefined
+  /** The data is that of an envelope, and the codec of the handler has not seen it. */
+  readonly isRaw?: boolean
   /** What the envelope carries beside the data. */
   readonly metadata?: unknown
 }
@@ -43,10 +45,11 @@ export function unwrapEvent(
   decoded: unknown,
   routeOf: (pattern: unknown) => unknown,
 ): { readonly data: unknown; readonly metadata?: unknown } {
-  if (typeof decoded !== 'object' || decoded === null || !('pattern' in decoded)) return { data: decoded }
-  const { pattern, data, metadata, ...others }: { pattern: unknown; data?: unknown; metadata?: unknown } =
-    decoded
-  const isEvent = Object.keys(others).length === 0 && (pattern === topic || routeOf(pattern) === topic)
+  if (typeof decoded !== 'object' || decoded === null || Array.isArray(decoded) || !('pattern' in decoded))
+    return { data: decoded }
+  const { pattern, data, metadata }: { pattern: unknown; data?: unknown; metadata?: unknown } = decoded
+  const keys = 1 + ('data' in decoded ? 1 : 0) + ('metadata' in decoded ? 1 : 0)
+  const isEvent = hasKeys(decoded, keys) && (pattern === topic || routeOf(pattern) === topic)
   if (!isEvent) return { data: decoded }
   return metadata === undefined ? { data } : { data, metadata }
 }
@@ -76,5 +79,15 @@ function isEnvelope(
   if (typeof decoded !== 'object' || decoded === null || Array.isArray(decoded)) return false
   if (!('pattern' in decoded && 'data' in decoded && 'id' in decoded)) return false
   const keys = 'metadata' in decoded ? 4 : 3
-  return typeof decoded.id === 'string' && Object.keys(decoded).length === keys
+  return typeof decoded.id === 'string' && hasKeys(decoded, keys)
+}
+
+/** Counts no further than it must: a payload may have a million keys. */
+function hasKeys(value: object, wanted: number): boolean {
+  let count = 0
+  for (const _key in value) {
+    count += 1
+    if (count > wanted) return false
+  }
+  return count === wanted
 }
