@@ -50,6 +50,7 @@ export type {
 export type { WaitOptions } from './transport/connection/connection-wait.js'
 export type { PublishPacket, PublishProperties } from './transport/connection/link.js'
 export { describeReasonCode } from './transport/connection/mqtt-client.js'
+export type { SubscriptionCounters } from './transport/connection/subscription-options.js'
 export {
   deadLetter,
   type HandlerOptions,

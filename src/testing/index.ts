@@ -1,5 +1,5 @@
 export { type BrokerPayload, EmbeddedBroker, type EmbeddedBrokerOptions } from './embedded-broker.js'
 export { FaultLink, type FaultLinkOptions, type LinkDirection } from './fault-link.js'
 export type { BrokerMessage, NextOptions } from './message-log.js'
-export { PeerConnection, ScriptedPeer } from './scripted-peer.js'
+export { type PacketOf, PeerConnection, ScriptedPeer } from './scripted-peer.js'
 export { streamPair } from './stream-pair.js'

@@ -4,7 +4,8 @@ import { generate, type IConnackPacket, type Packet, type PacketCmd, parser } fr
 import { allClosed } from './client-ends.js'
 import { streamPair } from './stream-pair.js'
 
-type PacketOf<C extends PacketCmd> = Extract<Packet, { cmd: C }>
+/** The packet of one kind, as `mqtt-packet` parses it. */
+export type PacketOf<C extends PacketCmd> = Extract<Packet, { cmd: C }>
 
 /**
  * The other end of an MQTT connection that does exactly what a test tells it, packet by packet, in MQTT 3.1.1

@@ -47,24 +47,29 @@ function isOnPath(program: string): boolean {
   return (process.env['PATH'] ?? '').split(delimiter).some(folder => existsSync(join(folder, program)))
 }
 
-/** Installs mosquitto, its clients and openssl with apt where that is allowed, else fails with what to do. */
-export function ensureMosquitto(): void {
-  if (BINARIES.some(existsSync) && isOnPath('mosquitto_pub') && isOnPath('openssl')) return
+const PACKAGES = ['mosquitto', 'mosquitto-clients', 'openssl']
+
+const SYSTEM = {
+  hasMosquitto: () => BINARIES.some(existsSync) && isOnPath('mosquitto_pub') && isOnPath('openssl'),
+  say: (line: string): void => {
+    process.stderr.write(`${line}\n`)
+  },
+  aptGet: (...given: string[]): void => {
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive' }
+    execFileSync('apt-get', given, { stdio: 'ignore', env })
+  },
+}
+
+/** Installs mosquitto, its clients and openssl with apt-get where it can, after it has said so. */
+export function ensureMosquitto({ hasMosquitto, say, aptGet } = SYSTEM): void {
+  if (hasMosquitto()) return
+  const packages = PACKAGES.join(' ')
+  say(`These tests need ${packages}. Installing what is missing: apt-get install -y ${packages}`)
   try {
-    execFileSync('apt-get', ['update'], { stdio: 'ignore' })
-    execFileSync(
-      'apt-get',
-      ['install', '-y', '--no-install-recommends', 'mosquitto', 'mosquitto-clients', 'openssl'],
-      {
-        stdio: 'ignore',
-        env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
-      },
-    )
+    aptGet('update')
+    aptGet('install', '-y', '--no-install-recommends', ...PACKAGES)
   } catch (cause) {
-    throw new Error(
-      'these tests need the mosquitto broker, and it could not be installed with apt-get. Install mosquitto, mosquitto-clients and openssl by hand and run them again',
-      { cause },
-    )
+    throw new Error(`apt-get could not install ${packages}. Install them and run the tests again`, { cause })
   }
 }
 

@@ -56,7 +56,7 @@ export function countOf(connection: PeerConnection, cmd: string): number {
 }
 
 /** Every message that came is in exactly one of the counters. */
-export function expectInboundAddsUp(mqtt: MqttService): void {
+function expectInboundAddsUp(mqtt: MqttService): void {
   const { received, handled, deadLettered, dropped, givenBack, repeated, waiting, running } =
     mqtt.stats().inbound
   const sum = handled + deadLettered + dropped + givenBack + repeated + waiting + running

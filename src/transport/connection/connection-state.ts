@@ -54,7 +54,7 @@ export type ConnectionState =
   | { readonly status: 'closed'; readonly cause?: MqttError }
 
 /** What the next attempt has to know about those before it. */
-export interface Progress {
+interface Progress {
   /** Ends of a connection or an attempt in a row, since the last connection that lasted. */
   readonly failures: number
   readonly previousDelayMs: number

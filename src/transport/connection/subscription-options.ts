@@ -31,7 +31,7 @@ export function isSameOptions(a: SubscriptionOptions, b: SubscriptionOptions): b
 }
 
 /** A filter that the broker refused, or that it cannot serve. */
-export interface RefusedSubscription {
+interface RefusedSubscription {
   readonly subscription: string
   readonly error: MqttError
 }

@@ -27,7 +27,7 @@ export class Answered extends Error {
   }
 }
 
-export interface RetryRule {
+interface RetryRule {
   readonly attempts: number
   readonly delayMs: readonly number[] | ResolvedBackoff
 }
