@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { Controller } from '@nestjs/common'
 import { EventPattern, MessagePattern, Payload, RpcException } from '@nestjs/microservices'
-import { EMPTY, type Observable, of } from 'rxjs'
+import { concat, EMPTY, from, NEVER, type Observable, of, scan } from 'rxjs'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import {
   type Ask,
@@ -36,6 +36,16 @@ class AnsweringController {
   @MessagePattern('ask/three')
   three(@Payload() first: number): Observable<number> {
     return of(first, first + 1, first + 2)
+  }
+
+  @MessagePattern('ask/sums')
+  sums(@Payload() values: number[]): Observable<number> {
+    return from(values).pipe(scan((sum, value) => sum + value, 0))
+  }
+
+  @MessagePattern('ask/all')
+  all(): Observable<number> {
+    return concat(of(1), NEVER)
   }
 
   @MessagePattern('ask/nothing')
@@ -138,6 +148,17 @@ describe.each(PAIRINGS)('$asker asks $responder on MQTT version $version', pairi
 
   it('three values of an Observable', async () => {
     expect(await asker.ask('ask/three', 7)).toEqual(several(7, 8, 9))
+  })
+
+  it('running sums of a stream of numbers', async () => {
+    expect(await asker.ask('ask/sums', [1, 2, 3, 4, 5])).toEqual(several(1, 3, 6, 10, 15))
+  })
+
+  it('two services that never end, and takes one value of each', async () => {
+    if (pairing.hearsLast) return
+    const second = await pairing.start(pairing.version)
+    expect(await asker.take('ask/all', 2)).toEqual([1, 1])
+    await second.close()
   })
 
   it('an Observable without a value', async () => {

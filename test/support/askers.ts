@@ -3,7 +3,7 @@ import { Module, type Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { ClientProxyFactory, type MicroserviceOptions, Transport } from '@nestjs/microservices'
 import type { MqttClient } from 'mqtt'
-import { lastValueFrom, type Observable } from 'rxjs'
+import { lastValueFrom, type Observable, take, toArray } from 'rxjs'
 import { isMqttError, MqttClientProxy } from '../../src/index.js'
 import { CollectingLogger, startMicroservice } from './nest-app.js'
 
@@ -19,6 +19,8 @@ export interface Heard {
 /** One that asks and tells, whoever made it. */
 export interface Asker {
   ask(topic: string, data: unknown): Promise<Heard>
+  /** The first values, after which nothing more is wanted. */
+  take(topic: string, count: number): Promise<unknown[]>
   tell(topic: string, data: unknown): Promise<unknown>
   close(): Promise<unknown>
 }
@@ -44,6 +46,7 @@ interface Sends {
 export function askerOf(client: Sends): Asker {
   return {
     ask: (topic, data) => heardFrom(client.send(topic, data)),
+    take: (topic, count) => lastValueFrom(client.send(topic, {}).pipe(take(count), toArray())),
     tell: (topic, data) => lastValueFrom(client.emit(topic, data), { defaultValue: undefined }),
     close: async () => client.close(),
   }
@@ -79,6 +82,12 @@ export const ourStream =
           return { values, error: sentError(error) }
         }
       },
+      take: async (topic, count) => {
+        const values: unknown[] = []
+        for await (const value of mqtt.requestStream(topic, {}, protocol === undefined ? {} : { protocol }))
+          if (values.push(value) === count) break
+        return values
+      },
       tell: (topic, data) => mqtt.publish(topic, data),
       close: () => app.close(),
     }
@@ -93,6 +102,7 @@ export const ourRequest: Ask = async (url, protocolVersion) => {
         value => ({ values: [value], error: undefined }),
         (error: unknown) => ({ values: [], error: sentError(error) }),
       ),
+    take: async topic => [await mqtt.request(topic, {})],
     tell: (topic, data) => mqtt.publish(topic, data),
     close: () => app.close(),
   }
