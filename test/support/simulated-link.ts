@@ -5,18 +5,72 @@ export interface LinkConduct {
   readonly roundTripMs: number
 }
 
+/** What comes in, in front of the responses. */
+export interface InboundTraffic {
+  readonly bytesPerSecond: number
+  /** What the downlink carries, or this process reads. */
+  readonly carriedPerSecond: number
+  /** What waits at most; more is lost. */
+  readonly queueBytes: number
+  /** This process is the one that is too slow, and its reads show it. */
+  readonly isOurReading: boolean
+}
+
+/** What the application publishes under `drop`. */
+export interface Offered {
+  readonly bytesPerSecond: number
+  readonly messageBytes: number
+}
+
 /** Of the time that is simulated. */
 const TICK_MS = 0.25
 const MARKER_BYTES = 2
+const INBOUND_BYTES = 920
+const FULL_READ_BYTES = 16_384
+const MAX_DELAY_MS = 1_000
 
 interface Packet {
   readonly bytes: number
   readonly isMarker: boolean
+  /** When the application gave the message. */
+  readonly offeredMs: number
+}
+
+/** A queue in front of something that carries so many bytes a second. */
+class Queue<T extends { readonly bytes: number }> {
+  bytes = 0
+  private packets: T[] = []
+  private gone = 0
+  private capacity = 0
+
+  push(packet: T): void {
+    this.packets.push(packet)
+    this.bytes += packet.bytes
+  }
+
+  carry(bytesPerSecond: number): T[] {
+    this.capacity += (bytesPerSecond * TICK_MS) / 1_000
+    const carried: T[] = []
+    for (;;) {
+      const packet = this.packets[this.gone]
+      if (packet === undefined) {
+        this.capacity = 0
+        this.packets = []
+        this.gone = 0
+        return carried
+      }
+      if (packet.bytes > this.capacity) return carried
+      this.capacity -= packet.bytes
+      this.bytes -= packet.bytes
+      this.gone += 1
+      carried.push(packet)
+    }
+  }
 }
 
 /**
- * A link with a rate and a round trip, in front of which packets queue, and a sender that goes by a `LinkWindow` as
- * the package does. Time is a number.
+ * An uplink with a rate and a round trip, a downlink with traffic of others, and a sender that goes by a `LinkWindow`
+ * as the package does. Time is a number.
  */
 export class SimulatedLink {
   readonly window = new LinkWindow()
@@ -27,16 +81,26 @@ export class SimulatedLink {
   /** Bytes of messages that wait in front of the link or are being read. */
   onWire = 0
   mostOnWire = 0
-  /** While this process pauses, nobody writes and no answer is taken. */
+  /** PINGREQs that were sent. */
+  pings = 0
+  /** As many of the next responses are lost. */
+  losing = 0
+  /** While this process pauses, nobody writes and no response is taken. */
   isPaused = false
   conduct: LinkConduct
-  private queue: Packet[] = []
-  /** Packets at the front of the queue that are gone already. */
-  private gone = 0
-  /** When the answers to markers arrive. */
-  private answers: number[] = []
-  private capacity = 0
-  private first = true
+  inbound: InboundTraffic | undefined
+  dropped = 0
+  /** Ages of the messages that were delivered, in milliseconds. */
+  ages: number[] = []
+  private readonly up = new Queue<Packet>()
+  private readonly down = new Queue<{ readonly bytes: number; readonly isResponse: boolean }>()
+  /** When responses leave the broker. */
+  private responses: number[] = []
+  private waiting: { readonly bytes: number; readonly offeredMs: number }[] = []
+  private owed = 0
+  private inboundOwed = 0
+  private behindSinceMs: number | undefined
+  private caughtUpMs = Number.NEGATIVE_INFINITY
 
   constructor(conduct: LinkConduct) {
     this.conduct = conduct
@@ -44,8 +108,9 @@ export class SimulatedLink {
 
   /** Writes messages of this length while the window is open, `perTick` of them at most. */
   run(forMs: number, messageBytes = this.usualBytes, perTick = Number.POSITIVE_INFINITY): void {
-    const endMs = this.nowMs + forMs
-    while (this.nowMs < endMs) this.tick(messageBytes, perTick)
+    this.tickFor(forMs, () => {
+      for (let count = 0; count < perTick && this.isOpen(); count += 1) this.write(messageBytes)
+    })
   }
 
   /** Lets time pass in which nothing is written. */
@@ -53,73 +118,147 @@ export class SimulatedLink {
     this.run(forMs, 0, 0)
   }
 
+  /** Publishes an even load. What the window does not take waits, and is dropped as the package drops it. */
+  offer(forMs: number, { bytesPerSecond, messageBytes }: Offered): void {
+    this.tickFor(forMs, () => {
+      this.owed += (bytesPerSecond * TICK_MS) / 1_000
+      for (; this.owed >= messageBytes; this.owed -= messageBytes) this.enter(messageBytes)
+      this.pump()
+    })
+  }
+
+  /** Part of what the link can carry that it carries, while the sender writes for so long. */
+  utilisation(forMs: number, messageBytes?: number): number {
+    return this.carriedWhile(() => this.run(forMs, messageBytes))
+  }
+
+  /** The same for an offered load. */
+  utilisationOf(forMs: number, offered: Offered): number {
+    return this.carriedWhile(() => this.offer(forMs, offered))
+  }
+
+  /** Forgets what was dropped and how old messages were. */
+  forget(): void {
+    this.dropped = 0
+    this.ages = []
+  }
+
+  age(quantile: number): number {
+    const sorted = [...this.ages].sort((a, b) => a - b)
+    return sorted[Math.max(0, Math.ceil(quantile * sorted.length) - 1)] ?? 0
+  }
+
+  write(bytes: number, offeredMs = this.nowMs): void {
+    this.up.push({ bytes, isMarker: false, offeredMs })
+    this.written += bytes
+    this.onWire += bytes
+    this.window.wrote(bytes, this.nowMs)
+    if (this.window.wantsMarker(this.nowMs)) this.mark()
+  }
+
+  mark(): void {
+    this.window.mark(this.nowMs)
+    this.ping()
+  }
+
   /** Long enough for a quick simulation, and short against the window. */
   private get usualBytes(): number {
     return Math.max(100, Math.round(this.conduct.bytesPerSecond / 1_000))
   }
 
-  /** Part of what the link can carry that it carries, while the sender writes for so long. */
-  utilisation(forMs: number, messageBytes?: number): number {
+  private carriedWhile(work: () => void): number {
     const { nowMs, delivered } = this
     this.mostOnWire = 0
-    this.run(forMs, messageBytes)
+    work()
     return ((this.delivered - delivered) * 1_000) / (this.nowMs - nowMs) / this.conduct.bytesPerSecond
   }
 
-  write(bytes: number): void {
-    if (this.first) this.mark()
-    this.first = false
-    this.queue.push({ bytes, isMarker: false })
-    this.written += bytes
-    this.onWire += bytes
-    this.window.wrote(bytes, this.nowMs)
-    if (this.window.wantsMarker) this.mark()
+  private isOpen(): boolean {
+    const { behindSinceMs, nowMs } = this
+    return this.window.isOpen(nowMs, behindSinceMs === undefined ? 0 : nowMs - behindSinceMs)
   }
 
-  mark(): void {
-    this.window.mark(this.nowMs)
-    this.queue.push({ bytes: MARKER_BYTES, isMarker: true })
+  private enter(bytes: number): void {
+    const queued = this.waiting.reduce((sum, waiting) => sum + waiting.bytes, 0)
+    const isTooMuch = (this.window.delayMs(queued + bytes, this.nowMs) ?? 0) > MAX_DELAY_MS
+    if (isTooMuch) this.dropped += 1
+    else this.waiting.push({ bytes, offeredMs: this.nowMs })
   }
 
-  private tick(messageBytes: number, perTick: number): void {
-    this.nowMs += TICK_MS
-    this.carry()
-    if (this.isPaused) return
-    this.takeAnswers()
-    for (let count = 0; count < perTick && this.window.isOpen(this.nowMs); count += 1)
-      this.write(messageBytes)
-    const { markerDueMs } = this.window
-    if (markerDueMs !== undefined && markerDueMs <= this.nowMs) this.mark()
-    this.mostOnWire = Math.max(this.mostOnWire, this.onWire)
+  private pump(): void {
+    for (let [next] = this.waiting; next !== undefined; [next] = this.waiting) {
+      const isLate = this.nowMs - next.offeredMs >= MAX_DELAY_MS
+      if (!isLate && !this.isOpen()) return
+      this.waiting.shift()
+      if (isLate) this.dropped += 1
+      else this.write(next.bytes, next.offeredMs)
+    }
   }
 
-  private carry(): void {
-    this.capacity += (this.conduct.bytesPerSecond * TICK_MS) / 1_000
-    for (;;) {
-      const packet = this.queue[this.gone]
-      if (packet === undefined) {
-        this.capacity = 0
-        this.queue = []
-        this.gone = 0
-        return
-      }
-      if (packet.bytes > this.capacity) return
-      this.capacity -= packet.bytes
-      this.gone += 1
-      if (packet.isMarker) this.answers.push(this.nowMs + this.conduct.roundTripMs)
+  private ping(): void {
+    this.pings += 1
+    this.up.push({ bytes: MARKER_BYTES, isMarker: true, offeredMs: this.nowMs })
+  }
+
+  private tickFor(forMs: number, send: () => void): void {
+    const endMs = this.nowMs + forMs
+    while (this.nowMs < endMs) {
+      this.nowMs += TICK_MS
+      this.carryUp()
+      this.carryDown()
+      if (this.isPaused) continue
+      send()
+      this.tend()
+      this.mostOnWire = Math.max(this.mostOnWire, this.onWire)
+    }
+  }
+
+  private tend(): void {
+    const { window, nowMs } = this
+    if (this.behindSinceMs === undefined) {
+      window.look(nowMs)
+      for (let left = window.takeRepeats(nowMs); left > 0; left -= 1) this.ping()
+    }
+    if (window.isMarkerDue(nowMs)) this.mark()
+  }
+
+  private carryUp(): void {
+    const { bytesPerSecond, roundTripMs } = this.conduct
+    for (const packet of this.up.carry(bytesPerSecond)) {
+      if (packet.isMarker) this.responses.push(this.nowMs + roundTripMs)
       else {
         this.delivered += packet.bytes
         this.onWire -= packet.bytes
+        this.ages.push(this.nowMs - packet.offeredMs)
       }
     }
   }
 
-  private takeAnswers(): void {
-    const due = this.answers.filter(atMs => atMs <= this.nowMs)
-    this.answers = this.answers.filter(atMs => atMs > this.nowMs)
-    for (const _answer of due) {
-      this.window.confirm(this.nowMs)
-      if (this.window.wantsProbe) this.mark()
+  private carryDown(): void {
+    const { inbound, nowMs } = this
+    while ((this.responses[0] ?? Infinity) <= nowMs) {
+      this.responses.shift()
+      if (this.losing > 0) this.losing -= 1
+      else this.down.push({ bytes: MARKER_BYTES, isResponse: true })
+    }
+    if (this.isPaused) return
+    this.takeInbound()
+    for (const { isResponse } of this.down.carry(inbound?.carriedPerSecond ?? Infinity))
+      if (isResponse) this.window.confirm(nowMs, this.behindSinceMs === undefined ? this.caughtUpMs : nowMs)
+  }
+
+  private takeInbound(): void {
+    const { inbound } = this
+    this.inboundOwed += ((inbound?.bytesPerSecond ?? 0) * TICK_MS) / 1_000
+    for (; this.inboundOwed >= INBOUND_BYTES; this.inboundOwed -= INBOUND_BYTES) {
+      if (this.down.bytes < (inbound?.queueBytes ?? 0))
+        this.down.push({ bytes: INBOUND_BYTES, isResponse: false })
+    }
+    const isBehind = inbound?.isOurReading === true && this.down.bytes > FULL_READ_BYTES
+    if (isBehind) this.behindSinceMs ??= this.nowMs
+    else if (this.behindSinceMs !== undefined) {
+      this.caughtUpMs = this.nowMs
+      this.behindSinceMs = undefined
     }
   }
 }

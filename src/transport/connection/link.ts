@@ -39,8 +39,10 @@ export interface Link {
   pauseIntake(): void
   resumeIntake(): void
   readonly isIntakePaused: boolean
-  /** When reading was resumed last. */
+  /** When reading was resumed, or caught up with what had arrived, last. */
   readonly intakeResumedMs: number
+  /** Since when more arrives than is read, so that responses wait unread; undefined when everything is read. */
+  readonly behindSinceMs: number | undefined
   /** Sends DISCONNECT behind everything before it, and ends. */
   disconnect(): void
   /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */

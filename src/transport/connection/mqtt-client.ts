@@ -12,6 +12,7 @@ import { InboundSizeGuard } from './inbound-size-guard.js'
 import type { Dialler, Link, LinkEvents, OutgoingPublish } from './link.js'
 import { PacketWriter } from './packet-writer.js'
 import { malformed, mayBeFirst, tooEarly, tooLarge } from './protocol-errors.js'
+import { ReadingLag } from './reading-lag.js'
 import { Unreleased, UnreleasedStore } from './unreleased.js'
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
@@ -55,7 +56,8 @@ function openClient(options: ResolvedOptions, { url }: Endpoint, settings: IClie
 class ClientLink implements Link {
   private connected = false
   isIntakePaused = false
-  intakeResumedMs = Number.NEGATIVE_INFINITY
+  private resumedMs = Number.NEGATIVE_INFINITY
+  private readonly lag = new ReadingLag()
   /** Something was not read since the last PINGREQ, and its answer may stand behind that. */
   private hasStalled = false
   /** What the parser waits for while the intake is paused. */
@@ -87,6 +89,7 @@ class ClientLink implements Link {
     const guard = new InboundSizeGuard(maxPacketBytes)
     // Before the parser, which would hand on what is too large, or end the connection with a cause of its own.
     this.#stream.prependListener('data', (bytes: Uint8Array) => {
+      this.lag.read(bytes.length)
       const size = guard.feed(bytes)
       if (size !== undefined && this.cause === undefined) this.hangUp(tooLarge(size, maxPacketBytes))
     })
@@ -100,6 +103,14 @@ class ClientLink implements Link {
     if (this.cause === undefined) this.guard(() => this.events.stored())
     if (this.isIntakePaused) this.goOn = goOn
     else if (this.cause === undefined) goOn()
+  }
+
+  get intakeResumedMs(): number {
+    return Math.max(this.resumedMs, this.lag.caughtUpMs)
+  }
+
+  get behindSinceMs(): number | undefined {
+    return this.lag.behindSinceMs
   }
 
   isWritable(): boolean {
@@ -131,7 +142,7 @@ class ClientLink implements Link {
   resumeIntake(): void {
     if (!this.isIntakePaused) return
     this.isIntakePaused = false
-    this.intakeResumedMs = performance.now()
+    this.resumedMs = performance.now()
     const goOn = this.goOn
     this.goOn = undefined
     goOn?.()
@@ -251,6 +262,7 @@ class ClientLink implements Link {
     if (this.isEnded) return
     this.isEnded = true
     this.writer.stop()
+    this.lag.stop()
     // Its timers end with this event, which not every stream leads to.
     this.#client.emit('close')
     this.events.closed(this.cause ?? this.hungUp())

@@ -13,6 +13,10 @@ const MAX_BACKLOG_BYTES = 262_144
 /** A link that is not known to be slow may take it in the next moments. */
 const MAX_BURST_BYTES = 4_194_304
 
+/** A timer that is as late shows that this process was busy. */
+const LATE_TURN_MS = 50
+const PINGREQ = { cmd: 'pingreq' } as const
+
 /** A link that takes a message only while it can carry it soon. Good for one connection. */
 export class PacedLink {
   /** Something else has to leave first. */
@@ -20,6 +24,12 @@ export class PacedLink {
   private readonly window: LinkWindow | undefined
   private readonly aliases: TopicAliases
   private timer: NodeJS.Timeout | undefined
+  private timerDueMs = Number.POSITIVE_INFINITY
+  /** The event loop was late then: responses may have waited unread. */
+  private lateMs = Number.NEGATIVE_INFINITY
+  /** A PUBACK that is waited for, and the bytes up to its PUBLISH. */
+  private awaitedId: number | undefined
+  private awaitedAt = 0
   /** The time of this turn of the event loop: asking for it costs more than writing a message. */
   private turnMs: number | undefined
   private written = 0
@@ -58,10 +68,11 @@ export class PacedLink {
   }
 
   isOpen(): boolean {
-    if (this.isHeld) return false
-    // What measures the link cannot be read while the intake is paused.
-    const isBlind = this.window === undefined || this.link.isIntakePaused
-    return (isBlind || this.window.isOpen(this.nowMs)) && !this.link.isCongested()
+    if (this.isHeld || this.link.isCongested()) return false
+    // Responses, which measure the link, cannot be read while the intake is paused.
+    if (this.window === undefined || this.link.isIntakePaused) return true
+    const { behindSinceMs } = this.link
+    return this.window.isOpen(this.nowMs, behindSinceMs === undefined ? 0 : this.nowMs - behindSinceMs)
   }
 
   /** How long until so many bytes more would be read by the broker, as far as that is known. */
@@ -80,8 +91,6 @@ export class PacedLink {
   }
 
   publish(message: OutboundMessage, messageId: number | undefined): void {
-    // Alone on the wire, the first marker tells the round trip.
-    if (this.written === 0) this.mark()
     const { topic, payload, qos, retain, properties } = message
     const alias = this.aliases.assign(topic)
     const outgoing: OutgoingPublish = {
@@ -94,6 +103,16 @@ export class PacedLink {
       ...(properties === undefined ? undefined : { properties }),
     }
     this.count(this.send(outgoing))
+    if (qos !== 1 || this.awaitedId !== undefined) return
+    this.awaitedId = messageId
+    this.awaitedAt = this.written
+  }
+
+  /** PUBACK came: everything before its PUBLISH was read. */
+  acknowledged(messageId: number | undefined): void {
+    if (messageId === undefined || messageId !== this.awaitedId) return
+    this.awaitedId = undefined
+    this.window?.acknowledged(this.awaitedAt, this.nowMs)
   }
 
   /** Sends a message that an earlier connection has sent, too. */
@@ -117,14 +136,12 @@ export class PacedLink {
     this.written += bytes
     if (this.window === undefined) return
     this.window.wrote(bytes, this.nowMs)
-    if (this.window.wantsMarker) this.mark()
+    if (this.window.wantsMarker(this.nowMs)) this.mark()
   }
 
-  /** The turn ends: what was written gets a marker with it, unless there was one just now. */
+  /** The turn ends: a marker that is due leaves with what was written. */
   flushing(): void {
-    const dueMs = this.window?.markerDueMs
-    if (dueMs !== undefined && dueMs <= this.nowMs) this.mark()
-    else if (dueMs !== undefined) this.timer ??= setTimeout(this.markLate, dueMs - this.nowMs)
+    this.tend(this.nowMs)
   }
 
   /** Keep Alive has sent a PINGREQ of its own: a marker like any other. */
@@ -134,8 +151,11 @@ export class PacedLink {
 
   /** PINGRESP came. */
   confirm(): void {
-    this.window?.confirm(performance.now(), this.link.intakeResumedMs)
-    if (this.window?.wantsProbe) this.mark()
+    const { link, window } = this
+    if (window === undefined) return
+    const nowMs = performance.now()
+    window.confirm(nowMs, this.isBlind() ? nowMs : Math.max(link.intakeResumedMs, this.lateMs))
+    this.tend(nowMs)
   }
 
   /** The connection is gone. */
@@ -147,14 +167,36 @@ export class PacedLink {
     this.turnMs = undefined
   }
 
-  private readonly markLate = (): void => {
-    this.timer = undefined
-    if (this.window?.markerDueMs !== undefined) this.mark()
+  private readonly wake = (): void => {
+    const nowMs = performance.now()
+    const isLate = nowMs - this.timerDueMs > LATE_TURN_MS
+    this.timerDueMs = Number.POSITIVE_INFINITY
+    // What arrived meanwhile is read later in this turn.
+    if (isLate) this.lateMs = nowMs
+    else if (!this.isBlind()) this.window?.look(nowMs)
+    this.tend(nowMs)
+  }
+
+  private isBlind(): boolean {
+    return this.link.isIntakePaused || this.link.behindSinceMs !== undefined
+  }
+
+  /** Sends what is due, and wakes when more is. */
+  private tend(nowMs: number): void {
+    const { link, window } = this
+    if (window === undefined) return
+    if (!this.isBlind()) for (let left = window.takeRepeats(nowMs); left > 0; left -= 1) link.send(PINGREQ)
+    if (window.isMarkerDue(nowMs)) this.mark()
+    const dueMs = window.dueMs(nowMs)
+    if (dueMs === undefined || dueMs >= this.timerDueMs) return
+    clearTimeout(this.timer)
+    this.timerDueMs = dueMs
+    this.timer = setTimeout(this.wake, Math.max(1, Math.ceil(dueMs - nowMs)))
   }
 
   private mark(): void {
     if (this.window === undefined) return
     this.window.mark(performance.now())
-    this.link.send({ cmd: 'pingreq' })
+    this.link.send(PINGREQ)
   }
 }

@@ -153,6 +153,7 @@ export class Publisher implements ConnectionListener {
   answered(packet: Packet): void {
     const { paced } = this
     if (paced === undefined) return
+    if (packet.cmd === 'puback') paced.acknowledged(packet.messageId)
     if (packet.cmd === 'pingresp') paced.confirm()
     else if (!this.inFlight.answered(packet, paced)) return
     this.pump()

@@ -15,6 +15,7 @@ function newLink() {
     unwrap: () => undefined,
     isIntakePaused: false,
     intakeResumedMs: 0,
+    behindSinceMs: undefined,
     isCongested: () => false,
     isWritable: () => true,
     send: nothing,

@@ -1,0 +1,143 @@
+import { describe, expect, it } from 'vitest'
+import { type InboundTraffic, type Offered, SimulatedLink } from '../../../support/simulated-link.js'
+
+/** 20 messages a second. */
+const MODEST: Offered = { bytesPerSecond: 2_400, messageBytes: 120 }
+const FREE = { bytesPerSecond: 5_000_000, roundTripMs: 20 }
+
+const throttled = (bytesPerSecond: number): InboundTraffic => ({
+  bytesPerSecond,
+  carriedPerSecond: 30_000,
+  queueBytes: 60_000,
+  isOurReading: false,
+})
+
+describe('a free uplink', () => {
+  it.each([33_000, 60_000, 200_000])('drops nothing while the downlink of 30 KB/s is offered %i', rate => {
+    const link = new SimulatedLink(FREE)
+    link.offer(5_000, MODEST)
+    link.inbound = throttled(rate)
+    link.offer(30_000, MODEST)
+    expect(link.dropped).toBe(0)
+    expect(link.age(1)).toBeLessThan(1_000)
+    link.inbound = undefined
+    link.offer(10_000, MODEST)
+    expect(link.dropped).toBe(0)
+  })
+
+  it('drops nothing of a larger load once the downlink has been full for a while', () => {
+    const offered = { bytesPerSecond: 100_000, messageBytes: 1_000 }
+    const link = new SimulatedLink(FREE)
+    link.offer(5_000, offered)
+    link.inbound = throttled(60_000)
+    link.offer(5_000, offered)
+    expect(link.dropped).toBeLessThan(150)
+    link.forget()
+    link.offer(60_000, offered)
+    expect(link.dropped).toBe(0)
+  })
+
+  it.each([2_000_000, 20_000_000])('drops nothing while this process reads too slowly, with %i in', rate => {
+    const link = new SimulatedLink(FREE)
+    link.offer(5_000, MODEST)
+    link.inbound = {
+      bytesPerSecond: rate,
+      carriedPerSecond: 1_500_000,
+      queueBytes: 6_000_000,
+      isOurReading: true,
+    }
+    link.offer(15_000, MODEST)
+    expect(link.dropped).toBe(0)
+    link.inbound = undefined
+    link.offer(5_000, MODEST)
+    expect(link.dropped).toBe(0)
+  })
+
+  it('is used while both directions are full', () => {
+    const offered = { bytesPerSecond: 500_000, messageBytes: 1_000 }
+    const link = new SimulatedLink({ bytesPerSecond: 50_000, roundTripMs: 20 })
+    link.offer(5_000, offered)
+    link.inbound = throttled(60_000)
+    link.offer(5_000, offered)
+    link.forget()
+    expect(link.utilisationOf(30_000, offered)).toBeGreaterThan(0.6)
+    expect(link.age(0.99)).toBeLessThan(5_000)
+  })
+})
+
+describe('a lost response', () => {
+  it('does not stop publishing, nor does the tenth', () => {
+    const link = new SimulatedLink(FREE)
+    link.offer(5_000, MODEST)
+    for (let round = 0; round < 10; round += 1) {
+      link.losing = 1
+      link.offer(10_000, MODEST)
+    }
+    expect(link.losing).toBe(0)
+    expect(link.dropped).toBe(0)
+    link.idle(5_000)
+    expect(link.window.unconfirmed).toBeLessThan(1_100)
+  })
+
+  it.each([1, 10])('does not stop a full link: %i lost', losing => {
+    const offered = { bytesPerSecond: 500_000, messageBytes: 1_000 }
+    const link = new SimulatedLink({ bytesPerSecond: 50_000, roundTripMs: 20 })
+    link.offer(5_000, offered)
+    link.losing = losing
+    link.offer(5_000, offered)
+    link.forget()
+    expect(link.utilisationOf(20_000, offered)).toBeGreaterThan(0.9)
+    expect(link.age(0.99)).toBeLessThan(1_400)
+  })
+})
+
+describe('long round trips', () => {
+  const LONG = { bytesPerSecond: 1_000_000, roundTripMs: 600 }
+
+  it('keep the age within the delay and one round trip', () => {
+    const offered = { bytesPerSecond: 3_000_000, messageBytes: 1_000 }
+    const link = new SimulatedLink(LONG)
+    link.offer(15_000, offered)
+    link.forget()
+    expect(link.utilisationOf(20_000, offered)).toBeGreaterThan(0.95)
+    expect(link.age(0.99)).toBeLessThan(1_200)
+  })
+
+  it('drop nothing of what the link carries', () => {
+    const offered = { bytesPerSecond: 900_000, messageBytes: 1_000 }
+    const link = new SimulatedLink(LONG)
+    link.offer(15_000, offered)
+    link.forget()
+    link.offer(60_000, offered)
+    expect(link.dropped).toBe(0)
+  })
+})
+
+describe('sparse traffic', () => {
+  it('sends no marker', () => {
+    const link = new SimulatedLink(FREE)
+    link.offer(8_000, { bytesPerSecond: 120, messageBytes: 60 })
+    expect(link.pings).toBe(0)
+  })
+
+  it('is followed by a burst that starts small', () => {
+    const link = new SimulatedLink({ bytesPerSecond: 10_000, roundTripMs: 20 })
+    link.offer(8_000, { bytesPerSecond: 120, messageBytes: 60 })
+    link.mostOnWire = 0
+    link.offer(10_000, { bytesPerSecond: 100_000, messageBytes: 100 })
+    expect(link.mostOnWire).toBeLessThan(4_200)
+    expect(link.age(0.99)).toBeLessThan(1_200)
+  })
+})
+
+describe.each([10_000, 50_000, 1_000_000])('an uplink of %i bytes a second that is the limit', rate => {
+  it('is full, and messages are no older than their delay', () => {
+    const factor = rate === 1_000_000 ? 3 : 10
+    const offered = { bytesPerSecond: rate * factor, messageBytes: 1_000 }
+    const link = new SimulatedLink({ bytesPerSecond: rate, roundTripMs: 5 })
+    link.offer(5_000, offered)
+    link.forget()
+    expect(link.utilisationOf(30_000, offered)).toBeGreaterThanOrEqual(0.95)
+    expect(link.age(0.99)).toBeLessThan(1_200)
+  })
+})
