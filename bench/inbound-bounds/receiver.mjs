@@ -1,0 +1,55 @@
+// Takes a flood and does nothing with it, and tells on request what it holds.
+import { resolveOptions } from '../../dist/option-checks.js'
+import { parseTopicFilter } from '../../dist/topic/topic-filter.js'
+import { newHandler } from '../../dist/transport/inbound/new-handler.js'
+import { MqttSession } from '../../dist/transport/mqtt-session.js'
+import { Subscriber } from '../../dist/transport/subscriber.js'
+import { memory } from '../memory.mjs'
+import { answerRequests, config, say } from '../requests.mjs'
+
+const { port, protocolVersion, handler } = config
+const options = resolveOptions({
+  url: `mqtt://127.0.0.1:${port}`,
+  protocolVersion,
+  keepalive: 0,
+  reconnect: { delayMs: [1_000] },
+})
+const silent = { error: () => {}, warn: () => {}, log: () => {}, debug: () => {} }
+const session = new MqttSession(options, silent)
+const never = () => new Promise(() => {})
+
+const HANDLERS = {
+  'unread loop': () => {
+    globalThis.loop = new Subscriber(session, options).messages(
+      'flood',
+      { qos: 1 },
+      { limit: 1_000, overflow: 'drop-oldest' },
+    )
+  },
+  'no ack()': () => {
+    new Subscriber(session, options).subscribe('flood', () => {}, { ack: 'manual' })
+  },
+  hanging: () => {
+    const rules = { name: 'flood', run: never, concurrency: 16, orderKey: () => undefined }
+    session.addRoute(
+      parseTopicFilter('flood'),
+      { qos: 2, noLocal: false, retainHandling: 0 },
+      newHandler(rules),
+    )
+  },
+}
+
+await session.start()
+HANDLERS[handler]()
+session.flushSubscriptions()
+session.serve()
+const before = memory()
+let most = before.rss
+setInterval(() => {
+  most = Math.max(most, process.memoryUsage().rss)
+}, 20)
+say({ ready: true })
+answerRequests(() => {
+  most = Math.max(most, process.memoryUsage().rss)
+  return { before: before.rss, most, now: memory().rss, stats: session.stats }
+})
