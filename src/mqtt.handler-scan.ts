@@ -1,24 +1,65 @@
 import type { ModulesContainer } from '@nestjs/core'
 import type { Transport } from '@nestjs/microservices'
+import { MqttError } from './errors.js'
+import { topicParamsOf } from './mqtt.decorators.js'
 
 /** Metadata keys of `@EventPattern` and `@MessagePattern`, which Nest does not export. */
 const PATTERN = 'microservices:pattern'
 const TRANSPORT = 'microservices:transport'
 
-/** Controller methods with a pattern that a transport with this id would take, as `Controller.method`. */
-export function findPatternHandlers(modules: ModulesContainer, transportId: Transport | symbol): string[] {
+/** A controller method with `@EventPattern` or `@MessagePattern`. */
+export interface PatternHandler {
+  /** As `Controller.method`. */
+  readonly name: string
+  readonly patterns: readonly unknown[]
+  /** What its `@TopicParam` decorators ask for. */
+  readonly topicParams: readonly string[]
+}
+
+/** Controller methods with a pattern that a transport with this id would take. */
+export function findPatternHandlers(
+  modules: ModulesContainer,
+  transportId: Transport | symbol,
+): PatternHandler[] {
   return [...modules.values()]
     .flatMap(module => [...module.controllers.values()])
     .flatMap(controller => handlersOf(controller.metatype, transportId))
 }
 
-function handlersOf(controller: unknown, transportId: Transport | symbol): string[] {
+/**
+ * A `@TopicParam` that names no wildcard is `undefined` for every message, so it is a typing error.
+ * @param wildcardsOf names of the wildcards of a pattern; undefined for one that is not read here
+ * @throws MqttError `INVALID_OPTION`
+ */
+export function assertTopicParams(
+  handlers: readonly PatternHandler[],
+  wildcardsOf: (pattern: unknown) => readonly string[] | undefined,
+): void {
+  for (const { name, patterns, topicParams } of handlers) {
+    const wildcards = patterns.map(wildcardsOf)
+    if (wildcards.includes(undefined)) continue
+    const known = new Set(wildcards.flatMap(names => names ?? []))
+    const unknown = topicParams.find(param => !known.has(param))
+    if (unknown === undefined) continue
+    const list = [...known].map(param => `"${param}"`).join(', ')
+    throw new MqttError(
+      'INVALID_OPTION',
+      `${name}: @TopicParam('${unknown}') names no wildcard of ${patterns.map(pattern => JSON.stringify(pattern)).join(', ')}; ${known.size === 0 ? `write a named wildcard into the pattern, such as "+${unknown}"` : `the names there are ${list}`}`,
+    )
+  }
+}
+
+function handlersOf(controller: unknown, transportId: Transport | symbol): PatternHandler[] {
   if (typeof controller !== 'function') return []
   const prototype: unknown = controller.prototype
   if (typeof prototype !== 'object' || prototype === null) return []
   return Object.entries(Object.getOwnPropertyDescriptors(prototype))
     .filter(([, { value }]) => isHandler(value, transportId))
-    .map(([method]) => `${controller.name}.${method}`)
+    .map(([method, { value }]) => ({
+      name: `${controller.name}.${method}`,
+      patterns: [Reflect.getMetadata(PATTERN, value)].flat(),
+      topicParams: topicParamsOf(prototype, method),
+    }))
 }
 
 function isHandler(method: unknown, transportId: Transport | symbol): boolean {

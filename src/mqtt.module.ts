@@ -14,7 +14,7 @@ import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
 import { MqttError } from './errors.js'
 import { drainOnClose } from './mqtt.drain.js'
-import { findPatternHandlers } from './mqtt.handler-scan.js'
+import { assertTopicParams, findPatternHandlers } from './mqtt.handler-scan.js'
 import {
   type ASYNC_OPTIONS_TYPE,
   ConfigurableModuleClass,
@@ -108,7 +108,10 @@ export class MqttModule
     drainOnClose(app, signals)
   }
 
-  /** @throws MqttError `INVALID_OPTION` when two connections have the same name, or why `fail-fast` failed */
+  /**
+   * @throws MqttError `INVALID_OPTION` when two connections have the same name or a `@TopicParam` names no wildcard, or
+   * why `fail-fast` failed
+   */
   async onModuleInit(): Promise<void> {
     const { name } = this.connectionName
     const namesakes = [...this.#modules.values()]
@@ -122,6 +125,9 @@ export class MqttModule
         `MqttModule.forRoot() is imported ${namesakes.length} times ${which}; import it once, or give each connection a name`,
       )
     }
+    assertTopicParams(findPatternHandlers(this.#modules, mqttTransportId(name)), pattern =>
+      this.transport.wildcardsOf(pattern),
+    )
     await this.session.start()
   }
 
@@ -131,11 +137,11 @@ export class MqttModule
     // Nobody will start the handlers that were added at run time.
     this.session.serve()
     const { name } = this.connectionName
-    const handlers = findPatternHandlers(this.#modules, mqttTransportId(name))
-    if (handlers.length === 0) return
+    const names = findPatternHandlers(this.#modules, mqttTransportId(name)).map(handler => handler.name)
+    if (names.length === 0) return
     const argument = name === undefined ? '' : JSON.stringify(name)
     this.logger.warn(
-      `${handlers.length} handlers may be for this connection (${handlers.slice(0, 3).join(', ')}), but no transport runs them. Before the application starts, add: app.connectMicroservice(MqttModule.microservice(${argument}), { inheritAppConfig: true }); await app.startAllMicroservices()`,
+      `${names.length} handlers may be for this connection (${names.slice(0, 3).join(', ')}), but no transport runs them. Before the application starts, add: app.connectMicroservice(MqttModule.microservice(${argument}), { inheritAppConfig: true }); await app.startAllMicroservices()`,
     )
   }
 

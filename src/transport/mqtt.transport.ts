@@ -8,6 +8,7 @@ import { isObservable, lastValueFrom } from 'rxjs'
 import { jsonCodec } from '../codec.js'
 import { describeCause, MqttError } from '../errors.js'
 import type { ResolvedOptions } from '../resolved-options.js'
+import { fillVariables, parseTopicTemplate } from '../topic/topic-template.js'
 import type { ConnectionState } from './connection/connection-state.js'
 import type { PublishPacket } from './connection/link.js'
 import { resolveHandlerOptions } from './handler-options.js'
@@ -101,6 +102,22 @@ export class MqttTransport
     })
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
     this.globals?.handlerAdded()
+    const colon = isLiteral ? undefined : rules.template.topicFilter.levels.find(level => /^:\w/.test(level))
+    if (colon !== undefined)
+      this.session.log.warn(
+        `the pattern "${route}" matches "${colon}" literally; write "+${colon.slice(1)}" for a wildcard with a name`,
+      )
+  }
+
+  /** Names of the wildcards of a pattern; undefined for a pattern that is no Topic Filter, which fails elsewhere. */
+  wildcardsOf(pattern: unknown): readonly string[] | undefined {
+    if (typeof pattern !== 'string') return []
+    try {
+      const template = parseTopicTemplate(fillVariables(pattern, this.options.variables))
+      return template.params.map(({ name }) => name)
+    } catch {
+      return undefined
+    }
   }
 
   /** Connects and subscribes. `fail-fast`: calls back with the error of the first attempt, or of a refused filter. */

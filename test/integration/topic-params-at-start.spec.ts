@@ -1,0 +1,63 @@
+import 'reflect-metadata'
+import { Controller, type Type } from '@nestjs/common'
+import { EventPattern } from '@nestjs/microservices'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { TopicParam } from '../../src/index.js'
+import { EmbeddedBroker } from '../../src/testing/index.js'
+import { startMicroservice } from '../support/nest-app.js'
+
+let broker: EmbeddedBroker
+beforeAll(async () => {
+  broker = await EmbeddedBroker.start()
+})
+afterAll(() => broker.stop())
+
+const start = (controller: Type, variables: Record<string, string> = {}) =>
+  startMicroservice({ url: broker.url, variables }, { controllers: [controller] })
+
+describe('a @TopicParam that names no wildcard of its pattern', () => {
+  it('fails the start, and the error names the method and what there is', async () => {
+    @Controller()
+    class Telemetry {
+      @EventPattern<string>('devices/+deviceId/+kind')
+      on(@TopicParam('devceId') _id: string): void {}
+    }
+    await expect(start(Telemetry)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message:
+        'Telemetry.on: @TopicParam(\'devceId\') names no wildcard of "devices/+deviceId/+kind"; the names there are "deviceId", "kind"',
+    })
+  })
+
+  it('fails the start where no pattern has a named wildcard, and the error says how to write one', async () => {
+    @Controller()
+    class Telemetry {
+      @EventPattern<string>('devices/+/telemetry')
+      on(@TopicParam('id') _id: string): void {}
+    }
+    await expect(start(Telemetry)).rejects.toThrow('write a named wildcard into the pattern, such as "+id"')
+  })
+})
+
+it('a @TopicParam that one of several patterns has, or a variable, starts', async () => {
+  @Controller()
+  class Telemetry {
+    @EventPattern<string[]>(['a/+id', 'b/+other', `\${level}/c`])
+    on(@TopicParam('id') _id: string, @TopicParam('filled') _filled: string): void {}
+  }
+  const { app } = await start(Telemetry, { level: '+filled' })
+  await app.close()
+})
+
+it('a level with a colon is matched literally, and the log says what to write instead', async () => {
+  @Controller()
+  class Telemetry {
+    @EventPattern<string>('devices/:id/telemetry')
+    on(): void {}
+  }
+  const { app, logger } = await start(Telemetry)
+  await app.close()
+  expect(logger.ofMqtt.filter(line => line.startsWith('warn'))).toEqual([
+    'warn [Mqtt] the pattern "devices/:id/telemetry" matches ":id" literally; write "+id" for a wildcard with a name',
+  ])
+})
