@@ -200,10 +200,7 @@ export interface RequestDefaults {
    * behind events. @default 0
    */
   readonly responseQos?: 0 | 1
-  /**
-   * Streams of responses that this connection may have open as the responder. One more ends the oldest stream
-   * whose requester does not renew it, and is refused when all of them are renewed. 1 to 1,000,000. @default 1000
-   */
+  /** Open streams of responses as the responder. One more ends the oldest that is not renewed, else is refused. 1 to 1,000,000. @default 1000 */
   readonly maxStreams?: number
   /**
    * How long the responder of a stream goes on without a sign of this requester, in milliseconds. The requester renews
