@@ -29,6 +29,8 @@ export class HandlerRunner {
   private readonly attempts = new Set<HandlerAttempt>()
   private readonly pauses = new Pauses()
   private stopped: MqttError | undefined
+  /** QoS 0 messages that wait for a retry or a dead letter: no broker and no slot bounds them. */
+  private recovering = 0
 
   constructor(
     private readonly surroundings: RunSurroundings,
@@ -69,6 +71,19 @@ export class HandlerRunner {
       handler.onFailed(run.delivery.packet, first.failure)
       return 'failed'
     }
+    if (run.delivery.packet.qos > 0) return this.repeat(run, first)
+    if (this.recovering >= this.surroundings.maxQueued) {
+      handler.onFailed(run.delivery.packet, first)
+      return 'failed'
+    }
+    this.recovering += 1
+    const outcome = await this.repeat(run, first)
+    this.recovering -= 1
+    return outcome
+  }
+
+  private async repeat(run: HandlerRun, first: unknown): Promise<RunOutcome> {
+    const { handler } = run
     const most = 1 + (handler.retries?.attempts ?? 0)
     let error = first
     let attempts = 1

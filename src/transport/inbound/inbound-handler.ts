@@ -61,6 +61,8 @@ export interface InboundHandler {
 
 /** What a run asks of the connection. */
 export interface RunSurroundings {
+  /** QoS 0 messages that may wait for a retry or a dead letter; one more has failed at once. */
+  readonly maxQueued: number
   /** Publishes a dead letter. Resolves with whether the broker has it, and rejects when there is no more hope. */
   readonly deadLetter: (letter: DeadLetter) => Promise<void>
   /** Ends the connection, so that the broker delivers again. */

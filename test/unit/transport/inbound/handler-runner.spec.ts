@@ -17,7 +17,7 @@ holdClock()
 function running(
   work: (attempt: HandlerAttempt) => unknown,
   fields: Partial<InboundHandler> = {},
-  { topic = 'a', qos = 1 as 0 | 1, letterFails = false } = {},
+  { topic = 'a', qos = 1 as 0 | 1, letterFails = false, maxQueued = 10 } = {},
 ) {
   const events: string[] = []
   const letters: DeadLetter[] = []
@@ -36,6 +36,7 @@ function running(
   const slot = { isFree: Promise.resolve() }
   const runner = new HandlerRunner(
     {
+      maxQueued,
       deadLetter: async letter => {
         letters.push(letter)
         if (letterFails) throw new Error('no hope')
@@ -112,6 +113,14 @@ describe('HandlerRunner', () => {
     expect(parts.pauses).toEqual([1, 2])
     await pass(10)
     expect(parts.attempts).toHaveLength(3)
+  })
+
+  it('repeats no more messages of QoS 0 at a time than may wait', async () => {
+    const retries = { attempts: 1, delayMs: [10] }
+    const { events, attempts } = running(fail, { retries }, { qos: 0, maxQueued: 0 })
+    await pass(20, 10)
+    expect(attempts).toHaveLength(1)
+    expect(events).toEqual(['failed broken', 'ended failed'])
   })
 
   it('gives its slot back while its dead letter is on its way', async () => {
