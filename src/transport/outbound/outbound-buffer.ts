@@ -1,4 +1,5 @@
 import type { DropReason } from '../../publish-outcome.js'
+import { DeadlineHeap } from './deadline-heap.js'
 import type { Waiting } from './outbound-message.js'
 
 export interface BufferLimits {
@@ -24,6 +25,9 @@ interface Place {
 
 type Lane = Map<number, Place>
 
+/** Each has some hundred bytes besides its payload. */
+const MAX_BACKLOG_MESSAGES = 20_000
+
 const NONE: readonly Displaced[] = []
 
 /**
@@ -42,8 +46,7 @@ export class OutboundBuffer {
   private entered = 0
   private readonly backlog = { count: 0, bytes: 0 }
   private readonly kept = { count: 0, bytes: 0 }
-  /** No entry is late before this. */
-  private earliestDeadlineMs = Number.POSITIVE_INFINITY
+  private readonly deadlines = new DeadlineHeap()
 
   constructor(private readonly limits: BufferLimits) {}
 
@@ -56,7 +59,9 @@ export class OutboundBuffer {
   }
 
   get nextDeadlineMs(): number {
-    return this.size === 0 ? Number.POSITIVE_INFINITY : this.earliestDeadlineMs
+    return this.size === 0
+      ? Number.POSITIVE_INFINITY
+      : (this.deadlines.first?.deadlineMs ?? Number.POSITIVE_INFINITY)
   }
 
   /** Whether a message of this QoS has none before it. */
@@ -106,10 +111,14 @@ export class OutboundBuffer {
   /** Takes out what must not be written any more. */
   takeLate(nowMs: number): Waiting[] {
     if (nowMs < this.nextDeadlineMs) return []
-    const late = this.takeAll(waiting => waiting.deadlineMs <= nowMs)
-    this.earliestDeadlineMs = Number.POSITIVE_INFINITY
-    for (const { deadlineMs } of this.places.keys()) {
-      this.earliestDeadlineMs = Math.min(this.earliestDeadlineMs, deadlineMs)
+    const late: Waiting[] = []
+    for (
+      let { first } = this.deadlines;
+      first !== undefined && first.deadlineMs <= nowMs;
+      { first } = this.deadlines
+    ) {
+      this.deadlines.pop()
+      if (this.remove(first)) late.push(first)
     }
     return late
   }
@@ -146,13 +155,14 @@ export class OutboundBuffer {
     place.waiting = waiting
     this.places.set(waiting, place)
     this.account(waiting, 1)
-    this.earliestDeadlineMs = Math.min(this.earliestDeadlineMs, waiting.deadlineMs)
+    this.expect(waiting)
   }
 
   /** What must go for this one, or undefined where that does not help. */
   private makeRoom(waiting: Waiting, backlogBytes: number): readonly Displaced[] | undefined {
     if (waiting.mode === 'drop') {
       const { count, bytes } = this.backlog
+      if (count >= MAX_BACKLOG_MESSAGES) return undefined
       return count > 0 && bytes + waiting.bytes > backlogBytes ? undefined : NONE
     }
     const { maxQueued, maxQueuedBytes, overflow } = this.limits
@@ -189,7 +199,13 @@ export class OutboundBuffer {
       this.queueBytes += waiting.bytes
     }
     if (waiting.mode === 'latest') this.latest.set(keyOf(waiting), place)
-    this.earliestDeadlineMs = Math.min(this.earliestDeadlineMs, waiting.deadlineMs)
+    this.expect(waiting)
+  }
+
+  private expect(waiting: Waiting): void {
+    if (waiting.deadlineMs === Number.POSITIVE_INFINITY) return
+    this.deadlines.compact(this.places)
+    this.deadlines.push(waiting)
   }
 
   private account({ mode, bytes }: Waiting, sign: 1 | -1): void {

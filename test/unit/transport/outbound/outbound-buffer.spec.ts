@@ -231,7 +231,7 @@ describe('overflow of queue', () => {
 })
 
 describe('what is late', () => {
-  it('is taken out at its deadline, in order, and nothing else is', () => {
+  it('is taken out at its deadline, in order of deadlines, and nothing else is', () => {
     const deadlines = [300, 100, 200, 100]
     const waiting = deadlines.map(deadlineMs => waitingPublish('queue', { deadlineMs }))
     const buffer = filledWith(bufferWith(), ...waiting)
@@ -239,8 +239,24 @@ describe('what is late', () => {
     expect(buffer.takeLate(99)).toEqual([])
     expect(buffer.takeLate(100)).toEqual([waiting[1], waiting[3]])
     expect([buffer.size, buffer.bytes, buffer.nextDeadlineMs]).toEqual([2, 20, 200])
-    expect(buffer.takeLate(300)).toEqual([waiting[0], waiting[2]])
+    expect(buffer.takeLate(300)).toEqual([waiting[2], waiting[0]])
     expect(buffer.nextDeadlineMs).toBe(Number.POSITIVE_INFINITY)
+  })
+})
+
+describe('many tiny messages under drop', () => {
+  it('are limited in number too', () => {
+    const buffer = bufferWith()
+    const waiting = Array.from({ length: 20_000 }, (_, at) =>
+      waitingPublish('drop', { bytes: 1, deadlineMs: at }),
+    )
+    for (const one of waiting) expect(buffer.add(one, 1e9).isAdmitted).toBe(true)
+    expect(buffer.add(waitingPublish('drop', { bytes: 1 }), 1e9)).toEqual({
+      isAdmitted: false,
+      reason: 'backlog',
+    })
+    expect(buffer.takeLate(9_999)).toHaveLength(10_000)
+    expect(buffer.nextDeadlineMs).toBe(10_000)
   })
 })
 

@@ -1,0 +1,36 @@
+// A TCP link in front of the broker: any number of bytes towards it, and so many a second back, behind a router's buffer.
+import { connect, createServer } from 'node:net'
+import { answerRequests, config, say } from '../requests.mjs'
+
+const SLICE_MS = 10
+const { port, downBytesPerSecond, bufferBytes } = config
+
+const server = createServer(client => {
+  const broker = connect(port, '127.0.0.1')
+  client.setNoDelay(true)
+  broker.setNoDelay(true)
+  client.pipe(broker)
+  if (downBytesPerSecond === null) return void broker.pipe(client)
+  const queue = []
+  let queued = 0
+  let credit = 0
+  broker.on('data', chunk => {
+    queue.push(chunk)
+    queued += chunk.length
+    if (queued >= bufferBytes) broker.pause()
+  })
+  setInterval(() => {
+    credit = Math.min(credit + (downBytesPerSecond * SLICE_MS) / 1_000, 1_500)
+    while (queue.length > 0 && credit >= 1) {
+      const chunk = queue[0]
+      const part = chunk.subarray(0, Math.floor(credit))
+      client.write(part)
+      credit -= part.length
+      queued -= part.length
+      if (part.length === chunk.length) queue.shift()
+      else queue[0] = chunk.subarray(part.length)
+    }
+    if (queued < bufferBytes) broker.resume()
+  }, SLICE_MS)
+}).listen(0, '127.0.0.1', () => say({ port: server.address().port }))
+answerRequests(() => ({}))
