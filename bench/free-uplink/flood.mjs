@@ -5,7 +5,7 @@ import { answerRequests, config, say } from '../requests.mjs'
 const { port, messagesPerSecond, payloadBytes } = config
 const TICK_MS = 5
 const client = await connectAsync(`mqtt://127.0.0.1:${port}`)
-const payload = Buffer.alloc(payloadBytes)
+const payload = JSON.stringify('x'.repeat(payloadBytes - 2))
 let sent = 0
 let owed = 0
 answerRequests(({ start }) => {
