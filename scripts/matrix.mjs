@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 import { APPS, NODES } from './matrix/apps.mjs'
 import { ScratchApp } from './matrix/scratch-app.mjs'
 import { checkStart } from './matrix/start-check.mjs'
+import { checkSource, checkTypes } from './matrix/types-check.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-matrix-'))
@@ -50,30 +51,40 @@ async function tryApp(name, nodes, tarball) {
   const app = new ScratchApp(join(folder, name), APPS[name])
   const created = await attempt(`${name}: install`, () => app.create(tarball))
   const cells = []
+  if (!created.failed) cells.push({ node: 'types', ...(await tryTypes(name, app)) })
   for (const node of nodes) cells.push({ node, ...(created.failed ? created : await tryOn(name, app, node)) })
   rmSync(app.parent, { recursive: true, force: true })
   return { title: APPS[name].title, cells }
+}
+
+async function tryTypes(name, app) {
+  const types = await attempt(`${name}: types`, () => checkTypes(app))
+  if (types.failed) return { failed: 'types' }
+  const source = await attempt(`${name}: the source of the package with its Nest`, () => checkSource(app))
+  return source.failed ? { failed: 'source' } : { failed: false, verdict: 'strict' }
 }
 
 async function tryOn(name, app, node) {
   const steps = {
     build: () => app.npm(['run', 'build'], { node }),
     run: () => checkStart(app.folder, node),
-    test: () => app.npm(['test'], { node }),
+    test: () => app.test(node),
   }
+  let verdict = 'build, run, test'
   for (const [step, work] of Object.entries(steps)) {
     const result = await attempt(`${name} on Node ${node}: ${step}`, work)
     if (result.failed) return { ...result, failed: step }
+    if (typeof result.value === 'string') verdict = `build, ${result.value}`
   }
-  return { failed: false }
+  return { failed: false, verdict }
 }
 
 async function attempt(title, work) {
   const startMs = performance.now()
   try {
-    await work()
+    const value = await work()
     console.log(`ok      ${title} (${Math.round((performance.now() - startMs) / 1_000)} s)`)
-    return { failed: false }
+    return { failed: false, value }
   } catch (error) {
     console.log(`FAILED  ${title}: ${error.message}\n${error.stdout ?? ''}${error.stderr ?? ''}`)
     return { failed: 'install' }
@@ -82,7 +93,8 @@ async function attempt(title, work) {
 
 function print(rows) {
   const nodes = [...new Set(rows.flatMap(({ cells }) => cells.map(({ node }) => node)))]
-  console.log(`\n| application | ${nodes.map(node => `Node ${node}`).join(' | ')} |`)
+  const titles = nodes.map(node => (node === 'types' ? 'types' : `Node ${node}`))
+  console.log(`\n| application | ${titles.join(' | ')} |`)
   console.log(`|---|${nodes.map(() => '---|').join('')}`)
   for (const { title, cells } of rows) {
     const verdicts = nodes.map(node => verdict(cells.find(cell => cell.node === node)))
@@ -92,5 +104,5 @@ function print(rows) {
 
 function verdict(cell) {
   if (cell === undefined) return ''
-  return cell.failed ? `${cell.failed} failed` : 'build, run, test'
+  return cell.failed ? `${cell.failed} failed` : cell.verdict
 }

@@ -48,7 +48,9 @@ function visit(node, path, tree) {
 
 /** An argument of a call: what is returned, or declared, is no bag that is passed. */
 function isPassed(node) {
-  return (ts.isCallExpression(node.parent) || ts.isNewExpression(node.parent)) && node.parent.expression !== node
+  return (
+    (ts.isCallExpression(node.parent) || ts.isNewExpression(node.parent)) && node.parent.expression !== node
+  )
 }
 
 function callbacksOf(node) {
@@ -70,7 +72,12 @@ const lonely = own.filter(({ path, lines }) => lines < 40 && importers.get(path)
 
 const rows = [
   ['files in src, without entry points', own.length, 80, []],
-  ['files under 40 lines with one importer', lonely.length, 8, lonely.map(({ path, lines }) => ({ at: path, count: lines }))],
+  [
+    'files under 40 lines with one importer',
+    lonely.length,
+    8,
+    lonely.map(({ path, lines }) => ({ at: path, count: lines })),
+  ],
   ['median lines of a file', quantile(sizes, 0.5), undefined, []],
   ['lines of the largest file', byCount(sizes)[0].count, 300, byCount(sizes)],
   ['lines of a function, 90th percentile', quantile(functions, 0.9), 25, []],

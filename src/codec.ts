@@ -71,10 +71,10 @@ const CODECS = {
   text: textCodec,
   bytes: bytesCodec,
   'content-type': contentTypeCodec,
-} as const
+} as const satisfies Record<CodecName, unknown>
 
 /** Names of the codecs of this package. */
-export type CodecName = keyof typeof CODECS
+export type CodecName = 'json' | 'text' | 'bytes' | 'content-type'
 
 /** A codec of this package by name, or an own one. */
 export type CodecOption = CodecName | Codec

@@ -1,6 +1,7 @@
 /**
  * The applications that the package is tried in, as their generators make them. `change` is what a team may have
- * set differently; `aedes` is the version that the test runner can load.
+ * set differently; `aedes` is the version that the test runner can load; `jestNeedsNode` is the first version of Node
+ * on which the generated Jest can load Nest itself.
  */
 export const APPS = {
   'nest-11': {
@@ -56,8 +57,10 @@ export const APPS = {
       ...['--package-manager=npm', '--no-dry-run', '--no-interactive'],
     ]),
     nest: 12,
+    modules: 'commonjs',
     runner: 'jest',
     aedes: '^0.51.0',
+    jestNeedsNode: 24,
   },
 }
 

@@ -36,6 +36,13 @@ async function bootstrap() {
 void bootstrap()
 `
 
+const VITEST_CONFIG = `import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  test: { globals: true, include: ['src/**/*.spec.ts'], exclude: ['**/*.jest.spec.ts'] },
+})
+`
+
 /** An application that a generator made, with the packed package and the code of the page about testing. */
 export class ScratchApp {
   constructor(parent, app) {
@@ -83,6 +90,28 @@ export class ScratchApp {
     mkdirSync(dirname(file), { recursive: true })
     // An ES module names the extension.
     writeFileSync(file, this.isModule ? code.replace(/from '(\.{1,2}\/[^']+)'/g, "from '$1.js'") : code)
+  }
+
+  read(path) {
+    return readFileSync(path, 'utf8')
+  }
+
+  /**
+   * Runs the tests. Where the generated Jest cannot load Nest, the generated test must fail for that reason, and all
+   * tests must pass in Vitest.
+   */
+  async test(node) {
+    const { jestNeedsNode = 0 } = this.app
+    if (Number(node.split('.')[0]) >= jestNeedsNode) return this.npm(['test'], { node })
+    const generated = await this.npm(['test', '--', 'src/app.controller.spec.ts'], { node }).catch(
+      error => error,
+    )
+    if (!/Must use import to load ES Module: .*@nestjs/.test(generated.stderr))
+      return this.npm(['test'], { node })
+    await this.npm(['install', '--save-dev', '--no-audit', '--no-fund', '--prefer-offline', 'vitest@4'])
+    this.write('vitest.config.mts', VITEST_CONFIG)
+    await this.npm(['exec', 'vitest', 'run'], { node })
+    return 'run, test in Vitest (Jest cannot load Nest)'
   }
 
   get isModule() {
