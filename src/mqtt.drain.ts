@@ -1,5 +1,5 @@
 import { type INestApplicationContext, Logger } from '@nestjs/common'
-import { MqttSession } from './transport/mqtt-session.js'
+import { MqttSession } from './client/mqtt-session.js'
 
 const SAME_SIGNAL_MS = 1_000
 

@@ -1,6 +1,6 @@
 import type { ModulesContainer } from '@nestjs/core'
 import type { Transport } from '@nestjs/microservices'
-import { MqttError } from './errors.js'
+import { MqttError } from './core/errors.js'
 import { topicParamsOf } from './mqtt.decorators.js'
 
 /** Metadata keys of `@EventPattern` and `@MessagePattern`, which Nest does not export. */

@@ -1,5 +1,5 @@
 import { ConfigurableModuleBuilder } from '@nestjs/common'
-import type { MqttModuleOptions } from './options.js'
+import type { MqttModuleOptions } from './options/options.js'
 
 /** What `forRoot` and `forRootAsync` take besides the options of the connection. */
 export interface MqttModuleExtras {

@@ -12,7 +12,8 @@ import {
 } from '@nestjs/common'
 import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
-import { MqttError } from './errors.js'
+import { MqttSession } from './client/mqtt-session.js'
+import { MqttError } from './core/errors.js'
 import { drainOnClose } from './mqtt.drain.js'
 import { assertTopicParams, findPatternHandlers } from './mqtt.handler-scan.js'
 import {
@@ -23,15 +24,14 @@ import {
 } from './mqtt.module-definition.js'
 import { MqttService } from './mqtt.service.js'
 import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
-import { resolveOptions } from './option-checks.js'
-import type { MqttModuleOptions } from './options.js'
-import type { ResolvedOptions } from './resolved-options.js'
-import { Sealed } from './sealed.js'
+import { resolveOptions } from './options/option-checks.js'
+import type { MqttModuleOptions } from './options/options.js'
+import type { ResolvedOptions } from './options/resolved-options.js'
+import { Sealed } from './options/sealed.js'
 import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
 import { GlobalEnhancers } from './transport/mqtt.globals.js'
 import { PreviewTransport } from './transport/mqtt.preview.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
-import { MqttSession } from './transport/mqtt-session.js'
 
 const RESOLVED_OPTIONS = Symbol('nestjs-mqtt:resolved-options')
 const CONNECTION_NAME = Symbol('nestjs-mqtt:name')

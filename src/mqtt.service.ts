@@ -1,26 +1,37 @@
 import { distinctUntilChanged, Observable } from 'rxjs'
-import { type Codec, encodePayload, resolveCodec } from './codec.js'
-import { MqttError } from './errors.js'
-import type { PublishOutcome, TryPublishOutcome } from './publish-outcome.js'
-import type { ResolvedOptions } from './resolved-options.js'
-import { messagesSchema, parseOptions, publishSchema, requestSchema, tryPublishSchema } from './schema.js'
+import type { WaitOptions } from './client/connection/connection-wait.js'
+import {
+  type MqttMessage,
+  type MqttMessages,
+  type MqttRun,
+  type MqttSubscription,
+  Subscriber,
+} from './client/inbound/subscriber.js'
+import type { MqttSession } from './client/mqtt-session.js'
+import type { ResponseReceiver } from './client/requests/open-requests.js'
+import { ResponseStream } from './client/requests/response-stream.js'
+import type { MqttHealth, MqttStats } from './client/session-report.js'
+import type { ConnectionState } from './core/connection/connection-state.js'
+import { MqttError } from './core/errors.js'
+import type { OutboundMessage } from './core/outbound/outbound-message.js'
+import type { PublishOutcome, TryPublishOutcome } from './core/outbound/publish-outcome.js'
+import { assertTopicName } from './core/topic/topic-filter.js'
+import { type Codec, encodePayload, resolveCodec } from './options/codec.js'
+import type { HandlerOptions } from './options/handler-options.js'
+import type { ResolvedOptions } from './options/resolved-options.js'
+import {
+  messagesSchema,
+  parseOptions,
+  publishSchema,
+  requestSchema,
+  tryPublishSchema,
+} from './options/schema.js'
 import type {
   MessagesOptions,
-  MqttMessages,
   PublishOptions,
   RequestOptions,
   TryPublishOptions,
-} from './service-options.js'
-import { assertTopicName } from './topic/topic-filter.js'
-import type { ConnectionState } from './transport/connection/connection-state.js'
-import type { WaitOptions } from './transport/connection/connection-wait.js'
-import type { HandlerOptions } from './transport/handler-options.js'
-import type { MqttSession } from './transport/mqtt-session.js'
-import type { OutboundMessage } from './transport/outbound/outbound-message.js'
-import type { ResponseReceiver } from './transport/requests/open-requests.js'
-import { ResponseStream } from './transport/requests/response-stream.js'
-import type { MqttHealth, MqttStats } from './transport/session-report.js'
-import { type MqttMessage, type MqttRun, type MqttSubscription, Subscriber } from './transport/subscriber.js'
+} from './options/service-options.js'
 
 const NO_OPTIONS = {}
 const MAX_WAITING_RESPONSES = 1_000

@@ -1,4 +1,4 @@
-import { matchesTopicFilter, parseTopicFilter, type TopicFilter } from '../topic/topic-filter.js'
+import { matchesTopicFilter, parseTopicFilter, type TopicFilter } from '../core/topic/topic-filter.js'
 import { WAIT_MS, within } from './real-time.js'
 
 /** A message as a broker saw it. */

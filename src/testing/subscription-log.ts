@@ -1,4 +1,4 @@
-import { matchesTopicFilter, parseTopicFilter, type TopicFilter } from '../topic/topic-filter.js'
+import { matchesTopicFilter, parseTopicFilter, type TopicFilter } from '../core/topic/topic-filter.js'
 
 /** Subscriptions of QoS 1 and 2 at a broker, by session, so that a delivery can wait for one that matches. */
 export class SubscriptionLog {

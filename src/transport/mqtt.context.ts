@@ -1,8 +1,8 @@
 import { BaseRpcContext } from '@nestjs/microservices'
-import { readTopicParams, type TopicTemplate } from '../topic/topic-template.js'
-import type { PublishPacket, PublishProperties } from './connection/link.js'
-import type { HandlerAttempt } from './inbound/handler-attempt.js'
-import { STREAM } from './inbound/reply-target.js'
+import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
+import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
+import { STREAM } from '../core/requests/reply-target.js'
+import { readTopicParams, type TopicTemplate } from '../core/topic/topic-template.js'
 
 /**
  * What a handler may know of its message besides the payload. Inject it with `@Ctx()`. It has the methods of the class

@@ -1,8 +1,8 @@
 import type { ArgumentsHost } from '@nestjs/common'
 import { BaseRpcExceptionFilter, RpcException } from '@nestjs/microservices'
 import { throwError } from 'rxjs'
-import { withOriginal } from '../errors.js'
-import { toldBy } from '../told-error.js'
+import { withOriginal } from '../core/errors.js'
+import { toldBy } from '../core/inbound/told-error.js'
 import { MqttContext } from './mqtt.context.js'
 
 const IS_SET = Symbol.for('nestjs-mqtt.tells-reasons')

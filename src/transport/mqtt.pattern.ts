@@ -1,7 +1,7 @@
 import { inspect } from 'node:util'
 import type { MsObjectPattern } from '@nestjs/microservices'
-import { MqttError } from '../errors.js'
-import { isTopicName } from '../topic/topic-filter.js'
+import { MqttError } from '../core/errors.js'
+import { isTopicName } from '../core/topic/topic-filter.js'
 
 /** A pattern of which Nest makes a text: the text itself, a number, or an object. */
 type RoutablePattern = string | number | MsObjectPattern

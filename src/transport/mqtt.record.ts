@@ -1,6 +1,6 @@
 import { MqttRecord } from '@nestjs/microservices'
-import { parseOptions, recordSchema } from '../schema.js'
-import type { PublishProperties } from './connection/link.js'
+import type { PublishProperties } from '../client/connection/link.js'
+import { parseOptions, recordSchema } from '../options/schema.js'
 
 /** What `MqttRecordBuilder` puts beside the data. */
 interface RecordOptions {

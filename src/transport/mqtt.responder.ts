@@ -1,11 +1,17 @@
 import { isObservable } from 'rxjs'
-import type { Codec } from '../codec.js'
-import { MqttError } from '../errors.js'
-import type { PublishOutcome } from '../publish-outcome.js'
-import type { PublishPacket } from './connection/link.js'
-import { NO_MATCHING_SUBSCRIBERS } from './connection/reason-code-rules.js'
-import type { HandlerAttempt } from './inbound/handler-attempt.js'
-import type { ReplyTarget } from './inbound/reply-target.js'
+import type { PublishPacket } from '../client/connection/link.js'
+import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
+import type { MqttSession } from '../client/mqtt-session.js'
+import { leaseOf } from '../client/requests/lease.js'
+import { type OpenStream, type StreamEnd, streamKey } from '../client/requests/open-streams.js'
+import type { Requester } from '../client/requests/requester.js'
+import type { AnswerOnItsWay, AnswersEnd } from '../client/requests/response-queue.js'
+import { NO_MATCHING_SUBSCRIBERS } from '../core/connection/reason-code-rules.js'
+import { MqttError } from '../core/errors.js'
+import type { OutboundMessage } from '../core/outbound/outbound-message.js'
+import type { PublishOutcome } from '../core/outbound/publish-outcome.js'
+import type { ReplyTarget } from '../core/requests/reply-target.js'
+import type { Codec } from '../options/codec.js'
 import {
   type Exchange,
   endMessage,
@@ -15,12 +21,6 @@ import {
   onlyMessage,
 } from './mqtt.response-messages.js'
 import { isAsyncIterable, SourcedAnswers } from './mqtt.response-source.js'
-import type { MqttSession } from './mqtt-session.js'
-import type { OutboundMessage } from './outbound/outbound-message.js'
-import type { AnswerOnItsWay, AnswersEnd } from './requests/answer-queue.js'
-import { leaseOf } from './requests/lease.js'
-import { type OpenStream, type StreamEnd, streamKey } from './requests/open-streams.js'
-import type { Requester } from './requests/requester.js'
 
 /** Time in which a response must be acknowledged by the broker. */
 const REPLY_TIMEOUT_MS = 30_000

@@ -1,10 +1,10 @@
-import { type Codec, jsonCodec } from '../codec.js'
-import { describeFailure, MqttError } from '../errors.js'
-import type { PublishPacket, PublishProperties } from './connection/link.js'
-import type { ReplyTarget } from './inbound/reply-target.js'
+import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
+import { STATUS } from '../client/requests/response.js'
+import { describeFailure, MqttError } from '../core/errors.js'
+import type { OutboundMessage } from '../core/outbound/outbound-message.js'
+import type { ReplyTarget } from '../core/requests/reply-target.js'
+import { type Codec, jsonCodec } from '../options/codec.js'
 import { readRecord } from './mqtt.record.js'
-import type { OutboundMessage } from './outbound/outbound-message.js'
-import { STATUS } from './requests/response.js'
 
 export type Mqtt5Target = Extract<ReplyTarget, { kind: 'mqtt5' }>
 

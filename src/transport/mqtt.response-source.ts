@@ -1,7 +1,7 @@
 import { isObservable, Observable } from 'rxjs'
-import { MqttError } from '../errors.js'
-import type { HandlerAttempt } from './inbound/handler-attempt.js'
-import { type AnswerOnItsWay, AnswerQueue, type AnswersEnd } from './requests/answer-queue.js'
+import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
+import { type AnswerOnItsWay, AnswerQueue, type AnswersEnd } from '../client/requests/response-queue.js'
+import { MqttError } from '../core/errors.js'
 
 /** Responses of one stream that may wait for the link. */
 const MAX_WAITING_ANSWERS = 1_000

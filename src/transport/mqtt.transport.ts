@@ -5,31 +5,31 @@ import {
   type Transport,
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom } from 'rxjs'
-import { jsonCodec } from '../codec.js'
-import { describeCause, MqttError } from '../errors.js'
-import type { ResolvedOptions } from '../resolved-options.js'
-import { fillVariables, parseTopicTemplate } from '../topic/topic-template.js'
-import type { ConnectionState } from './connection/connection-state.js'
-import type { PublishPacket } from './connection/link.js'
-import { resolveHandlerOptions } from './handler-options.js'
-import { decodeMessage, type HandlerRules, handlerRules } from './handler-rules.js'
-import { decodeEnvelopeData, parseEnvelope } from './inbound/envelope.js'
-import type { HandlerAttempt } from './inbound/handler-attempt.js'
-import { newHandler } from './inbound/new-handler.js'
+import type { PublishPacket } from '../client/connection/link.js'
+import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
+import { decodeMessage, type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
+import { newHandler } from '../client/inbound/new-handler.js'
+import type { MqttSession } from '../client/mqtt-session.js'
+import { decodeEnvelopeData, parseEnvelope } from '../client/requests/envelope.js'
+import type { ConnectionState } from '../core/connection/connection-state.js'
+import { describeCause, MqttError } from '../core/errors.js'
 import {
   type Incoming,
   type ReplyTarget,
   readRequest,
   responseTarget,
   unwrapEvent,
-} from './inbound/reply-target.js'
+} from '../core/requests/reply-target.js'
+import { fillVariables, parseTopicTemplate } from '../core/topic/topic-template.js'
+import { jsonCodec } from '../options/codec.js'
+import { resolveHandlerOptions } from '../options/handler-options.js'
+import type { ResolvedOptions } from '../options/resolved-options.js'
 import { MqttContext } from './mqtt.context.js'
 import { tellReasons } from './mqtt.failure.js'
 import type { GlobalEnhancers } from './mqtt.globals.js'
 import { assertLiteral, assertRoutable, isRoutable } from './mqtt.pattern.js'
 import { Responder } from './mqtt.responder.js'
 import { whileWanted } from './mqtt.response-source.js'
-import type { MqttSession } from './mqtt-session.js'
 
 interface Route extends HandlerRules {
   readonly isEvent: boolean

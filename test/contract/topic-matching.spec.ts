@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { matchesTopicFilter, parseTopicFilter } from '../../src/topic/topic-filter.js'
-import { TopicTrie } from '../../src/topic/topic-trie.js'
+import { matchesTopicFilter, parseTopicFilter } from '../../src/core/topic/topic-filter.js'
+import { TopicTrie } from '../../src/core/topic/topic-trie.js'
 import { describeTopicMatching } from './topic-matching.js'
 
 const naive = (filter: string, topic: string): boolean => matchesTopicFilter(parseTopicFilter(filter), topic)

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest'
 import { MqttService } from '../../src/mqtt.service.js'
-import { resolveOptions } from '../../src/option-checks.js'
+import { resolveOptions } from '../../src/options/option-checks.js'
 import { holdClock } from '../support/held-clock.js'
 import { nextState } from '../support/next-state.js'
 import { comeBack, finish, flow, RECONNECT_MS } from '../support/publisher-on-peer.js'

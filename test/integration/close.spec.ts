@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream'
 import { describe, expect, it, vi } from 'vitest'
-import type { MqttModuleOptions } from '../../src/options.js'
+import type { MqttModuleOptions } from '../../src/options/options.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { holdClock, quiet } from '../support/held-clock.js'

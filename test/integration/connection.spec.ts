@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import { isMqttError } from '../../src/errors.js'
+import { isMqttError } from '../../src/core/errors.js'
 import { eventually } from '../support/eventually.js'
 import { holdClock } from '../support/held-clock.js'
 import { nextState } from '../support/next-state.js'

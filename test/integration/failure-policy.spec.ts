@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import type { MqttRun } from '../../src/client/inbound/subscriber.js'
 import type { HandlerOptions } from '../../src/index.js'
-import type { MqttRun } from '../../src/transport/subscriber.js'
 import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
 import { finish, pass } from '../support/publisher-on-peer.js'

@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
-import { isMqttError } from '../../src/errors.js'
+import { isMqttError } from '../../src/core/errors.js'
 import { eventually } from '../support/eventually.js'
 import { hostilePacket } from '../support/hostile-packets.js'
 import { failOnEscapedErrors, listening } from '../support/hostile-session.js'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { MqttRun } from '../../src/transport/subscriber.js'
+import type { MqttRun } from '../../src/client/inbound/subscriber.js'
 import { holdClock } from '../support/held-clock.js'
 import { finish, pass } from '../support/publisher-on-peer.js'
 import { acks, json, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'

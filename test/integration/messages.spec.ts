@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { MqttMessages } from '../../src/service-options.js'
+import type { MqttMessages } from '../../src/client/inbound/subscriber.js'
 import { holdClock } from '../support/held-clock.js'
 import { comeBack, finish, goOffline } from '../support/publisher-on-peer.js'
 import {

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import type { InboundOptions } from '../../src/options.js'
+import type { InboundOptions } from '../../src/options/options.js'
 import { eventually } from '../support/eventually.js'
 import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'

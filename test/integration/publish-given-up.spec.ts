@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import { MAX_PACKET_ID } from '../../src/core/protocol/packet-ids.js'
 import type { PeerConnection } from '../../src/testing/index.js'
-import { MAX_PACKET_ID } from '../../src/transport/connection/packet-ids.js'
 import { holdClock, quiet } from '../support/held-clock.js'
 import {
   comeBack,

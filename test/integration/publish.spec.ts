@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { MqttService } from '../../src/mqtt.service.js'
-import { resolveOptions } from '../../src/option-checks.js'
+import { resolveOptions } from '../../src/options/option-checks.js'
 import type { PeerConnection } from '../../src/testing/index.js'
 import { sessionOnPeer } from '../support/session-on-peer.js'
 

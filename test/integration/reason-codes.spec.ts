@@ -1,17 +1,17 @@
 import { once } from 'node:events'
 import { createServer, type Server } from 'node:net'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { MqttError } from '../../src/errors.js'
-import { resolveOptions } from '../../src/option-checks.js'
-import type { MqttModuleOptions, Verdict } from '../../src/options.js'
-import { PeerConnection } from '../../src/testing/index.js'
+import { MqttSession } from '../../src/client/mqtt-session.js'
 import {
   CONNACK_RULES,
   CONNACK_RULES_3_1_1,
   DISCONNECT_RULES,
   type ReasonCodeRule,
-} from '../../src/transport/connection/reason-code-rules.js'
-import { MqttSession } from '../../src/transport/mqtt-session.js'
+} from '../../src/core/connection/reason-code-rules.js'
+import type { MqttError } from '../../src/core/errors.js'
+import { resolveOptions } from '../../src/options/option-checks.js'
+import type { MqttModuleOptions, Verdict } from '../../src/options/options.js'
+import { PeerConnection } from '../../src/testing/index.js'
 import { holdClock, quiet } from '../support/held-clock.js'
 import { nextState } from '../support/next-state.js'
 import { RecordingLog } from '../support/recording-log.js'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { MqttModuleOptions } from '../../src/options.js'
+import type { MqttModuleOptions } from '../../src/options/options.js'
 import { holdClock } from '../support/held-clock.js'
 import {
   comeBack,

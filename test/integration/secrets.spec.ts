@@ -4,6 +4,8 @@ import { Controller, Module } from '@nestjs/common'
 import { ModulesContainer, NestFactory } from '@nestjs/core'
 import { EventPattern } from '@nestjs/microservices'
 import { describe, expect, it } from 'vitest'
+import { Endpoints } from '../../src/client/connection/endpoint.js'
+import { MqttSession } from '../../src/client/mqtt-session.js'
 import {
   MqttClientProxy,
   MqttError,
@@ -12,12 +14,10 @@ import {
   MqttService,
 } from '../../src/index.js'
 import { MQTT_OPTIONS } from '../../src/mqtt.module-definition.js'
-import { resolveOptions } from '../../src/option-checks.js'
-import { Sealed } from '../../src/sealed.js'
+import { resolveOptions } from '../../src/options/option-checks.js'
+import { Sealed } from '../../src/options/sealed.js'
 import { EmbeddedBroker, ScriptedPeer } from '../../src/testing/index.js'
-import { Endpoints } from '../../src/transport/connection/endpoint.js'
 import { MqttTransport } from '../../src/transport/mqtt.transport.js'
-import { MqttSession } from '../../src/transport/mqtt-session.js'
 import { CollectingLogger } from '../support/nest-app.js'
 import { RecordingLog } from '../support/recording-log.js'
 

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import type { MqttModuleOptions } from '../../src/options.js'
+import type { MqttModuleOptions } from '../../src/options/options.js'
 import type { PeerConnection } from '../../src/testing/index.js'
 import { holdClock } from '../support/held-clock.js'
 import { nextState } from '../support/next-state.js'

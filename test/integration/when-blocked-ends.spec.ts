@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { OutboundOptions } from '../../src/options.js'
+import type { OutboundOptions } from '../../src/options/options.js'
 import type { PeerConnection } from '../../src/testing/index.js'
 import { holdClock, quiet } from '../support/held-clock.js'
 import {

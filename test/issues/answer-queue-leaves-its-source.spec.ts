@@ -1,6 +1,6 @@
 import { Observable } from 'rxjs'
 import { expect, it } from 'vitest'
-import { AnswerQueue } from '../../src/transport/requests/answer-queue.js'
+import { AnswerQueue } from '../../src/client/requests/response-queue.js'
 
 const failure = new Error('not sent')
 

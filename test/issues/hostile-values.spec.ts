@@ -4,7 +4,7 @@ import { MessagePattern, MqttRecordBuilder, RpcException } from '@nestjs/microse
 import { firstValueFrom } from 'rxjs'
 import { describe, expect, it } from 'vitest'
 import { MqttClientProxy } from '../../src/index.js'
-import { resolveOptions } from '../../src/option-checks.js'
+import { resolveOptions } from '../../src/options/option-checks.js'
 import { ScriptedPeer } from '../../src/testing/index.js'
 import { publishesOf } from '../support/asking.js'
 import { eventually } from '../support/eventually.js'

@@ -1,7 +1,7 @@
-import type { PublishPacket } from '../../src/transport/connection/link.js'
-import { Delivery, HandlerRun } from '../../src/transport/inbound/delivery.js'
-import type { InboundHandler } from '../../src/transport/inbound/inbound-handler.js'
-import { newHandler } from '../../src/transport/inbound/new-handler.js'
+import type { PublishPacket } from '../../src/client/connection/link.js'
+import { Delivery, HandlerRun } from '../../src/client/inbound/delivery.js'
+import type { InboundHandler } from '../../src/client/inbound/inbound-handler.js'
+import { newHandler } from '../../src/client/inbound/new-handler.js'
 import { message } from './session-on-peer.js'
 
 /** A handler that is known by its name only. */

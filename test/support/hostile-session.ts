@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { afterEach, beforeEach, expect } from 'vitest'
-import type { MqttError } from '../../src/errors.js'
-import type { MqttModuleOptions } from '../../src/options.js'
+import type { MqttError } from '../../src/core/errors.js'
+import type { MqttModuleOptions } from '../../src/options/options.js'
 import { subscriberOnPeer } from './subscriber-on-peer.js'
 
 /** Fails a test of this file by which an error gets out of the package. */

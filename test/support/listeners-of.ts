@@ -1,4 +1,4 @@
-import type { MqttSession } from '../../src/transport/mqtt-session.js'
+import type { MqttSession } from '../../src/client/mqtt-session.js'
 
 /** How many listen to the connection of a session. */
 export function listenersOf({ connection }: MqttSession): number {

@@ -1,5 +1,5 @@
-import type { ConnectionState } from '../../src/transport/connection/connection-state.js'
-import type { MqttSession } from '../../src/transport/mqtt-session.js'
+import type { MqttSession } from '../../src/client/mqtt-session.js'
+import type { ConnectionState } from '../../src/core/connection/connection-state.js'
 
 /** Resolves when the connection is in a state, at once when it is there already. */
 export function nextState(session: MqttSession, status: ConnectionState['status']): Promise<void> {

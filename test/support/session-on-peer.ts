@@ -1,10 +1,10 @@
-import { resolveOptions } from '../../src/option-checks.js'
-import type { MqttModuleOptions } from '../../src/options.js'
+import type { PublishPacket } from '../../src/client/connection/link.js'
+import { newHandler } from '../../src/client/inbound/new-handler.js'
+import { MqttSession } from '../../src/client/mqtt-session.js'
+import { parseTopicFilter } from '../../src/core/topic/topic-filter.js'
+import { resolveOptions } from '../../src/options/option-checks.js'
+import type { MqttModuleOptions } from '../../src/options/options.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
-import { parseTopicFilter } from '../../src/topic/topic-filter.js'
-import type { PublishPacket } from '../../src/transport/connection/link.js'
-import { newHandler } from '../../src/transport/inbound/new-handler.js'
-import { MqttSession } from '../../src/transport/mqtt-session.js'
 import { RecordingLog } from './recording-log.js'
 
 export const SUBSCRIBE_QOS_1 = { qos: 1, noLocal: false, retainHandling: 0 } as const

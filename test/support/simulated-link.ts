@@ -1,4 +1,4 @@
-import { LinkWindow } from '../../src/transport/outbound/link-window.js'
+import { LinkWindow } from '../../src/core/outbound/link-window.js'
 
 export interface LinkConduct {
   readonly bytesPerSecond: number

@@ -1,9 +1,9 @@
 import { expect } from 'vitest'
+import type { PublishPacket } from '../../src/client/connection/link.js'
 import { MqttService } from '../../src/mqtt.service.js'
-import { resolveOptions } from '../../src/option-checks.js'
-import type { MqttModuleOptions } from '../../src/options.js'
+import { resolveOptions } from '../../src/options/option-checks.js'
+import type { MqttModuleOptions } from '../../src/options/options.js'
 import type { PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
-import type { PublishPacket } from '../../src/transport/connection/link.js'
 import { pass, RECONNECT_MS } from './publisher-on-peer.js'
 import { message, sessionOnPeer } from './session-on-peer.js'
 

@@ -1,6 +1,6 @@
-import type { WhenBlocked } from '../../src/options.js'
-import type { PublishOutcome } from '../../src/publish-outcome.js'
-import type { OutboundMessage, Publication, Waiting } from '../../src/transport/outbound/outbound-message.js'
+import type { OutboundMessage, Publication, Waiting } from '../../src/core/outbound/outbound-message.js'
+import type { PublishOutcome } from '../../src/core/outbound/publish-outcome.js'
+import type { WhenBlocked } from '../../src/options/options.js'
 
 export function outboundMessage(fields: Partial<OutboundMessage> = {}): OutboundMessage {
   return { topic: 't', payload: Buffer.from('x'), qos: 0, retain: false, ...fields }

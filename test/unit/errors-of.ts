@@ -1,4 +1,4 @@
-import { isMqttError, type MqttError } from '../../src/errors.js'
+import { isMqttError, type MqttError } from '../../src/core/errors.js'
 
 /** The error of this package that `work` throws. Fails when it throws another one, or none. */
 export function errorOf(work: () => unknown): MqttError {

@@ -1,8 +1,8 @@
 import { MqttContext as NestMqttContext } from '@nestjs/microservices'
 import { describe, expect, it } from 'vitest'
-import { parseTopicTemplate } from '../../../src/topic/topic-template.js'
-import type { PublishPacket, PublishProperties } from '../../../src/transport/connection/link.js'
-import { HandlerAttempt } from '../../../src/transport/inbound/handler-attempt.js'
+import type { PublishPacket, PublishProperties } from '../../../src/client/connection/link.js'
+import { HandlerAttempt } from '../../../src/client/inbound/handler-attempt.js'
+import { parseTopicTemplate } from '../../../src/core/topic/topic-template.js'
 import { MqttContext } from '../../../src/transport/mqtt.context.js'
 
 function contextOf(properties?: PublishProperties, metadata?: unknown): MqttContext {

@@ -1,0 +1,121 @@
+import { resolveSrv } from 'node:dns/promises'
+import type { ProtocolVersion } from '../../core/connection/connection-state.js'
+import { printable } from '../../core/log-thinning.js'
+import { withoutSecrets } from '../../options/option-checks.js'
+import type { ResolvedOptions } from '../../options/resolved-options.js'
+import { type AttemptCredentials, readTlsFiles } from './tls-files.js'
+
+/** Where one attempt goes, and with what. */
+export interface Endpoint {
+  /** Undefined where the application opens the stream itself. */
+  readonly url: string | undefined
+  /** As a log or an error names it. */
+  readonly name: string
+  readonly credentials: AttemptCredentials
+}
+
+/** One DNS SRV record (RFC 2782). */
+export interface SrvRecord {
+  readonly name: string
+  readonly port: number
+  readonly priority: number
+  readonly weight: number
+}
+
+export type SrvResolver = (service: string) => Promise<readonly SrvRecord[]>
+
+const SERVICES: Readonly<Record<string, readonly [service: string, protocol: string]>> = {
+  'mqtt+srv:': ['_mqtt._tcp', 'mqtt'],
+  'mqtts+srv:': ['_secure-mqtt._tcp', 'mqtts'],
+}
+
+/** Finds out where an attempt goes: looks up SRV records, asks for credentials. */
+export class Endpoints {
+  /** For each SRV name, which of its records is next: another one after each attempt that failed. */
+  private readonly turns = new Map<string, number>()
+  /** What the last attempt was made with. */
+  private last:
+    | { readonly service?: string; readonly turn: number; readonly protocolVersion: ProtocolVersion }
+    | undefined
+
+  constructor(
+    private readonly options: ResolvedOptions,
+    private readonly resolve: SrvResolver = resolveSrv,
+  ) {}
+
+  async next(
+    target: number,
+    reference: string | undefined,
+    protocolVersion: ProtocolVersion = 5,
+  ): Promise<Endpoint> {
+    const secrets = this.options.secrets.reveal()
+    const credentials = await readTlsFiles(secrets, (await this.options.credentials?.()) ?? {})
+    if (this.options.createStream !== undefined) {
+      return { url: undefined, name: 'the stream of createStream', credentials }
+    }
+    const home = secrets.urls[target] ?? ''
+    const url = await this.locate(
+      reference === undefined ? home : referenceUrl(home, reference),
+      protocolVersion,
+    )
+    return { url, name: withoutSecrets(url), credentials }
+  }
+
+  /** The endpoint given last is good: it is tried first next time. */
+  keep(): void {
+    if (this.last?.service !== undefined) this.turns.set(this.last.service, this.last.turn)
+  }
+
+  private async locate(url: string, protocolVersion: ProtocolVersion): Promise<string> {
+    const before = this.last
+    this.last = { turn: 0, protocolVersion }
+    const { protocol, hostname } = new URL(url)
+    const service = SERVICES[protocol]
+    if (service === undefined) return url
+    const [prefix, plain] = service
+    const name = `${prefix}.${hostname}`
+    const records = inOrder(await this.resolve(name))
+    // MQTT 3.1.1 right after 5 is offered to the record that has just refused 5.
+    const isSameAgain = before?.service === name && protocolVersion < before.protocolVersion
+    const turn = (isSameAgain ? before.turn : (this.turns.get(name) ?? 0)) % records.length
+    const record = records[turn]
+    if (record === undefined) throw new Error(`there is no SRV record ${name}`)
+    this.turns.set(name, turn + 1)
+    this.last = { service: name, turn, protocolVersion }
+    return `${plain}://${userOf(url)}${hostOf(record.name, record.port)}`
+  }
+}
+
+/** User and password of a URL as they are written there, with the "@". A user without password has no ":". */
+function userOf(url: string): string {
+  const { username, password } = new URL(url)
+  if (username === '' && password === '') return ''
+  return `${username}${password === '' ? '' : `:${password}`}@`
+}
+
+/** Checked without the user: the error of the URL parser repeats what it was given. */
+function hostOf(name: string, port: number): string {
+  const host = `${name}:${port}`
+  if (!HOST.test(host) || !URL.canParse(`mqtt://${host}`))
+    throw new Error(`the SRV record names ${printable(host)}, which is not a host`)
+  return host
+}
+
+/** By priority; within one priority the heavier first. */
+function inOrder(records: readonly SrvRecord[]): SrvRecord[] {
+  return [...records].sort((a, b) => a.priority - b.priority || b.weight - a.weight)
+}
+
+/** A Server Reference is a list of hosts, with or without a port (MQTT 5, 4.11); the first is dialled. */
+function referenceUrl(home: string, reference: string): string {
+  const [first = ''] = reference.trim().split(/\s+/)
+  const { protocol, pathname } = new URL(home)
+  const scheme = protocol.replace('+srv', '')
+  // Checked without the user: the error of the URL parser repeats what it was given.
+  if (!HOST.test(first) || !URL.canParse(`${scheme}//${first}`))
+    throw new Error(`the Server Reference ${printable(reference)} is no host`)
+  return `${scheme}//${userOf(home)}${first}${pathname}`
+}
+
+/** Nothing that would change another part of the URL. */
+const HOST = /^[^/\\?#@]+$/

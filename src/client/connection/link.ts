@@ -1,0 +1,81 @@
+import type { Packet } from 'mqtt-packet'
+import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
+import type { MqttError } from '../../core/errors.js'
+import type { PublishPacket, PublishProperties } from '../../core/protocol/packets.js'
+import type { Endpoint } from './endpoint.js'
+
+export type { ISubackPacket as SubackPacket, Packet } from 'mqtt-packet'
+export type { PublishPacket, PublishProperties }
+
+/** A message of ours, as this connection writes it. */
+export interface OutgoingPublish {
+  readonly topic: string
+  readonly payload: Buffer
+  readonly qos: 0 | 1 | 2
+  readonly retain: boolean
+  readonly properties?: PublishProperties
+  readonly messageId: number | undefined
+  /** Given to the topic on this connection (MQTT 5, 3.3.2.3.4). */
+  readonly alias: { readonly alias: number; readonly isNew: boolean } | undefined
+}
+
+/** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
+export interface Link {
+  readonly protocolVersion: ProtocolVersion
+  /** The client of `mqtt` behind this connection. Its options hold secrets. */
+  unwrap(): unknown
+  /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
+  isCongested(): boolean
+  /** False when the stream has ended, though its end was not announced yet. */
+  isWritable(): boolean
+  /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
+  send(packet: Packet): void
+  /** As `send`, for the most frequent packet. Returns its size in bytes. */
+  publish(message: OutgoingPublish): number
+  /** Size of a message on this connection, in bytes. */
+  sizeOf(message: OutgoingPublish): number
+  /** Nothing is read until `resumeIntake`, answers of the broker included; Keep Alive goes on. */
+  pauseIntake(): void
+  resumeIntake(): void
+  readonly isIntakePaused: boolean
+  /** When reading was resumed, or caught up with what had arrived, last. */
+  readonly intakeResumedMs: number
+  /** Since when more arrives than is read, so that responses wait unread; undefined when everything is read. */
+  readonly behindSinceMs: number | undefined
+  /** Sends DISCONNECT behind everything before it, and ends. */
+  disconnect(): void
+  /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */
+  hangUp(cause: MqttError): void
+  /** Ends at once, without DISCONNECT. */
+  destroy(): void
+}
+
+export interface LinkEvents {
+  connected(session: ConnectedSession): void
+  /** Every packet that answers one of ours. */
+  answered(packet: Packet): void
+  /** A PINGREQ was sent that was not asked for by `send`: Keep Alive. */
+  pinged(): void
+  /** What was sent in this turn is about to leave; what is sent now leaves with it. */
+  flushing(): void
+  /** The network has taken everything. */
+  flushed(): void
+  /** A message. For QoS 1 the PUBACK is left to the receiver. Must not throw. */
+  message(packet: PublishPacket): void
+  /** A QoS 2 message came, and waits for its PUBREL. Must not throw. */
+  stored(): void
+  /** The end, once, with the first thing that went wrong. */
+  closed(cause: MqttError): void
+  /** What else went wrong with a connection that is ending already. */
+  noticed(cause: MqttError): void
+}
+
+/** Opens network connections: one for every attempt. */
+export interface Dialler {
+  /** QoS 2 messages that the broker has not released. */
+  readonly unreleased: { readonly count: number; readonly bytes: number }
+  /** Where the attempt goes and with which credentials. Rejects when that cannot be found out. */
+  locate(target: number, reference: string | undefined, protocolVersion: ProtocolVersion): Promise<Endpoint>
+  /** May throw. */
+  dial(endpoint: Endpoint, protocolVersion: ProtocolVersion, events: LinkEvents): Link
+}

@@ -1,0 +1,293 @@
+import { connect } from 'node:net'
+import { type IClientOptions, MqttClient, connect as mqttConnect } from 'mqtt'
+import type { IConnackPacket, IPublishPacket, Packet } from 'mqtt-packet'
+import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
+import { describeCause, MqttError } from '../../core/errors.js'
+import { brokerLimits } from '../../core/protocol/broker-limits.js'
+import { InboundSizeGuard } from '../../core/protocol/inbound-size-guard.js'
+import { describeReasonCode } from '../../core/protocol/reason-codes.js'
+import type { ResolvedOptions } from '../../options/resolved-options.js'
+import { clientOptions, withoutUser } from './client-settings.js'
+import { type Endpoint, Endpoints } from './endpoint.js'
+import type { Dialler, Link, LinkEvents, OutgoingPublish } from './link.js'
+import { PacketWriter } from './packet-writer.js'
+import { malformed, mayBeFirst, serverDisconnect, tooEarly, tooLarge } from './protocol-errors.js'
+import { ReadingLag } from './reading-lag.js'
+import { Unreleased, UnreleasedStore } from './unreleased.js'
+
+/** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
+const ACK_LATER = new Error('acknowledged when the handlers have ended')
+
+/** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
+export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
+  const unreleased = new Unreleased()
+  return {
+    unreleased,
+    locate: (...where) => endpoints.next(...where),
+    dial: (endpoint, protocolVersion, events) => {
+      const settings = clientOptions(options, endpoint, protocolVersion)
+      const client = openClient(options, endpoint, settings)
+      const connected = (session: ConnectedSession): void => {
+        endpoints.keep()
+        if (!session.sessionPresent) unreleased.clear()
+        events.connected(session)
+      }
+      const own = { ...events, connected }
+      const link = new ClientLink(client, protocolVersion, endpoint.name, own, options.inbound)
+      client.incomingStore = new UnreleasedStore(unreleased, goOn => link.stored(goOn))
+      return link
+    },
+  }
+}
+
+function openClient(options: ResolvedOptions, { url }: Endpoint, settings: IClientOptions): MqttClient {
+  const { createStream, localAddress } = options
+  if (createStream !== undefined || url === undefined) {
+    if (createStream === undefined) throw new Error('there is no URL and no stream')
+    return new MqttClient(() => createStream(), settings)
+  }
+  const { protocol, hostname, port } = new URL(url)
+  if (localAddress === undefined || protocol !== 'mqtt:') return mqttConnect(withoutUser(url), settings)
+  // The TCP builder of `mqtt` takes no local address.
+  const host = hostname.replace(/^\[|\]$/g, '')
+  return new MqttClient(() => connect({ host, port: Number(port || 1883), localAddress }), settings)
+}
+
+class ClientLink implements Link {
+  private connected = false
+  isIntakePaused = false
+  private resumedMs = Number.NEGATIVE_INFINITY
+  private readonly lag = new ReadingLag()
+  /** Something was not read since the last PINGREQ, and its answer may stand behind that. */
+  private hasStalled = false
+  /** What the parser waits for while the intake is paused. */
+  private goOn: (() => void) | undefined
+  private isEnded = false
+  /** Of CONNACK; the error that `mqtt` makes of a refusal has only the Reason Code. */
+  private serverReference: string | undefined
+  private cause: MqttError | undefined
+  /** The client and its stream know the password, the headers and the keys. */
+  readonly #client: MqttClient
+  readonly #stream: MqttClient['stream']
+  private readonly writer: PacketWriter
+  private readonly topicAliases = new Map<number, string>()
+
+  constructor(
+    client: MqttClient,
+    readonly protocolVersion: ProtocolVersion,
+    private readonly target: string,
+    private readonly events: LinkEvents,
+    { maxPacketBytes }: { readonly maxPacketBytes: number },
+  ) {
+    this.#client = client
+    this.#stream = client.stream
+    this.writer = new PacketWriter(this.#stream, protocolVersion, events)
+    // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
+    if ('setNoDelay' in this.#stream && typeof this.#stream.setNoDelay === 'function')
+      this.#stream.setNoDelay(true)
+    this.listen()
+    const guard = new InboundSizeGuard(maxPacketBytes)
+    // Before the parser, which would hand on what is too large, or end the connection with a cause of its own.
+    this.#stream.prependListener('data', (bytes: Uint8Array) => {
+      this.lag.read(bytes.length)
+      const size = guard.feed(bytes)
+      if (size !== undefined && this.cause === undefined) this.hangUp(tooLarge(size, maxPacketBytes))
+    })
+  }
+
+  unwrap(): MqttClient {
+    return this.#client
+  }
+
+  stored(goOn: () => void): void {
+    if (this.cause === undefined) this.guard(() => this.events.stored())
+    if (this.isIntakePaused) this.goOn = goOn
+    else if (this.cause === undefined) goOn()
+  }
+
+  get intakeResumedMs(): number {
+    return Math.max(this.resumedMs, this.lag.caughtUpMs)
+  }
+
+  get behindSinceMs(): number | undefined {
+    return this.lag.behindSinceMs
+  }
+
+  isWritable(): boolean {
+    return this.#stream.writable
+  }
+
+  isCongested(): boolean {
+    return this.writer.isCongested()
+  }
+
+  send(packet: Packet): void {
+    this.writer.send(packet)
+  }
+
+  publish(message: OutgoingPublish): number {
+    return this.writer.publish(message)
+  }
+
+  sizeOf(message: OutgoingPublish): number {
+    return this.writer.sizeOf(message)
+  }
+
+  pauseIntake(): void {
+    if (this.isIntakePaused) return
+    this.isIntakePaused = true
+    this.hasStalled = true
+  }
+
+  resumeIntake(): void {
+    if (!this.isIntakePaused) return
+    this.isIntakePaused = false
+    this.resumedMs = performance.now()
+    const goOn = this.goOn
+    this.goOn = undefined
+    goOn?.()
+  }
+
+  disconnect(): void {
+    this.send({ cmd: 'disconnect', reasonCode: 0 })
+    this.writer.flush()
+    this.cause ??= new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
+    this.#stream.end()
+  }
+
+  hangUp(cause: MqttError): void {
+    if (this.protocolVersion === 5) this.send({ cmd: 'disconnect', reasonCode: cause.reasonCode ?? 0 })
+    this.writer.flush()
+    this.cause ??= cause
+    // Time for DISCONNECT to leave, and no more: the peer may not read.
+    setImmediate(() => this.fail(cause))
+  }
+
+  destroy(): void {
+    this.fail(new MqttError('CONNECTION_CLOSED', 'the connection was given up by this application'))
+  }
+
+  private listen(): void {
+    const client = this.#client
+    const stream = this.#stream
+    client.on('error', error => this.fail(this.explain(error)))
+    // `mqtt` drops errors of the stream that have no code.
+    stream.on('error', error => this.fail(this.explain(error)))
+    client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
+    client.on('close', () => this.end())
+    client.on('packetsend', ({ cmd }) => {
+      if (cmd !== 'pingreq') return
+      this.hasStalled = this.isIntakePaused
+      this.events.pinged()
+    })
+    const giveUp = client.onKeepaliveTimeout.bind(client)
+    // Asked again after each half of the keepalive, until PINGRESP comes.
+    client.onKeepaliveTimeout = () => (this.hasStalled ? client.sendPing() : giveUp())
+    // The peer sends no more, which MQTT has no use for; some streams announce no 'close' after it.
+    stream.on('end', () => this.cause ?? this.fail(this.hungUp()))
+    if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
+    client.on('packetreceive', packet => {
+      const needsPacketId = packet.cmd === 'pubrel' || (packet.cmd === 'publish' && packet.qos > 0)
+      if (!this.connected && !mayBeFirst(packet)) this.refuse(packet, tooEarly(packet))
+      else if (needsPacketId && !((packet.messageId ?? 0) > 0)) this.refuse(packet, malformed(packet))
+      else if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
+      else if (packet.cmd === 'connack') {
+        this.serverReference = packet.properties?.serverReference
+        const { serverKeepAlive } = packet.properties ?? {}
+        if (serverKeepAlive !== undefined) client.options.keepalive = serverKeepAlive
+        // `mqtt` emits 'connect' a few turns later, when it may have handed on what stands behind CONNACK.
+        this.guard(() => this.accept(packet))
+      } else if (packet.cmd !== 'disconnect') {
+        if (packet.cmd === 'puback' || packet.cmd === 'pubcomp') this.writer.answered()
+        this.guard(() => this.events.answered(packet))
+      }
+    })
+    client.handleMessage = (packet, done) => {
+      // What comes behind the end of the connection is not taken, so that the broker delivers it again.
+      if (this.cause !== undefined) return done(ACK_LATER)
+      if (packet.qos === 2) client.incomingStore.del(packet, () => {})
+      this.guard(() => this.events.message(packet))
+      const goOn = () => done(packet.qos === 1 ? ACK_LATER : undefined)
+      if (this.isIntakePaused) this.goOn = goOn
+      else queueMicrotask(goOn)
+    }
+  }
+
+  private accept(packet: IConnackPacket): void {
+    const code = this.protocolVersion === 5 ? packet.reasonCode : packet.returnCode
+    if (code !== 0 || this.connected || this.cause !== undefined) return
+    this.connected = true
+    this.events.connected({
+      broker: this.target,
+      protocolVersion: this.protocolVersion,
+      sessionPresent: packet.sessionPresent,
+      limits: brokerLimits(this.protocolVersion, packet.properties),
+    })
+  }
+
+  /** `mqtt` resolves a Topic Alias for its 'message' event only, not in the packet that handleMessage gets. */
+  private resolveTopicAlias(packet: IPublishPacket): void {
+    const alias = packet.properties?.topicAlias
+    if (alias === undefined) return
+    if (packet.topic === '') packet.topic = this.topicAliases.get(alias) ?? ''
+    else this.topicAliases.set(alias, packet.topic)
+  }
+
+  /** An exception inside an event of `mqtt` would stop its parser for good, so it ends the connection instead. */
+  private guard(work: () => void): void {
+    try {
+      work()
+    } catch (cause) {
+      this.fail(new MqttError('CONNECTION_LOST', `internal error: ${describeCause(cause)}`, { cause }))
+    }
+  }
+
+  /** Ends the connection; `mqtt` does nothing with the packet. */
+  private refuse(packet: Packet, cause: MqttError): void {
+    Object.assign(packet, { cmd: 'refused' })
+    this.fail(cause)
+  }
+
+  private fail(cause: MqttError): void {
+    // One error of the stream comes from the stream and from `mqtt`.
+    const isSame = cause === this.cause || (cause.cause !== undefined && cause.cause === this.cause?.cause)
+    if (this.cause !== undefined && !isSame) this.events.noticed(cause)
+    this.cause ??= cause
+    this.#stream.destroy()
+    // Not every stream announces its end.
+    setImmediate(() => this.end())
+  }
+
+  private end(): void {
+    if (this.isEnded) return
+    this.isEnded = true
+    this.writer.stop()
+    this.lag.stop()
+    // Its timers end with this event, which not every stream leads to.
+    this.#client.emit('close')
+    this.events.closed(this.cause ?? this.hungUp())
+  }
+
+  private hungUp(): MqttError {
+    if (this.connected)
+      return new MqttError('CONNECTION_LOST', 'the broker or the network closed the connection')
+    const text = `could not connect to ${this.target}: the connection was closed before CONNACK`
+    return new MqttError('CONNECT_FAILED', text)
+  }
+
+  private explain(error: Error): MqttError {
+    const reasonCode = 'code' in error && typeof error.code === 'number' ? error.code : undefined
+    if (this.connected) return new MqttError('CONNECTION_LOST', describeCause(error), { cause: error })
+    if (reasonCode !== undefined) {
+      const text = `${this.target} refused the connection: ${describeReasonCode(reasonCode)}`
+      return new MqttError('CONNECT_REFUSED', text, {
+        cause: error,
+        reasonCode,
+        ...(this.serverReference === undefined ? {} : { serverReference: this.serverReference }),
+      })
+    }
+    return new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: ${describeCause(error)}`, {
+      cause: error,
+    })
+  }
+}

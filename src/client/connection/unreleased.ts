@@ -1,0 +1,83 @@
+import type { IStore } from 'mqtt'
+import { bytesOf } from '../../core/protocol/packet-length.js'
+import type { Packet, PublishPacket } from './link.js'
+
+/**
+ * QoS 2 messages between PUBLISH and PUBREL (MQTT 5, 4.3.3). They belong to the session: one that the broker keeps has
+ * them on its next connection too.
+ */
+export class Unreleased {
+  private readonly packets = new Map<number, PublishPacket>()
+  private held = 0
+
+  get count(): number {
+    return this.packets.size
+  }
+
+  get bytes(): number {
+    return this.held
+  }
+
+  /** A message that is sent again replaces itself. */
+  add(packet: PublishPacket): void {
+    const { messageId = 0 } = packet
+    this.take(messageId)
+    this.packets.set(messageId, packet)
+    this.held += bytesOf(packet)
+  }
+
+  get(messageId: number | undefined): PublishPacket | undefined {
+    return this.packets.get(messageId ?? 0)
+  }
+
+  /** The broker has released it, or forgotten it. */
+  take(messageId: number | undefined): void {
+    const packet = this.get(messageId)
+    if (packet === undefined) return
+    this.packets.delete(messageId ?? 0)
+    this.held -= bytesOf(packet)
+  }
+
+  clear(): void {
+    this.packets.clear()
+    this.held = 0
+  }
+}
+
+type Done = (error?: Error, packet?: Packet) => void
+
+/** The store that `mqtt` keeps them in. PUBREC leaves, and the parser goes on, when `onStored` says so. */
+export class UnreleasedStore implements IStore {
+  constructor(
+    private readonly unreleased: Unreleased,
+    private readonly onStored: (goOn: () => void) => void,
+  ) {}
+
+  put(packet: Packet, done: Done): this {
+    if (packet.cmd === 'publish') this.unreleased.add(packet)
+    this.onStored(() => done())
+    return this
+  }
+
+  get({ messageId }: Pick<Packet, 'messageId'>, done: Done): this {
+    const packet = this.unreleased.get(messageId)
+    if (packet === undefined) done(new Error('there is no such message'))
+    else done(undefined, packet)
+    return this
+  }
+
+  del({ messageId }: Pick<Packet, 'messageId'>, done: Done): this {
+    this.unreleased.take(messageId)
+    done()
+    return this
+  }
+
+  /** `mqtt` asks only the store of what it sends for this. */
+  createStream(): never {
+    throw new Error('unreleased messages are not read as a stream')
+  }
+
+  close(done: Done): void {
+    done()
+  }
+}

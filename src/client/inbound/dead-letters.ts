@@ -1,0 +1,74 @@
+import type { ProtocolVersion } from '../../core/connection/connection-state.js'
+import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reason-code-rules.js'
+import { isMqttError, MqttError } from '../../core/errors.js'
+import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
+import { Pauses } from '../pauses.js'
+import type { DeadLetterPublish } from './dead-letter.js'
+import { deadLetterMessage } from './dead-letter.js'
+import type { DeadLetter } from './inbound-handler.js'
+
+export interface DeadLetterRules {
+  readonly publish: (message: DeadLetterPublish) => Promise<PublishOutcome>
+  readonly version: () => ProtocolVersion
+  /** The broker has it, and said that nobody subscribes to the topic. */
+  readonly onNobody: (topic: string) => void
+  /** @param count attempts that the broker has refused so far */
+  readonly onRefused: (topic: string, why: string, count: number) => void
+}
+
+const FIRST_PAUSE_MS = 1_000
+const LONGEST_PAUSE_MS = 30_000
+/** A message of QoS 0 is not kept by anybody, and its handler's place is needed. */
+const QOS_0_ATTEMPTS = 3
+
+/** Publishes dead letters until the broker has them. */
+export class DeadLetters {
+  private refused = 0
+  private readonly pauses = new Pauses()
+  private isStopped = false
+
+  constructor(private readonly rules: DeadLetterRules) {}
+
+  /** @throws MqttError when there is no hope any more: the original is left to the broker */
+  async publish(letter: DeadLetter): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      const message = deadLetterMessage(letter, this.rules.version(), Date.now())
+      const why = await this.attempt(message)
+      if (why === undefined) return
+      this.refused += 1
+      this.rules.onRefused(letter.topic, why, this.refused)
+      const isHopeless = this.isStopped || (letter.packet.qos === 0 && attempt >= QOS_0_ATTEMPTS)
+      if (isHopeless) throw new MqttError('CONNECTION_CLOSED', `no dead letter could be published: ${why}`)
+      await this.pauses.wait(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1)))
+    }
+  }
+
+  /** The application closes: nothing is tried again. */
+  stop(): void {
+    this.isStopped = true
+    this.pauses.end()
+  }
+
+  /** Open again after a close. */
+  restart(): void {
+    this.isStopped = false
+  }
+
+  /** @returns why the broker does not have it */
+  private async attempt(message: DeadLetterPublish): Promise<string | undefined> {
+    try {
+      const outcome = await this.rules.publish(message)
+      if (outcome.status === 'acknowledged') {
+        if (outcome.reasonCode === NO_MATCHING_SUBSCRIBERS) this.rules.onNobody(message.topic)
+        return undefined
+      }
+      if (outcome.status === 'refused')
+        return `the broker refused it with Reason Code 0x${outcome.reasonCode.toString(16)}`
+      return outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status
+    } catch (error) {
+      // It does not get smaller.
+      if (isMqttError(error, 'PACKET_TOO_LARGE')) throw error
+      return error instanceof Error ? error.message : String(error)
+    }
+  }
+}

@@ -1,0 +1,97 @@
+import { MqttError } from '../../core/errors.js'
+import type { SubscriptionOptions } from '../../core/subscriptions/subscription-options.js'
+import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../core/topic/topic-template.js'
+import { type Codec, decodePayload, resolveCodec } from '../../options/codec.js'
+import type { ResolvedHandlerOptions } from '../../options/handler-options.js'
+import type { ResolvedOptions } from '../../options/resolved-options.js'
+import type { PublishPacket } from '../connection/link.js'
+import type { InboundHandler } from './inbound-handler.js'
+
+type Defaults = Pick<ResolvedOptions, 'codec' | 'variables' | 'sharedGroup' | 'inbound' | 'keepsSession'>
+
+/** What every message to a handler has to go through. */
+export interface HandlerRules {
+  readonly template: TopicTemplate
+  readonly codec: Codec
+  readonly subscription: SubscriptionOptions
+  /** The handler says itself how many of its runs may be side by side. */
+  readonly hasOwnLimits: boolean
+  readonly runRules: Pick<
+    InboundHandler,
+    | 'name'
+    | 'takesReplies'
+    | 'concurrency'
+    | 'orderKey'
+    | 'timeoutMs'
+    | 'retries'
+    | 'onFailure'
+    | 'acknowledges'
+  >
+}
+
+/**
+ * @param isLiteral the pattern is a Topic Name without variables and without wildcards
+ * @throws MqttError `INVALID_TOPIC_FILTER`, or `INVALID_OPTION` for options that cannot work on this connection
+ */
+export function handlerRules(
+  pattern: string,
+  options: ResolvedHandlerOptions,
+  defaults: Defaults,
+  isLiteral = false,
+): HandlerRules {
+  const { qos, noLocal, retainHandling, onFailure } = options
+  if (onFailure === 'disconnect' && !defaults.keepsSession) {
+    const text = `handler of "${pattern}": onFailure "disconnect" has the broker deliver again, which it does for a kept session only; give the connection clean: false and a clientId`
+    throw new MqttError('INVALID_OPTION', text)
+  }
+  const template = templateOf(
+    isLiteral ? pattern : fillVariables(pattern, defaults.variables),
+    options,
+    defaults,
+  )
+  return {
+    template,
+    codec: resolveCodec(options.codec ?? defaults.codec),
+    subscription: { qos, noLocal, retainHandling },
+    hasOwnLimits: options.concurrency !== undefined || options.order !== 'none',
+    runRules: {
+      name: pattern,
+      takesReplies: !['#', '+'].includes(template.topicFilter.levels.at(-1) ?? ''),
+      concurrency: options.concurrency ?? defaults.inbound.concurrency,
+      orderKey: orderKeyOf(options.order),
+      timeoutMs: options.timeoutMs,
+      retries: options.retries,
+      onFailure,
+      acknowledges: options.ack === 'manual' ? 'manually' : 'at-end',
+    },
+  }
+}
+
+/** @throws MqttError `PAYLOAD_NOT_DECODABLE` */
+export function decodeMessage({ codec }: HandlerRules, packet: PublishPacket): unknown {
+  const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
+  return decodePayload(codec, packet.topic, payload, packet.properties?.contentType)
+}
+
+function orderKeyOf(order: ResolvedHandlerOptions['order']): InboundHandler['orderKey'] {
+  if (order === 'none') return () => undefined
+  if (order === 'topic') return ({ topic }) => topic
+  return ({ topic }) => {
+    // An own function that throws must not end the connection.
+    try {
+      return String(order(topic))
+    } catch {
+      return topic
+    }
+  }
+}
+
+function templateOf(
+  filled: string,
+  { sharedGroup }: ResolvedHandlerOptions,
+  defaults: Defaults,
+): TopicTemplate {
+  const group = sharedGroup ?? defaults.sharedGroup
+  if (group === undefined || filled.startsWith('$share/')) return parseTopicTemplate(filled)
+  return parseTopicTemplate(`$share/${group}/${filled}`)
+}

@@ -1,0 +1,209 @@
+import { reconnectDelayMs } from '../../core/connection/reconnect-policy.js'
+import { describeFailure, isMqttError, MqttError } from '../../core/errors.js'
+import { Pauses } from '../pauses.js'
+import type { HandlerRun } from './delivery.js'
+import { HandlerAttempt } from './handler-attempt.js'
+import {
+  Answered,
+  type InboundHandler,
+  NotTaken,
+  type RunOutcome,
+  type RunSurroundings,
+} from './inbound-handler.js'
+import { callAs, type RequestCounter } from './run-context.js'
+
+/** Who gave the run its slot. */
+export interface RunHost extends RequestCounter<HandlerRun> {
+  /** No code of the handler runs until `resumed`: its slot is free, its lane stays closed. */
+  paused(run: HandlerRun): void
+  /** Resolves when the run has a slot again. */
+  resumed(run: HandlerRun): Promise<void>
+  /** The handler has returned: the next message of the same key may begin. */
+  returned(run: HandlerRun): void
+  /** The message may be acknowledged, as far as this handler is concerned. */
+  ended(run: HandlerRun, outcome: RunOutcome): void
+}
+
+/** Runs a handler for a message: its time limit, its retries, and what follows its last failure. */
+export class HandlerRunner {
+  private readonly attempts = new Set<HandlerAttempt>()
+  private readonly pauses = new Pauses()
+  private stopped: MqttError | undefined
+  /** QoS 0 messages that wait for a retry or a dead letter: no broker and no slot bounds them. */
+  private recovering = 0
+
+  constructor(
+    private readonly surroundings: RunSurroundings,
+    private readonly host: RunHost,
+  ) {}
+
+  /** Never throws and never rejects. */
+  run(run: HandlerRun): void {
+    void this.runToEnd(run)
+  }
+
+  /** Nobody waits for the handlers that run. */
+  stop(reason: MqttError): void {
+    this.stopped = reason
+    for (const attempt of this.attempts) attempt.abort(reason)
+    this.pauses.end()
+  }
+
+  /** Open again after a close. */
+  restart(): void {
+    this.stopped = undefined
+  }
+
+  private async runToEnd(run: HandlerRun): Promise<void> {
+    let outcome: RunOutcome = 'handled'
+    try {
+      await this.attempt(run, 1)
+    } catch (error) {
+      outcome = await this.recover(run, error)
+    }
+    this.host.ended(run, outcome)
+  }
+
+  private async recover(run: HandlerRun, first: unknown): Promise<RunOutcome> {
+    if (first instanceof NotTaken) return 'givenBack'
+    const { handler } = run
+    if (first instanceof Answered) {
+      handler.onFailed(run.delivery.packet, first.failure)
+      return 'failed'
+    }
+    if (run.delivery.packet.qos > 0) return this.repeat(run, first)
+    if (this.recovering >= this.surroundings.maxQueued) {
+      handler.onFailed(run.delivery.packet, first)
+      return 'failed'
+    }
+    this.recovering += 1
+    const outcome = await this.repeat(run, first)
+    this.recovering -= 1
+    return outcome
+  }
+
+  private async repeat(run: HandlerRun, first: unknown): Promise<RunOutcome> {
+    const { handler } = run
+    const most = 1 + (handler.retries?.attempts ?? 0)
+    let error = first
+    let attempts = 1
+    while (attempts < most && this.stopped === undefined) {
+      this.host.paused(run)
+      await this.pauses.wait(retryDelayMs(handler, attempts))
+      if (this.stopped !== undefined) break
+      await this.host.resumed(run)
+      if (this.stopped !== undefined) break
+      attempts += 1
+      try {
+        await this.attempt(run, attempts)
+        return 'handled'
+      } catch (next) {
+        error = next
+      }
+    }
+    handler.onFailed(run.delivery.packet, error)
+    return this.settleFailure(run, error, attempts)
+  }
+
+  private async settleFailure(run: HandlerRun, error: unknown, attempts: number): Promise<RunOutcome> {
+    const { handler, delivery } = run
+    const { onFailure } = handler
+    // Cut short by the end of the application: a broker that keeps the session delivers it to the next one.
+    if (this.stopped !== undefined) return 'givenBack'
+    if (onFailure === 'ack') return 'failed'
+    if (onFailure === 'disconnect') {
+      this.surroundings.disconnect(giveBackError(handler, error))
+      return 'givenBack'
+    }
+    // A letter that comes back must not be written again.
+    if (delivery.packet.topic === onFailure.deadLetter) return 'failed'
+    this.host.paused(run)
+    try {
+      await this.surroundings.deadLetter({
+        topic: onFailure.deadLetter,
+        packet: delivery.packet,
+        pattern: handler.name,
+        reason: describeFailure(error),
+        attempts,
+      })
+      return 'deadLettered'
+    } catch (refused) {
+      if (isMqttError(refused, 'PACKET_TOO_LARGE')) return 'failed'
+      return delivery.packet.qos === 0 ? 'failed' : 'givenBack'
+    }
+  }
+
+  private async attempt(run: HandlerRun, number: number): Promise<void> {
+    const { handler, delivery } = run
+    let acknowledge = ignore
+    const acknowledged =
+      handler.acknowledges === 'manually' && delivery.packet.qos === 1
+        ? new Promise<void>(resolve => {
+            acknowledge = resolve
+          })
+        : undefined
+    const attempt = new HandlerAttempt(number, acknowledge, () => this.host.returned(run))
+    this.attempts.add(attempt)
+    if (this.stopped !== undefined) attempt.abort(this.stopped)
+    const started = startSafely(run, this.host, attempt)
+    // The next message may begin when the handler returns; this one waits for its `ack()`.
+    const work =
+      acknowledged === undefined
+        ? started
+        : started.then(() => {
+            attempt.returned()
+            return acknowledged
+          })
+    const { timeoutMs } = handler
+    try {
+      await (timeoutMs === undefined ? work : this.within(timeoutMs, work, handler, attempt))
+    } catch (error) {
+      if (attempt.answerFailure === undefined) throw error
+      attempt.answerFailure(error)
+      throw new Answered(error)
+    } finally {
+      this.attempts.delete(attempt)
+    }
+  }
+
+  private within<T>(
+    timeoutMs: number,
+    work: Promise<T>,
+    handler: InboundHandler,
+    attempt: HandlerAttempt,
+  ): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        const text = `the handler of "${handler.name}" did not end within ${timeoutMs} ms`
+        const error = new MqttError('TIMEOUT', text)
+        attempt.abort(error)
+        reject(error)
+      }, timeoutMs)
+      work.then(resolve, reject).finally(() => clearTimeout(timer))
+    })
+  }
+}
+
+const ignore = (): void => {}
+
+function startSafely(run: HandlerRun, host: RunHost, attempt: HandlerAttempt) {
+  const { handler, delivery } = run
+  try {
+    return callAs(run, host, () => handler.run(delivery.packet, attempt))
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+function retryDelayMs({ retries }: InboundHandler, failures: number): number {
+  if (retries === undefined) return 0
+  const cause = new MqttError('TIMEOUT', 'a handler failed')
+  return reconnectDelayMs(retries.delayMs, failures, cause, 0, Math.random())
+}
+
+function giveBackError({ name }: InboundHandler, cause: unknown): MqttError {
+  const text = `the handler of "${name}" failed, and onFailure is "disconnect"`
+  return new MqttError('CONNECTION_LOST', text, { cause, reasonCode: IMPLEMENTATION_SPECIFIC_ERROR })
+}
+
+const IMPLEMENTATION_SPECIFIC_ERROR = 0x83

@@ -1,0 +1,299 @@
+import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
+import { MqttError } from '../../core/errors.js'
+import { InboundCount, type InboundCounters } from '../../core/inbound/inbound-count.js'
+import type { Link, PublishPacket } from '../connection/link.js'
+import type { ConnectionListener } from '../connection/mqtt-connection.js'
+import { IdleWaiters } from '../idle-waiters.js'
+import { Acknowledgements } from './acknowledgements.js'
+import { Backpressure } from './backpressure.js'
+import { Delivery, HandlerRun } from './delivery.js'
+import type { DispatcherRules } from './dispatcher-rules.js'
+import { HandlerPool, type PoolListener } from './handler-pool.js'
+import { HeldMessages } from './held-messages.js'
+import type { InboundHandler, RunOutcome } from './inbound-handler.js'
+import { Intake } from './intake.js'
+import { Redeliveries } from './redeliveries.js'
+
+/**
+ * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting, unless it is asked
+ * to stall: each handler of a message waits for its turn, and PUBACK leaves when all of them have ended.
+ */
+export class InboundDispatcher implements ConnectionListener, PoolListener {
+  readonly pool: HandlerPool
+  private readonly intake: Intake
+  private readonly redeliveries = new Redeliveries()
+  private readonly count = new InboundCount()
+  private readonly pressure: Backpressure
+  private readonly messages: HeldMessages
+  /** Left from a lost connection: the next one says whether the broker sends them again. */
+  private readonly parked: Delivery[] = []
+  private readonly acks = new Acknowledgements()
+  private link: Link | undefined
+  private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
+  private readonly idle = new IdleWaiters(() => this.messages.open.size === 0)
+
+  constructor(readonly rules: DispatcherRules) {
+    this.pool = new HandlerPool(rules.concurrency, rules, this)
+    this.messages = new HeldMessages(rules.held)
+    this.intake = new Intake(rules)
+    this.pressure = new Backpressure(rules, this.acks, this.messages)
+  }
+
+  get counters(): InboundCounters {
+    const { held } = this.rules
+    return {
+      ...this.count.counted,
+      unreleased: held.unreleased.count,
+      queuedBytes: held.bytes,
+      waiting: this.messages.open.size - this.messages.started + this.parked.length,
+      running: this.messages.started,
+    }
+  }
+
+  /** Messages that came before wait for this: handlers start when the application is ready for them. */
+  start(): void {
+    if (this.mode !== 'holding') return
+    this.mode = 'open'
+    for (const delivery of this.messages.open) {
+      if (delivery.runs.length === 0) this.route(delivery, this.rules.select(delivery.packet))
+    }
+    this.pump()
+  }
+
+  /**
+   * No more work is taken. Resolves when the handlers that run have ended, and those of messages that came before
+   * them: their acknowledgements could not leave otherwise. What comes after them is given back to a broker that
+   * keeps the session, and handled too where it does not.
+   */
+  drain(): Promise<void> {
+    const wasHolding = this.mode === 'holding'
+    this.mode = 'draining'
+    this.pressure.end()
+    for (const delivery of this.parked.splice(0)) this.giveBack(delivery)
+    let last = -1
+    for (const delivery of this.messages.open)
+      if (delivery.started > 0) last = Math.max(last, this.acks.positionOf(delivery))
+    for (const delivery of [...this.messages.open]) {
+      if (delivery.started > 0) continue
+      if (this.canGiveBack(delivery) && this.acks.positionOf(delivery) > last)
+        this.withdraw(delivery, 'givenBack')
+      // Held for handlers that will not be started any more.
+      else if (wasHolding) this.withdraw(delivery, 'dropped')
+    }
+    this.pump()
+    return this.idle.wait()
+  }
+
+  /** No handler is started any more, whatever waits, and nobody waits for those that run. */
+  stop(): void {
+    this.mode = 'stopped'
+    for (const delivery of this.parked.splice(0)) this.giveBack(delivery)
+    for (const delivery of [...this.messages.open]) {
+      if (delivery.started === 0) this.refuse(delivery)
+      else this.refuseRest(delivery)
+    }
+    this.pool.stop(new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer'))
+    this.idle.check()
+  }
+
+  /** The connection is closed: what has begun and not ended is not waited for. */
+  end(): void {
+    for (const delivery of [...this.messages.open]) {
+      delivery.giveUp()
+      this.finish(delivery)
+    }
+  }
+
+  stateChanged(state: ConnectionState, before: ConnectionState): void {
+    // Opened again after a close.
+    if (before.status !== 'closed' || state.status !== 'connecting') return
+    this.mode = 'holding'
+    this.pool.restart()
+  }
+
+  message(packet: PublishPacket, link: Link): void {
+    this.count.received()
+    if (packet.qos === 1 && this.takeAgain(packet, link)) return
+    const delivery = new Delivery(packet)
+    this.acks.owe(delivery, link)
+    this.messages.add(delivery)
+    if (this.mode === 'open') this.route(delivery, this.rules.select(packet))
+    else if (this.mode === 'stopped' || (!this.routeInternally(delivery) && this.mode !== 'holding'))
+      return this.refuse(delivery)
+    if (this.rules.held.isOver || this.mode === 'holding') this.makeRoom(delivery)
+    this.pump()
+    if (packet.qos > 0) this.pressure.bound(link)
+  }
+
+  stored(link: Link): void {
+    this.pressure.bound(link)
+  }
+
+  runBegins(run: HandlerRun): void {
+    if (run.delivery.packet.qos === 0) this.intake.remove(run)
+    this.messages.begins(run.delivery)
+  }
+
+  pumped(hasProgressed: boolean): void {
+    if (hasProgressed) this.pressure.progressed()
+    if (this.intake.hasRoom) this.pressure.release()
+    this.idle.check()
+  }
+
+  runEnded({ delivery }: HandlerRun, outcome: RunOutcome): void {
+    if (delivery.end(outcome)) this.finish(delivery)
+  }
+
+  connected(link: Link, session: ConnectedSession): void {
+    this.link = link
+    if (!session.sessionPresent) this.redeliveries.clear()
+    for (const delivery of this.parked.splice(0)) {
+      // A resumed session brings them again; a forgotten one does not, so they are handled now.
+      if (session.sessionPresent) this.giveBack(delivery)
+      else this.readmit(delivery)
+    }
+    this.pump()
+  }
+
+  lost(): void {
+    this.link = undefined
+    this.pressure.forget()
+    for (const delivery of [...this.messages.open]) {
+      if (delivery.started > 0 || !this.canGiveBack(delivery)) continue
+      this.withdraw(delivery, this.mode === 'draining' ? 'givenBack' : undefined)
+      if (this.mode !== 'draining') this.parked.push(delivery)
+    }
+    for (const { messageId, message } of this.acks.renew()) {
+      if (message.isDone) this.messages.discharge(message)
+      if (this.rules.keepsSession && (message.started > 0 || message.isDone))
+        this.redeliveries.expect(messageId, message)
+    }
+  }
+
+  /** A message that a handler has, or had, before the connection was lost. */
+  private takeAgain(packet: PublishPacket, link: Link): boolean {
+    const delivery = this.redeliveries.claim(packet)
+    if (delivery === undefined) return false
+    this.count.repeated()
+    this.acks.owe(delivery, link, packet.messageId)
+    if (!delivery.isDone) return true
+    this.messages.charge(delivery)
+    for (const { message } of this.acks.pay(delivery)) this.messages.discharge(message)
+    return true
+  }
+
+  /** Answers to requests are taken in every mode: handlers that are to end may wait for them. */
+  private routeInternally(delivery: Delivery): boolean {
+    const handlers = this.rules.select(delivery.packet).filter(handler => handler.isInternal)
+    if (handlers.length > 0) this.route(delivery, handlers)
+    return handlers.length > 0
+  }
+
+  private route(delivery: Delivery, handlers: readonly InboundHandler[]): void {
+    const { packet } = delivery
+    if (handlers.length === 0) {
+      this.rules.onUnmatched(packet.topic, this.count.unmatched())
+      return this.finish(delivery)
+    }
+    delivery.runs = handlers.map(handler => new HandlerRun(delivery, handler, handler.orderKey(packet)))
+    for (const run of delivery.runs) this.enqueue(run)
+  }
+
+  private enqueue(run: HandlerRun): void {
+    this.pool.add(run)
+    if (run.delivery.packet.qos > 0) return
+    const overflow = this.intake.add(run)
+    if (overflow === undefined) return
+    if (overflow.mayStall && this.pressure.pause(this.link)) return
+    for (const dropped of overflow.drop) this.drop(dropped)
+  }
+
+  private drop(run: HandlerRun): void {
+    this.intake.remove(run)
+    if (!this.pool.remove(run)) return
+    if (run.delivery.end('dropped')) this.finish(run.delivery)
+    this.rules.onDropped(this.count.counted.dropped)
+  }
+
+  /** QoS 0 messages make room for the one that came, and that one goes when it is of QoS 0 and finds no room. */
+  private makeRoom(came: Delivery): void {
+    const { held, overflow, maxQueued, maxInFlight } = this.rules
+    const { open } = this.messages
+    const isHolding = this.mode === 'holding'
+    const isOver = (): boolean => held.isOver || (isHolding && open.size > maxQueued + maxInFlight)
+    if (!isOver() || (overflow === 'stall' && !isHolding && this.pressure.pause(this.link))) return
+    // Before the handlers are known, the oldest goes.
+    if (isHolding || overflow !== 'drop-newest') {
+      for (const older of isHolding ? open : this.intake.messages()) {
+        if (!isOver()) return
+        if (older !== came && older.packet.qos === 0) this.dropAll(older)
+      }
+    }
+    const isResponse = came.runs.length > 0 && came.runs.every(run => run.handler.isInternal)
+    if (came.packet.qos === 0 && !isResponse && held.hasNoRoomFor(came.bytes)) this.dropAll(came)
+  }
+
+  /** All runs of a message that have not begun. */
+  private dropAll(delivery: Delivery): void {
+    if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
+    if (delivery.started > 0 || !this.messages.open.has(delivery)) return
+    this.withdraw(delivery, 'dropped')
+    this.rules.onDropped(this.count.counted.dropped)
+  }
+
+  private pump(): void {
+    this.pool.pump()
+    this.pumped(false)
+  }
+
+  /** All handlers of the message have ended. */
+  private finish(delivery: Delivery): void {
+    if (!this.messages.open.has(delivery)) return
+    this.messages.leave(delivery)
+    delivery.isDone = true
+    const isLeft = delivery.outcome === 'givenBack'
+    this.count.done(isLeft && !this.canGiveBack(delivery) ? 'dropped' : delivery.outcome)
+    if (isLeft || !this.acks.owes(delivery)) this.messages.discharge(delivery)
+    if (isLeft) return
+    for (const { message } of this.acks.pay(delivery)) this.messages.discharge(message)
+  }
+
+  /** Takes a message of which no handler has begun out of all queues. */
+  private withdraw(delivery: Delivery, outcome: RunOutcome | undefined): void {
+    for (const run of delivery.runs) {
+      this.pool.remove(run)
+      this.intake.remove(run)
+    }
+    delivery.runs = []
+    this.messages.leave(delivery)
+    if (outcome === undefined) return
+    this.messages.discharge(delivery)
+    this.count.done(outcome)
+  }
+
+  private giveBack(delivery: Delivery): void {
+    this.messages.discharge(delivery)
+    this.count.done('givenBack')
+  }
+
+  /** What comes too late to be handled. */
+  private refuse(delivery: Delivery): void {
+    this.withdraw(delivery, this.canGiveBack(delivery) ? 'givenBack' : 'dropped')
+  }
+
+  /** Handlers of a message that has begun, and that do not begin any more. */
+  private refuseRest(delivery: Delivery): void {
+    for (const run of delivery.runs)
+      if (this.pool.remove(run) && delivery.end('givenBack')) this.finish(delivery)
+  }
+
+  private readmit(delivery: Delivery): void {
+    delivery.ack = undefined
+    this.messages.add(delivery)
+    if (this.mode === 'open') this.route(delivery, this.rules.select(delivery.packet))
+  }
+
+  private canGiveBack(delivery: Delivery): boolean {
+    return this.rules.keepsSession && delivery.ack !== undefined
+  }
+}

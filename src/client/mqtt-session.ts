@@ -1,0 +1,286 @@
+import { describeTransition, type SessionLog } from '../core/connection/connection-log.js'
+import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
+import { reconnectDelayMs } from '../core/connection/reconnect-policy.js'
+import { describeCause, type MqttError } from '../core/errors.js'
+import { HeldBytes } from '../core/inbound/held-bytes.js'
+import type { OutboundMessage, PublishTerms } from '../core/outbound/outbound-message.js'
+import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
+import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packet-ids.js'
+import { SubscriptionIdentifiers } from '../core/subscriptions/subscription-identifiers.js'
+import type { SubscriptionOptions } from '../core/subscriptions/subscription-options.js'
+import { Routes } from '../core/topic/routes.js'
+import type { TopicFilter } from '../core/topic/topic-filter.js'
+import { describeTarget } from '../options/option-checks.js'
+import type { WhenBlocked } from '../options/options.js'
+import type { ResolvedOptions } from '../options/resolved-options.js'
+import type { WaitOptions } from './connection/connection-wait.js'
+import type { Dialler } from './connection/link.js'
+import { MqttConnection } from './connection/mqtt-connection.js'
+import { createDialler } from './connection/mqtt-link.js'
+import { DeadLetters } from './inbound/dead-letters.js'
+import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
+import type { InboundHandler } from './inbound/inbound-handler.js'
+import { replyTakers } from './inbound/reply-takers.js'
+import { Publisher } from './outbound/publisher.js'
+import { Requester } from './requests/requester.js'
+import { overrun, SessionJournal } from './session-journal.js'
+import { healthOf, type MqttHealth, type MqttStats } from './session-report.js'
+import { type SessionParts, SessionShutdown } from './session-shutdown.js'
+import { failStart, whenSubscribed } from './subscriptions/subscribed.js'
+import { Subscriptions } from './subscriptions/subscriptions.js'
+
+/** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
+export class MqttSession {
+  readonly connection: MqttConnection
+  /** Asks on this connection. */
+  readonly requester: Requester
+  private readonly identifiers = new SubscriptionIdentifiers()
+  private readonly subscriptions: Subscriptions
+  private readonly publisher: Publisher
+  readonly dispatcher: InboundDispatcher
+  private readonly deadLetters: DeadLetters
+  /** What went wrong with the work of this session, for the log. */
+  readonly journal: SessionJournal
+  private readonly routes = new Routes<InboundHandler>()
+  /** The first refusal since the start. */
+  private refused: MqttError | undefined
+  private readonly counted = { connects: 0, losses: 0, ackTimeouts: 0, sessionsLost: 0 }
+  private connectedAtMs = 0
+  private isStarting = false
+  private readonly shutdown: SessionShutdown
+
+  constructor(
+    private readonly options: ResolvedOptions,
+    readonly log: SessionLog,
+    dialler: Dialler = createDialler(options),
+  ) {
+    this.journal = new SessionJournal(log)
+    const packetIds = new PacketIds(Math.floor(Math.random() * MAX_PACKET_ID))
+    this.connection = new MqttConnection(options, dialler, error =>
+      log.error(`a listener of the connection failed: ${describeCause(error)}`),
+    )
+    this.publisher = new Publisher(packetIds, options.outbound, this.options.keepsSession, {
+      onDropped: reason => this.journal.publishDropped(reason),
+      onCaughtUp: () => this.journal.publishesCaughtUp(),
+      onRefused: (...refusal) => this.journal.publishRefused(...refusal),
+      mustWait: () => this.subscriptions.isRestoring,
+      onUnacknowledged: cause => this.connection.hangUp(cause),
+    })
+    this.subscriptions = new Subscriptions(packetIds, this.identifiers, {
+      keepsSession: this.options.keepsSession,
+      onRestored: () => this.publisher.flushed(),
+      onRefused: ({ error }) => this.noteRefused(error),
+      onWarning: text => log.warn(text),
+      ackTimeoutMs: options.outbound.ackTimeoutMs,
+      onOverdue: cause => this.connection.hangUp(cause),
+      onRecovered: subscription => log.log(`the broker grants the subscription "${subscription}" now`),
+      retryDelayMs: (round, cause) =>
+        reconnectDelayMs(options.reconnect.delayMs, round, cause, 0, Math.random()),
+    })
+    this.deadLetters = new DeadLetters({
+      publish: async letter => this.publisher.publish(letter, { whenBlocked: 'wait' }),
+      version: () => this.connection.protocolVersion,
+      onNobody: topic => this.journal.deadLetterTakenByNobody(topic),
+      onRefused: (topic, why) => this.journal.deadLetterRefused(topic, why),
+    })
+    this.dispatcher = new InboundDispatcher({
+      ...options.inbound,
+      keepsSession: this.options.keepsSession,
+      held: new HeldBytes(options.inbound.maxQueuedBytes, dialler.unreleased),
+      select: packet => {
+        const identifiers = packet.properties?.subscriptionIdentifier
+        const handlers = this.routes.select(
+          packet.topic,
+          this.identifiers.identify(packet.topic, identifiers),
+        )
+        return this.requester.ownReplies.has(packet.topic) ? replyTakers(handlers) : handlers
+      },
+      onUnmatched: topic => this.journal.unmatched(topic),
+      onDropped: () => this.journal.inboundDropped(),
+      onOverrun: () => this.connection.hangUp(overrun()),
+      awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
+      disconnect: cause => this.connection.hangUp(cause),
+      deadLetter: letter => this.deadLetters.publish(letter),
+    })
+    this.requester = new Requester(this, options)
+    this.shutdown = new SessionShutdown(
+      this.parts(),
+      options.drainTimeoutMs,
+      this.options.keepsSession,
+      subscription => this.routes.of(subscription).some(handler => handler.isInternal),
+    )
+    // SUBSCRIBE leaves before what waited to be published, or this client would miss its own messages.
+    this.connection.attach(this.subscriptions)
+    this.connection.attach(this.dispatcher)
+    this.connection.attach(this.publisher)
+    this.connection.attach({
+      connected: (_link, session) => this.noteConnected(session),
+      noticed: cause => log.debug(`after the end of the connection: ${cause.message}`),
+      stateChanged: (state, before) => this.noteState(state, before),
+    })
+  }
+
+  get stats(): MqttStats {
+    return {
+      inbound: this.dispatcher.counters,
+      outbound: this.publisher.counters,
+      requests: this.requester.counters,
+      subscriptions: this.subscriptions.counts,
+      connection: { ...this.counted },
+    }
+  }
+
+  get health(): MqttHealth {
+    const { subscriptions } = this
+    return healthOf({
+      connection: this.connection.state,
+      refusedSubscriptions: subscriptions.refused,
+      unansweredSubscriptions: subscriptions.unanswered,
+      refusedPublish: this.journal.refusedPublish,
+      isAcknowledgementLate: this.publisher.isLate,
+    })
+  }
+
+  /**
+   * Connects, also again after a close. `fail-fast`: rejects when the first round of attempts fails. Calls share
+   * one connection.
+   */
+  start(): Promise<void> {
+    return this.shutdown.unlessAbandoned(() => this.open())
+  }
+
+  /** A start that has not ended by now never ends. */
+  abandonStart(): void {
+    this.shutdown.abandonStart()
+  }
+
+  private async open(): Promise<void> {
+    if (await this.shutdown.undo()) this.refused = undefined
+    this.isStarting = true
+    await this.connection
+      .open()
+      .catch(failStart)
+      .finally(() => {
+        this.isStarting = false
+      })
+  }
+
+  private parts(): SessionParts {
+    const { connection, subscriptions, dispatcher, publisher, requester, deadLetters, journal } = this
+    return { connection, subscriptions, dispatcher, publisher, requester, deadLetters, journal }
+  }
+
+  /** `flushSubscriptions` or `listen` sends it. @returns what removes it again */
+  addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => Promise<void> {
+    this.routes.add(filter, handler)
+    this.subscriptions.add(filter, options)
+    let removed: Promise<void> | undefined
+    return () => {
+      removed ??= this.routes.remove(filter, handler)
+        ? this.subscriptions.remove(filter.subscription)
+        : Promise.resolve()
+      return removed
+    }
+  }
+
+  flushSubscriptions(): void {
+    this.subscriptions.flush()
+  }
+
+  whenGranted({ subscription }: TopicFilter, wait?: WaitOptions): Promise<void> {
+    return this.subscriptions.whenGranted(subscription, wait)
+  }
+
+  /** Lets handlers run, without waiting for their subscriptions. */
+  serve(): void {
+    this.dispatcher.start()
+  }
+
+  /** Told when the intake ends. @returns what ends this */
+  onDrain(work: () => void): () => void {
+    return this.shutdown.onDrain(work)
+  }
+
+  /**
+   * Subscribes every route and lets handlers run. `fail-fast`: rejects with the first subscription that the
+   * broker refuses, or with the loss of the connection before it answered, having closed the connection.
+   */
+  listen(): Promise<void> {
+    return this.shutdown.unlessAbandoned(() => this.openAndSubscribe())
+  }
+
+  private async openAndSubscribe(): Promise<void> {
+    await this.open()
+    this.dispatcher.start()
+    this.subscriptions.flush()
+    if (this.options.connect === 'background') return
+    const lost = await whenSubscribed(this.connection, this.subscriptions, this.options.connectTimeoutMs)
+    const failure = lost ?? (this.options.refusedSubscription === 'fail' ? this.refused : undefined)
+    if (failure === undefined) return
+    await this.close()
+    throw failure
+  }
+
+  publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome> {
+    return this.publisher.publish(message, terms)
+  }
+
+  tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
+    return this.publisher.tryPublish(message, whenBlocked)
+  }
+
+  /**
+   * No new work; handlers end, their acknowledgements leave, publishes settle. The connection stays open, for publishing
+   * and for requests.
+   */
+  drain(): Promise<void> {
+    return this.shutdown.drain()
+  }
+
+  /** Drains, and closes within `drainTimeoutMs` at the latest. */
+  beginShutdown(): Promise<void> {
+    return this.shutdown.begin()
+  }
+
+  /** Drains, lets what was published since then settle, sends DISCONNECT and ends. Waits `drainTimeoutMs` at most. */
+  close(): Promise<void> {
+    return this.shutdown.close()
+  }
+
+  private noteRefused(error: MqttError): void {
+    this.refused ??= error
+    this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](error.message)
+  }
+
+  private noteLoss(state: ConnectionState): void {
+    this.counted.losses += 1
+    if ('cause' in state && state.cause?.code === 'TIMEOUT') this.counted.ackTimeouts += 1
+    const isShort = performance.now() - this.connectedAtMs < this.options.reconnect.resetAfterMs
+    this.journal.lost(isShort, this.options.clientId)
+  }
+
+  private noteConnected(session: ConnectedSession): void {
+    this.counted.connects += 1
+    this.connectedAtMs = performance.now()
+    if (!this.options.keepsSession || session.sessionPresent || this.counted.connects === 1) return
+    this.counted.sessionsLost += 1
+    this.journal.sessionForgotten()
+  }
+
+  private noteState(state: ConnectionState, before: ConnectionState): void {
+    const { level, text } = describeTransition(state, before, describeTarget(this.options))
+    const cause = state.status === 'closed' ? state.cause : undefined
+    // The promise of start() tells of a start that failed.
+    const isStartFailure = cause !== undefined && this.isStarting
+    if (!isStartFailure) this.log[level](text)
+    if (state.status === 'closed' && !isStartFailure) this.journal.flush()
+    if ((state.status === 'connected') !== (before.status === 'connected')) this.journal.connectionChanged()
+    if (before.status === 'connected' && state.status !== 'closing') this.noteLoss(state)
+    if (cause === undefined || isStartFailure) return
+    try {
+      this.options.onStopped?.(cause)
+    } catch (error) {
+      this.log.error(`onStopped failed: ${describeCause(error)}`)
+    }
+  }
+}

@@ -1,0 +1,202 @@
+import { LinkWindow } from '../../core/outbound/link-window.js'
+import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
+import { TopicAliases } from '../../core/outbound/topic-aliases.js'
+import type { BrokerLimits } from '../../core/protocol/broker-limits.js'
+import type { Link, OutgoingPublish } from '../connection/link.js'
+
+export interface Pacing {
+  readonly flowControl: 'markers' | 'kernel'
+  readonly topicAlias: boolean
+}
+
+const MAX_BACKLOG_BYTES = 262_144
+/** A link that is not known to be slow may take it in the next moments. */
+const MAX_BURST_BYTES = 4_194_304
+
+/** A timer that is as late shows that this process was busy. */
+const LATE_TURN_MS = 50
+const PINGREQ = { cmd: 'pingreq' } as const
+
+/** A link that takes a message only while it can carry it soon. Good for one connection. */
+export class PacedLink {
+  /** Something else has to leave first. */
+  isHeld = false
+  private readonly window: LinkWindow | undefined
+  private readonly aliases: TopicAliases
+  private timer: NodeJS.Timeout | undefined
+  private timerDueMs = Number.POSITIVE_INFINITY
+  /** The event loop was late then: responses may have waited unread. */
+  private lateMs = Number.NEGATIVE_INFINITY
+  /** A PUBACK that is waited for, and the bytes up to its PUBLISH. */
+  private awaitedId: number | undefined
+  private awaitedAt = 0
+  /** The time of this turn of the event loop: asking for it costs more than writing a message. */
+  private turnMs: number | undefined
+  private written = 0
+
+  constructor(
+    readonly link: Link,
+    readonly limits: BrokerLimits,
+    pacing: Pacing,
+  ) {
+    this.window = pacing.flowControl === 'markers' ? new LinkWindow() : undefined
+    this.aliases = new TopicAliases(pacing.topicAlias ? limits.topicAliasMaximum : 0)
+  }
+
+  get nowMs(): number {
+    if (this.turnMs !== undefined) return this.turnMs
+    this.turnMs = performance.now()
+    setImmediate(this.endTurn)
+    return this.turnMs
+  }
+
+  get bytes(): number {
+    return this.written
+  }
+
+  /** How many of these the broker has read, as far as that is known. */
+  get readBytes(): number {
+    return this.written - this.unconfirmedBytes
+  }
+
+  get unconfirmedBytes(): number {
+    return this.window?.unconfirmed ?? 0
+  }
+
+  get bytesPerSecond(): number | undefined {
+    return this.window?.bytesPerSecond
+  }
+
+  isOpen(): boolean {
+    if (this.isHeld || this.link.isCongested()) return false
+    // Responses, which measure the link, cannot be read while the intake is paused.
+    if (this.window === undefined || this.link.isIntakePaused) return true
+    const { behindSinceMs } = this.link
+    return this.window.isOpen(this.nowMs, behindSinceMs === undefined ? 0 : this.nowMs - behindSinceMs)
+  }
+
+  /** How long until so many bytes more would be read by the broker, as far as that is known. */
+  delayMs(bytes: number): number {
+    if (this.window !== undefined) return this.window.delayMs(bytes, this.nowMs) ?? 0
+    return this.link.isCongested() ? Number.POSITIVE_INFINITY : 0
+  }
+
+  /** How many bytes may wait for this link under `drop`. */
+  get backlogBytes(): number {
+    return this.window?.isSlow(this.nowMs) === true ? MAX_BACKLOG_BYTES : MAX_BURST_BYTES
+  }
+
+  sizeOf(message: OutboundMessage): number {
+    return this.link.sizeOf({ ...message, messageId: message.qos === 0 ? undefined : 1, alias: undefined })
+  }
+
+  publish(message: OutboundMessage, messageId: number | undefined): void {
+    const { topic, payload, qos, retain, properties } = message
+    const alias = this.aliases.assign(topic)
+    const outgoing: OutgoingPublish = {
+      topic,
+      payload,
+      qos,
+      retain,
+      messageId,
+      alias,
+      ...(properties === undefined ? undefined : { properties }),
+    }
+    this.count(this.send(outgoing))
+    if (qos !== 1 || this.awaitedId !== undefined) return
+    this.awaitedId = messageId
+    this.awaitedAt = this.written
+  }
+
+  /** PUBACK came: everything before its PUBLISH was read. */
+  acknowledged(messageId: number | undefined): void {
+    if (messageId === undefined || messageId !== this.awaitedId) return
+    this.awaitedId = undefined
+    this.window?.acknowledged(this.awaitedAt, this.nowMs)
+  }
+
+  /** Sends a message that an earlier connection has sent, too. */
+  repeat(message: OutboundMessage, messageId: number): void {
+    this.link.send({ cmd: 'publish', ...message, messageId, dup: true })
+    this.count(this.sizeOf(message))
+  }
+
+  private send(outgoing: OutgoingPublish): number {
+    try {
+      return this.link.publish(outgoing)
+    } catch (error) {
+      // The broker has not heard of the alias.
+      this.aliases.forget(outgoing.topic)
+      throw error
+    }
+  }
+
+  /** Counts bytes that were sent on the link directly. */
+  count(bytes: number): void {
+    this.written += bytes
+    if (this.window === undefined) return
+    this.window.wrote(bytes, this.nowMs)
+    if (this.window.wantsMarker(this.nowMs)) this.mark()
+  }
+
+  /** The turn ends: a marker that is due leaves with what was written. */
+  flushing(): void {
+    this.tend(this.nowMs)
+  }
+
+  /** Keep Alive has sent a PINGREQ of its own: a marker like any other. */
+  pinged(): void {
+    this.window?.mark(performance.now())
+  }
+
+  /** PINGRESP came. */
+  confirm(): void {
+    const { link, window } = this
+    if (window === undefined) return
+    const nowMs = performance.now()
+    window.confirm(nowMs, this.isBlind() ? nowMs : Math.max(link.intakeResumedMs, this.lateMs))
+    this.tend(nowMs)
+  }
+
+  /** The connection is gone. */
+  stop(): void {
+    clearTimeout(this.timer)
+  }
+
+  private readonly endTurn = (): void => {
+    this.turnMs = undefined
+  }
+
+  private readonly wake = (): void => {
+    const nowMs = performance.now()
+    const isLate = nowMs - this.timerDueMs > LATE_TURN_MS
+    this.timerDueMs = Number.POSITIVE_INFINITY
+    // What arrived meanwhile is read later in this turn.
+    if (isLate) this.lateMs = nowMs
+    else if (!this.isBlind()) this.window?.look(nowMs)
+    this.tend(nowMs)
+  }
+
+  private isBlind(): boolean {
+    return this.link.isIntakePaused || this.link.behindSinceMs !== undefined
+  }
+
+  /** Sends what is due, and wakes when more is. */
+  private tend(nowMs: number): void {
+    const { link, window } = this
+    if (window === undefined) return
+    if (!this.isBlind()) for (let left = window.takeRepeats(nowMs); left > 0; left -= 1) link.send(PINGREQ)
+    if (window.isMarkerDue(nowMs)) this.mark()
+    const dueMs = window.dueMs(nowMs)
+    if (dueMs === undefined || dueMs >= this.timerDueMs) return
+    clearTimeout(this.timer)
+    this.timerDueMs = dueMs
+    this.timer = setTimeout(this.wake, Math.max(1, Math.ceil(dueMs - nowMs)))
+  }
+
+  private mark(): void {
+    if (this.window === undefined) return
+    this.window.mark(performance.now())
+    this.link.send(PINGREQ)
+  }
+}

@@ -1,0 +1,48 @@
+import { setMaxListeners } from 'node:events'
+import { MqttError } from '../../core/errors.js'
+import type {
+  GivenUp,
+  OutboundMessage,
+  Publication,
+  PublishTerms,
+} from '../../core/outbound/outbound-message.js'
+
+/** A publish that is given up at the end of its time, or when its signal is aborted. */
+export function withTerms(
+  message: OutboundMessage,
+  { timeoutMs, signal }: PublishTerms,
+  promise: Pick<Publication, 'settle' | 'fail'>,
+  giveUp: (publication: Publication, reason: GivenUp, cause: MqttError) => void,
+): Publication {
+  if (timeoutMs === undefined && signal === undefined) return { message, ...promise }
+  const abort = (): void => {
+    const text = `the publish to "${message.topic}" was aborted before the broker answered`
+    giveUp(publication, 'aborted', new MqttError('ABORTED', text, { cause: signal?.reason }))
+  }
+  const expire = (): void => {
+    const text = `the broker did not answer the publish to "${message.topic}" within ${timeoutMs} ms`
+    giveUp(publication, 'expired', new MqttError('TIMEOUT', text))
+  }
+  const timer = timeoutMs === undefined ? undefined : setTimeout(expire, timeoutMs)
+  if (signal !== undefined) {
+    // Many publishes may share one signal, which is no leak.
+    setMaxListeners(0, signal)
+    signal.addEventListener('abort', abort)
+  }
+  const end = (): void => {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', abort)
+  }
+  const publication: Publication = {
+    message,
+    settle: outcome => {
+      end()
+      promise.settle(outcome)
+    },
+    fail: error => {
+      end()
+      promise.fail(error)
+    },
+  }
+  return publication
+}

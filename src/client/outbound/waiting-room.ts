@@ -1,0 +1,106 @@
+import { OutboundBuffer } from '../../core/outbound/outbound-buffer.js'
+import type { Publication, PublishTerms, Waiting } from '../../core/outbound/outbound-message.js'
+import type { DropReason } from '../../core/outbound/publish-outcome.js'
+import { waitingOf } from '../../core/outbound/waiting.js'
+import type { OutboundOptions } from '../../options/options.js'
+import type { PacedLink } from './paced-link.js'
+import { SweepTimer } from './sweep-timer.js'
+
+export interface WaitingRoomObserver {
+  /** A publish that waited is dropped. */
+  onDropped(publication: Publication, reason: DropReason): void
+  /** Whether a publish that is behind waits for acknowledgements, and not for the link. */
+  waitsForAcknowledgement(publication: Publication): boolean
+}
+
+/** Where publishes wait for the link: bounded, and nothing in it grows old unseen. */
+export class WaitingRoom {
+  private readonly buffer: OutboundBuffer
+  /** Those that may be withdrawn. */
+  private readonly held = new Map<Publication, Waiting>()
+  private readonly sweeper = new SweepTimer(() => this.dropLate())
+
+  constructor(
+    private readonly options: Required<OutboundOptions>,
+    private readonly observer: WaitingRoomObserver,
+  ) {
+    this.buffer = new OutboundBuffer(options)
+  }
+
+  get size(): number {
+    return this.buffer.size
+  }
+
+  get bytes(): number {
+    return this.buffer.bytes
+  }
+
+  /** Age of the oldest, in milliseconds. */
+  get oldestMs(): number {
+    const oldestMs = this.buffer.oldestMs()
+    return oldestMs === undefined ? 0 : performance.now() - oldestMs
+  }
+
+  isEmpty(qos: 0 | 1 | 2): boolean {
+    return this.buffer.isEmpty(qos)
+  }
+
+  /** Lets a publish wait. @returns why it is dropped instead */
+  hold(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined): DropReason | undefined {
+    const waiting = waitingOf(publication, terms, this.options, paced?.nowMs ?? performance.now())
+    if (waiting.mode === 'drop') {
+      if (paced === undefined) return 'offline'
+      if (paced.delayMs(this.buffer.bytes + waiting.bytes) > this.options.maxDelayMs) return 'backlog'
+    }
+    const admission = this.buffer.add(waiting, paced?.backlogBytes ?? 0)
+    if (!admission.isAdmitted) return this.reasonOf(waiting, admission.reason)
+    this.held.set(publication, waiting)
+    for (const [{ publication: displaced }, reason] of admission.displaced) this.dropOne(displaced, reason)
+    this.sweeper.arm(this.buffer.nextDeadlineMs)
+    return undefined
+  }
+
+  /** The next in order that may still be written; without `mayAcknowledge` the next of QoS 0. */
+  next(mayAcknowledge: boolean, nowMs: number): Waiting | undefined {
+    const next = this.buffer.next(mayAcknowledge)
+    if (next === undefined || next.deadlineMs > nowMs) return next
+    this.dropLate()
+    return this.buffer.next(mayAcknowledge)
+  }
+
+  /** @returns whether it was waiting */
+  remove(waiting: Waiting): boolean {
+    this.held.delete(waiting.publication)
+    return this.buffer.remove(waiting)
+  }
+
+  /** @returns whether it was waiting */
+  withdraw(publication: Publication): boolean {
+    const waiting = this.held.get(publication)
+    return waiting !== undefined && this.remove(waiting)
+  }
+
+  /** Drops all of these. */
+  drop(reason: DropReason, picks: (waiting: Waiting) => boolean): void {
+    for (const { publication } of this.buffer.takeAll(picks)) this.dropOne(publication, reason)
+    if (this.buffer.size === 0) this.sweeper.stop()
+  }
+
+  private dropLate(): void {
+    for (const waiting of this.buffer.takeLate(performance.now())) {
+      this.dropOne(waiting.publication, this.reasonOf(waiting, waiting.lateReason))
+    }
+    this.sweeper.arm(this.buffer.nextDeadlineMs)
+  }
+
+  private dropOne(publication: Publication, reason: DropReason): void {
+    this.held.delete(publication)
+    this.observer.onDropped(publication, reason)
+  }
+
+  /** Acknowledgements that stay away are another thing than a slow link. */
+  private reasonOf({ publication }: Waiting, reason: DropReason): DropReason {
+    if (reason !== 'backlog' || !this.observer.waitsForAcknowledgement(publication)) return reason
+    return 'in-flight-full'
+  }
+}

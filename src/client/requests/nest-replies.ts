@@ -1,0 +1,109 @@
+import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
+import type { OwnReplies } from '../../core/requests/own-replies.js'
+import { parseTopicFilter } from '../../core/topic/topic-filter.js'
+import { jsonCodec } from '../../options/codec.js'
+import type { PublishPacket } from '../connection/link.js'
+import { newHandler } from '../inbound/new-handler.js'
+import type { OpenRequests } from './open-requests.js'
+import type { OutgoingRequest, RequestPlan } from './request-plan.js'
+import type { RequestSession } from './request-session.js'
+import { responderError, responseSubscription } from './response.js'
+import { SharedGrant } from './shared-grant.js'
+
+/** Reply topics that stay subscribed, so that a request does not cost a SUBSCRIBE and an UNSUBSCRIBE each time. */
+const MAX_REPLY_TOPICS = 256
+
+interface ReplyTopic {
+  /** What is answered here. */
+  readonly asked: string
+  readonly grant: SharedGrant
+  readonly remove: () => void
+}
+
+/** Requests in the envelope of Nest's built-in transport: `{ pattern, data, id }`, answered on `<topic>/reply`. */
+export class NestReplies {
+  /** In the order of their last use. */
+  private readonly topics = new Map<string, ReplyTopic>()
+
+  constructor(
+    private readonly session: RequestSession,
+    private readonly open: OpenRequests<RequestPlan>,
+    private readonly ownReplies: OwnReplies,
+    private readonly qos: 0 | 1,
+  ) {}
+
+  /** The grant of the topic on which requests to `asked` are answered. */
+  listen(asked: string): SharedGrant {
+    const topic = `${asked}/reply`
+    const known = this.topics.get(topic)
+    if (known !== undefined) {
+      this.topics.delete(topic)
+      this.topics.set(topic, known)
+      return known.grant
+    }
+    const filter = parseTopicFilter(topic)
+    const handler = newHandler({
+      name: topic,
+      isPassive: true,
+      isInternal: true,
+      orderKey: () => undefined,
+      run: async packet => this.take(packet),
+    })
+    this.ownReplies.add(topic)
+    const remove = this.session.addRoute(filter, responseSubscription(this.qos), handler)
+    const grant = new SharedGrant(() => this.session.whenGranted(filter))
+    this.topics.set(topic, { asked, grant, remove })
+    this.session.flushSubscriptions()
+    if (this.topics.size > MAX_REPLY_TOPICS) this.forgetOldest()
+    return grant
+  }
+
+  private forgetOldest(): void {
+    for (const [topic, { asked, remove }] of this.topics) {
+      if (this.open.isAsked(asked)) continue
+      this.topics.delete(topic)
+      return remove()
+    }
+  }
+
+  /** Everybody who asks on this topic gets all replies; the id says whose each is. */
+  private take(packet: PublishPacket): void {
+    const reply = readReply(packet)
+    if (reply === undefined || !this.open.has(reply.id)) return
+    if (reply.err !== undefined && reply.err !== null)
+      return this.open.fail(reply.id, responderError(reply.err))
+    if (reply.hasResponse) this.open.next(reply.id, reply.response)
+    if (reply.isDisposed) this.open.end(reply.id)
+  }
+}
+
+/** A request in the envelope. A Uint8Array travels as a Buffer does. */
+export function inEnvelope(id: string, request: OutgoingRequest): OutboundMessage {
+  const { data, pattern = request.topic, metadata, ...message } = request
+  return { ...message, payload: jsonCodec.encode({ pattern, data: asJson(data), id, metadata }) }
+}
+
+function asJson(data: unknown): unknown {
+  return data instanceof Uint8Array && !Buffer.isBuffer(data) ? Buffer.from(data) : data
+}
+
+function readReply(packet: PublishPacket) {
+  const value = parse(packet)
+  if (typeof value !== 'object' || value === null || !('id' in value) || typeof value.id !== 'string')
+    return undefined
+  return {
+    id: value.id,
+    err: 'err' in value ? value.err : undefined,
+    hasResponse: 'response' in value,
+    response: 'response' in value ? value.response : undefined,
+    isDisposed: 'isDisposed' in value && value.isDisposed === true,
+  }
+}
+
+function parse(packet: PublishPacket): unknown {
+  try {
+    return jsonCodec.decode(Buffer.from(packet.payload))
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,241 @@
+import { setMaxListeners } from 'node:events'
+import { MqttError } from '../../core/errors.js'
+
+/** Streams that are over, as many as are remembered: a responder may speak up after that. */
+const MAX_LEFT = 1_000
+/** Responders of one stream that are renewed and told to stop. */
+const MAX_RESPONDERS = 32
+
+/** Who gets the answers. */
+export interface ResponseReceiver {
+  next(value: unknown): void
+  /** No more answers come. */
+  end(): void
+  fail(error: MqttError): void
+}
+
+export interface RequestTerms {
+  readonly timeoutMs: number
+  /** Several responses may come. */
+  readonly isStream: boolean
+  readonly signal: AbortSignal | undefined
+}
+
+interface OpenRequest<T> {
+  readonly topic: string
+  readonly receiver: ResponseReceiver
+  readonly terms: T
+  timer: NodeJS.Timeout | undefined
+  readonly abort: () => void
+  /** Nobody waits for it any more. */
+  readonly onEnded: () => void
+  /** What it waits for before it can be sent. */
+  leave: (() => void) | undefined
+  /** Topics on which responders of the stream can be told something. */
+  readonly responders: Set<string>
+  renewal: NodeJS.Timeout | undefined
+}
+
+/** What a requester says to a responder of its stream. */
+export type Word = 'cancel' | 'renew'
+
+/** Requests that wait for answers. Each ends once: with its end, an error, its time, its signal or the connection. */
+export class OpenRequests<T extends RequestTerms = RequestTerms> {
+  private readonly open = new Map<string, OpenRequest<T>>()
+  /** How many are open on each topic. */
+  private readonly topics = new Map<string, number>()
+  /** Streams that are over, and which of their responders need not be told any more. */
+  private readonly left = new Map<string, Set<string>>()
+  private unexpected = 0
+
+  /**
+   * @param onOpened gives what is called when the request has ended
+   * @param tell says something to a responder
+   * @param renewMs between two signs of life
+   */
+  constructor(
+    private readonly maxOpen: number,
+    private readonly onOpened: () => () => void,
+    private readonly tell: (topic: string, key: string, word: Word) => void,
+    private readonly renewMs: number,
+  ) {}
+
+  get size(): number {
+    return this.open.size
+  }
+
+  /** Answers that nobody waits for: late ones, and second ones. */
+  get unexpectedResponses(): number {
+    return this.unexpected
+  }
+
+  /** @returns false when it has failed at once */
+  add(key: string, topic: string, receiver: ResponseReceiver, terms: T): boolean {
+    const { signal } = terms
+    if (signal?.aborted) {
+      receiver.fail(abortedError(topic, signal))
+      return false
+    }
+    if (this.open.size >= this.maxOpen) {
+      receiver.fail(
+        new MqttError('TOO_MANY_REQUESTS', `${this.maxOpen} requests are open, which is requests.maxOpen`),
+      )
+      return false
+    }
+    const abort = (): void => this.giveUp(key, abortedError(topic, signal))
+    if (signal !== undefined) {
+      // Many requests may share one signal, which is no leak.
+      setMaxListeners(0, signal)
+      signal.addEventListener('abort', abort)
+    }
+    const onEnded = this.onOpened()
+    const request: OpenRequest<T> = {
+      topic,
+      receiver,
+      terms,
+      timer: undefined,
+      abort,
+      onEnded,
+      leave: undefined,
+      responders: new Set(),
+      renewal: undefined,
+    }
+    this.open.set(key, request)
+    this.topics.set(topic, (this.topics.get(topic) ?? 0) + 1)
+    this.startTimer(key, request)
+    return true
+  }
+
+  /** With what a request was made that is open still. */
+  termsOf(key: string): T | undefined {
+    return this.open.get(key)?.terms
+  }
+
+  /** Whether a request on this topic is open. */
+  isAsked(topic: string): boolean {
+    return this.topics.has(topic)
+  }
+
+  has(key: string): boolean {
+    return this.open.has(key)
+  }
+
+  /** An answer came. @returns false when nobody waits for it */
+  next(key: string, value: unknown): boolean {
+    const request = this.open.get(key)
+    if (request === undefined) {
+      this.unexpected += 1
+      return false
+    }
+    this.startTimer(key, request)
+    request.receiver.next(value)
+    return true
+  }
+
+  end(key: string): void {
+    this.over(key)?.receiver.end()
+  }
+
+  fail(key: string, error: MqttError): void {
+    this.over(key)?.receiver.fail(error)
+  }
+
+  /** What a request waits for is left with it, however it ends. */
+  setLeave(key: string, leave: () => void): void {
+    const request = this.open.get(key)
+    if (request !== undefined) request.leave = leave
+  }
+
+  /** A responder of a stream says on which topic it can be told something. */
+  addResponder(key: string, topic: string): void {
+    const request = this.open.get(key)
+    if (request === undefined) return this.tellLate(key, topic)
+    const { responders, terms } = request
+    if (!terms.isStream || responders.has(topic) || responders.size >= MAX_RESPONDERS) return
+    responders.add(topic)
+    request.renewal ??= setInterval(() => {
+      for (const responder of responders) this.tell(responder, key, 'renew')
+    }, this.renewMs)
+  }
+
+  /** The requester wants no more responses. */
+  cancel(key: string): void {
+    const request = this.take(key)
+    if (request !== undefined) this.tellAll(key, request)
+  }
+
+  failAll(cause: MqttError): void {
+    for (const key of [...this.open.keys()]) {
+      const request = this.take(key)
+      // A responder that goes on after the outage was not told.
+      if (this.left.has(key)) this.left.set(key, new Set())
+      request?.receiver.fail(cause)
+    }
+  }
+
+  private giveUp(key: string, error: MqttError): void {
+    const request = this.take(key)
+    if (request === undefined) return
+    this.tellAll(key, request)
+    request.receiver.fail(error)
+  }
+
+  /** The time for the first answer, and then for the next one. */
+  private startTimer(key: string, request: OpenRequest<T>): void {
+    clearTimeout(request.timer)
+    const { topic } = request
+    const { timeoutMs } = request.terms
+    request.timer = setTimeout(() => {
+      this.giveUp(
+        key,
+        new MqttError('TIMEOUT', `no answer to the request on "${topic}" within ${timeoutMs} ms`),
+      )
+    }, timeoutMs)
+  }
+
+  /** One responder has ended it; others may go on. */
+  private over(key: string): OpenRequest<T> | undefined {
+    const request = this.take(key)
+    if (request !== undefined && request.responders.size > 1) this.tellAll(key, request)
+    return request
+  }
+
+  private tellAll(key: string, { responders }: OpenRequest<T>): void {
+    for (const topic of responders) this.tell(topic, key, 'cancel')
+  }
+
+  private tellLate(key: string, topic: string): void {
+    const told = this.left.get(key)
+    if (told === undefined || told.has(topic) || told.size >= MAX_RESPONDERS) return
+    told.add(topic)
+    this.tell(topic, key, 'cancel')
+  }
+
+  private remember(key: string, { terms, responders }: OpenRequest<T>): void {
+    if (!terms.isStream) return
+    this.left.set(key, responders)
+    if (this.left.size <= MAX_LEFT) return
+    const [oldest = ''] = this.left.keys()
+    this.left.delete(oldest)
+  }
+
+  private take(key: string): OpenRequest<T> | undefined {
+    const request = this.open.get(key)
+    if (request === undefined) return undefined
+    this.open.delete(key)
+    const left = (this.topics.get(request.topic) ?? 1) - 1
+    if (left > 0) this.topics.set(request.topic, left)
+    else this.topics.delete(request.topic)
+    clearTimeout(request.timer)
+    request.onEnded()
+    clearInterval(request.renewal)
+    request.terms.signal?.removeEventListener('abort', request.abort)
+    request.leave?.()
+    this.remember(key, request)
+    return request
+  }
+}
+
+function abortedError(topic: string, signal: AbortSignal | undefined): MqttError {
+  return new MqttError('ABORTED', `the request on "${topic}" was aborted`, { cause: signal?.reason })
+}

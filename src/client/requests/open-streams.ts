@@ -1,0 +1,148 @@
+import { MqttError } from '../../core/errors.js'
+import { IdleWaiters } from '../idle-waiters.js'
+
+/** Why a stream of responses ended before its source did. */
+export type StreamEnd = 'cancelled' | 'abandoned' | 'evicted' | 'closing'
+
+export interface StreamTerms {
+  /** By which its requester cancels and renews it; undefined where it cannot. */
+  readonly key: string | undefined
+  /** Time until the first response. Undefined: it may take as long as it likes. */
+  readonly firstLeaseMs: number | undefined
+  /** Time without a sign of the requester after that. */
+  readonly leaseMs: number | undefined
+  readonly end: (reason: StreamEnd, error: MqttError) => void
+}
+
+/** One response, or several, that this connection goes on to give after the handler has returned. */
+export class OpenStream {
+  isOver = false
+  /** Told when it is over, whatever the reason. */
+  onOver: () => void = () => {}
+  private timer: NodeJS.Timeout | undefined
+  private leaseMs: number | undefined
+
+  constructor(
+    readonly terms: StreamTerms,
+    private readonly onLeaseEnded: (stream: OpenStream) => void,
+  ) {
+    this.leaseMs = terms.leaseMs
+    this.start(terms.firstLeaseMs)
+  }
+
+  get isLeased(): boolean {
+    return this.timer !== undefined
+  }
+
+  /** The requester is there. */
+  renew(): void {
+    if (!this.isOver && this.leaseMs !== undefined) this.start(this.leaseMs)
+  }
+
+  /** The requester cannot reach this side. */
+  dropLease(): void {
+    this.leaseMs = undefined
+    clearTimeout(this.timer)
+    this.timer = undefined
+  }
+
+  /** @returns whether it was open */
+  close(): boolean {
+    if (this.isOver) return false
+    this.isOver = true
+    clearTimeout(this.timer)
+    this.onOver()
+    return true
+  }
+
+  private start(timeMs: number | undefined): void {
+    clearTimeout(this.timer)
+    this.timer = timeMs === undefined ? undefined : setTimeout(() => this.onLeaseEnded(this), timeMs)
+  }
+}
+
+/** Two requesters may choose the same Correlation Data; their response topics differ. */
+export function streamKey(responseTopic: string, correlationData: Buffer): string {
+  return `${correlationData.toString('hex')} ${responseTopic}`
+}
+
+/** What this connection gives as the responder: bounded in number, and each ends when nobody wants it any more. */
+export class OpenStreams {
+  /** In the order of their begin. */
+  private readonly open = new Set<OpenStream>()
+  private readonly byKey = new Map<string, Set<OpenStream>>()
+  private abandoned = 0
+  private evicted = 0
+  private readonly idle = new IdleWaiters(() => this.open.size === 0)
+
+  constructor(private readonly maxOpen: number) {}
+
+  get counters() {
+    return { openStreams: this.open.size, abandonedStreams: this.abandoned, evictedStreams: this.evicted }
+  }
+
+  /** @throws MqttError `TOO_MANY_REQUESTS` when none of the open ones may be ended for it */
+  begin(terms: StreamTerms): OpenStream {
+    if (this.open.size >= this.maxOpen) this.makeRoom()
+    const stream = new OpenStream(terms, ended => this.abandon(ended))
+    this.open.add(stream)
+    const { key } = terms
+    if (key === undefined) return stream
+    const namesakes = this.byKey.get(key) ?? new Set()
+    this.byKey.set(key, namesakes.add(stream))
+    return stream
+  }
+
+  /** Its source has ended, or failed. */
+  finish(stream: OpenStream): void {
+    if (!stream.close()) return
+    this.open.delete(stream)
+    const { key } = stream.terms
+    const namesakes = key === undefined ? undefined : this.byKey.get(key)
+    namesakes?.delete(stream)
+    if (key !== undefined && namesakes?.size === 0) this.byKey.delete(key)
+    this.idle.check()
+  }
+
+  /** The requester wants no more: every handler that responds to it stops. */
+  cancel(key: string): void {
+    for (const stream of [...(this.byKey.get(key) ?? [])])
+      this.end(stream, 'cancelled', new MqttError('ABORTED', 'the requester wants no more responses'))
+  }
+
+  renew(key: string): void {
+    for (const stream of this.byKey.get(key) ?? []) stream.renew()
+  }
+
+  /** The requester is gone. */
+  abandon(stream: OpenStream): void {
+    if (stream.isOver) return
+    this.abandoned += 1
+    this.end(stream, 'abandoned', new MqttError('ABORTED', 'the requester of the stream is gone'))
+  }
+
+  /** Waits for the ends of all. @returns how many did not end in time, and were ended */
+  async drain(isInTime: (idle: Promise<void>) => Promise<boolean>): Promise<number> {
+    if (await isInTime(this.idle.wait())) return 0
+    const left = [...this.open]
+    for (const stream of left)
+      this.end(stream, 'closing', new MqttError('CONNECTION_CLOSED', 'the responder closes'))
+    return left.length
+  }
+
+  private end(stream: OpenStream, reason: StreamEnd, error: MqttError): void {
+    this.finish(stream)
+    stream.terms.end(reason, error)
+  }
+
+  /** A stream that its requester renews is wanted; of the others the oldest goes. */
+  private makeRoom(): void {
+    const text = `${this.maxOpen} streams of responses are open, which is requests.maxStreams`
+    for (const stream of this.open) {
+      if (stream.isLeased) continue
+      this.evicted += 1
+      return this.end(stream, 'evicted', new MqttError('TOO_MANY_REQUESTS', text))
+    }
+    throw new MqttError('TOO_MANY_REQUESTS', text)
+  }
+}

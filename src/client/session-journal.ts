@@ -1,0 +1,146 @@
+import type { SessionLog } from '../core/connection/connection-log.js'
+import { describeFailure, isMqttError, MqttError, originalOf } from '../core/errors.js'
+import { oneLine, printable } from '../core/log-thinning.js'
+import { DropEpisode } from '../core/outbound/drop-episode.js'
+import type { DropReason } from '../core/outbound/publish-outcome.js'
+import { describeReasonCode } from '../core/protocol/reason-codes.js'
+import type { RefusedPublish } from './session-report.js'
+import { ThinnedLog } from './thinned-log.js'
+
+/** A broker that gives each session to the newest client cuts off two of the same name in turn. */
+const SUSPICIOUS_CONNECTIONS = 3
+
+/** Says in the log what goes wrong with the work of a session: when it begins, and how much of it there was. */
+export class SessionJournal {
+  private readonly drops = new DropEpisode()
+  private shortConnections = 0
+  private readonly thinned: ThinnedLog
+  private refusal: { readonly atMs: number; readonly reasonCode: number } | undefined
+
+  constructor(private readonly log: SessionLog) {
+    this.thinned = new ThinnedLog(log)
+  }
+
+  /** The handler failed for the last time. */
+  handlerFailed(pattern: string, topic: string, error: unknown): void {
+    const who = `the handler of ${printable(pattern)} failed`
+    const cause = oneLine(describeFailure(originalOf(error)))
+    // Its text names the topic, which differs from message to message.
+    const common = isMqttError(error, 'PAYLOAD_NOT_DECODABLE') ? 'the payload could not be decoded' : cause
+    this.thinned.say('error', `${who}: ${common}`, `${who} for a message on ${printable(topic)}: ${cause}`)
+  }
+
+  unmatched(topic: string): void {
+    this.thinned.say('warn', 'messages that no handler takes', `no handler takes ${printable(topic)}`)
+  }
+
+  inboundDropped(): void {
+    this.thinned.say(
+      'warn',
+      'QoS 0 messages were dropped, since handlers are slower than they come; raise inbound.concurrency, inbound.maxQueued or inbound.maxQueuedBytes',
+    )
+  }
+
+  publishRefused(topic: string, reasonCode: number, reasonString: string | undefined): void {
+    this.refusal = { atMs: performance.now(), reasonCode }
+    const code = describeReasonCode(reasonCode)
+    const said = reasonString === undefined ? '' : `, ${printable(reasonString)}`
+    this.thinned.say(
+      'error',
+      `publishes that the broker refused with ${code}`,
+      `the broker refused the publish to ${printable(topic)}: ${code}${said}`,
+    )
+  }
+
+  /** The publish that the broker refused last. */
+  get refusedPublish(): RefusedPublish | undefined {
+    if (this.refusal === undefined) return undefined
+    const { atMs, reasonCode } = this.refusal
+    return { reason: describeReasonCode(reasonCode), ageMs: performance.now() - atMs }
+  }
+
+  responseNotDelivered(topic: string, why: string): void {
+    this.thinned.say(
+      'warn',
+      `responses that were not delivered: ${why}`,
+      `the response to ${printable(topic)} was not delivered: ${why}`,
+    )
+  }
+
+  streamEvicted(topic: string): void {
+    this.thinned.say(
+      'warn',
+      'streams of responses were ended to make room for others (requests.maxStreams)',
+      `the oldest stream of responses, to ${printable(topic)}, was ended to make room (requests.maxStreams)`,
+    )
+  }
+
+  publishDropped(reason: DropReason): void {
+    this.say(this.drops.dropped(reason, performance.now()))
+  }
+
+  publishesCaughtUp(): void {
+    this.say(this.drops.caughtUp(performance.now()))
+  }
+
+  connectionChanged(): void {
+    this.say(this.drops.ended(performance.now()))
+  }
+
+  lost(wasShort: boolean, clientId: string): void {
+    this.shortConnections = wasShort ? this.shortConnections + 1 : 0
+    if (this.shortConnections !== SUSPICIOUS_CONNECTIONS) return
+    this.log.warn(
+      `${SUSPICIOUS_CONNECTIONS} connections in a row ended early: is the Client Identifier "${clientId}" in use by another client?`,
+    )
+  }
+
+  deadLetterTakenByNobody(topic: string): void {
+    this.thinned.say('warn', `nobody subscribes to the dead letter topic "${topic}"; its letters are gone`)
+  }
+
+  deadLetterRefused(topic: string, why: string): void {
+    this.thinned.say(
+      'error',
+      `the dead letter topic "${topic}" does not take letters: ${oneLine(why)}; the messages stay unacknowledged until it does`,
+    )
+  }
+
+  /** Logs what is collected. */
+  flush(): void {
+    this.thinned.flush()
+  }
+
+  /** A client of its own has no connection; each call tries anew. */
+  failedToConnect(error: unknown): void {
+    const cause = oneLine(describeFailure(error))
+    this.thinned.say('warn', `not connected: ${cause}; the next send() or emit() connects again`)
+  }
+
+  sessionForgotten(): void {
+    this.log.warn('the broker has forgotten the session: messages that it kept for this client are lost')
+  }
+
+  shutdownGaveUp(
+    timeoutMs: number,
+    left: { running: number; waiting: number; streams: number; unanswered: number; queued: number },
+  ): void {
+    this.log.warn(
+      `shutdown gave up after ${Math.round(timeoutMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.streams} open streams of responses, ${left.unanswered} publishes without an answer, ${left.queued} not written`,
+    )
+  }
+
+  private say(text: string | undefined): void {
+    if (text !== undefined) this.log.warn(text)
+  }
+}
+
+export function overrun(): MqttError {
+  return new MqttError(
+    'CONNECTION_LOST',
+    'the broker sent more QoS 1 and 2 messages than may be held; raise inbound.maxQueued or inbound.maxQueuedBytes',
+    { reasonCode: RECEIVE_MAXIMUM_EXCEEDED },
+  )
+}
+
+const RECEIVE_MAXIMUM_EXCEEDED = 0x93

@@ -1,0 +1,164 @@
+import { MqttError } from '../core/errors.js'
+import type { MqttConnection } from './connection/mqtt-connection.js'
+import { settlesWithin } from './deadline.js'
+import type { DeadLetters } from './inbound/dead-letters.js'
+import type { InboundDispatcher } from './inbound/inbound-dispatcher.js'
+import type { Publisher } from './outbound/publisher.js'
+import type { Requester } from './requests/requester.js'
+import type { SessionJournal } from './session-journal.js'
+import type { Subscriptions } from './subscriptions/subscriptions.js'
+
+/** Part of the time for shutting down that is kept for DISCONNECT. */
+const FAREWELL_SHARE = 0.2
+/** Part of the time for draining that the broker has to answer UNSUBSCRIBE. */
+const UNSUBSCRIBE_SHARE = 0.5
+/** Part of the time that is left then in which streams of responses may end by themselves. */
+const STREAMS_SHARE = 0.8
+const NEVER = new Promise<never>(() => {})
+
+/** What ends with a session. */
+export interface SessionParts {
+  readonly connection: MqttConnection
+  readonly subscriptions: Subscriptions
+  readonly dispatcher: InboundDispatcher
+  readonly publisher: Publisher
+  readonly requester: Requester
+  readonly deadLetters: DeadLetters
+  readonly journal: SessionJournal
+}
+
+/** Ends a session in order: the intake, the handlers, the publishes, and at last the connection. */
+export class SessionShutdown {
+  private readonly listeners = new Set<() => void>()
+  /** How often `close` was called. */
+  private closes = 0
+  private drained: Promise<void> | undefined
+  private closed: Promise<void> | undefined
+  /** Part of the time for draining that is left for what is published after it. */
+  private unusedDrainMs = 0
+  private deadline: NodeJS.Timeout | undefined
+  private isOverdue = false
+  private isStartAbandoned = false
+  private starts = 0
+
+  constructor(
+    private readonly parts: SessionParts,
+    private readonly drainTimeoutMs: number,
+    /** Whether the broker keeps subscriptions and unacknowledged messages when this connection ends. */
+    private readonly keepsSession: boolean,
+    /** Handlers that are to end may wait for what comes by this subscription. */
+    private readonly isInternal: (subscription: string) => boolean,
+  ) {}
+
+  /** Told when the intake ends. @returns what ends this */
+  onDrain(work: () => void): () => void {
+    // Nothing comes any more; whoever asked gets the way to stop before it is told.
+    if (this.drained !== undefined) queueMicrotask(work)
+    else this.listeners.add(work)
+    return () => this.listeners.delete(work)
+  }
+
+  drain(): Promise<void> {
+    this.drained ??= this.drainWithin(this.drainTimeoutMs * (1 - FAREWELL_SHARE))
+    return this.drained
+  }
+
+  /**
+   * Drains, and closes when the time for draining is over, if nobody has done so by then: Nest closes HTTP in between, and
+   * waits for handlers which may wait for a publish that never settles.
+   */
+  async begin(): Promise<void> {
+    await this.drain()
+    if (this.closed !== undefined) return
+    clearTimeout(this.deadline)
+    this.deadline = setTimeout(() => {
+      this.isOverdue = true
+      void this.close()
+    }, this.unusedDrainMs)
+  }
+
+  close(): Promise<void> {
+    clearTimeout(this.deadline)
+    this.closes += 1
+    this.closed ??= this.drain().then(() => this.end())
+    return this.closed
+  }
+
+  /**
+   * Before a session opens again: waits for its end.
+   * @returns whether it had ended
+   * @throws MqttError `CONNECTION_CLOSED` when it was closed again meanwhile: the last call decides
+   */
+  async undo(): Promise<boolean> {
+    const { closes } = this
+    if (this.closed !== undefined) await this.closed
+    if (closes !== this.closes)
+      throw new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
+    if (this.closed === undefined || this.parts.connection.state.status !== 'closed') return false
+    this.closed = undefined
+    this.drained = undefined
+    this.isOverdue = false
+    this.parts.deadLetters.restart()
+    return true
+  }
+
+  /** A start that has not ended by now never ends: what the application does behind it is not to happen. */
+  abandonStart(): void {
+    this.isStartAbandoned = true
+    // Nest may wait for the start before it closes anything.
+    if (this.starts > 0 && this.parts.connection.state.status !== 'connected') void this.close()
+  }
+
+  async unlessAbandoned(start: () => Promise<void>): Promise<void> {
+    if (this.isStartAbandoned) return NEVER
+    this.starts += 1
+    try {
+      await start()
+    } catch (error) {
+      if (!this.isStartAbandoned) throw error
+    } finally {
+      this.starts -= 1
+    }
+    if (this.isStartAbandoned) return NEVER
+  }
+
+  private async drainWithin(timeoutMs: number): Promise<void> {
+    const { subscriptions, dispatcher, publisher, requester, deadLetters } = this.parts
+    const deadline = performance.now() + timeoutMs
+    for (const work of [...this.listeners]) work()
+    const within = (work: Promise<unknown>, share = 1) =>
+      settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
+    // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
+    if (this.keepsSession) subscriptions.end(this.isInternal)
+    else await within(subscriptions.unsubscribeAll(this.isInternal), UNSUBSCRIBE_SHARE)
+    const handlersEnded = await within(dispatcher.drain())
+    const streams = await requester.streams.drain(idle => within(idle, STREAMS_SHARE))
+    const publishesSettled = await within(publisher.whenIdle())
+    deadLetters.stop()
+    this.unusedDrainMs = Math.max(0, deadline - performance.now())
+    if (handlersEnded && publishesSettled && streams === 0) return
+    this.noteGivenUp(timeoutMs, streams)
+    dispatcher.stop()
+  }
+
+  /** What was published since the drain settles too, in the time that the drain left. */
+  private async end(): Promise<void> {
+    const { connection, dispatcher, publisher } = this.parts
+    const leftMs = this.unusedDrainMs
+    if (publisher.isWaiting && leftMs > 0) {
+      const isSettled = !this.isOverdue && (await settlesWithin(publisher.whenIdle(), leftMs))
+      if (!isSettled) this.noteGivenUp(leftMs)
+    }
+    dispatcher.stop()
+    publisher.close()
+    await connection.close(this.drainTimeoutMs * FAREWELL_SHARE)
+    dispatcher.end()
+  }
+
+  private noteGivenUp(afterMs: number, streams = 0): void {
+    const { dispatcher, publisher, journal } = this.parts
+    const { running, waiting } = dispatcher.counters
+    const { inFlight, queued } = publisher.counters
+    journal.shutdownGaveUp(afterMs, { running, waiting, streams, unanswered: inFlight, queued })
+  }
+}

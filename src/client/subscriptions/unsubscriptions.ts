@@ -1,0 +1,135 @@
+import { MqttError } from '../../core/errors.js'
+import type { BrokerLimits } from '../../core/protocol/broker-limits.js'
+import type { AckRules } from '../../core/protocol/oldest-wait.js'
+import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import { describeReasonCode } from '../../core/protocol/reason-codes.js'
+import { batches } from '../../core/subscriptions/subscribe-batches.js'
+import { closedError } from '../connection/connection-wait.js'
+import type { Link, Packet } from '../connection/link.js'
+import { Unanswered } from '../connection/unanswered.js'
+import { IdleWaiters } from '../idle-waiters.js'
+
+const FAILURE = 0x80
+const ignore = (): void => {}
+
+/** A filter that the broker is to forget. */
+class Unsubscription {
+  /** It is subscribed again, after the UNSUBSCRIBE that is on its way. */
+  isWantedAgain = false
+  resolve: () => void = ignore
+  reject: (failure: MqttError) => void = ignore
+  readonly confirmed = new Promise<void>((resolve, reject) => {
+    this.resolve = resolve
+    this.reject = reject
+  })
+
+  constructor(readonly subscription: string) {
+    // Most callers do not wait for it.
+    this.confirmed.catch(ignore)
+  }
+}
+
+/** Filters that the broker is to forget, until it has confirmed it. */
+export class Unsubscriptions {
+  private readonly unsent = new Map<string, Unsubscription>()
+  private readonly inFlight: Unanswered<readonly Unsubscription[]>
+  private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
+  private refusals = 0
+  private readonly idle = new IdleWaiters(() => this.inFlight.size === 0)
+
+  constructor(
+    private readonly packetIds: PacketIds,
+    private readonly rules: AckRules & { readonly onWarning: (text: string) => void },
+  ) {
+    this.inFlight = new Unanswered(packetIds, rules, ([first]) => `UNSUBSCRIBE of "${first?.subscription}"`)
+  }
+
+  /** Filters that the broker did not remove, so far. */
+  get refused(): number {
+    return this.refusals
+  }
+
+  connected(link: Link, limits: BrokerLimits): void {
+    this.current = { link, limits }
+    this.inFlight.connected(link)
+  }
+
+  /** @returns resolves when the broker does not have the filter any more, and rejects when it keeps it */
+  add(subscription: string): Promise<void> {
+    const known = this.unsent.get(subscription)
+    if (known !== undefined) return known.confirmed
+    const added = new Unsubscription(subscription)
+    this.unsent.set(subscription, added)
+    return added.confirmed
+  }
+
+  /** It is wanted again. */
+  remove(subscription: string): void {
+    this.unsent.get(subscription)?.resolve()
+    this.unsent.delete(subscription)
+    // What follows the packet that is on its way must not be undone by its repetition.
+    for (const entry of this.inFlight.contents.flat())
+      entry.isWantedAgain ||= entry.subscription === subscription
+  }
+
+  /** Sends what is not sent yet. */
+  flush(): void {
+    if (this.current === undefined || this.unsent.size === 0) return
+    const { link, limits } = this.current
+    for (const unsubscriptions of batches([...this.unsent.keys()], limits.maximumPacketSize)) {
+      const messageId = this.packetIds.allocate()
+      if (messageId === undefined) return
+      const entries = unsubscriptions.flatMap(subscription => this.unsent.get(subscription) ?? [])
+      for (const subscription of unsubscriptions) this.unsent.delete(subscription)
+      this.inFlight.sent(messageId, entries)
+      link.send({ cmd: 'unsubscribe', messageId, unsubscriptions })
+    }
+  }
+
+  /** UNSUBACK arrived. */
+  answered({ messageId, granted }: Extract<Packet, { cmd: 'unsuback' }>): void {
+    const entries = this.inFlight.answered(messageId)
+    if (entries === undefined) return
+    for (const [index, entry] of entries.entries()) {
+      // MQTT 3.1.1 has no Reason Codes here.
+      const code = granted?.[index] ?? 0
+      if (code < FAILURE) entry.resolve()
+      else this.refuse(entry, code)
+    }
+    this.idle.check()
+  }
+
+  /** Resolves when everything that was sent is answered, or the connection is lost. */
+  whenAnswered(): Promise<void> {
+    return this.idle.wait()
+  }
+
+  /** @param isKept whether the broker may have the filters still at the next connection */
+  lost(isKept: boolean): void {
+    this.current = undefined
+    for (const entry of this.inFlight.lost().flat()) {
+      if (isKept && !entry.isWantedAgain) this.unsent.set(entry.subscription, entry)
+      else entry.resolve()
+    }
+    this.idle.check()
+  }
+
+  /** The broker has forgotten everything. */
+  clear(): void {
+    for (const entry of this.unsent.values()) entry.resolve()
+    this.unsent.clear()
+  }
+
+  /** Nobody waits any more. The filters stay to be sent, should the connection be opened again. */
+  closed(): void {
+    for (const entry of this.unsent.values()) entry.reject(closedError())
+  }
+
+  private refuse(entry: Unsubscription, reasonCode: number): void {
+    const text = `the broker refused UNSUBSCRIBE of "${entry.subscription}": ${describeReasonCode(reasonCode)}. It goes on sending its messages until the session ends`
+    const error = new MqttError('UNSUBSCRIBE_REFUSED', text, { reasonCode })
+    entry.reject(error)
+    this.refusals += 1
+    this.rules.onWarning(text)
+  }
+}

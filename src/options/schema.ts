@@ -1,0 +1,225 @@
+import * as v from 'valibot'
+import { MqttError } from '../core/errors.js'
+import { isTopicName } from '../core/topic/topic-filter.js'
+import type { CodecOption } from './codec.js'
+
+export const MAX_DELAY_MS = 86_400_000
+export const MAX_TIMEOUT_MS = 3_600_000
+export const MAX_UINT16 = 65_535
+export const integer = (min: number, max: number) => {
+  const allowed = `an integer from ${min} to ${max}`
+  return v.pipe(v.number(allowed), v.integer(allowed), v.minValue(min, allowed), v.maxValue(max, allowed))
+}
+export const oneOf = <const T extends readonly (string | number)[]>(values: T) =>
+  v.picklist(values, `one of ${values.map(value => JSON.stringify(value)).join(', ')}`)
+/** As valibot's, but every unknown key is an issue of its own. */
+export const strictObject = <const E extends v.ObjectEntries>(
+  entries: E,
+  allowed = 'an object with options',
+) => v.objectWithRest(entries, v.never(), allowed)
+export const text = (allowed = 'a text') => v.pipe(v.string(allowed), v.nonEmpty(allowed))
+
+export const aFunction = <F>(allowed: string) => v.custom<F>(value => typeof value === 'function', allowed)
+
+const delayAllowed = 'a list of delays, a function of (attempt, cause), or { min, max, jitter }'
+const backoff = v.pipe(
+  strictObject(
+    {
+      min: v.optional(integer(1, MAX_DELAY_MS), 500),
+      max: v.optional(integer(1, MAX_DELAY_MS), 30_000),
+      jitter: v.optional(oneOf(['full', 'decorrelated', 'none']), 'full'),
+    },
+    delayAllowed,
+  ),
+  v.check(value => value.min <= value.max, '"min" not above "max"'),
+)
+const delayList = v.pipe(
+  v.array(integer(0, MAX_DELAY_MS), delayAllowed),
+  v.minLength(1, 'a list with at least one delay'),
+)
+const delayFunction = v.custom<(attempt: number, cause: MqttError) => number>(
+  value => typeof value === 'function',
+  delayAllowed,
+)
+/** Delays of `reconnect`. */
+export const delays = v.lazy(input => {
+  if (Array.isArray(input)) return delayList
+  if (typeof input === 'function') return delayFunction
+  return backoff
+})
+
+/** Delays of `retries`. */
+export const delaysWithoutFunction = v.lazy(input => (Array.isArray(input) ? delayList : backoff))
+
+const codecAllowed =
+  '"json", "text", "bytes", "content-type", or an object with the functions encode and decode'
+const groupAllowed = 'a name without "/", "+" and "#"'
+
+/** A codec option: a name, or an object with `encode` and `decode`. */
+export const codecSchema = v.custom<CodecOption>(value => {
+  if (typeof value === 'string') return ['json', 'text', 'bytes', 'content-type'].includes(value)
+  if (typeof value !== 'object' || value === null || !('encode' in value) || !('decode' in value))
+    return false
+  return typeof value.encode === 'function' && typeof value.decode === 'function'
+}, codecAllowed)
+
+/** A ShareName (MQTT 5, 4.8.2). */
+export const sharedGroupSchema = v.pipe(v.string(groupAllowed), v.regex(/^[^/+#]+$/, groupAllowed))
+
+export const MAX_UINT32 = 0xffff_ffff
+export const uint16 = integer(0, MAX_UINT16)
+export const uint32 = integer(0, MAX_UINT32)
+export const flag = v.boolean('true or false')
+const utf8Allowed = 'a text of at most 65,535 bytes of UTF-8'
+export const utf8String = v.pipe(
+  v.string(utf8Allowed),
+  v.check(value => value.isWellFormed() && Buffer.byteLength(value) <= MAX_UINT16, utf8Allowed),
+)
+const binaryAllowed = 'a Buffer of at most 65,535 bytes'
+export const binaryData = v.custom<Buffer>(
+  value => Buffer.isBuffer(value) && value.length <= MAX_UINT16,
+  binaryAllowed,
+)
+export const userProperties = v.record(
+  utf8String,
+  v.union([utf8String, v.array(utf8String)], utf8Allowed),
+  'an object of texts',
+)
+export const topicName = v.pipe(utf8String, v.check(isTopicName, 'a Topic Name'))
+
+/** Properties that a PUBLISH and a will have in common (MQTT 5, 3.3.2.3 and 3.1.3.2). */
+export const messageProperties = {
+  payloadFormatIndicator: v.optional(flag),
+  messageExpiryInterval: v.optional(uint32),
+  contentType: v.optional(utf8String),
+  responseTopic: v.optional(topicName),
+  correlationData: v.optional(binaryData),
+  userProperties: v.optional(userProperties),
+}
+export const qosSchema = oneOf([0, 1, 2])
+export function isTextOrBuffer(value: unknown): value is string | Buffer {
+  return typeof value === 'string' || Buffer.isBuffer(value)
+}
+
+/** Every value of `whenBlocked`. */
+export const WHEN_BLOCKED = ['drop', 'latest', 'queue', 'wait'] as const
+
+const publishEntries = {
+  retain: v.optional(flag),
+  codec: v.optional(codecSchema),
+  properties: v.optional(strictObject(messageProperties)),
+}
+
+/** Options of `tryPublish`. */
+export const tryPublishSchema = strictObject(
+  { ...publishEntries, whenBlocked: v.optional(oneOf(['drop', 'latest', 'queue'])) },
+  'an object with publish options',
+)
+
+/** Options of `publish`. */
+export const publishSchema = strictObject(
+  {
+    ...publishEntries,
+    qos: v.optional(qosSchema),
+    whenBlocked: v.optional(oneOf(WHEN_BLOCKED)),
+    timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS)),
+    signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+  },
+  'an object with publish options',
+)
+
+/** Options of a record of `MqttRecordBuilder`. */
+export const recordSchema = v.optional(
+  strictObject(
+    {
+      qos: v.optional(qosSchema),
+      retain: v.optional(flag),
+      dup: v.optional(flag),
+      properties: v.optional(strictObject(messageProperties)),
+    },
+    'an object with record options',
+  ),
+  {},
+)
+
+/** Options of `request` and `requestStream`. */
+export const requestSchema = strictObject(
+  {
+    ...publishEntries,
+    qos: v.optional(qosSchema),
+    timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS)),
+    signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+    protocol: v.optional(oneOf(['mqtt5', 'nest'])),
+  },
+  'an object with request options',
+)
+
+/** What `messages` has besides the options of a handler. */
+export const messagesSchema = v.object(
+  {
+    signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+    limit: v.optional(integer(1, 10_000_000), 1_000),
+    overflow: v.optional(oneOf(['drop-oldest', 'drop-newest']), 'drop-oldest'),
+  },
+  'an object with options',
+)
+
+const SECRET = /pass|credential|key|cert|^ca$|wsOptions|username|properties|will/i
+
+/** What was given, short, and without anything that may be a secret. */
+function describeInput(path: string, input: unknown): string {
+  if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
+  if (typeof input === 'string') {
+    // Whatever the option, it may be a URL with credentials or a token in it.
+    return JSON.stringify(/[@?]/.test(input) ? `${/^[a-z+]+:\/\//i.exec(input)?.[0] ?? ''}…` : input)
+  }
+  if (typeof input === 'function') return 'a function'
+  if (Array.isArray(input)) return `a list of ${input.length}`
+  if (typeof input === 'object' && input !== null) return 'an object'
+  return String(input)
+}
+
+function describeIssue(issue: v.BaseIssue<unknown>, replacements: Replacements): string {
+  const path = pathOf(issue)
+  if (issue.type === 'never') {
+    const replacement = Object.hasOwn(replacements, path) ? replacements[path] : undefined
+    return `"${path}" is not an option here${replacement === undefined ? '' : `; ${replacement}`}`
+  }
+  const given =
+    issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
+  return `"${path}": ${given}, allowed is ${issue.message}`
+}
+
+/** For options of other MQTT packages: what to write instead. */
+export type Replacements = Readonly<Record<string, string>>
+
+/**
+ * Checks `input` against a schema, at one of the doors of the package.
+ * @throws MqttError `INVALID_OPTION` that names every option at fault, what was given and what is allowed
+ */
+export function parseOptions<S extends v.GenericSchema>(
+  door: string,
+  checked: S,
+  input: unknown,
+  replacements: Replacements = {},
+): v.InferOutput<S> {
+  const result = v.safeParse(checked, input)
+  if (result.success) return result.output
+  const problems = mostTelling(result.issues).map(issue => describeIssue(issue, replacements))
+  throw invalidOption(door, problems.join('; '))
+}
+
+const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''
+
+/** One issue for each option, and none for a group that only fails with a part of it. */
+function mostTelling(issues: readonly v.BaseIssue<unknown>[]): v.BaseIssue<unknown>[] {
+  const paths = issues.map(pathOf)
+  return issues.filter((_issue, index) => {
+    const path = paths[index] ?? ''
+    return paths.indexOf(path) === index && !paths.some(other => other.startsWith(`${path}.`))
+  })
+}
+
+export function invalidOption(door: string, problem: string): MqttError {
+  return new MqttError('INVALID_OPTION', `${door}: ${problem}`)
+}

@@ -1,0 +1,323 @@
+import { describe, expect, it, vi } from 'vitest'
+import { Endpoints, type SrvRecord } from '../../../../src/client/connection/endpoint.js'
+import type { Dialler } from '../../../../src/client/connection/link.js'
+import { MqttConnection } from '../../../../src/client/connection/mqtt-connection.js'
+import { resolveOptions } from '../../../../src/options/option-checks.js'
+import type { MqttModuleOptions } from '../../../../src/options/options.js'
+
+const record = (name: string, priority = 1, weight = 1, port = 1883): SrvRecord => ({
+  name,
+  port,
+  priority,
+  weight,
+})
+
+type Zone = Readonly<Record<string, readonly SrvRecord[]>>
+
+/** Endpoints over a DNS that knows one zone. */
+function endpointsOf(options: MqttModuleOptions, zone: Zone = {}) {
+  const resolver = vi.fn(async (service: string): Promise<readonly SrvRecord[]> => zone[service] ?? [])
+  return { endpoints: new Endpoints(resolveOptions(options), resolver), resolver }
+}
+
+/** Where attempts go, one after the other, when each of them fails. */
+async function urlsOf(endpoints: Endpoints, attempts: number, target = 0): Promise<(string | undefined)[]> {
+  const urls: (string | undefined)[] = []
+  for (let attempt = 0; attempt < attempts; attempt++)
+    urls.push((await endpoints.next(target, undefined)).url)
+  return urls
+}
+
+describe('a plain URL', () => {
+  it.each([
+    'mqtt://h',
+    'mqtts://h:8883',
+    'mqtt://[::1]:1883',
+    'ws://h/mqtt',
+    'wss://u:p@h:443/mqtt?token=1',
+    'mqtt://u@h',
+  ])('%s is dialled as it is, without a look-up', async url => {
+    const { endpoints, resolver } = endpointsOf({ url })
+    expect((await endpoints.next(0, undefined)).url).toBe(url)
+    expect(resolver).not.toHaveBeenCalled()
+  })
+
+  it('of a list is the one of the target', async () => {
+    const { endpoints } = endpointsOf({ url: ['mqtt://a', 'mqtt://b', 'mqtt://c'] })
+    const names = await Promise.all(
+      [2, 0, 1].map(async target => (await endpoints.next(target, undefined)).name),
+    )
+    expect(names).toEqual(['mqtt://c', 'mqtt://a', 'mqtt://b'])
+  })
+
+  it('is not there where the application opens the stream', async () => {
+    const createStream = () => {
+      throw new Error('not to be opened here')
+    }
+    const { endpoints } = endpointsOf({ createStream })
+    const expected = { url: undefined, name: 'the stream of createStream', credentials: {} }
+    expect(await endpoints.next(0, undefined)).toEqual(expected)
+    expect(await endpoints.next(0, 'other.example')).toEqual(expected)
+  })
+})
+
+describe('DNS SRV', () => {
+  it.each([
+    ['mqtt+srv://example.com', '_mqtt._tcp.example.com', 'mqtt://b1:1883'],
+    ['mqtts+srv://example.com', '_secure-mqtt._tcp.example.com', 'mqtts://b1:1883'],
+  ])('of %s asks for %s and dials %s', async (url, service, dialled) => {
+    const { endpoints, resolver } = endpointsOf({ url }, { [service]: [record('b1')] })
+    expect(await endpoints.next(0, undefined)).toEqual({ url: dialled, name: dialled, credentials: {} })
+    expect(resolver).toHaveBeenCalledExactlyOnceWith(service)
+  })
+
+  const url = 'mqtt+srv://example.com'
+  const service = '_mqtt._tcp.example.com'
+
+  it('tries the records by priority, within one priority the heavier first, then from the start', async () => {
+    const records = [
+      record('spare', 20, 100),
+      record('light', 10, 1),
+      record('heavy', 10, 9, 1884),
+      record('last', 30, 0),
+    ]
+    const { endpoints } = endpointsOf({ url }, { [service]: records })
+    expect(await urlsOf(endpoints, 5)).toEqual([
+      'mqtt://heavy:1884',
+      'mqtt://light:1883',
+      'mqtt://spare:1883',
+      'mqtt://last:1883',
+      'mqtt://heavy:1884',
+    ])
+  })
+
+  it('leaves the list of the resolver as it is', async () => {
+    const records = Object.freeze([record('b', 2), record('a', 1)])
+    const { endpoints } = endpointsOf({ url }, { [service]: records })
+    expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://a:1883'])
+    expect(records.map(({ name }) => name)).toEqual(['b', 'a'])
+  })
+
+  it('is asked at each attempt: a changed zone is seen', async () => {
+    const resolver = vi
+      .fn<(service: string) => Promise<SrvRecord[]>>()
+      .mockResolvedValueOnce([record('old')])
+      .mockResolvedValueOnce([record('new')])
+    const endpoints = new Endpoints(resolveOptions({ url }), resolver)
+    expect(await urlsOf(endpoints, 2)).toEqual(['mqtt://old:1883', 'mqtt://new:1883'])
+    expect(resolver).toHaveBeenCalledTimes(2)
+  })
+
+  const three = { [service]: [record('b1', 1), record('b2', 2), record('b3', 3)] }
+
+  it('comes back to the record that was good', async () => {
+    const { endpoints } = endpointsOf({ url }, three)
+    await urlsOf(endpoints, 2)
+    endpoints.keep()
+    expect(await urlsOf(endpoints, 3)).toEqual(['mqtt://b2:1883', 'mqtt://b3:1883', 'mqtt://b1:1883'])
+    await urlsOf(endpoints, 2)
+    endpoints.keep()
+    expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b3:1883'])
+  })
+
+  it('comes back to the first record time and again while it is good', async () => {
+    const { endpoints } = endpointsOf({ url }, three)
+    for (let connection = 0; connection < 5; connection++) {
+      expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b1:1883'])
+      endpoints.keep()
+    }
+    expect(await urlsOf(endpoints, 2)).toEqual(['mqtt://b1:1883', 'mqtt://b2:1883'])
+  })
+
+  it('goes on to the next record also after good connections that went to no record', async () => {
+    const { endpoints } = endpointsOf({ url: ['mqtt://plain', url] }, three)
+    for (let connection = 0; connection < 5; connection++) {
+      await endpoints.next(0, undefined)
+      endpoints.keep()
+    }
+    expect(await urlsOf(endpoints, 3, 1)).toEqual(['mqtt://b1:1883', 'mqtt://b2:1883', 'mqtt://b3:1883'])
+  })
+
+  it('goes on to the next record also after good connections to a Server Reference', async () => {
+    const { endpoints } = endpointsOf({ url }, three)
+    for (let connection = 0; connection < 5; connection++) {
+      await endpoints.next(0, 'other.example')
+      endpoints.keep()
+    }
+    expect(await urlsOf(endpoints, 3)).toEqual(['mqtt://b1:1883', 'mqtt://b2:1883', 'mqtt://b3:1883'])
+  })
+
+  it('starts with the first record of each URL', async () => {
+    const second = 'mqtt+srv://example.org'
+    const zone = { ...three, '_mqtt._tcp.example.org': [record('c1', 1), record('c2', 2)] }
+    const { endpoints } = endpointsOf({ url: [url, second] }, zone)
+    expect(await urlsOf(endpoints, 1, 0)).toEqual(['mqtt://b1:1883'])
+    expect(await urlsOf(endpoints, 1, 1)).toEqual(['mqtt://c1:1883'])
+    expect(await urlsOf(endpoints, 1, 0)).toEqual(['mqtt://b2:1883'])
+    expect(await urlsOf(endpoints, 1, 1)).toEqual(['mqtt://c2:1883'])
+  })
+
+  it('offers MQTT 3.1.1 to the very record that hung up on MQTT 5', async () => {
+    const { endpoints } = endpointsOf({ url }, three)
+    const dialled: string[] = []
+    const dialler: Dialler = {
+      unreleased: { count: 0, bytes: 0 },
+      locate: (...where) => endpoints.next(...where),
+      dial: ({ name }, protocolVersion) => {
+        dialled.push(`${protocolVersion} ${name}`)
+        throw Object.assign(new Error('hung up'), { code: 'ECONNRESET' })
+      },
+    }
+    const options = resolveOptions({ url, connect: 'background' })
+    const connection = new MqttConnection(options, dialler, () => {})
+    const failed = new Promise<void>(resolve => {
+      connection.attach({ stateChanged: ({ status }) => status === 'waiting' && resolve() })
+    })
+    await connection.open()
+    await failed
+    await connection.close(0)
+    expect(dialled).toEqual(['5 mqtt://b1:1883', '4 mqtt://b1:1883'])
+  })
+
+  it('that has no records is a rejection that names the service', async () => {
+    const { endpoints } = endpointsOf({ url }, { [service]: [] })
+    await expect(endpoints.next(0, undefined)).rejects.toThrow(`there is no SRV record ${service}`)
+  })
+
+  it('that fails is a rejection with the cause as it came', async () => {
+    const cause = Object.assign(new Error(`querySrv ENOTFOUND ${service}`), { code: 'ENOTFOUND' })
+    const endpoints = new Endpoints(resolveOptions({ url }), () => Promise.reject(cause))
+    await expect(endpoints.next(0, undefined)).rejects.toBe(cause)
+  })
+
+  it('that failed for a while starts with the first record', async () => {
+    const resolver = vi
+      .fn<(service: string) => Promise<readonly SrvRecord[]>>()
+      .mockResolvedValue(three[service] ?? [])
+      .mockRejectedValueOnce(new Error('SERVFAIL'))
+    const endpoints = new Endpoints(resolveOptions({ url }), resolver)
+    await expect(endpoints.next(0, undefined)).rejects.toThrow('SERVFAIL')
+    expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b1:1883'])
+  })
+
+  it.each([
+    ['mqtt+srv://u:p@example.com', 'mqtt://u:p@b1:1883'],
+    ['mqtt+srv://u%40x:p%3A%2F@example.com', 'mqtt://u%40x:p%3A%2F@b1:1883'],
+    ['mqtt+srv://u@example.com', 'mqtt://u@b1:1883'],
+  ])('keeps the user of %s', async (given, dialled) => {
+    const { endpoints } = endpointsOf({ url: given }, { [service]: [record('b1')] })
+    const { url: found, name } = await endpoints.next(0, undefined)
+    expect(found).toBe(dialled)
+    expect(name).toBe('mqtt://b1:1883')
+  })
+})
+
+describe('a Server Reference', () => {
+  it.each([
+    ['a host alone', 'mqtt://h:1884', 'other.example', 'mqtt://other.example'],
+    ['a host with a port', 'mqtt://h:1884', 'other.example:2000', 'mqtt://other.example:2000'],
+    ['an IPv4 address', 'mqtt://h', '192.0.2.7:2000', 'mqtt://192.0.2.7:2000'],
+    ['an IPv6 address in brackets', 'mqtt://h', '[2001:db8::7]', 'mqtt://[2001:db8::7]'],
+    ['an IPv6 address with a port', 'mqtts://h', '[2001:db8::7]:2000', 'mqtts://[2001:db8::7]:2000'],
+    ['the first of several', 'mqtt://h', 'one.example:1 two.example', 'mqtt://one.example:1'],
+    ['blanks around it', 'mqtt://h', '  one.example \t two.example', 'mqtt://one.example'],
+    ['the scheme of TLS', 'mqtts://h:8883', 'other.example', 'mqtts://other.example'],
+    ['the path of a WebSocket', 'wss://h:443/mqtt', 'other.example:8443', 'wss://other.example:8443/mqtt'],
+    ['the user and password', 'mqtts://u:p%40@h', 'other.example', 'mqtts://u:p%40@other.example'],
+    ['a user without password', 'mqtt://u@h', 'other.example', 'mqtt://u@other.example'],
+    ['a home that was found by SRV', 'mqtt+srv://example.com', 'other.example', 'mqtt://other.example'],
+    ['a home found by SRV, with TLS', 'mqtts+srv://u:p@example.com', 'b:1', 'mqtts://u:p@b:1'],
+  ])('with %s: from %s to %j is %s', async (_what, url, reference, dialled) => {
+    const { endpoints, resolver } = endpointsOf({ url })
+    expect((await endpoints.next(0, reference)).url).toBe(dialled)
+    expect(resolver).not.toHaveBeenCalled()
+  })
+
+  it('keeps scheme and user of the target that it was sent to from', async () => {
+    const { endpoints } = endpointsOf({ url: ['mqtt://a', 'mqtts://u:p@b'] })
+    expect((await endpoints.next(1, 'other.example')).url).toBe('mqtts://u:p@other.example')
+  })
+
+  it('does not take the turn of an SRV record', async () => {
+    const zone = { '_mqtt._tcp.example.com': [record('b1', 1), record('b2', 2)] }
+    const { endpoints } = endpointsOf({ url: 'mqtt+srv://example.com' }, zone)
+    expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b1:1883'])
+    await endpoints.next(0, 'other.example')
+    expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b2:1883'])
+  })
+})
+
+describe('the name for a log', () => {
+  const SECRETS = ['us3r', 'hunter2', 't0ken']
+
+  it.each([
+    ['mqtts://us3r:hunter2@h:8883', undefined, 'mqtts://h:8883'],
+    ['mqtts://us3r@h:8883', undefined, 'mqtts://h:8883'],
+    ['wss://us3r:hunter2@h:443/mqtt?token=t0ken', undefined, 'wss://h:443/mqtt'],
+    ['wss://h:443/mqtt?token=a@t0ken', undefined, 'wss://h:443/mqtt'],
+    ['mqtt+srv://us3r:hunter2@example.com', undefined, 'mqtt://b1:1883'],
+    ['mqtts://us3r:hunter2@h:8883', 'other.example:1', 'mqtts://other.example:1'],
+    ['wss://us3r:hunter2@h:443/mqtt?token=t0ken', 'other.example', 'wss://other.example/mqtt'],
+    ['mqtt+srv://us3r:hunter2@example.com', '[::1]:1', 'mqtt://[::1]:1'],
+  ])('of %s, sent to %s, is %s', async (url, reference, expected) => {
+    const { endpoints } = endpointsOf({ url }, { '_mqtt._tcp.example.com': [record('b1')] })
+    const { name } = await endpoints.next(0, reference)
+    expect(name).toBe(expected)
+    for (const secret of SECRETS) expect(name).not.toContain(secret)
+  })
+})
+
+describe('credentials', () => {
+  const url = 'mqtt://h'
+
+  it('are none where the application gives none', async () => {
+    expect((await endpointsOf({ url }).endpoints.next(0, undefined)).credentials).toEqual({})
+  })
+
+  it.each([
+    ['at once', () => ({ username: 'u', password: 'p' })],
+    ['later', async () => ({ username: 'u', password: 'p' })],
+  ])('may be given %s', async (_when, credentials) => {
+    const { endpoints } = endpointsOf({ url, credentials })
+    expect((await endpoints.next(0, undefined)).credentials).toEqual({ username: 'u', password: 'p' })
+  })
+
+  it('are asked for before every attempt, wherever it goes', async () => {
+    let asked = 0
+    const credentials = () => ({ username: `u${++asked}` })
+    const { endpoints } = endpointsOf({ url: ['mqtt://a', 'mqtt://b'], credentials })
+    const given = []
+    given.push(await endpoints.next(0, undefined))
+    given.push(await endpoints.next(1, undefined))
+    endpoints.keep()
+    given.push(await endpoints.next(1, 'other.example'))
+    expect(given.map(endpoint => endpoint.credentials.username)).toEqual(['u1', 'u2', 'u3'])
+  })
+
+  it('are asked for also where the application opens the stream', async () => {
+    const createStream = () => {
+      throw new Error('not to be opened here')
+    }
+    const { endpoints } = endpointsOf({ createStream, credentials: () => ({ password: 'p' }) })
+    expect((await endpoints.next(0, undefined)).credentials).toEqual({ password: 'p' })
+  })
+
+  const refusal = new Error('the vault is sealed')
+
+  it.each([
+    ['rejects', () => Promise.reject(refusal)],
+    [
+      'throws',
+      () => {
+        throw refusal
+      },
+    ],
+  ])(
+    'that the application %s are a rejection with that very cause, before any look-up',
+    async (_how, credentials) => {
+      const { endpoints, resolver } = endpointsOf({ url: 'mqtt+srv://example.com', credentials })
+      await expect(endpoints.next(0, undefined)).rejects.toBe(refusal)
+      expect(resolver).not.toHaveBeenCalled()
+    },
+  )
+})

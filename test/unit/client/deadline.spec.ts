@@ -1,0 +1,55 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { settlesWithin } from '../../../src/client/deadline.js'
+
+beforeEach(() => {
+  vi.useFakeTimers()
+})
+
+afterEach(() => {
+  vi.useRealTimers()
+})
+
+describe('settlesWithin', () => {
+  it('says yes when the work resolves in time, and leaves no timer behind', async () => {
+    await expect(settlesWithin(Promise.resolve('whatever'), 1_000)).resolves.toBe(true)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('says yes when the work rejects in time, and the rejection is dealt with', async () => {
+    await expect(settlesWithin(Promise.reject(new Error('failed')), 1_000)).resolves.toBe(true)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('says no exactly when the time is over', async () => {
+    const answer = vi.fn<(inTime: boolean) => void>()
+    void settlesWithin(new Promise(() => {}), 1_000).then(answer)
+    await vi.advanceTimersByTimeAsync(999)
+    expect(answer).not.toHaveBeenCalled()
+    await vi.advanceTimersByTimeAsync(1)
+    expect(answer).toHaveBeenCalledExactlyOnceWith(false)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('says yes for work that settles one millisecond before', async () => {
+    const inTime = settlesWithin(new Promise(resolve => setTimeout(resolve, 999)), 1_000)
+    await vi.advanceTimersByTimeAsync(999)
+    await expect(inTime).resolves.toBe(true)
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it.each(['resolves', 'rejects'])('keeps its no when the work %s later', async how => {
+    const late = new Promise((resolve, reject) => {
+      setTimeout(() => (how === 'resolves' ? resolve(1) : reject(new Error('late'))), 2_000)
+    })
+    const inTime = settlesWithin(late, 1_000)
+    await vi.advanceTimersByTimeAsync(3_000)
+    await expect(inTime).resolves.toBe(false)
+  })
+
+  it('waits a turn with a time of zero: work that is done already is in time', async () => {
+    await expect(settlesWithin(Promise.resolve(), 0)).resolves.toBe(true)
+    const never = settlesWithin(new Promise(() => {}), 0)
+    await vi.advanceTimersByTimeAsync(0)
+    await expect(never).resolves.toBe(false)
+  })
+})

@@ -1,0 +1,102 @@
+import { describe, expect, it } from 'vitest'
+import type { DeadLetterPublish } from '../../../../src/client/inbound/dead-letter.js'
+import { DeadLetters } from '../../../../src/client/inbound/dead-letters.js'
+import type { PublishOutcome } from '../../../../src/core/outbound/publish-outcome.js'
+import { holdClock } from '../../../support/held-clock.js'
+import { pass } from '../../../support/publisher-on-peer.js'
+import { message } from '../../../support/session-on-peer.js'
+
+holdClock()
+
+const ACKNOWLEDGED: PublishOutcome = { status: 'acknowledged', reasonCode: 0 }
+const REFUSED: PublishOutcome = { status: 'refused', reasonCode: 0x87 }
+
+/** Letters whose attempts end one after the other as it is said; the last answer repeats. */
+function lettersWith(...answers: readonly (PublishOutcome | Error)[]) {
+  const published: DeadLetterPublish[] = []
+  const refusals: string[] = []
+  const letters = new DeadLetters({
+    publish: async letter => {
+      const answer = answers[Math.min(published.length, answers.length - 1)] ?? ACKNOWLEDGED
+      published.push(letter)
+      if (answer instanceof Error) throw answer
+      return answer
+    },
+    version: () => 5,
+    onNobody: () => {},
+    onRefused: (topic, why, count) => refusals.push(`${count} ${topic}: ${why}`),
+  })
+  let state = 'pending'
+  const publish = async (qos: 0 | 1 = 1): Promise<void> => {
+    const packet = message('in', { qos })
+    letters.publish({ topic: 'dead', packet, pattern: 'in', reason: 'x', attempts: 1 }).then(
+      () => {
+        state = 'published'
+      },
+      (error: { code: string }) => {
+        state = error.code
+      },
+    )
+    await pass(1)
+  }
+  return { letters, published, refusals, publish, state: () => state }
+}
+
+const turn = () => pass(1)
+
+describe('DeadLetters', () => {
+  it('are published when the broker has acknowledged', async () => {
+    const { publish, published, refusals, state } = lettersWith(ACKNOWLEDGED)
+    await publish()
+    expect(published).toHaveLength(1)
+    expect(refusals).toEqual([])
+    expect(state()).toBe('published')
+  })
+
+  it.each([
+    [REFUSED, 'the broker refused it with Reason Code 0x87'],
+    [{ status: 'dropped', reason: 'queue-full' } as const, 'dropped: queue-full'],
+    [new Error('too large'), 'too large'],
+  ])('are tried again after %j', async (answer, why) => {
+    const { publish, published, refusals, state } = lettersWith(answer, answer, ACKNOWLEDGED)
+    await publish()
+    await pass(1_000)
+    expect(published).toHaveLength(2)
+    await pass(2_000)
+    expect(published).toHaveLength(3)
+    expect(refusals).toEqual([`1 dead: ${why}`, `2 dead: ${why}`])
+    expect(state()).toBe('published')
+  })
+
+  it('wait 30 seconds at most between two attempts, for ever', async () => {
+    const { letters, publish, published, state } = lettersWith(REFUSED)
+    await publish()
+    await pass(3_600_000, 1_000)
+    expect(published.length).toBeGreaterThan(115)
+    expect(state()).toBe('pending')
+    letters.stop()
+    await turn()
+    expect(state()).toBe('CONNECTION_CLOSED')
+  })
+
+  it('of QoS 0 are given up after three attempts', async () => {
+    const { publish, published, state } = lettersWith(REFUSED)
+    await publish(0)
+    await pass(60_000, 1_000)
+    expect(published).toHaveLength(3)
+    expect(state()).toBe('CONNECTION_CLOSED')
+  })
+
+  it('end with the application, and begin again with it', async () => {
+    const { letters, publish, published, state } = lettersWith(REFUSED, REFUSED, REFUSED, ACKNOWLEDGED)
+    await publish()
+    letters.stop()
+    await turn()
+    expect(state()).toBe('CONNECTION_CLOSED')
+    expect(published).toHaveLength(2)
+    letters.restart()
+    await publish()
+    await pass(1_000)
+    expect(state()).toBe('published')
+  })
+})

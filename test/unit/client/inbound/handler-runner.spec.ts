@@ -1,0 +1,245 @@
+import { describe, expect, it } from 'vitest'
+import type { HandlerAttempt } from '../../../../src/client/inbound/handler-attempt.js'
+import { HandlerRunner } from '../../../../src/client/inbound/handler-runner.js'
+import {
+  type DeadLetter,
+  type InboundHandler,
+  NotTaken,
+} from '../../../../src/client/inbound/inbound-handler.js'
+import { MqttError } from '../../../../src/core/errors.js'
+import { deliveryTo, namedHandler } from '../../../support/handler-runs.js'
+import { holdClock } from '../../../support/held-clock.js'
+import { pass } from '../../../support/publisher-on-peer.js'
+
+holdClock()
+
+/** Runs one handler for one message, and notes what happens. */
+function running(
+  work: (attempt: HandlerAttempt) => unknown,
+  fields: Partial<InboundHandler> = {},
+  { topic = 'a', qos = 1 as 0 | 1, letterFails = false, maxQueued = 10 } = {},
+) {
+  const events: string[] = []
+  const letters: DeadLetter[] = []
+  const attempts: HandlerAttempt[] = []
+  /** After which attempt its slot was given back. */
+  const pauses: number[] = []
+  const handler = namedHandler('h', {
+    run: (_packet, attempt) => {
+      attempts.push(attempt)
+      const result = work(attempt)
+      return result instanceof Promise ? result : Promise.resolve(result)
+    },
+    onFailed: (_packet, error) => events.push(`failed ${error instanceof Error ? error.message : error}`),
+    ...fields,
+  })
+  const slot = { isFree: Promise.resolve() }
+  const runner = new HandlerRunner(
+    {
+      maxQueued,
+      deadLetter: async letter => {
+        letters.push(letter)
+        if (letterFails) throw new Error('no hope')
+      },
+      disconnect: cause => events.push(`disconnect ${cause.reasonCode}`),
+    },
+    {
+      returned: () => events.push('returned'),
+      ended: (_run, outcome) => events.push(`ended ${outcome}`),
+      paused: () => pauses.push(attempts.length),
+      resumed: () => slot.isFree,
+      countRequest: () => {},
+    },
+  )
+  const [run] = deliveryTo([handler], topic, { qos }).runs
+  if (run === undefined) throw new Error('there is no run')
+  runner.run(run)
+  return { runner, events, letters, attempts, pauses, slot }
+}
+
+const fail = (): never => {
+  throw new Error('broken')
+}
+const never = () => new Promise<never>(() => {})
+const turn = () => pass(1)
+
+describe('HandlerRunner', () => {
+  it('ends with the handler', async () => {
+    const { events } = running(() => 1)
+    expect(events).toEqual([])
+    await turn()
+    expect(events).toEqual(['ended handled'])
+  })
+
+  it('takes what a handler throws at once for a failure', async () => {
+    const { events } = running(fail)
+    await turn()
+    expect(events).toEqual(['failed broken', 'ended failed'])
+  })
+
+  it('neither repeats nor reports what was not taken', async () => {
+    const retries = { attempts: 3, delayMs: [1] }
+    const { events, attempts } = running(() => Promise.reject(new NotTaken()), { retries })
+    await pass(10, 1)
+    expect(events).toEqual(['ended givenBack'])
+    expect(attempts).toHaveLength(1)
+  })
+
+  it('repeats after each delay, the last of which repeats', async () => {
+    const { events, attempts } = running(fail, { retries: { attempts: 3, delayMs: [10, 20] } })
+    const counts: number[] = []
+    for (const waitMs of [1, 10, 20, 20]) {
+      await pass(waitMs)
+      counts.push(attempts.length)
+    }
+    expect(counts).toEqual([1, 2, 3, 4])
+    expect(attempts.map(({ number }) => number)).toEqual([1, 2, 3, 4])
+    expect(events).toEqual(['failed broken', 'ended failed'])
+  })
+
+  it('gives its slot back before each delay, and takes none before it has one again', async () => {
+    const parts = running(fail, { retries: { attempts: 2, delayMs: [10] } })
+    let free = (): void => {}
+    parts.slot.isFree = new Promise(resolve => {
+      free = resolve
+    })
+    await pass(1)
+    expect(parts.pauses).toEqual([1])
+    await pass(1_000)
+    expect(parts.attempts).toHaveLength(1)
+    free()
+    await pass(1)
+    expect(parts.attempts).toHaveLength(2)
+    expect(parts.pauses).toEqual([1, 2])
+    await pass(10)
+    expect(parts.attempts).toHaveLength(3)
+  })
+
+  it('repeats no more messages of QoS 0 at a time than may wait', async () => {
+    const retries = { attempts: 1, delayMs: [10] }
+    const { events, attempts } = running(fail, { retries }, { qos: 0, maxQueued: 0 })
+    await pass(20, 10)
+    expect(attempts).toHaveLength(1)
+    expect(events).toEqual(['failed broken', 'ended failed'])
+  })
+
+  it('gives its slot back while its dead letter is on its way', async () => {
+    const { pauses, events } = running(fail, { onFailure: { deadLetter: 'dead' } })
+    await turn()
+    expect(pauses).toEqual([1])
+    expect(events).toEqual(['failed broken', 'ended deadLettered'])
+  })
+
+  it('fails a run at its time, and does not care for what it does then', async () => {
+    const late: { reject: (error: Error) => void } = { reject: () => {} }
+    const work = () =>
+      new Promise<void>((_resolve, reject) => {
+        late.reject = reject
+      })
+    const { events, attempts } = running(work, { timeoutMs: 50 })
+    await pass(49)
+    expect(events).toEqual([])
+    await pass(1)
+    expect(events).toEqual(['failed the handler of "h" did not end within 50 ms', 'ended failed'])
+    expect(attempts[0]?.signal.reason).toMatchObject({ code: 'TIMEOUT' })
+    late.reject(new Error('late'))
+    await turn()
+    expect(events).toHaveLength(2)
+  })
+
+  it('with "disconnect" ends the connection, and leaves the message to the broker', async () => {
+    const { events } = running(fail, { onFailure: 'disconnect' })
+    await turn()
+    expect(events).toEqual(['failed broken', 'disconnect 131', 'ended givenBack'])
+  })
+})
+
+describe('a dead letter of HandlerRunner', () => {
+  const onFailure = { deadLetter: 'dead' }
+
+  it('says what happened, once', async () => {
+    const { events, letters } = running(fail, { onFailure, retries: { attempts: 1, delayMs: [1] } })
+    await pass(5, 1)
+    expect(letters).toMatchObject([{ topic: 'dead', pattern: 'h', reason: 'broken', attempts: 2 }])
+    expect(events).toEqual(['failed broken', 'ended deadLettered'])
+  })
+
+  it('is not written for a message of its own topic', async () => {
+    const { events, letters } = running(fail, { onFailure }, { topic: 'dead' })
+    await turn()
+    expect(letters).toEqual([])
+    expect(events.at(-1)).toBe('ended failed')
+  })
+
+  it.each([
+    [1, 'givenBack'],
+    [0, 'failed'],
+  ] as const)('that cannot be written leaves a message of QoS %i as %s', async (qos, outcome) => {
+    const { events } = running(fail, { onFailure }, { qos, letterFails: true })
+    await turn()
+    expect(events.at(-1)).toBe(`ended ${outcome}`)
+  })
+})
+
+describe('HandlerRunner with acknowledgements by hand', () => {
+  const manually = { acknowledges: 'manually' } as const
+
+  it('returns with the handler, and ends with ack()', async () => {
+    const { events, attempts } = running(() => {}, manually)
+    await turn()
+    expect(events).toEqual(['returned'])
+    attempts[0]?.ack()
+    await turn()
+    expect(events).toEqual(['returned', 'ended handled'])
+  })
+
+  it('waits for the return where ack() comes first', async () => {
+    const { events } = running(attempt => {
+      attempt.ack()
+      return never()
+    }, manually)
+    await turn()
+    expect(events).toEqual([])
+  })
+
+  it('counts the time until ack()', async () => {
+    const { events } = running(() => {}, { ...manually, timeoutMs: 10 })
+    await turn()
+    await pass(10)
+    expect(events.at(-1)).toBe('ended failed')
+  })
+})
+
+describe('HandlerRunner.stop', () => {
+  const reason = new MqttError('CONNECTION_CLOSED', 'the application closes')
+
+  it('aborts what runs', async () => {
+    const { runner, attempts } = running(never)
+    await turn()
+    expect(attempts[0]?.signal.aborted).toBe(false)
+    runner.stop(reason)
+    expect(attempts[0]?.signal.reason).toBe(reason)
+  })
+
+  it('ends a pause without another run', async () => {
+    const { runner, attempts, events } = running(fail, { retries: { attempts: 5, delayMs: [60_000] } })
+    await turn()
+    runner.stop(reason)
+    await turn()
+    expect(attempts).toHaveLength(1)
+    expect(events).toEqual(['failed broken', 'ended givenBack'])
+  })
+
+  it('is over with a restart', async () => {
+    const { runner, attempts } = running(never)
+    runner.stop(reason)
+    runner.restart()
+    const [run] = deliveryTo([
+      namedHandler('h', { run: async (_packet, attempt) => attempts.push(attempt) }),
+    ]).runs
+    if (run === undefined) throw new Error('there is no run')
+    runner.run(run)
+    await turn()
+    expect(attempts.map(attempt => attempt.signal.aborted)).toEqual([true, false])
+  })
+})

@@ -1,0 +1,108 @@
+import { describe, expect, it, vi } from 'vitest'
+import type { Link } from '../../../../src/client/connection/link.js'
+import { Stall } from '../../../../src/client/inbound/stall.js'
+import { holdClock } from '../../../support/held-clock.js'
+
+holdClock()
+
+const nothing = (): void => {}
+
+/** A link that notes whether it is read. */
+function newLink() {
+  const calls: string[] = []
+  const link: Link = {
+    protocolVersion: 5,
+    unwrap: () => undefined,
+    isIntakePaused: false,
+    intakeResumedMs: 0,
+    behindSinceMs: undefined,
+    isCongested: () => false,
+    isWritable: () => true,
+    send: nothing,
+    publish: () => 0,
+    sizeOf: () => 0,
+    pauseIntake: () => calls.push('pause'),
+    resumeIntake: () => calls.push('resume'),
+    disconnect: nothing,
+    hangUp: nothing,
+    destroy: nothing,
+  }
+  return { link, calls }
+}
+
+function stalled({ awaits = false } = {}) {
+  const state = { awaits }
+  const stall = new Stall(() => state.awaits)
+  const { link, calls } = newLink()
+  expect(stall.pause(link)).toBe(true)
+  return { stall, state, link, calls }
+}
+
+describe('Stall', () => {
+  it('pauses a link once, and resumes it when there is room', () => {
+    const { stall, link, calls } = stalled()
+    expect(stall.pause(link)).toBe(true)
+    expect(calls).toEqual(['pause'])
+    stall.release()
+    stall.release()
+    expect(calls).toEqual(['pause', 'resume'])
+    expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('has nothing to resume before it was paused', () => {
+    const { link, calls } = newLink()
+    new Stall(() => true).release()
+    expect(calls).toEqual([])
+    expect(link.isWritable()).toBe(true)
+  })
+
+  it('waits for ever while nothing of ours waits for the broker', () => {
+    const { stall, calls } = stalled()
+    vi.advanceTimersByTime(3_600_000)
+    expect(calls).toEqual(['pause'])
+    stall.release()
+  })
+
+  it('reads on when handlers wait for the broker and none ends, until there is room', () => {
+    const { stall, link, calls } = stalled({ awaits: true })
+    vi.advanceTimersByTime(249)
+    expect(calls).toEqual(['pause'])
+    vi.advanceTimersByTime(1)
+    expect(calls).toEqual(['pause', 'resume'])
+    expect(stall.pause(link)).toBe(false)
+    stall.release()
+    expect(stall.pause(link)).toBe(true)
+    stall.release()
+  })
+
+  it('goes on to wait while handlers end', () => {
+    const { stall, calls } = stalled({ awaits: true })
+    for (let count = 0; count < 10; count += 1) {
+      stall.progressed()
+      vi.advanceTimersByTime(250)
+    }
+    expect(calls).toEqual(['pause'])
+    vi.advanceTimersByTime(250)
+    expect(calls).toEqual(['pause', 'resume'])
+  })
+
+  it('notices when handlers begin to wait later', () => {
+    const { state, calls } = stalled()
+    vi.advanceTimersByTime(1_000)
+    state.awaits = true
+    vi.advanceTimersByTime(250)
+    expect(calls).toEqual(['pause', 'resume'])
+  })
+
+  it('forgets a link that is gone, and pauses the next one', () => {
+    const { stall, calls } = stalled({ awaits: true })
+    stall.forget()
+    vi.advanceTimersByTime(1_000)
+    expect(calls).toEqual(['pause'])
+    const next = newLink()
+    expect(stall.pause(next.link)).toBe(true)
+    expect(next.calls).toEqual(['pause'])
+    stall.release()
+    expect(next.calls).toEqual(['pause', 'resume'])
+  })
+})

@@ -1,0 +1,37 @@
+import { expect, it, vi } from 'vitest'
+import { SharedGrant } from '../../../../src/client/requests/shared-grant.js'
+
+const turn = () => new Promise(resolve => setImmediate(resolve))
+
+it('asks once for many, and again after it has settled', async () => {
+  const whenGranted = vi.fn(() => Promise.resolve())
+  const grant = new SharedGrant(whenGranted)
+  const told: unknown[] = []
+  for (const name of ['a', 'b']) grant.wait(refused => told.push([name, refused]))
+  expect(whenGranted).toHaveBeenCalledTimes(1)
+  await turn()
+  expect(told).toEqual([
+    ['a', undefined],
+    ['b', undefined],
+  ])
+  grant.wait(() => told.push('c'))
+  await turn()
+  expect(told.at(-1)).toBe('c')
+  expect(whenGranted).toHaveBeenCalledTimes(2)
+})
+
+it('tells everybody why it was refused, and keeps nothing of one that has left', async () => {
+  let refuse: (error: unknown) => void = () => {}
+  const refused = new Promise<void>((_resolve, reject) => {
+    refuse = reject
+  })
+  const grant = new SharedGrant(() => refused)
+  const told: unknown[] = []
+  grant.wait(error => told.push(error))
+  const leave = grant.wait(() => told.push('left'))
+  leave()
+  leave()
+  refuse('no')
+  await turn()
+  expect(told).toEqual(['no'])
+})

@@ -1,0 +1,91 @@
+import { describe, expect, it } from 'vitest'
+import { healthOf } from '../../../src/client/session-report.js'
+import { MqttError } from '../../../src/core/errors.js'
+
+const CONNECTED = {
+  status: 'connected',
+  attempt: 1,
+  session: {
+    broker: 'mqtt://localhost',
+    protocolVersion: 4,
+    sessionPresent: false,
+    limits: {
+      receiveMaximum: 65_535,
+      maximumQoS: 2,
+      retainAvailable: true,
+      maximumPacketSize: Number.POSITIVE_INFINITY,
+      topicAliasMaximum: 0,
+      wildcardSubscriptionAvailable: true,
+      subscriptionIdentifiersAvailable: false,
+      sharedSubscriptionAvailable: true,
+    },
+  },
+} as const
+
+const WELL = {
+  connection: CONNECTED,
+  refusedSubscriptions: [],
+  unansweredSubscriptions: [],
+  refusedPublish: undefined,
+  isAcknowledgementLate: false,
+}
+
+describe('the health of a session', () => {
+  it('is up without reasons', () => {
+    expect(healthOf(WELL)).toEqual({
+      state: 'up',
+      connection: CONNECTED,
+      reasons: [],
+      refusedSubscriptions: [],
+      unansweredSubscriptions: [],
+    })
+  })
+
+  it('is down, with the cause, while there is no connection', () => {
+    const cause = new MqttError('CONNECT_FAILED', 'connect ECONNREFUSED')
+    const connection = { status: 'waiting', attempt: 3, delayMs: 1_000, cause } as const
+    const health = healthOf({ ...WELL, connection })
+    expect(health).toMatchObject({
+      state: 'down',
+      reasons: ['the connection is waiting: connect ECONNREFUSED'],
+    })
+    expect(JSON.parse(JSON.stringify(health))).toMatchObject({
+      connection: { status: 'waiting', cause: { code: 'CONNECT_FAILED', message: 'connect ECONNREFUSED' } },
+    })
+  })
+
+  it('names refused subscriptions, three of them', () => {
+    const health = healthOf({ ...WELL, refusedSubscriptions: ['a', 'b', 'c', 'd'] })
+    expect(health).toMatchObject({
+      state: 'degraded',
+      reasons: ['the broker refuses 4 subscriptions: a, b, c, …'],
+      refusedSubscriptions: ['a', 'b', 'c', 'd'],
+    })
+  })
+
+  it.each([
+    [60_000, 'degraded'],
+    [60_001, 'up'],
+  ] as const)('with a publish refused %d ms ago is %s', (ageMs, state) => {
+    const refusedPublish = { reason: '0x87 Not authorized', ageMs }
+    expect(healthOf({ ...WELL, refusedPublish }).state).toBe(state)
+  })
+
+  it('has every reason at once', () => {
+    const health = healthOf({
+      connection: { status: 'idle' },
+      refusedSubscriptions: ['a'],
+      unansweredSubscriptions: ['b'],
+      refusedPublish: { reason: '0x97 Quota exceeded', ageMs: 1 },
+      isAcknowledgementLate: true,
+    })
+    expect(health.state).toBe('down')
+    expect(health.reasons).toEqual([
+      'the connection is idle',
+      'the broker refuses 1 subscriptions: a',
+      'the broker has not responded to 1 subscriptions: b',
+      'the broker refused publishes in the last minute: 0x97 Quota exceeded',
+      'the broker has not acknowledged a publish for half of outbound.ackTimeoutMs',
+    ])
+  })
+})

@@ -1,0 +1,201 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { OrderedLanes } from '../../../../src/core/inbound/ordered-lanes.js'
+
+interface Item {
+  readonly key: string
+  readonly n: number
+}
+
+/** Items from words such as "a1 a2 b1": the topic and a number. */
+const items = (text: string): Item[] =>
+  text.split(' ').map(word => ({ key: word.slice(0, 1), n: Number(word.slice(1)) }))
+const name = (item: Item | undefined): string | undefined => item && `${item.key}${item.n}`
+
+function lanesWith(text: string): OrderedLanes<Item> {
+  const lanes = new OrderedLanes<Item>()
+  for (const item of items(text)) lanes.add(item)
+  return lanes
+}
+
+/** Takes until nothing is free. */
+function takeAll(lanes: OrderedLanes<Item>): (string | undefined)[] {
+  const taken: (string | undefined)[] = []
+  for (let item = lanes.take(); item !== undefined; item = lanes.take()) taken.push(name(item))
+  return taken
+}
+
+describe('OrderedLanes', () => {
+  it('have nothing to take when they are empty', () => {
+    const lanes = new OrderedLanes<Item>()
+    expect(lanes.take()).toBeUndefined()
+    expect(lanes.size).toBe(0)
+  })
+
+  it('take one of each topic, and the next of a topic when it is released', () => {
+    const lanes = lanesWith('a1 a2 b1 a3 c1 b2')
+    expect(takeAll(lanes)).toEqual(['a1', 'b1', 'c1'])
+    lanes.release({ key: 'b', n: 0 })
+    expect(takeAll(lanes)).toEqual(['b2'])
+    lanes.release({ key: 'a', n: 0 })
+    expect(takeAll(lanes)).toEqual(['a2'])
+    lanes.release({ key: 'a', n: 0 })
+    expect(takeAll(lanes)).toEqual(['a3'])
+  })
+
+  it('let the topics take turns, so that a busy one does not starve the others', () => {
+    const lanes = lanesWith('a1 a2 a3 b1 c1')
+    const order: (string | undefined)[] = []
+    for (let item = lanes.take(); item !== undefined; item = lanes.take()) {
+      order.push(name(item))
+      lanes.release(item)
+    }
+    expect(order).toEqual(['a1', 'b1', 'c1', 'a2', 'a3'])
+  })
+
+  it('keep a topic busy for what comes while it is', () => {
+    const lanes = lanesWith('a1')
+    expect(name(lanes.take())).toBe('a1')
+    lanes.add({ key: 'a', n: 2 })
+    expect(lanes.take()).toBeUndefined()
+    expect(lanes.size).toBe(1)
+    lanes.release({ key: 'a', n: 0 })
+    expect(name(lanes.take())).toBe('a2')
+  })
+
+  it('count what waits, and not what was taken', () => {
+    const lanes = lanesWith('a1 a2 b1')
+    expect(lanes.size).toBe(3)
+    lanes.take()
+    expect(lanes.size).toBe(2)
+    lanes.release({ key: 'a', n: 0 })
+    expect(lanes.size).toBe(2)
+  })
+
+  it('take no harm from the release of a topic that they do not know', () => {
+    const lanes = lanesWith('a1')
+    lanes.release({ key: 'z', n: 0 })
+    expect(takeAll(lanes)).toEqual(['a1'])
+  })
+
+  it('begin anew with a topic that was released when nothing waited', () => {
+    const lanes = lanesWith('a1')
+    lanes.take()
+    lanes.release({ key: 'a', n: 0 })
+    lanes.add({ key: 'a', n: 2 })
+    expect(takeAll(lanes)).toEqual(['a2'])
+  })
+
+  it('keep no memory of topics that are done', () => {
+    const lanes = new OrderedLanes<Item>()
+    for (let n = 0; n < 100; n++) {
+      lanes.add({ key: `taken ${n}`, n })
+      lanes.take()
+      lanes.release({ key: `taken ${n}`, n })
+      const removed = { key: `removed ${n}`, n }
+      lanes.add(removed)
+      lanes.remove(removed)
+    }
+    const held = Object.values(lanes).flatMap(value =>
+      value instanceof Map || value instanceof Set ? [value.size] : [],
+    )
+    expect(held).toEqual([0, 0])
+  })
+
+  it.each(['__proto__', 'constructor', ''])('take the key %j for one like any other', key => {
+    const lanes = new OrderedLanes<Item>()
+    lanes.add({ key, n: 1 })
+    expect(lanes.take()).toEqual({ key, n: 1 })
+  })
+})
+
+describe('OrderedLanes.remove', () => {
+  it('takes out one that waits, wherever it stands', () => {
+    const all = items('a1 a2 a3 b1')
+    const lanes = new OrderedLanes<Item>()
+    for (const item of all) lanes.add(item)
+    const [, second] = all
+    if (second !== undefined) lanes.remove(second)
+    expect(lanes.size).toBe(3)
+    expect(takeAll(lanes)).toEqual(['a1', 'b1'])
+    lanes.release({ key: 'a', n: 0 })
+    expect(takeAll(lanes)).toEqual(['a3'])
+  })
+
+  it('leaves an empty topic behind that is not taken', () => {
+    const lanes = new OrderedLanes<Item>()
+    const item = { key: 'a', n: 1 }
+    lanes.add(item)
+    lanes.remove(item)
+    expect(lanes.size).toBe(0)
+    expect(lanes.take()).toBeUndefined()
+    lanes.add(item)
+    expect(lanes.take()).toBe(item)
+  })
+
+  it('keeps a busy topic busy', () => {
+    const lanes = lanesWith('a1')
+    lanes.take()
+    const waiting = { key: 'a', n: 2 }
+    lanes.add(waiting)
+    lanes.remove(waiting)
+    lanes.add({ key: 'a', n: 3 })
+    expect(lanes.take()).toBeUndefined()
+    lanes.release({ key: 'a', n: 0 })
+    expect(takeAll(lanes)).toEqual(['a3'])
+  })
+
+  it('goes by identity, and ignores what does not wait', () => {
+    const lanes = lanesWith('a1 b1')
+    lanes.remove({ key: 'a', n: 1 })
+    lanes.remove({ key: 'z', n: 1 })
+    const taken = lanes.take()
+    if (taken !== undefined) lanes.remove(taken)
+    expect(lanes.size).toBe(1)
+  })
+})
+
+describe('any use of OrderedLanes', () => {
+  it('keeps each topic in order and one at a time, loses nothing and counts right', () => {
+    const step = fc.oneof(
+      { arbitrary: fc.record({ add: fc.constantFrom('a', 'b', 'c') }), weight: 3 },
+      { arbitrary: fc.constant('take' as const), weight: 3 },
+      { arbitrary: fc.constant('release' as const), weight: 2 },
+      fc.record({ remove: fc.nat(5) }),
+    )
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 80 }), steps => {
+        const lanes = new OrderedLanes<Item>()
+        const waiting: Item[] = []
+        const busy: string[] = []
+        let n = 0
+        for (const current of steps) {
+          if (current === 'take') {
+            const item = lanes.take()
+            const free = waiting.filter(one => !busy.includes(one.key))
+            if (item === undefined) {
+              expect(free).toEqual([])
+            } else {
+              expect(busy).not.toContain(item.key)
+              expect(waiting.find(one => one.key === item.key)).toBe(item)
+              waiting.splice(waiting.indexOf(item), 1)
+              busy.push(item.key)
+            }
+          } else if (current === 'release') {
+            const topic = busy.shift()
+            if (topic !== undefined) lanes.release({ key: topic, n: 0 })
+          } else if ('add' in current) {
+            const item = { key: current.add, n: n++ }
+            waiting.push(item)
+            lanes.add(item)
+          } else {
+            const [item] = waiting.splice(current.remove, 1)
+            if (item !== undefined) lanes.remove(item)
+          }
+          expect(lanes.size).toBe(waiting.length)
+        }
+      }),
+      { numRuns: 500 },
+    )
+  })
+})

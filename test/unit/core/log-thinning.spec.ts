@@ -1,0 +1,81 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { LogWindows, oneLine, printable } from '../../../src/core/log-thinning.js'
+
+/** Lines of so many failures, one each millisecond. */
+const happen = (windows: LogWindows<string>, line: string, count: number, startMs = 0): boolean[] =>
+  Array.from({ length: count }, (_, index) => windows.happened(line, 'error', startMs + index))
+
+describe('LogWindows', () => {
+  it('takes the first of each line at once, and counts its repeats', () => {
+    const windows = new LogWindows<string>()
+    expect(happen(windows, 'a', 3)).toEqual([true, false, false])
+    expect(happen(windows, 'b', 2)).toEqual([true, false])
+    expect(windows.ended(9_999)).toEqual([])
+    expect(windows.ended(10_000)).toEqual([
+      { line: 'a', tag: 'error', count: 2, withinMs: 10_000 },
+      { line: 'b', tag: 'error', count: 1, withinMs: 10_000 },
+    ])
+  })
+
+  it('counts on where a line was repeated, and forgets it where it was not', () => {
+    const windows = new LogWindows<string>()
+    happen(windows, 'a', 2)
+    expect(windows.ended(10_000)).toHaveLength(1)
+    expect(windows.happened('a', 'error', 10_001)).toBe(false)
+    expect(windows.ended(20_000)).toEqual([{ line: 'a', tag: 'error', count: 1, withinMs: 10_000 }])
+    expect(windows.ended(30_000)).toEqual([])
+    expect(windows.nextEndMs).toBe(Number.POSITIVE_INFINITY)
+    expect(windows.happened('a', 'error', 30_001)).toBe(true)
+  })
+
+  it('keeps at most 100 lines, and collects the others as one', () => {
+    const windows = new LogWindows<string>()
+    const taken = Array.from({ length: 1_000 }, (_, index) => windows.happened(`cause ${index}`, 'error', 0))
+    expect(taken.filter(Boolean)).toHaveLength(101)
+    expect(windows.ended(10_000)).toEqual([
+      { line: 'failures of other causes', tag: 'error', count: 899, withinMs: 10_000 },
+    ])
+  })
+
+  it('loses none: what was logged and what was counted are all', () => {
+    const events = fc.array(fc.record({ line: fc.nat(150), pauseMs: fc.nat(3_000) }), { maxLength: 500 })
+    fc.assert(
+      fc.property(events, list => {
+        const windows = new LogWindows<string>()
+        let nowMs = 0
+        let told = 0
+        const count = (repeats: readonly { readonly count: number }[]): void => {
+          for (const repeat of repeats) told += repeat.count
+        }
+        for (const { line, pauseMs } of list) {
+          nowMs += pauseMs
+          count(windows.ended(nowMs))
+          if (windows.happened(String(line), 'warn', nowMs)) told += 1
+        }
+        count(windows.flush(nowMs))
+        expect(told).toBe(list.length)
+      }),
+    )
+  })
+
+  it('has nothing left after a flush', () => {
+    const windows = new LogWindows<string>()
+    happen(windows, 'a', 3)
+    expect(windows.flush(2_500)).toEqual([{ line: 'a', tag: 'error', count: 2, withinMs: 2_500 }])
+    expect(windows.flush(2_500)).toEqual([])
+    expect(windows.happened('a', 'error', 2_501)).toBe(true)
+  })
+})
+
+describe('texts from outside', () => {
+  it('are quoted, and no longer than 200 characters', () => {
+    expect(printable('a\u001b[31m\n')).toBe('"a\\u001b[31m\\n"')
+    expect(printable('x'.repeat(1_000))).toBe(`"${'x'.repeat(200)}…"`)
+  })
+
+  it('stay in their line, and no longer than 500 characters, where they are errors', () => {
+    expect(oneLine('a\r\n  b\u0000\u009bc')).toBe('a b c')
+    expect(oneLine('x'.repeat(1_000))).toBe(`${'x'.repeat(500)}…`)
+  })
+})

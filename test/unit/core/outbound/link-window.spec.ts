@@ -1,0 +1,272 @@
+import { describe, expect, it } from 'vitest'
+import { LinkWindow } from '../../../../src/core/outbound/link-window.js'
+import { type LinkConduct, SimulatedLink } from '../../../support/simulated-link.js'
+
+const START_BYTES = 2_048
+const FLOOR_BYTES = 512
+/** Time to learn everything of a link. */
+const LEARNING_MS = 4_000
+
+/** Milliseconds of data that may be on their way: one round trip, and 100 that may queue. */
+const wireMs = (roundTripMs: number) => roundTripMs + 100
+
+function learned(conduct: LinkConduct): SimulatedLink {
+  const link = new SimulatedLink(conduct)
+  link.run(LEARNING_MS)
+  return link
+}
+
+const RATES = [10_000, 100_000, 1_000_000, 10_000_000]
+const ROUND_TRIPS = [1, 20, 50, 200]
+const CONDUCTS = RATES.flatMap(bytesPerSecond =>
+  ROUND_TRIPS.map((roundTripMs): LinkConduct => ({ bytesPerSecond, roundTripMs })),
+)
+
+describe('a link', () => {
+  it.each(CONDUCTS)(
+    'of $bytesPerSecond with round trips of $roundTripMs ms is full, and no fuller',
+    conduct => {
+      const { bytesPerSecond, roundTripMs } = conduct
+      const link = learned(conduct)
+      expect(link.utilisation(2_000)).toBeGreaterThan(0.95)
+      const wireBytes = (bytesPerSecond * wireMs(roundTripMs)) / 1_000
+      expect(link.mostOnWire).toBeLessThanOrEqual(1.2 * wireBytes)
+      expect(link.window.size).toBeGreaterThan(0.8 * wireBytes)
+      expect(link.window.size).toBeLessThan(1.2 * wireBytes)
+      expect(link.window.bytesPerSecond).toBeGreaterThan(0.9 * bytesPerSecond)
+      expect(link.window.bytesPerSecond).toBeLessThan(1.1 * bytesPerSecond)
+    },
+  )
+
+  it('carries what is far less than it could at once', () => {
+    const link = new SimulatedLink({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
+    link.run(1_000, 25, 1)
+    const { written } = link
+    for (let round = 1; round <= 20_000; round += 1) {
+      link.run(0.25, 25, 1)
+      expect(link.written - written).toBe(25 * round)
+      expect(link.window.isSlow(link.nowMs)).toBe(false)
+    }
+    expect(link.window.delayMs(0, link.nowMs)).toBeUndefined()
+  })
+
+  it('tells how long a message would take, once it is the limit', () => {
+    const link = new SimulatedLink({ bytesPerSecond: 10_000, roundTripMs: 20 })
+    expect(link.window.delayMs(10_000, 0)).toBeUndefined()
+    link.run(LEARNING_MS)
+    const { unconfirmed } = link.window
+    const delayMs = link.window.delayMs(10_000, link.nowMs) ?? 0
+    expect(delayMs / (unconfirmed + 10_000)).toBeCloseTo(0.1, 2)
+  })
+
+  it('does not go below the smallest window, however slow it is', () => {
+    const link = learned({ bytesPerSecond: 1_000, roundTripMs: 10 })
+    link.run(20_000)
+    expect(link.utilisation(20_000)).toBeGreaterThan(0.85)
+    expect(link.window.size).toBeGreaterThanOrEqual(FLOOR_BYTES)
+    expect(link.mostOnWire).toBeLessThan(START_BYTES)
+  })
+})
+
+describe('the start', () => {
+  it('is small, whatever the link could take', () => {
+    const link = new SimulatedLink({ bytesPerSecond: 100_000_000, roundTripMs: 150 })
+    link.run(149, 100)
+    expect(link.written).toBeGreaterThanOrEqual(START_BYTES)
+    expect(link.written).toBeLessThan(START_BYTES + 100)
+  })
+
+  it('doubles with each round trip while nothing queues on the link', () => {
+    const link = new SimulatedLink({ bytesPerSecond: 100_000_000, roundTripMs: 20 })
+    link.run(20 * 12, 1_000)
+    expect(link.window.size).toBeGreaterThanOrEqual(START_BYTES * 2 ** 7)
+    expect(link.window.size).toBeLessThanOrEqual(START_BYTES * 2 ** 12)
+  })
+
+  it('reaches a fast link within half a second', () => {
+    const link = new SimulatedLink({ bytesPerSecond: 10_000_000, roundTripMs: 10 })
+    link.run(500)
+    expect(link.utilisation(500)).toBeGreaterThan(0.9)
+  })
+
+  it('does not grow for a sender that needs no more', () => {
+    const link = new SimulatedLink({ bytesPerSecond: 10_000_000, roundTripMs: 10 })
+    link.run(LEARNING_MS, 20, 1)
+    expect(link.window.size).toBe(START_BYTES)
+  })
+})
+
+describe('a link that becomes 50 times as slow', () => {
+  it('gets hardly anything more before it has drained what was on its way', () => {
+    const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
+    link.conduct = { bytesPerSecond: 20_000, roundTripMs: 20 }
+    // The answers that are on their way still tell of the fast link.
+    link.run(25, 100)
+    const { written, onWire } = link
+    expect(onWire).toBeGreaterThan(20_000)
+    while (link.onWire > 1_000) {
+      link.run(1, 100)
+      expect(link.written).toBeLessThan(written + 4_000)
+      expect(link.nowMs).toBeLessThan(60_000)
+    }
+    // From then on it is full, and no fuller.
+    expect(link.utilisation(2_000, 100)).toBeGreaterThan(0.85)
+    expect(link.mostOnWire).toBeLessThan(20_000 * 0.25)
+  })
+
+  it('is known as such soon after, and full again', () => {
+    const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
+    link.conduct = { bytesPerSecond: 20_000, roundTripMs: 20 }
+    link.run(10_000, 100)
+    expect(link.utilisation(2_000, 100)).toBeGreaterThan(0.9)
+    expect(link.mostOnWire).toBeLessThan(20_000 * 0.15)
+    expect(link.window.bytesPerSecond).toBeLessThan(22_000)
+    expect(link.window.isSlow(link.nowMs)).toBe(true)
+  })
+
+  it('is used in full when it becomes fast again', () => {
+    const link = learned({ bytesPerSecond: 20_000, roundTripMs: 20 })
+    link.conduct = { bytesPerSecond: 1_000_000, roundTripMs: 20 }
+    link.run(3_000)
+    expect(link.utilisation(1_000)).toBeGreaterThan(0.95)
+    expect(link.window.bytesPerSecond).toBeGreaterThan(900_000)
+  })
+})
+
+describe('a marker that stays away', () => {
+  it('lets little more be written, however large the window is', () => {
+    const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
+    link.run(2_000, 100, 0)
+    link.conduct = { bytesPerSecond: 0, roundTripMs: 20 }
+    link.offer(60_000, { bytesPerSecond: 2_400, messageBytes: 120 })
+    expect(link.onWire).toBeLessThan(10_000)
+  })
+
+  it('stops a full link that stands still', () => {
+    const link = learned({ bytesPerSecond: 100_000, roundTripMs: 20 })
+    link.conduct = { bytesPerSecond: 0, roundTripMs: 20 }
+    const { written } = link
+    link.run(60_000, 100)
+    expect(link.written - written).toBeLessThan(100_000 * 0.1)
+    const after = link.written
+    link.run(60_000, 100)
+    expect(link.written).toBe(after)
+  })
+
+  it('is asked for again, with growing pauses', () => {
+    const link = learned({ bytesPerSecond: 100_000, roundTripMs: 20 })
+    link.conduct = { bytesPerSecond: 0, roundTripMs: 20 }
+    link.run(2_000, 100)
+    const before = link.pings
+    link.run(60_000, 100)
+    expect(link.pings).toBeGreaterThan(before + 10)
+    link.conduct = { bytesPerSecond: 100_000, roundTripMs: 20 }
+    link.run(5_000, 100)
+    expect(link.utilisation(2_000, 100)).toBeGreaterThan(0.9)
+  })
+
+  it('has a response of its own: one too many is passed over', () => {
+    const window = new LinkWindow()
+    window.confirm(0)
+    expect(window.unconfirmed).toBe(0)
+    expect(window.isOpen(0)).toBe(true)
+    window.wrote(100, 1)
+    window.confirm(2)
+    expect(window.unconfirmed).toBe(100)
+  })
+})
+
+describe('a pause of this process', () => {
+  it.each([true, false])(
+    'is not taken for a slow link, with a publish before the responses: %j',
+    isBlocked => {
+      const link = new SimulatedLink({ bytesPerSecond: 10_000_000, roundTripMs: 5 })
+      link.run(2_000, 100, 1)
+      link.isPaused = true
+      link.run(700)
+      link.isPaused = false
+      if (isBlocked) link.window.isOpen(link.nowMs)
+      for (let elapsed = 0; elapsed < 3_000; elapsed += 1) {
+        link.run(1, 100, 1)
+        expect(link.window.isSlow(link.nowMs)).toBe(false)
+      }
+      expect(link.delivered).toBeGreaterThan(link.written - 10_000)
+    },
+  )
+})
+
+describe('round trips that become longer', () => {
+  it('are measured again, so that the link is full again', () => {
+    const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 5 })
+    link.conduct = { bytesPerSecond: 1_000_000, roundTripMs: 200 }
+    link.run(6_000)
+    expect(link.utilisation(2_000)).toBeGreaterThan(0.9)
+    expect(link.window.size).toBeGreaterThan(1_000_000 * 0.3)
+  })
+
+  it('are measured again from time to time on a busy link, by a hold of 100 ms', () => {
+    const link = learned({ bytesPerSecond: 100_000, roundTripMs: 50 })
+    let holds = 0
+    let heldMs = 0
+    for (let elapsed = 0; elapsed < 70_000; elapsed += 1) {
+      const { written } = link
+      link.run(1, 100)
+      heldMs = link.written === written ? heldMs + 1 : 0
+      if (heldMs === 90) holds += 1
+    }
+    expect(holds).toBeGreaterThanOrEqual(6)
+    expect(holds).toBeLessThanOrEqual(15)
+  })
+})
+
+describe('markers', () => {
+  it('are due behind half of the first window, and not by time behind less', () => {
+    const window = new LinkWindow()
+    window.wrote(START_BYTES / 2 - 1, 1_000)
+    expect(window.wantsMarker(1_000)).toBe(false)
+    expect(window.isMarkerDue(60_000)).toBe(false)
+    expect(window.dueMs(60_000)).toBeUndefined()
+    window.wrote(1, 60_000)
+    expect(window.wantsMarker(60_000)).toBe(true)
+    window.mark(60_000)
+    expect(window.wantsMarker(60_000)).toBe(false)
+    expect(window.isMarkerDue(60_000)).toBe(false)
+  })
+
+  it('are due behind an eighth of the window, and by time behind less, while the window is the limit', () => {
+    const window = new LinkWindow()
+    window.wrote(START_BYTES, 1_000)
+    window.mark(1_000)
+    expect(window.isOpen(1_000)).toBe(false)
+    window.confirm(1_010)
+    window.wrote(START_BYTES / 8 - 1, 1_010)
+    expect(window.wantsMarker(1_010)).toBe(false)
+    expect(window.isMarkerDue(1_012)).toBe(false)
+    expect(window.dueMs(1_010)).toBe(1_012.5)
+    expect(window.isMarkerDue(1_012.5)).toBe(true)
+  })
+
+  it('are no more needed behind what a PUBACK has confirmed', () => {
+    const window = new LinkWindow()
+    for (let at = 100; at <= 10_000; at += 100) {
+      window.wrote(100, at)
+      expect(window.wantsMarker(at)).toBe(false)
+      window.acknowledged(at, at + 10)
+      expect(window.unconfirmed).toBe(0)
+    }
+  })
+
+  it('confirm what stands before them, in order', () => {
+    const window = new LinkWindow()
+    window.wrote(100, 0)
+    window.mark(0)
+    window.wrote(50, 1)
+    window.mark(1)
+    window.wrote(7, 2)
+    expect(window.unconfirmed).toBe(157)
+    window.confirm(10)
+    expect(window.unconfirmed).toBe(57)
+    window.confirm(11)
+    expect(window.unconfirmed).toBe(7)
+  })
+})

@@ -1,0 +1,271 @@
+import { describe, expect, it } from 'vitest'
+import { type BufferLimits, OutboundBuffer } from '../../../../src/core/outbound/outbound-buffer.js'
+import type { Waiting } from '../../../../src/core/outbound/outbound-message.js'
+import type { WhenBlocked } from '../../../../src/options/options.js'
+import { waitingPublish } from '../../../support/waiting-publish.js'
+
+const BACKLOG = 1_000
+const KEPT = ['latest', 'queue', 'wait'] as const
+
+function bufferWith(limits: Partial<BufferLimits> = {}): OutboundBuffer {
+  return new OutboundBuffer({ maxQueued: 100, maxQueuedBytes: 10_000, overflow: 'drop-oldest', ...limits })
+}
+
+/** Lets everything wait, and fails where one may not. */
+function filledWith(buffer: OutboundBuffer, ...all: readonly Waiting[]): OutboundBuffer {
+  for (const waiting of all) expect(buffer.add(waiting, BACKLOG)).toEqual({ isAdmitted: true, displaced: [] })
+  return buffer
+}
+
+/** Takes out what is next, as often as there is one. */
+function drained(buffer: OutboundBuffer, mayAcknowledge = true): Waiting[] {
+  const order: Waiting[] = []
+  for (let next = buffer.next(mayAcknowledge); next !== undefined; next = buffer.next(mayAcknowledge)) {
+    order.push(next)
+    expect(buffer.remove(next)).toBe(true)
+  }
+  return order
+}
+
+const several = (mode: WhenBlocked, count: number): Waiting[] =>
+  Array.from({ length: count }, (_, index) => waitingPublish(mode, { topic: `${mode}/${index}` }))
+
+const FULL = { isAdmitted: false, reason: 'queue-full' }
+
+describe('an empty buffer', () => {
+  it('has nothing', () => {
+    const buffer = bufferWith()
+    expect([buffer.size, buffer.bytes]).toEqual([0, 0])
+    expect(buffer.next(true)).toBeUndefined()
+    expect(buffer.oldestMs()).toBeUndefined()
+    expect(buffer.nextDeadlineMs).toBe(Number.POSITIVE_INFINITY)
+    expect(buffer.takeLate(1_000)).toEqual([])
+    expect(buffer.remove(waitingPublish('drop'))).toBe(false)
+    for (const qos of [0, 1, 2] as const) expect(buffer.isEmpty(qos)).toBe(true)
+  })
+})
+
+describe('order', () => {
+  it('is that of coming in, whatever the mode', () => {
+    const all = ['wait', 'drop', 'queue', 'latest', 'queue', 'drop', 'wait'] as const
+    const waiting = all.map((mode, index) => waitingPublish(mode, { topic: `t/${index}` }))
+    expect(drained(filledWith(bufferWith(), ...waiting))).toEqual(waiting)
+  })
+
+  it('is that of coming in, whatever the QoS, while acknowledgements may be waited for', () => {
+    const waiting = ([1, 0, 2, 0, 1] as const).map(qos => waitingPublish('queue', { qos }))
+    expect(drained(filledWith(bufferWith(), ...waiting))).toEqual(waiting)
+  })
+
+  it('lets QoS 0 overtake QoS 1 and 2 only while they may not be acknowledged', () => {
+    const waiting = ([1, 0, 2, 0, 1] as const).map(qos => waitingPublish('queue', { qos }))
+    const buffer = filledWith(bufferWith(), ...waiting)
+    expect(drained(buffer, false)).toEqual([waiting[1], waiting[3]])
+    expect(buffer.next(false)).toBeUndefined()
+    expect(drained(buffer)).toEqual([waiting[0], waiting[2], waiting[4]])
+  })
+
+  it('knows whether something of the same kind is before a message', () => {
+    const plain = waitingPublish('wait', { qos: 0 })
+    const acknowledged = waitingPublish('wait', { qos: 2 })
+    const buffer = filledWith(bufferWith(), plain)
+    expect([buffer.isEmpty(0), buffer.isEmpty(1), buffer.isEmpty(2)]).toEqual([false, true, true])
+    filledWith(buffer, acknowledged)
+    buffer.remove(plain)
+    expect([buffer.isEmpty(0), buffer.isEmpty(1), buffer.isEmpty(2)]).toEqual([true, false, false])
+  })
+})
+
+describe('latest', () => {
+  const newer = (fields: Parameters<typeof waitingPublish>[1]) =>
+    waitingPublish('latest', { bytes: 30, ...fields })
+
+  it('takes the place of the older one of its topic', () => {
+    const waiting = several('latest', 3)
+    const buffer = filledWith(bufferWith(), ...waiting)
+    const next = newer({ topic: 'latest/0' })
+    expect(buffer.add(next, 0)).toEqual({ isAdmitted: true, displaced: [[waiting[0], 'superseded']] })
+    expect([buffer.size, buffer.bytes]).toEqual([3, 50])
+    expect(buffer.remove(waiting[0] ?? next)).toBe(false)
+    expect(drained(buffer)).toEqual([next, waiting[1], waiting[2]])
+  })
+
+  it('replaces again and again, and waits anew after it was taken out', () => {
+    const buffer = filledWith(bufferWith(), newer({}))
+    for (let round = 0; round < 5; round += 1)
+      expect(buffer.add(newer({}), 0)).toMatchObject({ isAdmitted: true })
+    expect(buffer.size).toBe(1)
+    expect(drained(buffer)).toHaveLength(1)
+    filledWith(buffer, newer({}))
+  })
+
+  it('replaces a retained message by a retained one only, and the other way round', () => {
+    const retained = newer({ retain: true })
+    const plain = newer({ retain: false })
+    const buffer = filledWith(bufferWith(), retained, plain)
+    const next = newer({ retain: true })
+    expect(buffer.add(next, 0)).toEqual({ isAdmitted: true, displaced: [[retained, 'superseded']] })
+    expect(drained(buffer)).toEqual([next, plain])
+  })
+
+  it('goes to the end where the kind of QoS is another one', () => {
+    const older = newer({ qos: 0 })
+    const between = waitingPublish('queue', { qos: 1 })
+    const buffer = filledWith(bufferWith(), older, between)
+    const next = newer({ qos: 1 })
+    expect(buffer.add(next, 0)).toEqual({ isAdmitted: true, displaced: [[older, 'superseded']] })
+    expect(buffer.isEmpty(0)).toBe(true)
+    expect(drained(buffer)).toEqual([between, next])
+  })
+
+  it('keeps its place where QoS 1 becomes QoS 2', () => {
+    const older = newer({ qos: 1 })
+    const after = waitingPublish('queue', { qos: 1 })
+    const buffer = filledWith(bufferWith(), older, after)
+    const next = newer({ qos: 2 })
+    buffer.add(next, 0)
+    expect(drained(buffer)).toEqual([next, after])
+  })
+
+  it('does not replace what waits in another way', () => {
+    const others = (['drop', 'queue', 'wait'] as const).map(mode => waitingPublish(mode))
+    const next = newer({})
+    expect(drained(filledWith(bufferWith(), ...others, next))).toEqual([...others, next])
+  })
+
+  it('goes by its own deadline', () => {
+    const older = newer({ deadlineMs: 100 })
+    const buffer = filledWith(bufferWith(), older)
+    const next = newer({ deadlineMs: 50 })
+    buffer.add(next, 0)
+    expect(buffer.takeLate(49)).toEqual([])
+    expect(buffer.takeLate(50)).toEqual([next])
+    expect(buffer.size).toBe(0)
+  })
+
+  it('is refused where it would be too much, and the older one stays', () => {
+    const older = newer({})
+    const buffer = filledWith(bufferWith({ maxQueuedBytes: 40 }), older)
+    expect(buffer.add(newer({ bytes: 41 }), 0)).toEqual(FULL)
+    expect(drained(buffer)).toEqual([older])
+  })
+
+  it('replaces also while as much waits as may', () => {
+    const buffer = filledWith(bufferWith({ maxQueued: 1, maxQueuedBytes: 30 }), newer({}))
+    expect(buffer.add(newer({}), 0)).toMatchObject({ isAdmitted: true })
+    expect(buffer.add(newer({ topic: 'other' }), 0)).toEqual(FULL)
+  })
+})
+
+describe('limits', () => {
+  it.each(KEPT)('of messages hold for %s', mode => {
+    const buffer = filledWith(bufferWith({ maxQueued: 3, overflow: 'drop-newest' }), ...several(mode, 3))
+    expect(buffer.add(waitingPublish(mode, { topic: 'one more' }), 0)).toEqual(FULL)
+    expect(buffer.size).toBe(3)
+  })
+
+  it.each(KEPT)('of bytes hold for %s', mode => {
+    const limits = { maxQueuedBytes: 35, overflow: 'drop-newest' } as const
+    const buffer = filledWith(bufferWith(limits), ...several(mode, 3))
+    expect(buffer.add(waitingPublish(mode, { topic: 'one more', bytes: 6 }), 0)).toEqual(FULL)
+    filledWith(buffer, waitingPublish(mode, { topic: 'short', bytes: 5 }))
+    expect([buffer.size, buffer.bytes]).toEqual([4, 35])
+  })
+
+  it('hold for the three together, and drop has its own', () => {
+    const buffer = filledWith(bufferWith({ maxQueued: 3 }), ...KEPT.map(mode => waitingPublish(mode)))
+    expect(buffer.add(waitingPublish('wait'), BACKLOG)).toEqual(FULL)
+    filledWith(buffer, ...several('drop', 50))
+    expect(buffer.add(waitingPublish('wait'), BACKLOG)).toEqual(FULL)
+    expect([buffer.size, buffer.bytes]).toEqual([53, 530])
+  })
+
+  it('of drop are what the link takes in the moments to come; one message always may', () => {
+    const buffer = filledWith(bufferWith(), waitingPublish('drop', { bytes: 5_000 }))
+    const more = waitingPublish('drop', { bytes: 10 })
+    expect(buffer.add(more, 5_009)).toEqual({ isAdmitted: false, reason: 'backlog' })
+    expect(buffer.add(more, 5_010)).toEqual({ isAdmitted: true, displaced: [] })
+  })
+})
+
+describe('overflow of queue', () => {
+  it('drops the oldest of queue, and as many of them as must go', () => {
+    const waiting = several('queue', 3)
+    const buffer = filledWith(bufferWith({ maxQueuedBytes: 35 }), ...waiting)
+    const next = waitingPublish('queue', { bytes: 20 })
+    expect(buffer.add(next, 0)).toEqual({
+      isAdmitted: true,
+      displaced: waiting.slice(0, 2).map(oldest => [oldest, 'queue-full']),
+    })
+    expect(drained(buffer)).toEqual([waiting[2], next])
+  })
+
+  it('drops the one that comes where that is said', () => {
+    const waiting = several('queue', 2)
+    const buffer = filledWith(bufferWith({ maxQueued: 2, overflow: 'drop-newest' }), ...waiting)
+    expect(buffer.add(waitingPublish('queue'), 0)).toEqual(FULL)
+    expect(drained(buffer)).toEqual(waiting)
+  })
+
+  it('never drops what waits in another way', () => {
+    const others = [waitingPublish('latest'), waitingPublish('wait')]
+    const buffer = filledWith(bufferWith({ maxQueued: 2 }), ...others)
+    expect(buffer.add(waitingPublish('queue'), 0)).toEqual(FULL)
+    expect(drained(buffer)).toEqual(others)
+  })
+
+  it.each(['latest', 'wait'] as const)('is not for %s, which drops nothing that was taken', mode => {
+    const waiting = several('queue', 2)
+    const buffer = filledWith(bufferWith({ maxQueued: 2 }), ...waiting)
+    expect(buffer.add(waitingPublish(mode), 0)).toEqual(FULL)
+    expect(drained(buffer)).toEqual(waiting)
+  })
+
+  it('drops nothing where that would not help', () => {
+    const all = [waitingPublish('wait', { bytes: 30 }), waitingPublish('queue')]
+    const buffer = filledWith(bufferWith({ maxQueuedBytes: 40 }), ...all)
+    expect(buffer.add(waitingPublish('queue', { bytes: 11 }), 0)).toEqual(FULL)
+    expect(buffer.add(waitingPublish('queue', { bytes: 41 }), 0)).toEqual(FULL)
+    expect(drained(buffer)).toEqual(all)
+  })
+})
+
+describe('what is late', () => {
+  it('is taken out at its deadline, in order of deadlines, and nothing else is', () => {
+    const deadlines = [300, 100, 200, 100]
+    const waiting = deadlines.map(deadlineMs => waitingPublish('queue', { deadlineMs }))
+    const buffer = filledWith(bufferWith(), ...waiting)
+    expect(buffer.nextDeadlineMs).toBe(100)
+    expect(buffer.takeLate(99)).toEqual([])
+    expect(buffer.takeLate(100)).toEqual([waiting[1], waiting[3]])
+    expect([buffer.size, buffer.bytes, buffer.nextDeadlineMs]).toEqual([2, 20, 200])
+    expect(buffer.takeLate(300)).toEqual([waiting[2], waiting[0]])
+    expect(buffer.nextDeadlineMs).toBe(Number.POSITIVE_INFINITY)
+  })
+})
+
+describe('many tiny messages under drop', () => {
+  it('are limited in number too', () => {
+    const buffer = bufferWith()
+    const waiting = Array.from({ length: 20_000 }, (_, at) =>
+      waitingPublish('drop', { bytes: 1, deadlineMs: at }),
+    )
+    for (const one of waiting) expect(buffer.add(one, 1e9).isAdmitted).toBe(true)
+    expect(buffer.add(waitingPublish('drop', { bytes: 1 }), 1e9)).toEqual({
+      isAdmitted: false,
+      reason: 'backlog',
+    })
+    expect(buffer.takeLate(9_999)).toHaveLength(10_000)
+    expect(buffer.nextDeadlineMs).toBe(10_000)
+  })
+})
+
+describe('the oldest', () => {
+  it('is the one that came in first of those that still wait', () => {
+    const waiting = [50, 10, 30].map(enteredMs => waitingPublish('queue', { enteredMs }))
+    const buffer = filledWith(bufferWith(), ...waiting)
+    expect(buffer.oldestMs()).toBe(10)
+    buffer.takeAll(({ enteredMs }) => enteredMs === 10)
+    expect(buffer.oldestMs()).toBe(30)
+  })
+})

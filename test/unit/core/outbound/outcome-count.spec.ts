@@ -1,0 +1,69 @@
+import { describe, expect, it } from 'vitest'
+import { OutcomeCount } from '../../../../src/core/outbound/outcome-count.js'
+
+const NOTHING_DROPPED = {
+  offline: 0,
+  backlog: 0,
+  'in-flight-full': 0,
+  'queue-full': 0,
+  superseded: 0,
+  expired: 0,
+  aborted: 0,
+  closed: 0,
+}
+const NOTHING = {
+  attempted: 0,
+  accepted: 0,
+  sent: 0,
+  acknowledged: 0,
+  refused: 0,
+  lost: 0,
+  dropped: NOTHING_DROPPED,
+}
+
+describe('OutcomeCount', () => {
+  it('starts at zero', () => {
+    expect(new OutcomeCount().outcomes).toEqual(NOTHING)
+  })
+
+  it('counts what is sent at once as begun and ended', () => {
+    const count = new OutcomeCount()
+    count.sentAtOnce()
+    expect(count.outcomes).toEqual({ ...NOTHING, attempted: 1, accepted: 1, sent: 1 })
+  })
+
+  it('counts what is dropped at once as attempted, and not as accepted', () => {
+    const count = new OutcomeCount()
+    count.droppedAtOnce('offline')
+    count.droppedAtOnce('backlog')
+    const dropped = { ...NOTHING_DROPPED, offline: 1, backlog: 1 }
+    expect(count.outcomes).toEqual({ ...NOTHING, attempted: 2, dropped })
+  })
+
+  it('counts what is taken as attempted and accepted before it has ended', () => {
+    const count = new OutcomeCount()
+    count.attempted()
+    expect(count.outcomes).toEqual({ ...NOTHING, attempted: 1, accepted: 1 })
+  })
+
+  it.each([
+    [{ status: 'sent' }, { sent: 1 }],
+    [{ status: 'acknowledged', reasonCode: 0 }, { acknowledged: 1 }],
+    [{ status: 'refused', reasonCode: 0x80 }, { refused: 1 }],
+    [{ status: 'lost', cause: new Error('gone') }, { lost: 1 }],
+    [{ status: 'dropped', reason: 'superseded' }, { dropped: { ...NOTHING_DROPPED, superseded: 1 } }],
+  ] as const)('counts the end %j, and does not take back that it was accepted', (outcome, counted) => {
+    const count = new OutcomeCount()
+    count.attempted()
+    count.settled(outcome)
+    expect(count.outcomes).toEqual({ ...NOTHING, attempted: 1, accepted: 1, ...counted })
+  })
+
+  it('gives numbers that do not change any more', () => {
+    const count = new OutcomeCount()
+    const before = count.outcomes
+    count.droppedAtOnce('closed')
+    count.sentAtOnce()
+    expect(before).toEqual(NOTHING)
+  })
+})

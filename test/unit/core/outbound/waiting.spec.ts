@@ -1,0 +1,102 @@
+import { describe, expect, it } from 'vitest'
+import type { OutboundMessage, PublishTerms } from '../../../../src/core/outbound/outbound-message.js'
+import { messageAt, waitingOf, weightOf } from '../../../../src/core/outbound/waiting.js'
+import type { WhenBlocked } from '../../../../src/options/options.js'
+import { outboundMessage, RecordedPublication } from '../../../support/waiting-publish.js'
+
+const OPTIONS = { whenBlocked: 'queue', maxDelayMs: 1_000, maxAgeMs: 60_000 } as const
+const NOW_MS = 500
+
+const wait = (fields: Partial<OutboundMessage> = {}, terms: PublishTerms = {}) =>
+  waitingOf(new RecordedPublication(outboundMessage(fields)), terms, OPTIONS, NOW_MS)
+
+const expiring = (messageExpiryInterval: number) => ({ properties: { messageExpiryInterval } })
+
+describe('waitingOf', () => {
+  it('follows the option where the publish says nothing itself', () => {
+    expect(wait().mode).toBe('queue')
+    expect(wait({}, { whenBlocked: 'latest' }).mode).toBe('latest')
+  })
+
+  it.each([
+    ['drop', NOW_MS + 1_000, 'backlog'],
+    ['queue', NOW_MS + 60_000, 'expired'],
+    ['latest', Number.POSITIVE_INFINITY, 'expired'],
+    ['wait', Number.POSITIVE_INFINITY, 'expired'],
+  ] as const)('%s has its own deadline', (whenBlocked: WhenBlocked, deadlineMs, lateReason) => {
+    expect(wait({}, { whenBlocked })).toMatchObject({ enteredMs: NOW_MS, deadlineMs, lateReason })
+  })
+
+  it.each([
+    ['drop', 0, NOW_MS, 'expired'],
+    ['drop', 1, NOW_MS + 1_000, 'backlog'],
+    ['drop', 2, NOW_MS + 1_000, 'backlog'],
+    ['queue', 5, NOW_MS + 5_000, 'expired'],
+    ['queue', 600, NOW_MS + 60_000, 'expired'],
+    ['latest', 600, NOW_MS + 600_000, 'expired'],
+    ['wait', 600, NOW_MS + 600_000, 'expired'],
+  ] as const)('%s with a Message Expiry Interval of %i s has the earlier one', (...row) => {
+    const [whenBlocked, seconds, deadlineMs, lateReason] = row
+    expect(wait(expiring(seconds), { whenBlocked })).toMatchObject({ deadlineMs, lateReason })
+  })
+
+  it('weighs the message', () => {
+    const fields = { topic: 'abc', payload: Buffer.alloc(100) }
+    expect(wait(fields).bytes).toBe(weightOf(outboundMessage(fields)))
+  })
+})
+
+describe('weightOf', () => {
+  it('counts topic, payload and a little for the rest', () => {
+    expect(weightOf(outboundMessage({ topic: 'abc', payload: Buffer.alloc(100) }))).toBe(111)
+  })
+
+  it.each([
+    ['a text', { contentType: 'x'.repeat(5_000) }],
+    ['a Buffer', { correlationData: Buffer.alloc(5_000) }],
+    ['the value of a User Property', { userProperties: { name: 'x'.repeat(5_000) } }],
+    ['the name of a User Property', { userProperties: { ['x'.repeat(5_000)]: 'value' } }],
+    ['several values of a User Property', { userProperties: { name: Array(50).fill('x'.repeat(100)) } }],
+  ])('counts %s in the properties', (_name, properties) => {
+    const bytes = weightOf(outboundMessage({ properties }))
+    expect(bytes).toBeGreaterThanOrEqual(5_000)
+    expect(bytes).toBeLessThan(5_300)
+  })
+
+  it('counts numbers and flags', () => {
+    const plain = weightOf(outboundMessage())
+    const properties = { messageExpiryInterval: 5, payloadFormatIndicator: true }
+    expect(weightOf(outboundMessage({ properties }))).toBeGreaterThan(plain)
+  })
+})
+
+describe('messageAt', () => {
+  const userProperties = { name: 'value' }
+
+  it.each([
+    [10, 0, 10],
+    [10, 999, 10],
+    [10, 1_000, 9],
+    [10, 1_999, 9],
+    [10, 9_000, 1],
+    [10, 9_999, 1],
+    [1, 999, 1],
+  ])('of %i s of Message Expiry Interval, after a wait of %i ms, %i are left', (given, waitedMs, left) => {
+    const waiting = wait({ properties: { messageExpiryInterval: given, userProperties } })
+    const written = messageAt(waiting, NOW_MS + waitedMs)
+    expect(written.properties).toEqual({ messageExpiryInterval: left, userProperties })
+    // What is kept for the next attempt still has all of it.
+    expect(waiting.publication.message.properties?.messageExpiryInterval).toBe(given)
+  })
+
+  it('never writes 0, which some brokers take for "never"', () => {
+    expect(messageAt(wait(expiring(3)), NOW_MS + 60_000).properties?.messageExpiryInterval).toBe(1)
+  })
+
+  it('leaves a message without one as it is', () => {
+    const plain = wait({ properties: { userProperties } })
+    expect(messageAt(plain, NOW_MS + 60_000)).toBe(plain.publication.message)
+    const bare = wait()
+    expect(messageAt(bare, NOW_MS + 60_000)).toBe(bare.publication.message)
+  })
+})

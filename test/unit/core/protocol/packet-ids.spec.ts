@@ -1,0 +1,81 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { PacketIds } from '../../../../src/core/protocol/packet-ids.js'
+
+const ALL = 65_535
+
+function allocateAll(ids: PacketIds): (number | undefined)[] {
+  return Array.from({ length: ALL }, () => ids.allocate())
+}
+
+describe('PacketIds', () => {
+  it('begin with 1, since 0 is no Packet Identifier [MQTT-2.2.1-3]', () => {
+    const ids = new PacketIds()
+    expect([ids.allocate(), ids.allocate(), ids.allocate()]).toEqual([1, 2, 3])
+  })
+
+  it('do not give a released one again at once', () => {
+    const ids = new PacketIds()
+    expect(ids.allocate()).toBe(1)
+    ids.release(1)
+    expect(ids.allocate()).toBe(2)
+  })
+
+  it('are 65,535 different ones, and then none', () => {
+    const ids = new PacketIds()
+    const given = allocateAll(ids)
+    expect(new Set(given).size).toBe(ALL)
+    expect([given[0], given.at(-1)]).toEqual([1, ALL])
+    expect(ids.allocate()).toBeUndefined()
+    expect(ids.allocate()).toBeUndefined()
+  })
+
+  it('find the one that is free again among all the others', () => {
+    const ids = new PacketIds()
+    allocateAll(ids)
+    for (const free of [1, 40_000, ALL]) {
+      ids.release(free)
+      expect(ids.allocate()).toBe(free)
+      expect(ids.allocate()).toBeUndefined()
+    }
+  })
+
+  it('begin anew behind 65,535, around those that are in use', () => {
+    const ids = new PacketIds()
+    allocateAll(ids)
+    for (let id = 3; id <= ALL; id++) ids.release(id)
+    expect([ids.allocate(), ids.allocate()]).toEqual([3, 4])
+  })
+
+  it('take no harm from the release of one that is not in use', () => {
+    const ids = new PacketIds()
+    ids.release(1)
+    ids.release(0)
+    expect(ids.allocate()).toBe(1)
+  })
+
+  it('are never handed out twice, in whatever order they are released', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.oneof(fc.constant('allocate' as const), fc.nat(20)), { maxLength: 100 }),
+        steps => {
+          const ids = new PacketIds()
+          const inUse = new Set<number>()
+          for (const step of steps) {
+            if (step === 'allocate') {
+              const id = ids.allocate() ?? 0
+              expect(id).toBeGreaterThan(0)
+              expect(inUse.has(id)).toBe(false)
+              inUse.add(id)
+            } else {
+              const id = [...inUse][step]
+              if (id === undefined) continue
+              inUse.delete(id)
+              ids.release(id)
+            }
+          }
+        },
+      ),
+    )
+  })
+})

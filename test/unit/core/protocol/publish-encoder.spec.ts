@@ -1,0 +1,195 @@
+import { generate } from 'mqtt-packet'
+import { describe, expect, it } from 'vitest'
+import {
+  fixedHeaderLength,
+  MAX_REMAINING_LENGTH,
+  type PlainPublish,
+  remainingLength,
+  topicLength,
+  writePublishHeader,
+} from '../../../../src/core/protocol/publish-encoder.js'
+import { SeededRandom } from '../../../support/seeded-random.js'
+
+const GUARD = 0xee
+const VERSIONS = [5, 4] as const
+const LENGTHS = [127, 128, 16_383, 16_384, 2_097_151, 2_097_152]
+
+/** The packet as this package writes it, behind bytes that must stay as they are. */
+function written(publish: PlainPublish, protocolVersion: 4 | 5, start = 3): Buffer {
+  const hasProperties = protocolVersion === 5
+  const topicBytes = topicLength(publish)
+  const remaining = remainingLength(publish, topicBytes, hasProperties)
+  const length = fixedHeaderLength(remaining) + remaining
+  const target = Buffer.alloc(start + length + 3, GUARD)
+  const at = writePublishHeader(target, start, publish, topicBytes, remaining, hasProperties)
+  expect(at + publish.payload.length).toBe(start + length)
+  publish.payload.copy(target, at)
+  expect(target.subarray(0, start)).toEqual(Buffer.alloc(start, GUARD))
+  expect(target.subarray(start + length)).toEqual(Buffer.alloc(3, GUARD))
+  return target.subarray(start, start + length)
+}
+
+/** The packet as `mqtt-packet` writes it. */
+function generated(publish: PlainPublish, protocolVersion: 4 | 5): Buffer {
+  const { topic, payload, qos, retain, messageId, alias } = publish
+  return generate(
+    {
+      cmd: 'publish',
+      dup: false,
+      topic: alias !== undefined && !alias.isNew ? '' : topic,
+      payload,
+      qos,
+      retain,
+      ...(messageId === undefined ? {} : { messageId }),
+      ...(alias === undefined ? {} : { properties: { topicAlias: alias.alias } }),
+    },
+    { protocolVersion },
+  )
+}
+
+function publishOf(fields: Partial<PlainPublish> = {}): PlainPublish {
+  const { qos = 0 } = fields
+  return {
+    topic: 'a/b',
+    payload: Buffer.from('{"rate":5}'),
+    retain: false,
+    messageId: qos === 0 ? undefined : 0x1234,
+    alias: undefined,
+    ...fields,
+    qos,
+  }
+}
+
+/** Compared as bytes: a difference in a long packet would take minutes to print. */
+function expectSame(publish: PlainPublish, protocolVersion: 4 | 5): void {
+  const ours = written(publish, protocolVersion)
+  const theirs = generated(publish, protocolVersion)
+  expect(ours.length).toBe(theirs.length)
+  expect(ours.subarray(0, 200).toString('hex')).toBe(theirs.subarray(0, 200).toString('hex'))
+  expect(ours.equals(theirs)).toBe(true)
+}
+
+const TOPICS = [
+  'a',
+  'plain/topic',
+  'x'.repeat(31),
+  'x'.repeat(32),
+  'x'.repeat(33),
+  '/leading/and/trailing/',
+  'with space/and\ttab',
+  '$SYS/x',
+  'straße/größe',
+  'ключ/значение',
+  '温度/湿度',
+  '🌡/😀',
+  `${'x'.repeat(31)}é`,
+  'é'.repeat(16),
+  'x'.repeat(127),
+  'x'.repeat(128),
+  'x'.repeat(16_384),
+  'é'.repeat(32_767),
+  'x'.repeat(65_535),
+]
+const named = (topic: string) => ({ name: `${topic.slice(0, 20)} (${topic.length})`, topic })
+
+describe.each(VERSIONS)('a PUBLISH of MQTT version %i is what mqtt-packet makes', protocolVersion => {
+  it.each(TOPICS.map(named))('for the topic $name', ({ topic }) => {
+    for (const qos of [0, 1, 2] as const) expectSame(publishOf({ topic, qos }), protocolVersion)
+  })
+
+  it.each([0, 1, 2] as const)('for QoS %i with and without retain', qos => {
+    for (const retain of [false, true]) expectSame(publishOf({ qos, retain }), protocolVersion)
+  })
+
+  it.each([1, 0xff, 0x100, 0x7fff, 0x8000, 0xffff])('for the Packet Identifier %i', messageId => {
+    for (const qos of [1, 2] as const) expectSame(publishOf({ qos, messageId }), protocolVersion)
+  })
+
+  it.each([0, 1, 2, ...LENGTHS])('for a payload of %i bytes', length => {
+    expectSame(publishOf({ payload: Buffer.alloc(length, 0xa5) }), protocolVersion)
+  })
+
+  it.each(LENGTHS)('for a Remaining Length of exactly %i', length => {
+    for (const qos of [0, 1] as const) {
+      const empty = publishOf({ qos, payload: Buffer.alloc(0) })
+      const rest = remainingLength(empty, 3, protocolVersion === 5)
+      const publish = publishOf({ qos, payload: Buffer.alloc(length - rest, 0xa5) })
+      expect(remainingLength(publish, 3, protocolVersion === 5)).toBe(length)
+      expectSame(publish, protocolVersion)
+    }
+  })
+
+  it('for thousands of others', () => {
+    const random = new SeededRandom(protocolVersion)
+    for (let round = 0; round < 3_000; round += 1) {
+      const letters = random.pick(['abc/', 'äöü/', '日本/', '😀/'])
+      const qos = random.pick([0, 1, 2])
+      const publish = publishOf({
+        topic: letters.repeat(1 + random.below(60)),
+        payload: Buffer.alloc(random.below(300), random.below(256)),
+        qos,
+        retain: random.chance(0.5),
+        messageId: qos === 0 ? undefined : 1 + random.below(65_535),
+        alias:
+          protocolVersion === 4 || random.chance(0.5)
+            ? undefined
+            : { alias: 1 + random.below(65_535), isNew: random.chance(0.5) },
+      })
+      expectSame(publish, protocolVersion)
+    }
+  })
+})
+
+describe('a Topic Alias', () => {
+  it.each([1, 255, 256, 65_535])('%i comes with the topic when it is new', alias => {
+    for (const topic of ['a/b', '温度/湿度', 'x'.repeat(65_535)]) {
+      for (const qos of [0, 1, 2] as const)
+        expectSame(publishOf({ topic, qos, alias: { alias, isNew: true } }), 5)
+    }
+  })
+
+  it.each([1, 255, 256, 65_535])('%i stands for the topic when it is known', alias => {
+    const known = { alias, isNew: false }
+    expect(topicLength(publishOf({ alias: known }))).toBe(0)
+    for (const qos of [0, 1, 2] as const) {
+      expectSame(publishOf({ qos, alias: known }), 5)
+      expectSame(publishOf({ qos, topic: '温度'.repeat(10_000), alias: known, retain: true }), 5)
+    }
+  })
+
+  it('saves all of the topic but the three bytes of the property', () => {
+    const topic = 'site/4/machine/17/temperature'
+    const full = written(publishOf({ topic }), 5).length
+    expect(written(publishOf({ topic, alias: { alias: 1, isNew: true } }), 5)).toHaveLength(full + 3)
+    expect(written(publishOf({ topic, alias: { alias: 1, isNew: false } }), 5)).toHaveLength(
+      full + 3 - topic.length,
+    )
+  })
+})
+
+describe('lengths', () => {
+  it.each([
+    [0, 2],
+    [127, 2],
+    [128, 3],
+    [16_383, 3],
+    [16_384, 4],
+    [2_097_151, 4],
+    [2_097_152, 5],
+    [MAX_REMAINING_LENGTH, 5],
+  ])('a fixed header before %i bytes has %i', (remaining, length) => {
+    expect(fixedHeaderLength(remaining)).toBe(length)
+  })
+
+  it('the longest Remaining Length is four full bytes', () => {
+    expect(MAX_REMAINING_LENGTH).toBe(128 ** 4 - 1)
+    const target = Buffer.alloc(20)
+    writePublishHeader(target, 0, publishOf({ topic: 'a' }), 1, MAX_REMAINING_LENGTH, true)
+    expect([...target.subarray(0, 5)]).toEqual([0x30, 0xff, 0xff, 0xff, 0x7f])
+  })
+
+  it('topics are counted in bytes of UTF-8', () => {
+    expect(topicLength(publishOf({ topic: '温度' }))).toBe(6)
+    expect(topicLength(publishOf({ topic: '😀' }))).toBe(4)
+  })
+})

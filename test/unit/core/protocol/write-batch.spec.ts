@@ -1,0 +1,137 @@
+import { describe, expect, it } from 'vitest'
+import { WriteBatch } from '../../../../src/core/protocol/write-batch.js'
+import { SeededRandom } from '../../../support/seeded-random.js'
+
+/** Longer ones are not copied. */
+const COPIED = 8_192
+const SLAB = 65_536
+
+/** Writes bytes in place, as an encoder does. */
+function encode(batch: WriteBatch, bytes: Buffer, reserved = bytes.length): void {
+  const at = batch.reserve(reserved)
+  bytes.copy(batch.buffer, at)
+  batch.commit(at + bytes.length)
+}
+
+const filled = (length: number, value: number) => Buffer.alloc(length, value)
+
+describe('WriteBatch', () => {
+  it('has nothing to take at first', () => {
+    const batch = new WriteBatch()
+    expect(batch.bytes).toBe(0)
+    expect(batch.take()).toEqual([])
+  })
+
+  it('makes one chunk of short packets, in order', () => {
+    const batch = new WriteBatch()
+    encode(batch, Buffer.from('ab'))
+    batch.append(Buffer.from('cd'))
+    encode(batch, Buffer.from('ef'))
+    expect(batch.bytes).toBe(6)
+    expect(batch.take().map(String)).toEqual(['abcdef'])
+    expect(batch.bytes).toBe(0)
+    expect(batch.take()).toEqual([])
+  })
+
+  it('gives each byte once', () => {
+    const batch = new WriteBatch()
+    batch.append(Buffer.from('first'))
+    expect(batch.take().map(String)).toEqual(['first'])
+    batch.append(Buffer.from('second'))
+    expect(batch.bytes).toBe(6)
+    expect(batch.take().map(String)).toEqual(['second'])
+  })
+
+  it('never writes again where a chunk is that was taken', () => {
+    const batch = new WriteBatch()
+    const taken: Buffer[] = []
+    for (let round = 0; round < 200; round += 1) {
+      encode(batch, filled(1_000, round))
+      taken.push(...batch.take())
+    }
+    expect(taken.map(chunk => chunk.length)).toEqual(Array(200).fill(1_000))
+    expect(taken.every((chunk, round) => chunk.equals(filled(1_000, round)))).toBe(true)
+  })
+
+  it('copies a payload up to a length, and hands a longer one on as it is', () => {
+    const batch = new WriteBatch()
+    const short = filled(COPIED, 1)
+    const long = filled(COPIED + 1, 2)
+    encode(batch, Buffer.from('a'))
+    batch.append(short)
+    encode(batch, Buffer.from('b'))
+    batch.append(long)
+    encode(batch, Buffer.from('c'))
+    expect(batch.bytes).toBe(short.length + long.length + 3)
+    const chunks = batch.take()
+    expect(chunks).toHaveLength(3)
+    expect(chunks[0]).toEqual(Buffer.concat([Buffer.from('a'), short, Buffer.from('b')]))
+    expect(chunks[1]).toBe(long)
+    expect(chunks[2]?.toString()).toBe('c')
+  })
+
+  it('keeps what was copied, whatever becomes of the source', () => {
+    const batch = new WriteBatch()
+    const source = Buffer.from('before')
+    batch.append(source)
+    source.write('after!')
+    expect(batch.take().map(String)).toEqual(['before'])
+  })
+
+  it('begins another piece of memory where one is full, and keeps what stands in the first', () => {
+    const batch = new WriteBatch()
+    encode(batch, filled(SLAB - 10, 1))
+    encode(batch, filled(11, 2))
+    expect(batch.bytes).toBe(SLAB + 1)
+    expect(batch.take()).toEqual([filled(SLAB - 10, 1), filled(11, 2)])
+  })
+
+  it('takes a packet that is longer than its memory', () => {
+    const batch = new WriteBatch()
+    encode(batch, filled(5, 1))
+    encode(batch, filled(3 * SLAB, 2))
+    encode(batch, filled(5, 3))
+    expect(batch.bytes).toBe(3 * SLAB + 10)
+    expect(Buffer.concat(batch.take())).toEqual(
+      Buffer.concat([filled(5, 1), filled(3 * SLAB, 2), filled(5, 3)]),
+    )
+  })
+
+  it('goes by what was written, not by what was reserved', () => {
+    const batch = new WriteBatch()
+    encode(batch, Buffer.from('abc'), 1_000)
+    encode(batch, Buffer.from('def'), 1_000)
+    expect(batch.bytes).toBe(6)
+    expect(batch.take().map(String)).toEqual(['abcdef'])
+  })
+
+  it('with nothing written has nothing', () => {
+    const batch = new WriteBatch()
+    batch.append(Buffer.alloc(0))
+    encode(batch, Buffer.alloc(0))
+    expect(batch.bytes).toBe(0)
+    expect(batch.take()).toEqual([])
+  })
+
+  it('is the same as joining everything, over thousands of packets of all lengths', () => {
+    const random = new SeededRandom(1)
+    const batch = new WriteBatch()
+    const expected: Buffer[] = []
+    const taken: Buffer[] = []
+    let untaken = 0
+    for (let round = 0; round < 3_000; round += 1) {
+      const limit = random.pick([10, 100, 3_000, 2 * COPIED])
+      const bytes = filled(random.below(random.chance(0.01) ? 2 * SLAB : limit), random.below(256))
+      if (random.chance(0.5)) encode(batch, bytes)
+      else batch.append(bytes)
+      expected.push(bytes)
+      untaken += bytes.length
+      expect(batch.bytes).toBe(untaken)
+      if (random.chance(0.9)) continue
+      taken.push(...batch.take())
+      untaken = 0
+    }
+    taken.push(...batch.take())
+    expect(Buffer.concat(taken).equals(Buffer.concat(expected))).toBe(true)
+  })
+})

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest'
+import { WriteHolding } from '../../../../src/core/protocol/write-holding.js'
+
+/** Turns of the event loop with one packet each, until one is held; how many were written at once before. */
+function writtenBeforeHold(holding: WriteHolding, most = 20_000): number {
+  for (let turn = 0; turn < most; turn += 1) if (holding.mayHold(1, 10)) return turn
+  return most
+}
+
+describe('a stream of packets', () => {
+  it('is held after sixteen turns in a row', () => {
+    expect(writtenBeforeHold(new WriteHolding())).toBe(16)
+  })
+
+  it('is written when there are twelve packets, or 16 KiB', () => {
+    const holding = new WriteHolding()
+    writtenBeforeHold(holding)
+    expect(holding.mayHold(11, 10)).toBe(true)
+    expect(holding.mayHold(12, 10)).toBe(false)
+    expect(holding.mayHold(1, 16_384)).toBe(false)
+  })
+
+  it('is over with a turn that has nothing to send', () => {
+    const holding = new WriteHolding()
+    writtenBeforeHold(holding)
+    holding.idle()
+    expect(writtenBeforeHold(holding)).toBe(16)
+  })
+
+  it('that stands alone each time is never held', () => {
+    const holding = new WriteHolding()
+    for (let request = 0; request < 1_000; request += 1) {
+      holding.asked()
+      expect(holding.mayHold(1, 10)).toBe(false)
+      holding.idle()
+      holding.answered()
+    }
+  })
+})
+
+describe('many publishes without an answer', () => {
+  it('let packets be held: an answer, and with it a turn, comes soon', () => {
+    const holding = new WriteHolding()
+    for (let count = 0; count < 7; count += 1) holding.asked()
+    expect(holding.mayHold(1, 10)).toBe(false)
+    holding.asked()
+    expect(holding.mayHold(1, 10)).toBe(true)
+    expect(holding.mayHold(2, 10)).toBe(false)
+    holding.answered()
+    expect(holding.mayHold(1, 10)).toBe(false)
+  })
+})
+
+describe('a hold that was in vain', () => {
+  it('is not tried again for a while, twice as long each time, and no longer than 4,096 turns', () => {
+    const holding = new WriteHolding()
+    writtenBeforeHold(holding)
+    const pauses = Array.from({ length: 11 }, () => {
+      holding.wasInVain()
+      return writtenBeforeHold(holding)
+    })
+    expect(pauses).toEqual([16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 4_096, 4_096])
+  })
+
+  it('is forgotten when one was worth it', () => {
+    const holding = new WriteHolding()
+    writtenBeforeHold(holding)
+    holding.wasInVain()
+    holding.wasInVain()
+    writtenBeforeHold(holding)
+    expect(holding.mayHold(12, 10)).toBe(false)
+    holding.wasInVain()
+    expect(writtenBeforeHold(holding)).toBe(16)
+  })
+})

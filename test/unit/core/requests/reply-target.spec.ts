@@ -1,0 +1,141 @@
+import { describe, expect, it } from 'vitest'
+import type { PublishPacket } from '../../../../src/client/connection/link.js'
+import { readRequest, responseTarget } from '../../../../src/core/requests/reply-target.js'
+
+function packet(topic: string, properties?: PublishPacket['properties']): PublishPacket {
+  const plain: PublishPacket = { cmd: 'publish', topic, payload: '', qos: 0, dup: false, retain: false }
+  return properties === undefined ? plain : { ...plain, properties }
+}
+
+const envelope = { pattern: 'devices/7', data: { rate: 5 }, id: 'x1' }
+
+describe('a request by MQTT 5', () => {
+  const correlationData = Buffer.from('c1')
+
+  it('is answered on its Response Topic, with its Correlation Data', () => {
+    const request = packet('devices/7', { responseTopic: 'replies/1', correlationData })
+    expect(readRequest(request, { rate: 5 })).toEqual({
+      data: { rate: 5 },
+      replyTo: { kind: 'mqtt5', topic: 'replies/1', correlationData },
+    })
+  })
+
+  it('needs no Correlation Data', () => {
+    expect(readRequest(packet('a', { responseTopic: 'r' }), 1).replyTo).toEqual({
+      kind: 'mqtt5',
+      topic: 'r',
+      correlationData: undefined,
+    })
+  })
+
+  it('takes what looks like an envelope for its data, since the Response Topic says where the answer goes', () => {
+    expect(readRequest(packet('a', { responseTopic: 'r' }), envelope)).toEqual({
+      data: envelope,
+      replyTo: { kind: 'mqtt5', topic: 'r', correlationData: undefined },
+    })
+  })
+
+  it.each([
+    ['no topic at all', ''],
+    ['a wildcard', 'replies/+'],
+    ['a wildcard for everything', '#'],
+    ['a NUL', 'replies/\u0000'],
+    ['a topic of the broker', '$SYS/config'],
+    ['a Shared Subscription', '$share/g/a'],
+    ['the topic "$"', '$'],
+    ['more bytes than a topic can have', 'a'.repeat(65_536)],
+  ])('gets no answer on %s, but is handled', (_what, responseTopic) => {
+    expect(readRequest(packet('a', { responseTopic, correlationData }), 1)).toEqual({
+      data: 1,
+      replyTo: undefined,
+    })
+  })
+
+  it('with a refused Response Topic is not answered by its envelope either', () => {
+    expect(readRequest(packet('a', { responseTopic: '$SYS/x' }), envelope).replyTo).toBeUndefined()
+  })
+
+  it('is not made by Correlation Data alone', () => {
+    expect(readRequest(packet('a', { correlationData }), 1)).toEqual({ data: 1, replyTo: undefined })
+  })
+
+  it.each(['replies/$SYS', '/$SYS', 'a b', '温度'])('may be answered on %j', responseTopic => {
+    expect(readRequest(packet('a', { responseTopic }), 1).replyTo?.topic).toBe(responseTopic)
+  })
+})
+
+describe('responseTarget', () => {
+  it('knows where to answer without the payload, which may be unreadable', () => {
+    const correlationData = Buffer.from('c1')
+    expect(responseTarget(packet('a', { responseTopic: 'r', correlationData }))).toEqual({
+      kind: 'mqtt5',
+      topic: 'r',
+      correlationData,
+    })
+  })
+
+  it.each([
+    [undefined],
+    [{}],
+    [{ responseTopic: '' }],
+    [{ responseTopic: 'r/#' }],
+    [{ responseTopic: '$SYS/r' }],
+  ])('knows none with the properties %j', properties => {
+    expect(responseTarget(packet('a', properties))).toBeUndefined()
+  })
+})
+
+describe("a request by the envelope of Nest's built-in transport", () => {
+  it.each([
+    ['without properties', packet('devices/7')],
+    ['with other properties', packet('devices/7', { contentType: 'application/json' })],
+  ])('is answered on "<topic>/reply" with its id, %s', (_what, request) => {
+    expect(readRequest(request, envelope)).toEqual({
+      data: { rate: 5 },
+      replyTo: { kind: 'nest', topic: 'devices/7/reply', id: 'x1' },
+    })
+  })
+
+  it('may hold any data and any pattern, in any order of keys', () => {
+    for (const data of [null, 0, '', false, [1], undefined]) {
+      expect(readRequest(packet('a'), { id: '1', data, pattern: { cmd: 'x' } })).toEqual({
+        data,
+        replyTo: { kind: 'nest', topic: 'a/reply', id: '1' },
+      })
+    }
+  })
+
+  it('gets no answer on a topic of the broker', () => {
+    expect(readRequest(packet('$aws/things/7'), envelope)).toEqual({ data: { rate: 5 }, replyTo: undefined })
+  })
+
+  it('gets no answer where "<topic>/reply" is longer than a topic can be', () => {
+    expect(readRequest(packet('a'.repeat(65_529)), envelope).replyTo?.kind).toBe('nest')
+    expect(readRequest(packet('a'.repeat(65_530)), envelope).replyTo?.kind).toBeUndefined()
+  })
+})
+
+describe('a plain message', () => {
+  it.each([
+    [null],
+    [undefined],
+    ['text'],
+    [5],
+    [true],
+    [{}],
+    [[]],
+    [{ rate: 5 }],
+    [{ pattern: 'a', data: 1 }],
+    [{ data: 1, id: 'x' }],
+    [{ pattern: 'a', id: 'x' }],
+    [{ pattern: 'a', data: 1, id: 7 }],
+    [{ pattern: 'a', data: 1, id: null }],
+    [{ pattern: 'a', data: 1, id: 'x', isDisposed: true }],
+    [{ 'data,id': 1, pattern: 'a' }],
+    [['a', 1, 'x']],
+  ])('is %j: it goes to the handler whole, and nobody asked for an answer', decoded => {
+    const { data, replyTo } = readRequest(packet('a'), decoded)
+    expect(data).toBe(decoded)
+    expect(replyTo).toBeUndefined()
+  })
+})

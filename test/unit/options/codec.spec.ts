@@ -1,0 +1,223 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import {
+  bytesCodec,
+  type Codec,
+  decodePayload,
+  encodePayload,
+  jsonCodec,
+  resolveCodec,
+  textCodec,
+} from '../../../src/options/codec.js'
+import { errorOf } from '../errors-of.js'
+
+const NOT_UTF8 = Buffer.from([0x61, 0xff, 0xfe])
+
+describe('the json codec', () => {
+  it.each([
+    [{ rate: 5 }, '{"rate":5}'],
+    [[1, 'a', null], '[1,"a",null]'],
+    ['text', '"text"'],
+    ['', '""'],
+    [0, '0'],
+    [-1.5, '-1.5'],
+    [true, 'true'],
+    [false, 'false'],
+    [null, 'null'],
+    [undefined, 'null'],
+    ['é😀', '"é😀"'],
+  ])('encodes %j as %s', (value, json) => {
+    expect(jsonCodec.encode(value).toString()).toBe(json)
+  })
+
+  it.each([
+    ['{"rate":5}', { rate: 5 }],
+    [' [1] ', [1]],
+    ['"text"', 'text'],
+    ['"5"', '5'],
+    ['5', 5],
+    ['null', null],
+    ['false', false],
+  ])('decodes %s as %j', (json, value) => {
+    expect(jsonCodec.decode(Buffer.from(json))).toEqual(value)
+  })
+
+  it.each([' ', 'text', '{', "{'a': 1}", '{"a": 1,}', 'undefined', 'NaN', '\uFEFF1', '1 2'])(
+    'refuses %j and does not guess',
+    json => {
+      expect(() => jsonCodec.decode(Buffer.from(json))).toThrow(SyntaxError)
+    },
+  )
+
+  it('decodes no bytes at all, which clear a retained message, as undefined', () => {
+    expect(jsonCodec.decode(Buffer.alloc(0))).toBeUndefined()
+  })
+
+  it('refuses bytes that are not UTF-8 instead of replacing them', () => {
+    expect(() => jsonCodec.decode(Buffer.from([0x22, 0xff, 0x22]))).toThrow(Error)
+  })
+
+  it('gives every JSON value back', () => {
+    fc.assert(
+      fc.property(fc.jsonValue({ noUnicodeString: false }), value => {
+        expect(jsonCodec.decode(jsonCodec.encode(value))).toEqual(JSON.parse(JSON.stringify(value)))
+      }),
+    )
+  })
+
+  it('cannot be used to change the prototype of what it decodes', () => {
+    const decoded = jsonCodec.decode(Buffer.from('{"__proto__": {"admin": true}}'))
+    expect(Object.getPrototypeOf(decoded)).toBe(Object.prototype)
+  })
+
+  it('states its Content Type', () => {
+    expect(jsonCodec.contentType).toBe('application/json')
+  })
+})
+
+describe('the text codec', () => {
+  it.each(['', 'a', 'Kälte 温度 😀', '\u0000', 'a\uFEFFb'])('gives the text %j back', text => {
+    expect(textCodec.decode(textCodec.encode(text))).toBe(text)
+  })
+
+  it('gives a byte order mark at the start back, which is a character (MQTT 5, 1.5.4)', () => {
+    expect(textCodec.decode(textCodec.encode('\uFEFFa'))).toBe('\uFEFFa')
+  })
+
+  it('gives every text back', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), text => {
+        expect(textCodec.decode(textCodec.encode(text))).toBe(text)
+      }),
+    )
+  })
+
+  it('encodes as UTF-8', () => {
+    expect(textCodec.encode('é')).toEqual(Buffer.from([0xc3, 0xa9]))
+  })
+
+  it('refuses bytes that are not UTF-8', () => {
+    expect(() => textCodec.decode(NOT_UTF8)).toThrow(TypeError)
+  })
+
+  it('refuses half of a surrogate pair, which UTF-8 cannot encode, instead of sending something else', () => {
+    expect(() => textCodec.encode('a\ud800')).toThrow(TypeError)
+  })
+
+  it('refuses what is no text', () => {
+    const encode: (value: unknown) => unknown = value => Reflect.apply(textCodec.encode, textCodec, [value])
+    expect(() => encode(5)).toThrow(new TypeError('the text codec takes a string, not number'))
+    expect(() => encode(null)).toThrow(TypeError)
+    expect(() => encode(undefined)).toThrow(TypeError)
+  })
+
+  it('states its Content Type', () => {
+    expect(textCodec.contentType).toBe('text/plain; charset=utf-8')
+  })
+})
+
+describe('the bytes codec', () => {
+  it('passes a Buffer through without a copy', () => {
+    expect(bytesCodec.encode(NOT_UTF8)).toBe(NOT_UTF8)
+    expect(bytesCodec.decode(NOT_UTF8)).toBe(NOT_UTF8)
+  })
+
+  it('takes the bytes of a view, and only those', () => {
+    const view = new Uint8Array([1, 2, 3, 4]).subarray(1, 3)
+    const encoded = bytesCodec.encode(view)
+    expect(Buffer.isBuffer(encoded)).toBe(true)
+    expect(encoded).toEqual(Buffer.from([2, 3]))
+  })
+
+  it('refuses what is no bytes', () => {
+    const encode: (value: unknown) => unknown = value => Reflect.apply(bytesCodec.encode, bytesCodec, [value])
+    expect(() => encode('a')).toThrow(new TypeError('the bytes codec takes a Buffer, not string'))
+    expect(() => encode([1, 2])).toThrow(TypeError)
+    expect(() => encode(new Uint16Array(1))).toThrow(TypeError)
+  })
+
+  it('states its Content Type', () => {
+    expect(bytesCodec.contentType).toBe('application/octet-stream')
+  })
+})
+
+describe('resolveCodec', () => {
+  it.each([
+    ['json', jsonCodec],
+    ['text', textCodec],
+    ['bytes', bytesCodec],
+  ] as const)('finds the codec %j by its name', (name, codec) => {
+    expect(resolveCodec(name)).toBe(codec)
+  })
+
+  it('takes an own codec as it is', () => {
+    const own: Codec = { encode: () => Buffer.alloc(0), decode: () => 0 }
+    expect(resolveCodec(own)).toBe(own)
+  })
+
+  it.each(['xml', 'toString', ''])('refuses the unknown name %j, which a publish may bring along', name => {
+    expect(errorOf(() => Reflect.apply(resolveCodec, undefined, [name])).code).toBe('INVALID_OPTION')
+  })
+})
+
+describe('encodePayload', () => {
+  it.each([
+    ['json', jsonCodec],
+    ['text', textCodec],
+    ['bytes', bytesCodec],
+  ])('sends a Buffer as it is with the codec %j', (_name, codec) => {
+    expect(encodePayload(codec, 'a', NOT_UTF8)).toBe(NOT_UTF8)
+  })
+
+  it('encodes everything else with the codec', () => {
+    expect(encodePayload(jsonCodec, 'a', 'x').toString()).toBe('"x"')
+    expect(encodePayload(textCodec, 'a', 'x').toString()).toBe('x')
+  })
+
+  it.each([
+    ['a function', () => 0],
+    ['a symbol', Symbol('s')],
+    ['a bigint', 1n],
+    [
+      'a toJSON that throws',
+      {
+        toJSON() {
+          throw new RangeError('no')
+        },
+      },
+    ],
+  ])('refuses %s in JSON, with the topic and the cause', (_what, value) => {
+    const error = errorOf(() => encodePayload(jsonCodec, 'a/b', value))
+    expect(error.code).toBe('PAYLOAD_NOT_ENCODABLE')
+    expect(error.message).toMatch(/^the payload for "a\/b" could not be encoded: ./)
+    expect(error.cause).toBeInstanceOf(Error)
+  })
+
+  it('keeps whatever an own codec throws as the cause', () => {
+    const own: Codec = {
+      encode: () => {
+        throw 'no error object'
+      },
+      decode: () => 0,
+    }
+    expect(errorOf(() => encodePayload(own, 'a', {})).cause).toBe('no error object')
+  })
+})
+
+describe('decodePayload', () => {
+  it('decodes with the codec', () => {
+    expect(decodePayload(jsonCodec, 'a', Buffer.from('{"a":1}'))).toEqual({ a: 1 })
+  })
+
+  it('refuses what the codec refuses, with the topic and the cause', () => {
+    const error = errorOf(() => decodePayload(jsonCodec, 'a/b', Buffer.from('{')))
+    expect(error.code).toBe('PAYLOAD_NOT_DECODABLE')
+    expect(error.message).toMatch(/^the payload on "a\/b" could not be decoded \(\d+ bytes: \w+\)$/)
+    expect(error.cause).toBeInstanceOf(SyntaxError)
+  })
+
+  it('does not show the payload in the message, since it may be private', () => {
+    const error = errorOf(() => decodePayload(jsonCodec, 'a', Buffer.from('hunter2')))
+    expect(error.message).not.toContain('hunter2')
+  })
+})

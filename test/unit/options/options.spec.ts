@@ -1,0 +1,776 @@
+import { PassThrough } from 'node:stream'
+import { describe, expect, it } from 'vitest'
+import { describeTarget, resolveOptions } from '../../../src/options/option-checks.js'
+import type { ResolvedOptions } from '../../../src/options/resolved-options.js'
+import { parseOptions, sharedGroupSchema } from '../../../src/options/schema.js'
+import { errorOf } from '../errors-of.js'
+
+const url = 'mqtt://localhost:1883'
+const SECRET = 'hunter2'
+
+/** As a caller without types gives them. */
+const resolveAny = (options: unknown): ResolvedOptions => Reflect.apply(resolveOptions, undefined, [options])
+
+function problemsOf(options: unknown): string {
+  const error = errorOf(() => resolveAny(options))
+  expect(error.code).toBe('INVALID_OPTION')
+  const door = 'MqttModule options: '
+  expect(error.message.startsWith(door)).toBe(true)
+  return error.message.slice(door.length)
+}
+
+/** `nested('a.b', 1)` is `{ a: { b: 1 } }`. */
+function nested(path: string, value: unknown): Record<string, unknown> {
+  const names = path.split('.')
+  return {
+    url,
+    ...Object.fromEntries([
+      names.reduceRight<[string, unknown]>(
+        ([, inner], name, index) => [
+          name,
+          index === names.length - 1 ? inner : Object.fromEntries([[names[index + 1], inner]]),
+        ],
+        ['', value],
+      ),
+    ]),
+  }
+}
+
+function read(options: ResolvedOptions, path: string): unknown {
+  return path
+    .split('.')
+    .reduce<unknown>((value, name) => Object.entries(value ?? {}).find(([key]) => key === name)?.[1], {
+      ...options,
+      ...options.secrets.reveal(),
+    })
+}
+
+const createStream = () => new PassThrough()
+
+describe('resolveOptions: defaults', () => {
+  const resolved = resolveOptions({ url })
+
+  it.each([
+    ['urls', [url]],
+    ['createStream', undefined],
+    ['credentials', undefined],
+    ['localAddress', undefined],
+    ['onStopped', undefined],
+    ['refusedSubscription', 'fail'],
+    ['connect', 'fail-fast'],
+    ['connectTimeoutMs', 10_000],
+    ['protocolVersion', 'auto'],
+    ['reconnect.delayMs', { min: 500, max: 30_000, jitter: 'full' }],
+    ['reconnect.resetAfterMs', 10_000],
+    ['reconnect.verdict', undefined],
+    ['inbound.concurrency', 16],
+    ['inbound.maxInFlight', 32],
+    ['inbound.maxQueued', 1_000],
+    ['inbound.overflow', 'drop-oldest'],
+    ['inbound.maxPacketBytes', 16_777_216],
+    ['outbound.maxInFlight', 1_000],
+    ['outbound.maxDelayMs', 1_000],
+    ['outbound.whenBlocked', 'drop'],
+    ['outbound.maxQueued', 1_000],
+    ['outbound.maxQueuedBytes', 1_048_576],
+    ['outbound.maxAgeMs', 60_000],
+    ['outbound.overflow', 'drop-oldest'],
+    ['outbound.topicAlias', true],
+    ['outbound.flowControl', 'markers'],
+    ['requests.timeoutMs', 30_000],
+    ['requests.maxOpen', 10_000],
+    ['requests.responseTopicPrefix', 'nestjs-mqtt/responses'],
+    ['allowResponseTopic', undefined],
+    ['envelope', 'requests'],
+    ['drainTimeoutMs', 5_000],
+    ['codec', 'json'],
+    ['sharedGroup', undefined],
+    ['variables', {}],
+    ['clean', true],
+    ['passThrough', {}],
+  ])('%s is %j', (path, value) => {
+    expect(read(resolved, path)).toEqual(value)
+  })
+
+  it('has a value or a decided undefined for every option, and nothing else', () => {
+    expect(Object.keys(resolved).toSorted()).toEqual([
+      'allowResponseTopic',
+      'clean',
+      'clientId',
+      'codec',
+      'connect',
+      'connectTimeoutMs',
+      'createStream',
+      'credentials',
+      'drainTimeoutMs',
+      'envelope',
+      'inbound',
+      'keepsSession',
+      'localAddress',
+      'onStopped',
+      'outbound',
+      'protocolVersion',
+      'reconnect',
+      'refusedSubscription',
+      'requests',
+      'secrets',
+      'sharedGroup',
+      'targets',
+      'variables',
+    ])
+    expect(Object.keys(resolved.reconnect).toSorted()).toEqual(['delayMs', 'resetAfterMs', 'verdict'])
+  })
+
+  it.each([
+    ['min', { max: 1_000 }, { min: 500, max: 1_000, jitter: 'full' }],
+    ['max', { min: 1 }, { min: 1, max: 30_000, jitter: 'full' }],
+    ['jitter', { min: 1, max: 1 }, { min: 1, max: 1, jitter: 'full' }],
+  ])('fills in "reconnect.delayMs.%s"', (_name, delayMs, expected) => {
+    expect(resolveOptions({ url, reconnect: { delayMs } }).reconnect.delayMs).toEqual(expected)
+  })
+
+  it('makes a Client Identifier for each process, and an empty one counts as none', () => {
+    const ids = [resolveOptions({ url }), resolveOptions({ url, clientId: '' })].map(
+      options => options.clientId,
+    )
+    for (const id of ids) expect(id).toMatch(/^nestjs-mqtt-[0-9a-f-]{36}$/)
+    expect(new Set(ids).size).toBe(2)
+  })
+
+  it.each([
+    [1, 2],
+    [100, 200],
+    [32_767, 65_534],
+    [32_768, 65_535],
+    [65_535, 65_535],
+  ])(
+    'advertises twice the concurrency %i, as far as Receive Maximum goes: %i',
+    (concurrency, maxInFlight) => {
+      expect(resolveOptions({ url, inbound: { concurrency } }).inbound.maxInFlight).toBe(maxInFlight)
+    },
+  )
+
+  it('lets an own "inbound.maxInFlight" win', () => {
+    expect(resolveOptions({ url, inbound: { concurrency: 50, maxInFlight: 1 } }).inbound).toEqual({
+      concurrency: 50,
+      maxInFlight: 1,
+      maxQueued: 1_000,
+      maxQueuedBytes: 67_108_864,
+      overflow: 'drop-oldest',
+      maxPacketBytes: 16_777_216,
+    })
+  })
+})
+
+describe('resolveOptions: explicit undefined is the default', () => {
+  const OPTIONAL = [
+    'createStream',
+    'credentials',
+    'localAddress',
+    'onStopped',
+    'refusedSubscription',
+    'clientId',
+    'clean',
+    'connect',
+    'connectTimeoutMs',
+    'protocolVersion',
+    'reconnect',
+    'reconnect.delayMs',
+    'reconnect.delayMs.min',
+    'reconnect.delayMs.max',
+    'reconnect.delayMs.jitter',
+    'reconnect.resetAfterMs',
+    'reconnect.verdict',
+    'inbound',
+    'inbound.concurrency',
+    'inbound.maxInFlight',
+    'inbound.maxQueued',
+    'outbound',
+    'outbound.maxInFlight',
+    'drainTimeoutMs',
+    'codec',
+    'sharedGroup',
+    'variables',
+    'keepalive',
+    'username',
+    'password',
+    'will',
+    'properties',
+    'ca',
+    'rejectUnauthorized',
+  ]
+  const withoutId = ({ clientId: _random, ...rest }: ResolvedOptions) => rest
+
+  it.each(OPTIONAL)('for "%s"', path => {
+    expect(withoutId(resolveAny(nested(path, undefined)))).toEqual(withoutId(resolveOptions({ url })))
+  })
+
+  it('does not even name the option to mqtt', () => {
+    const passThrough = resolveAny({
+      url,
+      username: undefined,
+      ca: undefined,
+      clean: undefined,
+    }).secrets.reveal().passThrough
+    expect(Object.keys(passThrough)).toEqual([])
+  })
+
+  it('for "properties.sessionExpiryInterval" with a kept session', () => {
+    const properties = { sessionExpiryInterval: undefined }
+    const resolved = resolveAny({ url, clean: false, clientId: 'c', properties })
+    expect(resolved.secrets.reveal().passThrough.properties).toEqual({ sessionExpiryInterval: 0xffff_ffff })
+  })
+
+  it('for "properties.receiveMaximum", which must not be set otherwise', () => {
+    expect(() => resolveAny({ url, properties: { receiveMaximum: undefined } })).not.toThrow()
+  })
+})
+
+describe('resolveOptions: numbers', () => {
+  const INTEGERS: readonly (readonly [path: string, min: number, max: number])[] = [
+    ['connectTimeoutMs', 1, 3_600_000],
+    ['drainTimeoutMs', 0, 3_600_000],
+    ['reconnect.resetAfterMs', 0, 86_400_000],
+    ['reconnect.delayMs.max', 1, 86_400_000],
+    ['inbound.concurrency', 1, 65_535],
+    ['inbound.maxInFlight', 1, 65_535],
+    ['inbound.maxQueued', 1, 10_000_000],
+    ['outbound.maxInFlight', 1, 65_535],
+    ['keepalive', 0, 65_535],
+  ]
+
+  it.each(INTEGERS)('"%s" may be %i and %i', (path, min, max) => {
+    const low =
+      path === 'reconnect.delayMs.max'
+        ? { url, reconnect: { delayMs: { min, max: min } } }
+        : nested(path, min)
+    const where = path === 'keepalive' ? 'passThrough.keepalive' : path
+    expect(read(resolveAny(low), where)).toBe(min)
+    expect(read(resolveAny(nested(path, max)), where)).toBe(max)
+  })
+
+  const bad = INTEGERS.flatMap(([path, min, max]) =>
+    [min - 1, max + 1, '1', true, null, Number.NaN, []].map(value => ({ path, min, max, value })),
+  )
+  it.each(bad)('"$path" must not be $value', ({ path, min, max, value }) => {
+    const given = Array.isArray(value)
+      ? 'a list of 0'
+      : typeof value === 'string'
+        ? `"${value}"`
+        : String(value)
+    expect(problemsOf(nested(path, value))).toBe(
+      `"${path}": ${given} was given, allowed is an integer from ${min} to ${max}`,
+    )
+  })
+
+  it.each(INTEGERS)('"%s" is named once for a number that breaks two rules', (path, min, max) => {
+    const allowed = `an integer from ${min} to ${max}`
+    expect(problemsOf(nested(path, min - 0.5))).toBe(
+      `"${path}": ${min - 0.5} was given, allowed is ${allowed}`,
+    )
+    expect(problemsOf(nested(path, Number.POSITIVE_INFINITY))).toBe(
+      `"${path}": Infinity was given, allowed is ${allowed}`,
+    )
+  })
+})
+
+describe('resolveOptions: choices and flags', () => {
+  it.each([
+    ['connect', ['fail-fast', 'background']],
+    ['protocolVersion', ['auto', 4, 5]],
+    ['clean', [true]],
+    ['codec', ['json', 'text', 'bytes']],
+    ['reconnect.delayMs.jitter', ['full', 'decorrelated', 'none']],
+    ['sharedGroup', ['g', 'a b', '$share', 'Kälte']],
+    ['clientId', ['device-7']],
+    ['refusedSubscription', ['fail', 'warn']],
+    ['localAddress', ['127.0.0.1', '192.0.2.7', '::1', '2001:db8::7']],
+  ])('"%s" may be each of %j', (path, values) => {
+    for (const value of values) expect(read(resolveAny(nested(path, value)), path)).toBe(value)
+  })
+
+  it.each([
+    ['connect', 'fast', '"fast" was given, allowed is one of "fail-fast", "background"'],
+    ['connect', true, 'true was given, allowed is one of "fail-fast", "background"'],
+    ['protocolVersion', 3, '3 was given, allowed is one of "auto", 4, 5'],
+    ['protocolVersion', '5', '"5" was given, allowed is one of "auto", 4, 5'],
+    ['clean', 'no', '"no" was given, allowed is true or false'],
+    ['clean', 0, '0 was given, allowed is true or false'],
+    ['clientId', 7, '7 was given, allowed is a text of at most 65,535 bytes of UTF-8'],
+    [
+      'codec',
+      'xml',
+      '"xml" was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+    ],
+    [
+      'codec',
+      { encode: true, decode: true },
+      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+    ],
+    [
+      'codec',
+      { encode: () => 0 },
+      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+    ],
+    [
+      'codec',
+      { decode: () => 0 },
+      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+    ],
+    [
+      'codec',
+      null,
+      'null was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+    ],
+    ['createStream', {}, 'an object was given, allowed is a function that returns a Duplex'],
+    ['refusedSubscription', 'ignore', '"ignore" was given, allowed is one of "fail", "warn"'],
+    ['refusedSubscription', false, 'false was given, allowed is one of "fail", "warn"'],
+    ['localAddress', 'eth0', '"eth0" was given, allowed is an IP address'],
+    ['localAddress', '', '"" was given, allowed is an IP address'],
+    ['localAddress', '1.2.3', '"1.2.3" was given, allowed is an IP address'],
+    ['localAddress', 7, '7 was given, allowed is an IP address'],
+    ['onStopped', {}, 'an object was given, allowed is a function of (cause)'],
+    ['onStopped', true, 'true was given, allowed is a function of (cause)'],
+    ['reconnect.verdict', 'stop', '"stop" was given, allowed is a function of (cause)'],
+    ['reconnect.verdict', {}, 'an object was given, allowed is a function of (cause)'],
+    ['sharedGroup', '', '"" was given, allowed is a name without "/", "+" and "#"'],
+    ['sharedGroup', 'a/b', '"a/b" was given, allowed is a name without "/", "+" and "#"'],
+    ['sharedGroup', 'a+', '"a+" was given, allowed is a name without "/", "+" and "#"'],
+    ['sharedGroup', '#', '"#" was given, allowed is a name without "/", "+" and "#"'],
+    ['sharedGroup', 7, '7 was given, allowed is a name without "/", "+" and "#"'],
+    ['variables', 'site', '"site" was given, allowed is an object of texts'],
+    ['variables.site', 7, '7 was given, allowed is a text'],
+    [
+      'reconnect.delayMs',
+      500,
+      '500 was given, allowed is a list of delays, a function of (attempt, cause), or { min, max, jitter }',
+    ],
+    [
+      'reconnect.delayMs',
+      'fast',
+      '"fast" was given, allowed is a list of delays, a function of (attempt, cause), or { min, max, jitter }',
+    ],
+    ['reconnect.delayMs', [], 'a list of 0 was given, allowed is a list with at least one delay'],
+    ['reconnect.delayMs', { min: 2, max: 1 }, 'an object was given, allowed is "min" not above "max"'],
+    ['reconnect.delayMs', { min: 30_001 }, 'an object was given, allowed is "min" not above "max"'],
+    ['reconnect.delayMs.min', 0, '0 was given, allowed is an integer from 1 to 86400000'],
+    [
+      'reconnect.delayMs.jitter',
+      'half',
+      '"half" was given, allowed is one of "full", "decorrelated", "none"',
+    ],
+  ])('"%s" must not be %j', (path, value, problem) => {
+    expect(problemsOf(nested(path, value))).toBe(`"${path}": ${problem}`)
+  })
+
+  it.each([-1, 1.5, '5', null])('names the delay %j of a list by its place', bad => {
+    const problem = problemsOf({ url, reconnect: { delayMs: [0, 100, bad] } })
+    expect(problem).toContain('"reconnect.delayMs.2"')
+    expect(problem).toContain('allowed is an integer from 0 to 86400000')
+  })
+
+  it.each(['reconnect', 'inbound', 'outbound'])(
+    '"%s" must be an object, and the error says so in plain words',
+    path => {
+      for (const value of [5, 'x', true, null]) {
+        expect(problemsOf(nested(path, value))).toMatch(/^"[a-z]+": .+ was given, allowed is an object/)
+      }
+    },
+  )
+
+  it('takes a list, a function or a growing delay', () => {
+    const delay = (attempt: number) => attempt
+    expect(resolveOptions({ url, reconnect: { delayMs: [0, 5] } }).reconnect.delayMs).toEqual([0, 5])
+    expect(resolveOptions({ url, reconnect: { delayMs: delay } }).reconnect.delayMs).toBe(delay)
+  })
+
+  it('takes functions and gives back those very functions', () => {
+    const credentials = () => ({ username: 'u' })
+    const onStopped = () => {}
+    const verdict = () => 'stop' as const
+    const resolved = resolveOptions({ url, credentials, onStopped, reconnect: { verdict } })
+    expect(resolved.credentials).toBe(credentials)
+    expect(resolved.onStopped).toBe(onStopped)
+    expect(resolved.reconnect.verdict).toBe(verdict)
+  })
+
+  it.each([{ username: 'u' }, [], 5, true, null])('"credentials" must not be %j', value => {
+    expect(problemsOf({ url, credentials: value })).toMatch(
+      /^"credentials": .+ was given, allowed is a function that gives credentials$/,
+    )
+  })
+
+  it('takes an own codec and gives back that very object', () => {
+    const codec = { encode: () => Buffer.alloc(0), decode: () => 0 }
+    expect(resolveOptions({ url, codec }).codec).toBe(codec)
+  })
+
+  it('keeps variables', () => {
+    expect(resolveOptions({ url, variables: { site: 'berlin' } }).variables).toEqual({ site: 'berlin' })
+  })
+})
+
+describe('resolveOptions: where the broker is', () => {
+  const GOOD = [
+    'mqtt://h',
+    'mqtts://h:8883',
+    'ws://h/mqtt',
+    'wss://u:p@h:443/mqtt?x=1',
+    'mqtt://[::1]:1883',
+    'mqtt+srv://example.com',
+    'mqtts+srv://u:p@example.com',
+  ]
+  const BAD = [
+    '',
+    'localhost',
+    'localhost:1883',
+    'mqtt://',
+    'mqtt:',
+    'mqtt://:1883',
+    'http://h',
+    'tcp://h',
+    'mqtt://h:99999',
+    'mqtt+srv://',
+    'ws+srv://h',
+    'wss+srv://h',
+    'http+srv://h',
+  ]
+  const allowed =
+    'allowed is a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
+
+  it.each(GOOD)('takes %s as it is', given => {
+    expect(resolveOptions({ url: given }).secrets.reveal().urls).toEqual([given])
+  })
+
+  it('takes a list of URLs, of one or more, in their order', () => {
+    expect(resolveOptions({ url: [url] }).secrets.reveal().urls).toEqual([url])
+    expect(resolveOptions({ url: GOOD }).secrets.reveal().urls).toEqual(GOOD)
+    expect(resolveOptions({ url: GOOD.toReversed() }).secrets.reveal().urls).toEqual(GOOD.toReversed())
+  })
+
+  it.each(BAD)('refuses %j', given => {
+    expect(problemsOf({ url: given })).toBe(`"url": "${given}" was given, ${allowed}`)
+  })
+
+  it.each(BAD)('refuses %j in a list, and names it by its place', given => {
+    expect(problemsOf({ url: [url, given] })).toBe(`"url.1": "${given}" was given, ${allowed}`)
+  })
+
+  it.each([
+    [{}, 'nothing was given'],
+    [{ url: undefined }, 'nothing was given'],
+    [{ url: null }, 'null was given'],
+    [{ url: 1883 }, '1883 was given'],
+    [{ url: [] }, 'a list of 0 was given'],
+    [{ url: [], createStream }, 'a list of 0 was given'],
+    [{ url: new URL('mqtt://h') }, 'an object was given'],
+  ])('refuses %j', (options, given) => {
+    expect(problemsOf(options)).toBe(`"url": ${given}, ${allowed}`)
+  })
+
+  it.each([[null], [1883], [['mqtt://h']], [new URL('mqtt://h')]])('refuses %j in a list', given => {
+    expect(problemsOf({ url: [given, url] })).toMatch(/^"url\.0": .+ was given, allowed is a URL with host/)
+  })
+
+  it('needs no url when the stream is given', () => {
+    const resolved = resolveOptions({ createStream })
+    expect(resolved).toMatchObject({ createStream, targets: 1 })
+    expect(resolved.secrets.reveal().urls).toEqual([])
+  })
+
+  it('has no use for a url when the stream is given', () => {
+    const resolved = resolveOptions({ url: [url, url], createStream })
+    expect(resolved).toMatchObject({ createStream, targets: 1 })
+    expect(resolved.secrets.reveal().urls).toEqual([])
+  })
+
+  it.each([[undefined], [null], ['mqtt://h'], [5]])('refuses %j in place of the options', options => {
+    expect(problemsOf(options)).toContain('allowed is an object with options')
+  })
+})
+
+describe('resolveOptions: unknown keys', () => {
+  it.each([
+    ['reconnectPeriod', 1_000],
+    ['protocolId', 'MQTT'],
+    ['resubscribe', true],
+    ['queueQoSZero', true],
+    ['Url', url],
+    ['host', 'h'],
+    ['inbound.maxInflight', 5],
+    ['outbound.concurrency', 5],
+    ['reconnect.maxDelay', 5],
+    ['reconnect.delayMs.factor', 2],
+    ['reconnect.onStopped', 2],
+    ['urls', [url]],
+    ['servers', []],
+    ['headers', {}],
+  ])('refuses "%s"', (path, value) => {
+    expect(problemsOf(nested(path, value))).toMatch(
+      new RegExp(`^"${path.replaceAll('.', '\\.')}" is not an option here(; .+)?$`),
+    )
+  })
+
+  it('refuses an unknown key also with the value undefined', () => {
+    expect(problemsOf({ url, qos: undefined })).toBe('"qos" is not an option here')
+  })
+})
+
+describe('resolveOptions: several problems at once', () => {
+  it('names every option at fault in one error', () => {
+    const problems = problemsOf({
+      connect: 'x',
+      inbound: { concurrency: 0, maxQueued: 0 },
+      drainTimeoutMs: -1,
+      nonsense: 1,
+      url: 'h',
+    }).split('; ')
+    expect(problems.map(problem => /^"([^"]*)"/.exec(problem)?.[1]).toSorted()).toEqual([
+      'connect',
+      'drainTimeoutMs',
+      'inbound.concurrency',
+      'inbound.maxQueued',
+      'nonsense',
+      'url',
+    ])
+  })
+
+  it('names every unknown key, not only the first', () => {
+    const problem = problemsOf({ url, reconnectPeriod: 1, resubscribe: true, inbound: { a: 1, b: 2 } })
+    for (const name of ['reconnectPeriod', 'resubscribe', 'inbound.a', 'inbound.b']) {
+      expect(problem).toContain(`"${name}" is not an option here`)
+    }
+  })
+})
+
+describe('resolveOptions: sessions', () => {
+  it('refuses to keep a session without a Client Identifier of its own', () => {
+    for (const clientId of [undefined, '']) {
+      expect(problemsOf({ url, clean: false, clientId })).toContain(
+        '"clientId": nothing was given, but clean: false',
+      )
+    }
+  })
+
+  it('keeps a session for ever, unless told otherwise', () => {
+    const kept = { url, clean: false, clientId: 'c' }
+    const resolved = resolveOptions(kept)
+    expect(resolved).toMatchObject({ clean: false, clientId: 'c', keepsSession: true })
+    expect(resolved.secrets.reveal().passThrough.properties).toEqual({ sessionExpiryInterval: 0xffff_ffff })
+    const properties = { sessionExpiryInterval: 60, userProperties: { a: 'b' } }
+    expect(resolveOptions({ ...kept, properties }).secrets.reveal().passThrough.properties).toEqual(
+      properties,
+    )
+    expect(
+      resolveOptions({ ...kept, properties: { userProperties: { a: 'b' } } }).secrets.reveal().passThrough
+        .properties,
+    ).toEqual({
+      sessionExpiryInterval: 0xffff_ffff,
+      userProperties: { a: 'b' },
+    })
+  })
+
+  it('says nothing of Session Expiry where the session is not kept', () => {
+    expect(
+      resolveOptions({ url, clean: true, clientId: 'c' }).secrets.reveal().passThrough.properties,
+    ).toBeUndefined()
+  })
+
+  it.each([1, 65_535, 0])(
+    'refuses "properties.receiveMaximum" %i, which is an option of its own',
+    receiveMaximum => {
+      expect(problemsOf({ url, properties: { receiveMaximum } })).toBe(
+        '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"',
+      )
+    },
+  )
+})
+
+describe('resolveOptions: TLS files', () => {
+  it('are kept apart from what passes through to mqtt, which reads none', () => {
+    const files = {
+      caPath: ['/a.pem', '/b.pem'],
+      certPath: '/cert.pem',
+      keyPath: '/key.pem',
+      passphrase: 'p',
+    }
+    const { passThrough, tlsFiles } = resolveOptions({ url, ...files }).secrets.reveal()
+    expect(tlsFiles).toEqual(files)
+    expect(passThrough).toEqual({})
+  })
+
+  it.each(['ca', 'cert', 'key'])('"%s" and its path together are refused', name => {
+    expect(problemsOf({ url, [name]: 'PEM', [`${name}Path`]: '/file.pem' })).toBe(
+      `"${name}" and "${name}Path" were given; give one of them`,
+    )
+  })
+
+  it('"caPaths" of mqtt is refused, and its replacement named', () => {
+    expect(problemsOf({ url, caPaths: '/ca.pem' })).toBe('"caPaths" is not an option here; use "caPath"')
+  })
+
+  it.each([
+    ['caPath', 7],
+    ['caPath', []],
+    ['caPath', ''],
+    ['certPath', ['/a.pem']],
+    ['keyPath', ''],
+    ['passphrase', 7],
+  ])('"%s" of the wrong type is refused', (name, value) => {
+    expect(problemsOf({ url, [name]: value })).toContain(`"${name}"`)
+  })
+})
+
+describe('resolveOptions: what passes through to mqtt', () => {
+  const passed = {
+    ALPNProtocols: ['mqtt'],
+    ca: Buffer.from('ca'),
+    cert: Buffer.from('cert'),
+    key: Buffer.from('key'),
+    keepalive: 30,
+    username: 'u',
+    password: Buffer.from('p'),
+    properties: { userProperties: { a: 'b' } },
+    rejectUnauthorized: false,
+    servername: 'broker',
+    socksProxy: 'socks5://proxy',
+    socksTimeout: 5,
+    will: { topic: 'gone', payload: Buffer.from('x'), qos: 1, retain: true },
+    wsOptions: { headers: { a: 'b' } },
+  } as const
+
+  it('goes as it came, and nothing else goes', () => {
+    const resolved = resolveAny({ url, drainTimeoutMs: 1, codec: 'text', ...passed })
+    expect(resolved.secrets.reveal().passThrough).toEqual(passed)
+    expect(resolved.secrets.reveal().passThrough.ca).toBe(passed.ca)
+    expect(resolved.secrets.reveal().passThrough.will).toBe(passed.will)
+  })
+
+  it('takes functions', () => {
+    const transformWsUrl = (given: string) => given
+    expect(resolveOptions({ url, transformWsUrl }).secrets.reveal().passThrough.transformWsUrl).toBe(
+      transformWsUrl,
+    )
+  })
+
+  it.each([
+    ['username', 7, 'a text'],
+    ['password', 7, 'a text or a Buffer'],
+    ['password', ['p'], 'a text or a Buffer'],
+  ])('refuses "%s" of the wrong type', (name, value, allowed) => {
+    expect(problemsOf({ url, [name]: value })).toBe(
+      `"${name}": a value of type ${typeof value} (not shown) was given, allowed is ${allowed}`,
+    )
+  })
+})
+
+describe('secrets never appear in an error', () => {
+  it.each([
+    ['the password in a URL', { url: `http://user:${SECRET}@host` }],
+    ['the user in a URL', { url: `http://${SECRET}@host` }],
+    ['a password with "@" in a URL', { url: `http://user:a@${SECRET}@host` }],
+    ['a password with "/" in a URL', { url: `mqtt://user:a/${SECRET}@host` }],
+    ['a password with "?" in a URL', { url: `mqtt://user:a?${SECRET}@host` }],
+    ['a password with "#" in a URL', { url: `mqtt://user:a#${SECRET}@host` }],
+    ['a password behind a line break in a URL', { url: `http://user\n:${SECRET}@host` }],
+    ['the query of a URL', { url: `http://host/mqtt?token=${SECRET}` }],
+    ['the query of a URL, with "@" in it', { url: `http://host/mqtt?token=a@${SECRET}` }],
+    ['the user info of a URL without scheme', { url: `user:${SECRET}@host:1883` }],
+    ['the user info of a URL without slashes', { url: `mqtt:user:${SECRET}@host` }],
+    ['the user info of a URL with one slash', { url: `mqtt:/user:${SECRET}@host` }],
+    ['a user without scheme and digits in a URL', { url: 'secretive:pw@host' }, 'secretive'],
+    ['a list of URLs', { url: [`http://user:${SECRET}@host`] }],
+    ['a good URL in a list next to a bad one', { url: [`mqtt://user:${SECRET}@host`, 'http://host'] }],
+    ['a URL in a list in a list', { url: [[`mqtt://user:${SECRET}@host`]] }],
+    ['the query of a URL in a list', { url: [url, `http://host/mqtt?token=${SECRET}`] }],
+    ['credentials that are a text', { url, credentials: SECRET }],
+    ['credentials that are an object', { url, credentials: { username: SECRET, password: SECRET } }],
+    ['a URL given for the local address', { url, localAddress: `mqtt://user:${SECRET}@host` }],
+    ['a URL object', { url: new URL(`mqtt://user:${SECRET}@host`) }],
+    ['a password of the wrong type', { url, password: { value: SECRET } }],
+    ['a password that is a list', { url, password: [SECRET] }],
+    ['a user name of the wrong type', { url, username: [SECRET] }],
+    ['the value of an unknown key', { url, passwort: SECRET }],
+    ['the value of an unknown key with a TLS key', { url, privateKey: SECRET }],
+    ['the value of an unknown key in a group', { url, reconnect: { password: SECRET } }],
+    ['a URL given for another option', { url, connect: `mqtt://user:${SECRET}@host` }],
+    ['a URL given for a group', { url, reconnect: `mqtt://user:${SECRET}@host` }],
+    ['a URL given for the codec', { url, codec: `mqtt://user:${SECRET}@host?token=${SECRET}` }],
+    ['a variable with the name of a secret', { url, variables: { apiKey: [SECRET] } }],
+    [
+      'good secrets next to a bad option',
+      {
+        url: `mqtt://user:${SECRET}@host?token=${SECRET}`,
+        password: SECRET,
+        key: SECRET,
+        cert: SECRET,
+        ca: SECRET,
+        will: { topic: 'a', payload: SECRET },
+        wsOptions: { headers: { authorization: SECRET } },
+        connect: 'x',
+      },
+    ],
+  ])('%s', (_what, options, secret = SECRET) => {
+    const error = errorOf(() => resolveAny(options))
+    expect(error.code).toBe('INVALID_OPTION')
+    expect(error.message).not.toContain(secret)
+    expect(JSON.stringify(error.cause) ?? '').not.toContain(secret)
+    expect(error.stack).not.toContain(secret)
+  })
+})
+
+describe('describeTarget', () => {
+  it.each([
+    ['mqtt://broker.example', 'mqtt://broker.example'],
+    ['mqtts://broker.example:8883', 'mqtts://broker.example:8883'],
+    ['mqtt://[::1]:1883', 'mqtt://[::1]:1883'],
+    ['wss://broker.example:443/mqtt/a', 'wss://broker.example:443/mqtt/a'],
+    ['mqtts://user:hunter2@broker.example:8883', 'mqtts://broker.example:8883'],
+    ['mqtts://user@broker.example:8883', 'mqtts://broker.example:8883'],
+    ['mqtts://user:p%40ss@broker.example:8883', 'mqtts://broker.example:8883'],
+    ['wss://broker.example:8084/mqtt?token=hunter2', 'wss://broker.example:8084/mqtt'],
+    ['wss://broker.example:8084/mqtt?user=me@corp.example', 'wss://broker.example:8084/mqtt'],
+    ['wss://user:hunter2@broker.example:8084/mqtt?token=a@hunter2', 'wss://broker.example:8084/mqtt'],
+  ])('names %s as %s', (given, target) => {
+    expect(describeTarget(resolveOptions({ url: given }))).toBe(target)
+  })
+
+  it.each([
+    ['a blank before it', ' mqtt://user:hunter2@broker.example'],
+    ['a tab before and a line break behind it', '\tmqtt://user:hunter2@broker.example\n'],
+    ['no slashes, which a WebSocket URL may leave out', 'ws:user:hunter2@broker.example'],
+    ['one slash', 'wss:/user:hunter2@broker.example'],
+    ['backslashes', 'ws:\\\\user:hunter2@broker.example'],
+    ['a backslash in the user', 'mqtt://us\\er:hunter2@broker.example'],
+  ])('shows no user and no password of a URL with %s', (_what, given) => {
+    const target = describeTarget(resolveOptions({ url: given }))
+    expect(target).toContain('broker.example')
+    expect(target).not.toContain('hunter2')
+    expect(target).not.toContain('er:')
+  })
+
+  it('names every URL of a list, without user, password and query', () => {
+    const given = ['mqtts+srv://user:hunter2@example.com', 'wss://user@b:8084/mqtt?token=hunter2', 'mqtt://c']
+    expect(describeTarget(resolveOptions({ url: given }))).toBe(
+      'mqtts+srv://example.com, wss://b:8084/mqtt, mqtt://c',
+    )
+  })
+
+  it('names a stream of the application', () => {
+    expect(describeTarget(resolveOptions({ createStream }))).toBe('the stream of createStream')
+  })
+
+  it('names the stream, which is what is used, when a url is given too', () => {
+    expect(describeTarget(resolveOptions({ url, createStream }))).toBe('the stream of createStream')
+  })
+})
+
+describe('parseOptions', () => {
+  it('names the door at which the error came up', () => {
+    expect(errorOf(() => parseOptions('handle()', sharedGroupSchema, 'a/b')).message).toMatch(/^handle\(\): /)
+  })
+
+  it('gives back what was checked', () => {
+    expect(parseOptions('handle()', sharedGroupSchema, 'group')).toBe('group')
+  })
+})
