@@ -37,6 +37,8 @@ export async function checkTypes(app) {
       )
     }
   }
+  // The build of the application would take it in.
+  rmSync(folder, { recursive: true })
 }
 
 function settingsOf({ nest, modules }, typescript) {

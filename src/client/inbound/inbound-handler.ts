@@ -3,7 +3,7 @@ import type { FailurePolicy, RunOutcome } from '../../core/inbound/run-outcome.j
 import type { PublishPacket } from '../../core/protocol/packets.js'
 import type { ResolvedBackoff } from '../../options/resolved-options.js'
 
-export type { FailurePolicy, RunOutcome }
+export type { RunOutcome }
 
 import type { HandlerAttempt } from './handler-attempt.js'
 
