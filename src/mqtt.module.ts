@@ -80,16 +80,12 @@ export class MqttModule
   /**
    * What Nest takes to run the handlers of this connection: `NestFactory.createMicroservice(AppModule,
    * MqttModule.microservice())`, or `app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })`.
+   * Nest throws `INVALID_OPTION` when no module imports the connection.
    */
   static microservice(name?: string): AsyncMicroserviceOptions {
     return {
-      inject: [mqttTransportToken(name)],
-      useFactory: (transport: MqttTransport | null) => {
-        // With `preview: true` Nest makes no instances, but registers handlers all the same.
-        if (transport === null) return { strategy: new PreviewTransport(mqttTransportId(name)) }
-        transport.isConnectedToApp = true
-        return { strategy: transport }
-      },
+      inject: [ModulesContainer],
+      useFactory: (modules: ModulesContainer | null) => ({ strategy: strategyOf(modules, name) }),
     }
   }
 
@@ -214,6 +210,28 @@ function sealed(provider: Provider): Provider {
     ...provider,
     useFactory: async (...dependencies: unknown[]) => new Sealed(await useFactory(...dependencies)),
   }
+}
+
+function strategyOf(
+  modules: ModulesContainer | null,
+  name: string | undefined,
+): MqttTransport | PreviewTransport {
+  const provider = [...(modules?.values() ?? [])]
+    .map(module => module.getProviderByKey<MqttTransport | null>(mqttTransportToken(name)))
+    .find(found => found !== undefined)
+  if (modules !== null && provider === undefined) {
+    const forRoot =
+      name === undefined ? 'MqttModule.forRoot({ url })' : `MqttModule.forRoot({ name: "${name}", url })`
+    throw new MqttError(
+      'INVALID_OPTION',
+      `MqttModule.microservice(): no module of the application imports this connection; add ${forRoot} to the imports of your root module`,
+    )
+  }
+  const transport = provider?.instance ?? undefined
+  // With `preview: true` Nest makes no instances, but registers handlers all the same.
+  if (transport === undefined) return new PreviewTransport(mqttTransportId(name))
+  transport.isConnectedToApp = true
+  return transport
 }
 
 /** Tells the connections of an application apart in its log. */
