@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { DocApp } from './doc-app.js'
 
-const PAGES = ['docs/migration.md', 'docs/testing.md']
+const PAGES = ['README.md', 'docs/migration.md', 'docs/testing.md']
 
 describe.each(PAGES)('the code of %s', page => {
   it('consists of whole files', () => {
