@@ -54,9 +54,9 @@ export class PacedLink {
     return this.written
   }
 
-  /** How many of these the broker has read, as far as that is known. */
+  /** How many of these the broker has read, as far as a marker asks for them. */
   get readBytes(): number {
-    return this.written - this.unconfirmedBytes
+    return this.window?.read ?? this.written
   }
 
   get unconfirmedBytes(): number {

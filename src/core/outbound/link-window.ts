@@ -92,6 +92,11 @@ export class LinkWindow {
     return this.written - this.confirmed
   }
 
+  /** Bytes that the broker has read, as far as a marker asks for them: few are sent without one. */
+  get read(): number {
+    return this.markers.size === 0 ? this.written : this.confirmed
+  }
+
   get size(): number {
     return this.bytes
   }

@@ -256,6 +256,17 @@ describe('markers', () => {
     }
   })
 
+  it('tell what the broker has not read; the few bytes without a marker are taken for read', () => {
+    const window = new LinkWindow()
+    window.wrote(100, 0)
+    expect(window.read).toBe(100)
+    window.mark(0)
+    window.wrote(50, 1)
+    expect(window.read).toBe(0)
+    window.confirm(10)
+    expect(window.read).toBe(150)
+  })
+
   it('confirm what stands before them, in order', () => {
     const window = new LinkWindow()
     window.wrote(100, 0)
