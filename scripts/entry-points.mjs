@@ -4,5 +4,6 @@
  */
 export const ENTRY_POINTS = {
   '.': 'index',
+  './client': 'client/index',
   './testing': 'testing/index',
 }

@@ -1,5 +1,6 @@
 export type { WaitOptions } from './client/connection/connection-wait.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './client/inbound/subscriber.js'
+export { MqttClient } from './client/mqtt-client.js'
 export type { RequestProtocol } from './client/requests/request-plan.js'
 export type { MqttHealth, MqttStats } from './client/session-report.js'
 export type {
@@ -28,6 +29,7 @@ export { MqttModule } from './mqtt.module.js'
 export type { MqttModuleExtras } from './mqtt.module-definition.js'
 export { MqttService } from './mqtt.service.js'
 export { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
+export type { MqttConnectOptions, MqttLogger } from './options/client-options.js'
 export {
   bytesCodec,
   type Codec,

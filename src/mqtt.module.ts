@@ -173,8 +173,8 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
     },
     {
       provide: service,
-      inject: [MqttSession, RESOLVED_OPTIONS],
-      useFactory: (session: MqttSession, options: ResolvedOptions) => new MqttService(session, options),
+      inject: [MqttSession],
+      useFactory: (session: MqttSession) => new MqttService(session),
     },
     {
       provide: transport,

@@ -36,7 +36,7 @@ export class MqttSession {
   readonly requester: Requester
   private readonly identifiers = new SubscriptionIdentifiers()
   private readonly subscriptions: Subscriptions
-  private readonly publisher: Publisher
+  readonly publisher: Publisher
   readonly dispatcher: InboundDispatcher
   private readonly deadLetters: DeadLetters
   /** What went wrong with the work of this session, for the log. */
@@ -50,7 +50,7 @@ export class MqttSession {
   private readonly shutdown: SessionShutdown
 
   constructor(
-    private readonly options: ResolvedOptions,
+    readonly options: ResolvedOptions,
     readonly log: SessionLog,
     dialler: Dialler = createDialler(options),
   ) {

@@ -48,7 +48,7 @@ async function publisher(options: MqttModuleOptions) {
   const session = new MqttSession(resolveOptions(options), new RecordingLog())
   await session.start()
   onTestFinished(() => session.close())
-  return new MqttService(session, resolveOptions(options))
+  return new MqttService(session)
 }
 
 /** Publishes on all topics in turn for `LOAD_MS`, and gives the last value of each. */

@@ -1,6 +1,5 @@
 import { expect, it } from 'vitest'
 import { MqttService } from '../../src/mqtt.service.js'
-import { resolveOptions } from '../../src/options/option-checks.js'
 import { holdClock } from '../support/held-clock.js'
 import { nextState } from '../support/next-state.js'
 import { comeBack, finish, flow, RECONNECT_MS } from '../support/publisher-on-peer.js'
@@ -26,7 +25,7 @@ async function dialled(protocolVersion: 4 | 5) {
   parts.session.serve()
   const connection = await parts.peer.connection()
   await connection.expect('connect')
-  const mqtt = new MqttService(parts.session, resolveOptions({ url: 'mqtt://unused' }))
+  const mqtt = new MqttService(parts.session)
   return { ...parts, mqtt, connection, handled }
 }
 

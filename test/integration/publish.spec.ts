@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
 import { MqttService } from '../../src/mqtt.service.js'
-import { resolveOptions } from '../../src/options/option-checks.js'
 import type { PeerConnection } from '../../src/testing/index.js'
 import { sessionOnPeer } from '../support/session-on-peer.js'
 
@@ -9,7 +8,7 @@ async function connected(
   connack: Parameters<ReturnType<typeof sessionOnPeer>['peer']['accept']>[0] = {},
 ) {
   const { peer, session, log } = sessionOnPeer({ connect: 'background', ...options })
-  const mqtt = new MqttService(session, resolveOptions({ url: 'mqtt://unused' }))
+  const mqtt = new MqttService(session)
   await session.start()
   const connection = await peer.accept(connack)
   await session.connection.whenConnected()

@@ -2,7 +2,6 @@ import { Duplex } from 'node:stream'
 import { describe, expect, it } from 'vitest'
 import { newHandler } from '../../src/client/inbound/new-handler.js'
 import { MqttService } from '../../src/mqtt.service.js'
-import { resolveOptions } from '../../src/options/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options/options.js'
 import { eventually } from '../support/eventually.js'
 import { quiet } from '../support/held-clock.js'
@@ -15,7 +14,7 @@ async function connected(options: MqttModuleOptions = {}) {
   await parts.session.start()
   const connection = await parts.peer.accept()
   await parts.session.connection.whenConnected()
-  const mqtt = new MqttService(parts.session, resolveOptions({ url: 'mqtt://unused' }))
+  const mqtt = new MqttService(parts.session)
   return { ...parts, connection, mqtt }
 }
 

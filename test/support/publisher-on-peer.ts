@@ -1,7 +1,6 @@
 import { expect, vi } from 'vitest'
 import type { PublishOutcome } from '../../src/core/outbound/publish-outcome.js'
 import { MqttService } from '../../src/mqtt.service.js'
-import { resolveOptions } from '../../src/options/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options/options.js'
 import type { PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { quiet } from './held-clock.js'
@@ -22,7 +21,7 @@ export async function publisherOnPeer(options: MqttModuleOptions = {}, connack: 
     drainTimeoutMs: 0,
     ...options,
   })
-  const mqtt = new MqttService(session, resolveOptions({ url: 'mqtt://unused' }))
+  const mqtt = new MqttService(session)
   await session.start()
   const connection = await peer.accept(connack)
   await session.connection.whenConnected()

@@ -1,7 +1,6 @@
 import { expect } from 'vitest'
 import type { PublishPacket } from '../../src/client/connection/link.js'
 import { MqttService } from '../../src/mqtt.service.js'
-import { resolveOptions } from '../../src/options/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options/options.js'
 import type { PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { pass, RECONNECT_MS } from './publisher-on-peer.js'
@@ -23,10 +22,7 @@ export async function subscriberOnPeer(options: MqttModuleOptions = {}, connack:
     ...options,
   }
   const { peer, session, log } = sessionOnPeer(complete)
-  const mqtt = new MqttService(
-    session,
-    resolveOptions({ createStream: peer.createStream, protocolVersion: 5, keepalive: 0, ...complete }),
-  )
+  const mqtt = new MqttService(session)
   await session.listen()
   const connection = await peer.accept(connack)
   await session.connection.whenConnected()

@@ -1,0 +1,57 @@
+export type {
+  ConnectedSession,
+  ConnectionState,
+  ProtocolVersion,
+} from '../core/connection/connection-state.js'
+export {
+  isMqttError,
+  MQTT_ERROR_CODES,
+  MqttError,
+  type MqttErrorCode,
+  type MqttErrorDetails,
+} from '../core/errors.js'
+export type { CountedInbound, InboundCounters } from '../core/inbound/inbound-count.js'
+export type { FailurePolicy } from '../core/inbound/run-outcome.js'
+export type { OutboundCounters } from '../core/outbound/outbound-message.js'
+export type { DropReason, PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
+export type { BrokerLimits } from '../core/protocol/broker-limits.js'
+export type { PublishProperties } from '../core/protocol/packets.js'
+export { describeReasonCode } from '../core/protocol/reason-codes.js'
+export type { RequestProtocol } from '../core/requests/reply-target.js'
+export type { SubscriptionCounters } from '../core/subscriptions/subscription-options.js'
+export { fillTopic, type TopicParams } from '../core/topic/topic-template.js'
+export type { MqttConnectOptions, MqttLogger } from '../options/client-options.js'
+export {
+  bytesCodec,
+  type Codec,
+  type CodecName,
+  type CodecOption,
+  contentTypeCodec,
+  jsonCodec,
+  textCodec,
+} from '../options/codec.js'
+export { deadLetter, type HandlerOptions, type RetryOptions } from '../options/handler-options.js'
+export type {
+  BackoffOptions,
+  ConnectionFailure,
+  InboundOptions,
+  MqttCredentials,
+  MqttModuleOptions,
+  OutboundOptions,
+  PassThroughOptions,
+  ReconnectOptions,
+  RequestDefaults,
+  TlsFileOptions,
+  Verdict,
+  WhenBlocked,
+} from '../options/options.js'
+export type {
+  MessagesOptions,
+  PublishOptions,
+  RequestOptions,
+  TryPublishOptions,
+} from '../options/service-options.js'
+export type { WaitOptions } from './connection/connection-wait.js'
+export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './inbound/subscriber.js'
+export { MqttClient } from './mqtt-client.js'
+export type { MqttHealth, MqttStats } from './session-report.js'

@@ -1,0 +1,109 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { MqttClient } from '../../src/client/index.js'
+import { EmbeddedBroker } from '../../src/testing/index.js'
+import { eventually } from '../support/eventually.js'
+import { RecordingLog } from '../support/recording-log.js'
+
+let broker: EmbeddedBroker
+let clients: MqttClient[]
+
+beforeEach(async () => {
+  broker = await EmbeddedBroker.start()
+  clients = []
+})
+
+afterEach(async () => {
+  await Promise.all(clients.map(client => client.close()))
+  await broker.stop()
+})
+
+async function connect(options = {}): Promise<MqttClient> {
+  const client = await MqttClient.connect({ url: broker.url, ...options })
+  clients.push(client)
+  return client
+}
+
+describe('a client without Nest', () => {
+  it('is connected when connect() resolves, and delivers to handlers and loops', async () => {
+    const client = await connect()
+    expect(client.state.status).toBe('connected')
+    const handled: unknown[] = []
+    const subscription = client.subscribe('rooms/+room/temperature', ({ payload, params }) => {
+      handled.push([params, payload])
+    })
+    const messages = client.messages<{ celsius: number }>('rooms/#')
+    await subscription.whenGranted()
+    expect(await client.publish('rooms/7/temperature', { celsius: 21 }, { qos: 1 })).toMatchObject({
+      status: 'acknowledged',
+    })
+    for await (const { topic, payload } of messages) {
+      expect({ topic, payload }).toEqual({ topic: 'rooms/7/temperature', payload: { celsius: 21 } })
+      break
+    }
+    await eventually(() => handled.length === 1)
+    expect(handled).toEqual([[{ room: '7' }, { celsius: 21 }]])
+  })
+
+  it('takes handlers before it connects', async () => {
+    const client = new MqttClient({ url: broker.url })
+    clients.push(client)
+    expect(client.state.status).toBe('idle')
+    const topics: string[] = []
+    client.subscribe('a', ({ topic }) => topics.push(topic))
+    await client.start()
+    await client.publish('a', 1, { qos: 1 })
+    await eventually(() => topics.length === 1)
+    expect(client.stats().subscriptions.granted).toBe(1)
+  })
+
+  it('rejects connect() when the first attempt fails', async () => {
+    await broker.stop()
+    await expect(connect()).rejects.toMatchObject({ code: 'CONNECT_FAILED' })
+  })
+
+  it('resolves connect() at once with connect: "background"', async () => {
+    await broker.stop()
+    const client = await connect({ connect: 'background' })
+    expect(client.state.status).not.toBe('connected')
+  })
+
+  it('tells listeners of its state until they leave', async () => {
+    const client = new MqttClient({ url: broker.url, protocolVersion: 4 })
+    const seen: string[] = []
+    const leave = client.onState(({ status }) => seen.push(status))
+    await client.start()
+    expect(seen).toEqual(['connecting', 'connected'])
+    leave()
+    await client.close()
+    expect(seen).toHaveLength(2)
+  })
+
+  it('closes at the end of its scope, when what was published has settled', async () => {
+    const client = await connect()
+    const published = client.publish('a', 1, { qos: 1 })
+    await client[Symbol.asyncDispose]()
+    expect(await published).toMatchObject({ status: 'acknowledged' })
+    expect(client.state).toEqual({ status: 'closed' })
+    expect(await client.publish('a', 2)).toEqual({ status: 'dropped', reason: 'closed' })
+  })
+})
+
+describe('the logger of a client', () => {
+  it('takes its log lines', async () => {
+    const logger = new RecordingLog()
+    const client = await connect({ logger })
+    await client.close()
+    expect(logger.visible).toEqual([
+      expect.stringMatching(/^connected to mqtt:\/\/.+ with MQTT 3\.1\.1, new session$/),
+      expect.stringMatching(/^connection to .+ closed$/),
+    ])
+  })
+
+  it('must have a function for each level', () => {
+    const logger = { log: () => {} }
+    // @ts-expect-error A caller in JavaScript may give anything.
+    expect(() => new MqttClient({ url: broker.url, logger })).toThrow(
+      expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringContaining('"logger"') }),
+    )
+  })
+})
