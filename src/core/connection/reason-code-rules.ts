@@ -1,12 +1,15 @@
 import type { MqttError } from '../errors.js'
 
-/** A success of PUBACK and PUBREC: the broker has the message, and nobody subscribes to its topic (MQTT 5, 3.4.2.1). */
+/** PUBACK and PUBREC success code: the broker has the message, but nobody subscribes to its topic (MQTT 5, 3.4.2.1). */
 export const NO_MATCHING_SUBSCRIBERS = 0x10
 
 /**
- * What follows a connection that ended, or was refused: `retry` dials again after the delay;
- * `retry-with-fresh-credentials` too, and asks for credentials again; `go-elsewhere` dials the broker's Server
- * Reference at once; `stop` ends the connection for good.
+ * What the client does after a connection was refused or has ended:
+ *
+ * - `retry` reconnects after the delay;
+ * - `retry-with-fresh-credentials` does the same and names the credentials as the likely cause;
+ * - `go-elsewhere` connects to the Server Reference of the broker at once;
+ * - `stop` closes the connection for good.
  */
 export type Verdict = 'retry' | 'retry-with-fresh-credentials' | 'go-elsewhere' | 'stop'
 
@@ -25,70 +28,70 @@ const rule = (reasonCode: number, verdict: Verdict, why: string): ReasonCodeRule
   why,
 })
 
-/** CONNACK of MQTT 5 (3.2.2.2): what can never succeed stops, everything else is tried again. */
+/** CONNACK (MQTT 5, 3.2.2.2). Causes that can never succeed stop the connection; all others are retried. */
 export const CONNACK_RULES: readonly ReasonCodeRule[] = [
-  rule(0x80, 'retry', 'says nothing of the next attempt'),
+  rule(0x80, 'retry', 'does not predict the next attempt'),
   rule(0x81, 'stop', 'the same CONNECT would be malformed again'),
   rule(0x82, 'stop', 'the same CONNECT would be a protocol error again'),
-  rule(0x83, 'retry', 'says nothing of the next attempt'),
-  rule(0x84, 'stop', 'the broker does not speak this version; "auto" tries 3.1.1 first'),
-  rule(0x85, 'stop', 'the Client Identifier does not change'),
-  rule(0x86, FRESH, 'credentials may have been rotated, or the directory behind the broker may be back'),
-  rule(0x87, FRESH, 'tokens expire, and rights are granted'),
-  rule(0x88, 'retry', 'the broker will be available again'),
-  rule(0x89, 'retry', 'the broker will be less busy'),
+  rule(0x83, 'retry', 'does not predict the next attempt'),
+  rule(0x84, 'stop', 'the broker does not support this version; "auto" tries 3.1.1 first'),
+  rule(0x85, 'stop', 'the next attempt would use the same Client Identifier'),
+  rule(0x86, FRESH, 'the credentials may have been rotated, or the user directory may be available again'),
+  rule(0x87, FRESH, 'a token may have expired, or access may be granted later'),
+  rule(0x88, 'retry', 'the outage is temporary'),
+  rule(0x89, 'retry', 'the load is temporary'),
   rule(0x8a, 'stop', 'an administrator has banned this client'),
-  rule(0x8c, 'stop', 'the authentication method does not change'),
-  rule(0x90, 'stop', 'the topic of the will does not change'),
+  rule(0x8c, 'stop', 'the next attempt would use the same authentication method'),
+  rule(0x90, 'stop', 'the next attempt would have the same will topic'),
   rule(0x95, 'stop', 'the same CONNECT would be too large again'),
-  rule(0x97, 'retry', 'quotas are renewed'),
-  rule(0x99, 'stop', 'the payload of the will does not change'),
-  rule(0x9a, 'stop', 'the will is retained, and the broker keeps no retained messages'),
-  rule(0x9b, 'stop', 'the QoS of the will does not change'),
-  rule(0x9c, 'go-elsewhere', 'the broker names another one for now'),
-  rule(0x9d, 'go-elsewhere', 'the broker names another one for good'),
-  rule(0x9f, 'retry', 'the limit is on connections per time'),
+  rule(0x97, 'retry', 'quotas are usually reset after a period'),
+  rule(0x99, 'stop', 'the next attempt would have the same will payload'),
+  rule(0x9a, 'stop', 'the will is retained, and the broker does not support retained messages'),
+  rule(0x9b, 'stop', 'the next attempt would have the same will QoS'),
+  rule(0x9c, 'go-elsewhere', 'the broker redirects the client for now'),
+  rule(0x9d, 'go-elsewhere', 'the broker redirects the client permanently'),
+  rule(0x9f, 'retry', 'the limit applies to a period of time'),
 ]
 
-/** Return codes of CONNACK in MQTT 3.1.1 (3.2.2.3). */
+/** CONNACK return codes (MQTT 3.1.1, 3.2.2.3). */
 export const CONNACK_RULES_3_1_1: readonly ReasonCodeRule[] = [
-  rule(0x01, 'stop', 'the broker does not speak this version'),
-  rule(0x02, 'stop', 'the Client Identifier does not change'),
-  rule(0x03, 'retry', 'the broker will be available again'),
-  rule(0x04, FRESH, 'credentials may have been rotated, or the directory behind the broker may be back'),
-  rule(0x05, FRESH, 'tokens expire, and rights are granted'),
+  rule(0x01, 'stop', 'the broker does not support this version'),
+  rule(0x02, 'stop', 'the next attempt would use the same Client Identifier'),
+  rule(0x03, 'retry', 'the outage is temporary'),
+  rule(0x04, FRESH, 'the credentials may have been rotated, or the user directory may be available again'),
+  rule(0x05, FRESH, 'a token may have expired, or access may be granted later'),
 ]
 
-/** DISCONNECT of the broker (MQTT 5, 3.14.2.1). */
+/** DISCONNECT from the broker (MQTT 5, 3.14.2.1). */
 export const DISCONNECT_RULES: readonly ReasonCodeRule[] = [
-  rule(0x00, 'stop', 'the broker ended the connection on purpose, and without a complaint'),
-  rule(0x80, 'retry', 'says nothing of the next connection'),
-  rule(0x81, 'retry', 'one packet was malformed, not the connection'),
-  rule(0x82, 'retry', 'one packet was a protocol error, not the connection'),
-  rule(0x83, 'retry', 'says nothing of the next connection'),
-  rule(0x87, FRESH, 'tokens expire, and rights are granted'),
-  rule(0x89, 'retry', 'the broker will be less busy'),
-  rule(0x8b, 'retry', 'the broker will be started again'),
-  rule(0x8d, 'retry', 'the link was silent for too long'),
-  rule(0x8e, 'stop', 'another client has the same Client Identifier; coming back would end that one'),
-  rule(0x8f, 'retry', 'one filter was invalid, not the connection'),
-  rule(0x90, 'retry', 'one topic was invalid, not the connection'),
+  rule(0x00, 'stop', 'the broker ended the connection on purpose and reported no error'),
+  rule(0x80, 'retry', 'does not predict the next connection'),
+  rule(0x81, 'retry', 'only one packet was malformed'),
+  rule(0x82, 'retry', 'only one packet violated the protocol'),
+  rule(0x83, 'retry', 'does not predict the next connection'),
+  rule(0x87, FRESH, 'a token may have expired, or access may be granted later'),
+  rule(0x89, 'retry', 'the load is temporary'),
+  rule(0x8b, 'retry', 'the broker is likely to restart'),
+  rule(0x8d, 'retry', 'the broker received nothing in time; a new connection may work'),
+  rule(0x8e, 'stop', 'another client uses the same Client Identifier; reconnecting would disconnect it'),
+  rule(0x8f, 'retry', 'only one filter was invalid'),
+  rule(0x90, 'retry', 'only one topic was invalid'),
   rule(0x93, 'retry', 'the next connection starts with an empty window'),
   rule(0x94, 'retry', 'the next connection starts without aliases'),
-  rule(0x95, 'retry', 'one packet was too large, not the connection'),
-  rule(0x96, 'retry', 'the rate was too high for a time'),
-  rule(0x97, 'retry', 'quotas are renewed'),
-  rule(0x98, 'retry', 'an administrator ended this connection, and has not banned the client'),
-  rule(0x99, 'retry', 'one payload was invalid, not the connection'),
-  rule(0x9a, 'retry', 'one message was retained, not the connection'),
-  rule(0x9b, 'retry', 'one message had too high a QoS, not the connection'),
-  rule(0x9c, 'go-elsewhere', 'the broker names another one for now'),
-  rule(0x9d, 'go-elsewhere', 'the broker names another one for good'),
-  rule(0x9e, 'retry', 'one subscription was shared, not the connection'),
-  rule(0x9f, 'retry', 'the limit is on connections per time'),
-  rule(0xa0, FRESH, 'the connection was as old as it may get, as tokens are'),
-  rule(0xa1, 'retry', 'one subscription had an identifier, not the connection'),
-  rule(0xa2, 'retry', 'one subscription had a wildcard, not the connection'),
+  rule(0x95, 'retry', 'only one packet was too large'),
+  rule(0x96, 'retry', 'the rate was too high temporarily'),
+  rule(0x97, 'retry', 'quotas are usually reset after a period'),
+  rule(0x98, 'retry', 'an administrator ended this connection but did not ban the client'),
+  rule(0x99, 'retry', 'only one payload was invalid'),
+  rule(0x9a, 'retry', 'only one message was retained'),
+  rule(0x9b, 'retry', 'only one message used an unsupported QoS'),
+  rule(0x9c, 'go-elsewhere', 'the broker redirects the client for now'),
+  rule(0x9d, 'go-elsewhere', 'the broker redirects the client permanently'),
+  rule(0x9e, 'retry', 'only one subscription was shared'),
+  rule(0x9f, 'retry', 'the limit applies to a period of time'),
+  rule(0xa0, FRESH, 'the limit on connection time is often tied to the lifetime of a token'),
+  rule(0xa1, 'retry', 'only one subscription had an identifier'),
+  rule(0xa2, 'retry', 'only one subscription had a wildcard'),
 ]
 
 const byCode = (rules: readonly ReasonCodeRule[]) =>
@@ -98,13 +101,13 @@ const CONNACK = byCode([...CONNACK_RULES, ...CONNACK_RULES_3_1_1])
 const DISCONNECT = byCode(DISCONNECT_RULES)
 
 /**
- * What follows this end of a connection, unless the application's own rule says otherwise. An end without a
- * Reason Code, or with one that no table knows, is tried again.
+ * Returns what follows the end of a connection, unless `reconnect.verdict` decides. An end without a Reason Code, or
+ * with one that is in no table, is a `retry`.
  */
 export function verdictOf(cause: MqttError): Verdict {
   if (cause.reasonCode === undefined) return 'retry'
   const table = cause.code === 'CONNECT_REFUSED' ? CONNACK : DISCONNECT
   const verdict = table.get(cause.reasonCode) ?? 'retry'
-  // "Elsewhere" without a Server Reference is no place to go.
+  // Without a Server Reference there is no address to connect to.
   return verdict === 'go-elsewhere' && !cause.serverReference?.trim() ? 'retry' : verdict
 }
