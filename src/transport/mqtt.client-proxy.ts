@@ -147,9 +147,11 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   }
 }
 
-/** Nest 11 has no metadata. */
-function metadataOf(packet: ReadPacket): Record<string, string> | undefined {
-  return 'metadata' in packet ? packet.metadata : undefined
+/** The type of a packet has no metadata in Nest 11. */
+type PacketWithMetadata = ReadPacket & { readonly metadata?: Record<string, string> | undefined }
+
+function metadataOf({ metadata }: PacketWithMetadata): Record<string, string> | undefined {
+  return metadata
 }
 
 /** A User Property of the record has priority over metadata of the same name. */
