@@ -13,13 +13,15 @@ export class Bench {
   }
 
   /** A publisher that is connected through a link of its own, and has not begun. */
-  async connect({ subject, transport, bytesPerSecond, shape }) {
+  async connect({ subject, transport, bytesPerSecond, roundTripMs = 0, inboundPerSecond = 0, shape }) {
     rows += 1
     const topic = `age/${rows}`
+    const inboundTopic = inboundPerSecond > 0 ? `in/${rows}` : null
     const isTls = transport === 'tls'
     const { child: link, first } = await Child.start(this.python, fileOf('throttled_link.py'), {
       port: isTls ? this.broker.tlsPort : this.broker.port,
       bytesPerSecond,
+      roundTripMs,
     })
     const [command, file] =
       subject === 'paho' ? [this.python, 'paho_publisher.py'] : [process.execPath, 'publisher.mjs']
@@ -30,17 +32,31 @@ export class Bench {
       payloadBytes: PAYLOAD_BYTES,
       load: shape,
       ca: isTls ? this.ca : null,
+      inboundTopic,
     })
     const { child: publisher, first: greeting } = await started.catch(async error => {
       await link.end()
       throw error
     })
-    const end = () => Promise.all([publisher.end(), link.end()])
+    const inbound = inboundTopic === null ? undefined : await this.#flow(inboundTopic, inboundPerSecond)
+    const end = () => Promise.all([publisher.end(), link.end(), inbound?.end()])
     if (greeting.failed !== undefined) {
       await end()
       throw Object.assign(new Error(greeting.failed), { code: greeting.code })
     }
     return { topic, link, publisher, end }
+  }
+
+  /** Messages of 1,000 B that come in. */
+  async #flow(topic, messagesPerSecond) {
+    const { child } = await Child.start(process.execPath, fileOf('../free-uplink/flood.mjs'), {
+      port: this.broker.port,
+      topic,
+      messagesPerSecond,
+      payloadBytes: PAYLOAD_BYTES,
+    })
+    await child.ask({ start: true })
+    return child
   }
 
   /** Runs rows at the same time, and puts `result`, or `failure`, into each. */

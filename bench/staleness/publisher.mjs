@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs'
 import { answerRequests, config, nowMs, say } from '../requests.mjs'
 import { pace } from './pacing.mjs'
 
-const { subject, port, topic, payloadBytes, load } = config
+const { subject, port, topic, payloadBytes, load, inboundTopic } = config
 const url = `${config.ca ? 'mqtts' : 'mqtt'}://127.0.0.1:${port}`
 const tls = config.ca ? { ca: readFileSync(config.ca) } : {}
 
@@ -24,6 +24,7 @@ async function ours(outbound) {
     { logger: false, abortOnError: false },
   )
   const mqtt = app.get(MqttService)
+  if (inboundTopic !== null) mqtt.subscribe(inboundTopic, () => {})
   const connected = () => mqtt.state.status === 'connected'
   return {
     send: () => mqtt.tryPublish(topic, payload()),

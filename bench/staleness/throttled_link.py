@@ -1,6 +1,6 @@
 """A TCP link in front of the broker that carries so many bytes a second towards it, and any number back.
 
-Config (first argument, JSON): port, bytesPerSecond (null: unlimited). Requests (lines of JSON on stdin):
+Config (first argument, JSON): port, bytesPerSecond (null: unlimited), roundTripMs. Requests (lines of JSON on stdin):
 {"bytesPerSecond": n} changes the rate; each request is answered with the bytes carried so far and the time.
 """
 
@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 import time
+from collections import deque
 
 SLICE_SECONDS = 0.01
 # A machine that is busy wakes this process late; what was missed then is made up for, up to this long.
@@ -27,8 +28,10 @@ def say(message):
 
 
 class Link:
-    def __init__(self, client, broker, rate):
+    def __init__(self, client, broker, rate, round_trip_ms):
         self.client, self.broker, self.rate = client, broker, rate
+        self.delay = round_trip_ms / 2_000
+        self.under_way = deque()
         self.carried = 0
         self.free_at = 0.0
         self.is_idle = True
@@ -36,13 +39,14 @@ class Link:
     def ready(self):
         """Waits for something to do; the client is not heard while the link is busy with what it carried last."""
         others = [0, self.broker]
+        wait = self.deliver()
         busy = 0.0 if self.rate is None else self.free_at - time.monotonic()
         if busy > 0:
-            return select.select(others, [], [], busy)[0]
+            return select.select(others, [], [], busy if wait is None else min(busy, wait))[0]
         ready = select.select([*others, self.client], [], [], 0)[0]
         if not ready:
             self.is_idle = True
-            ready = select.select([*others, self.client], [], [])[0]
+            ready = select.select([*others, self.client], [], [], wait)[0]
         return ready
 
     def carry(self):
@@ -56,9 +60,25 @@ class Link:
             begun_at = now if self.is_idle else max(self.free_at, now - CREDIT_SECONDS)
             self.free_at = begun_at + len(data) / self.rate
             self.is_idle = False
-        self.broker.sendall(data)
+        self.send(self.broker, data)
         self.carried += len(data)
         return True
+
+    def send(self, side, data):
+        if self.delay == 0:
+            side.sendall(data)
+        else:
+            self.under_way.append((time.monotonic() + self.delay, side, data))
+
+    def deliver(self):
+        """Hands over what has arrived. Returns the seconds until more has."""
+        while self.under_way:
+            wait = self.under_way[0][0] - time.monotonic()
+            if wait > 0:
+                return wait
+            _, side, data = self.under_way.popleft()
+            side.sendall(data)
+        return None
 
     def change(self, rate):
         self.rate = rate
@@ -75,7 +95,7 @@ def serve(link):
             data = link.broker.recv(65536)
             if not data:
                 return
-            link.client.sendall(data)
+            link.send(link.client, data)
         if 0 in ready:
             data = os.read(0, 65536)
             if not data:
@@ -101,7 +121,7 @@ def main():
     broker = socket.create_connection(("127.0.0.1", config["port"]))
     for side in (client, broker):
         side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    serve(Link(client, broker, config["bytesPerSecond"]))
+    serve(Link(client, broker, config["bytesPerSecond"], config.get("roundTripMs", 0)))
 
 
 try:
