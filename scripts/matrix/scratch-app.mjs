@@ -9,32 +9,8 @@ const run = promisify(execFile)
 /** Tools of the generated application that take long to install and do nothing here. */
 const LEFT_OUT = /^(eslint|@eslint|typescript-eslint|prettier|oxlint|globals$|@nestjs\/mau|@vitest\/coverage)/
 
-const MODULE = `import { Module } from '@nestjs/common'
-import { MqttModule } from 'nestjs-mqtt'
-import { DevicesController } from './devices.controller'
-
-@Module({
-  imports: [MqttModule.forRoot({ url: process.env['MQTT_URL'] ?? 'mqtt://localhost:1883' })],
-  controllers: [DevicesController],
-})
-export class AppModule {}
-`
-
-const MAIN = `import { NestFactory } from '@nestjs/core'
-import { MqttModule } from 'nestjs-mqtt'
-import { AppModule } from './app.module'
-
-async function bootstrap() {
-  const app = await NestFactory.create(AppModule)
-  app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
-  MqttModule.enableDrain(app)
-  await app.init()
-  await app.startAllMicroservices()
-  await app.listen(0)
-  console.log('listening')
-}
-void bootstrap()
-`
+/** What a newcomer pastes, and what the page about testing adds. */
+const PAGES = ['README.md', 'docs/testing.md']
 
 const VITEST_CONFIG = `import { defineConfig } from 'vitest/config'
 
@@ -43,7 +19,7 @@ export default defineConfig({
 })
 `
 
-/** An application that a generator made, with the packed package and the code of the page about testing. */
+/** An application that a generator made, with the packed package, the code of the README and that of the page about testing. */
 export class ScratchApp {
   constructor(parent, app) {
     this.parent = parent
@@ -78,11 +54,12 @@ export class ScratchApp {
 
   writeCode() {
     const other = this.app.runner === 'jest' ? '.vitest.' : '.jest.'
-    const page = new URL('../../docs/testing.md', import.meta.url)
-    const blocks = docBlocks(page).filter(({ path }) => path !== undefined && !path.includes(other))
-    this.write('src/app.module.ts', MODULE)
-    this.write('src/main.ts', MAIN)
-    for (const { path, code } of blocks) this.write(path, code)
+    for (const page of PAGES) {
+      const blocks = docBlocks(new URL(`../../${page}`, import.meta.url))
+      for (const { path, code } of blocks) {
+        if (path !== undefined && !path.includes(other)) this.write(path, code)
+      }
+    }
   }
 
   write(path, code) {

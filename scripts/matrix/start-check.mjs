@@ -14,7 +14,7 @@ export async function checkStart(folder, node) {
   const execPath = (await output('npm', command)).trim()
   const child = spawn(execPath, ['dist/main.js'], {
     cwd: folder,
-    env: { ...process.env, MQTT_URL: broker.url },
+    env: { ...process.env, MQTT_URL: broker.url, PORT: '0' },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let log = ''
@@ -22,8 +22,8 @@ export async function checkStart(folder, node) {
   const exited = once(child, 'exit')
   try {
     await Promise.race([listening(child), exited.then(([code]) => fail(`exit code ${code} at the start`))])
-    await broker.deliver('devices/7/telemetry', { celsius: 4 })
-    await broker.nextMessage('devices/7/config')
+    await broker.deliver('devices/7/telemetry', { celsius: 9 })
+    await broker.nextMessage('devices/7/alarm')
     child.kill('SIGTERM')
     const [code] = await exited
     if (code !== 0) fail(`exit code ${code} after SIGTERM`)
@@ -40,7 +40,7 @@ function listening(child) {
     const timer = setTimeout(() => reject(new Error(`not listening after ${START_MS} ms`)), START_MS)
     child.once('exit', () => clearTimeout(timer))
     child.stdout.on('data', chunk => {
-      if (!String(chunk).includes('listening')) return
+      if (!String(chunk).includes('Nest application successfully started')) return
       clearTimeout(timer)
       resolve()
     })
