@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const REQUIRED = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'dist/index.js', 'dist/esm/index.js']
 /** What `npm install` downloads, and what it takes on the disk, without dependencies. */
-const MAX_PACKED_BYTES = 600_000
+const MAX_PACKED_BYTES = 700_000
 const MAX_UNPACKED_BYTES = 3_000_000
 
 const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-package-'))
