@@ -21,7 +21,7 @@ const ONE_HOUR_SECONDS = 3_600
         url: broker.url,
         connect: 'fail-fast',
         clientId: config.mqttClientId,
-        // The broker keeps the readings that come while this application restarts.
+        // The broker stores readings that arrive while this application restarts.
         clean: false,
         properties: { sessionExpiryInterval: ONE_HOUR_SECONDS },
       }),

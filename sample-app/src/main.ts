@@ -5,12 +5,12 @@ import { Broker } from './broker/broker.js'
 import { Config } from './config/config.js'
 import { welcome } from './welcome.js'
 
-// A browser keeps connections open that would hold up the end of the process.
+// Browsers keep HTTP connections open, which would delay the shutdown.
 const app = await NestFactory.create(AppModule, { forceCloseConnections: true })
 app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
 MqttModule.enableDrain(app)
 
-// Every provider is ready before the first message comes.
+// Initialise all providers before the first message arrives.
 await app.init()
 await app.startAllMicroservices()
 

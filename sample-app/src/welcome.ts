@@ -8,7 +8,7 @@ export interface WelcomeFacts {
   readonly simulate: boolean
 }
 
-/** Where to look and what to try, for the person in front of the terminal. */
+/** Returns the text that the application prints at startup: addresses, and commands to try. */
 export function welcome({ httpUrl, broker, state, simulate }: WelcomeFacts): string {
   const { protocol, hostname, port, host } = new URL(broker.url)
   const address = `-h ${hostname} -p ${port || '1883'}`
@@ -20,15 +20,15 @@ The fleet is on the road.
 
   Trucks    ${httpUrl}/trucks
   Health    ${httpUrl}/health
-  Broker    ${protocol}//${host}${broker.isEmbedded ? ' (embedded; MQTT_URL=mqtt://… takes another one)' : ''}
-  Drivers   ${simulate ? 'five simulated trucks; the first alarm comes in about 15 seconds' : 'yours (SIMULATE=true adds five simulated trucks)'}
+  Broker    ${protocol}//${host}${broker.isEmbedded ? ' (embedded; set MQTT_URL=mqtt://… to use your own)' : ''}
+  Drivers   ${simulate ? 'five simulated trucks; the first alarm is raised after about 15 seconds' : 'yours (SIMULATE=true adds five simulated trucks)'}
 
 Try in another terminal:
 
   Watch the alarms     mosquitto_sub ${address} -t 'trucks/+/alarm' -v
-  Be a truck           mosquitto_pub ${address} -q 1 -t trucks/my-truck/telemetry -m '{"temperatureCelsius":-18}'
+  Act as a truck       mosquitto_pub ${address} -q 1 -t trucks/my-truck/telemetry -m '{"temperatureCelsius":-18}'
   Lower a limit        mosquitto_pub ${setLimit}
-${isMqtt5 ? `  … with an answer     mosquitto_rr -V 5 ${setLimit} -e replies/me\n` : ''}
-Ctrl-C ends it all.
+${isMqtt5 ? `  … with a response    mosquitto_rr -V 5 ${setLimit} -e replies/me\n` : ''}
+Press Ctrl-C to stop.
 `
 }

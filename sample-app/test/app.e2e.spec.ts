@@ -8,7 +8,7 @@ import { eventually } from '../../test/support/eventually.js'
 
 const SAMPLE = fileURLToPath(new URL('..', import.meta.url))
 const LIBRARY = fileURLToPath(new URL('../..', import.meta.url))
-const WELCOME_ENDS = 'Ctrl-C ends it all'
+const WELCOME_ENDS = 'Press Ctrl-C to stop'
 
 let app: ChildProcess
 let client: MqttClient
@@ -53,7 +53,7 @@ it('is healthy', async () => {
   })
 })
 
-it('answers a command', async () => {
+it('responds to a command', async () => {
   expect(await command('truck-2', { limitCelsius: -16 })).toMatchObject({
     response: { accepted: true, limitCelsius: -16 },
   })
@@ -67,7 +67,7 @@ it('refuses a command for a truck that it does not know', async () => {
 
 it('refuses a limit that is no number', async () => {
   expect(await command('truck-2', { limitCelsius: 'cold' })).toMatchObject({
-    err: { message: '"limitCelsius" is a number from -60 to 40' },
+    err: { message: '"limitCelsius" must be a number from -60 to 40' },
   })
 })
 
@@ -84,14 +84,14 @@ it('ends by itself on SIGINT', async () => {
   expect(await exit).toEqual([0, null])
 })
 
-/** Sends a request as a client of Nest's built-in MQTT transport does, and waits for the answer. */
+/** Sends a request as a client of Nest's built-in MQTT transport does, and waits for the reply. */
 async function command(truckId: string, data: unknown): Promise<unknown> {
   const topic = `trucks/${truckId}/commands/set-limit`
   const request = { pattern: topic, data, id: crypto.randomUUID() }
-  const answer = message(`${topic}/reply`, ({ id }) => id === request.id)
+  const reply = message(`${topic}/reply`, ({ id }) => id === request.id)
   await client.subscribeAsync(`${topic}/reply`, { qos: 1 })
   await client.publishAsync(topic, JSON.stringify(request), { qos: 1 })
-  return answer
+  return reply
 }
 
 /** The first message on a topic that fulfils a condition. */

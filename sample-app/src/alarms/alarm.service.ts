@@ -3,16 +3,16 @@ import { fillTopic, MqttService, type PublishOutcome } from 'nestjs-mqtt'
 import type { Alarm, Truck } from '../fleet/truck.js'
 import { ALARM_TOPIC } from '../topics.js'
 
-/** Tells the world about the alarms of the trucks. */
+/** Publishes the alarms of the trucks. */
 @Injectable()
 export class AlarmService implements OnModuleInit {
   private readonly logger = new Logger(AlarmService.name)
-  /** What the broker has acknowledged. Forgotten together with the truck. */
+  /** The last alarm of each truck that the broker has acknowledged. */
   private delivered = new WeakMap<Truck, Alarm>()
 
   constructor(private readonly mqtt: MqttService) {}
 
-  /** A broker that has forgotten our session may have forgotten retained messages too, so all are sent again. */
+  /** A broker that lost the session may have lost retained messages too, so all alarms are published again. */
   onModuleInit(): void {
     this.mqtt.status$.subscribe(state => {
       if (state.status === 'connected' && !state.session.sessionPresent) this.delivered = new WeakMap()
@@ -20,8 +20,8 @@ export class AlarmService implements OnModuleInit {
   }
 
   /**
-   * Publishes the alarm of a truck if the broker does not have it yet. To be called at each reading: what was
-   * not delivered this time is tried again with the next one.
+   * Publishes the alarm of a truck if the broker does not have it yet. Call it at each reading, so that an undelivered
+   * alarm is published again.
    */
   async report(truck: Truck): Promise<void> {
     const { id, alarm } = truck
@@ -29,7 +29,9 @@ export class AlarmService implements OnModuleInit {
     const topic = fillTopic(ALARM_TOPIC, { truckId: id })
     const outcome = await this.mqtt.publish(topic, alarm, { qos: 1, retain: true })
     if (outcome.status !== 'acknowledged') {
-      this.logger.warn(`Alarm of ${id} not delivered: ${reasonOf(outcome)}; the next reading tries again`)
+      this.logger.warn(
+        `Alarm of ${id} not delivered (${reasonOf(outcome)}); trying again at the next reading`,
+      )
       return
     }
     this.log(id, alarm, this.delivered.get(truck))

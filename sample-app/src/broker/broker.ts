@@ -4,7 +4,7 @@ import type { Config } from '../config/config.js'
 
 const ANY_FREE_PORT = 0
 
-/** The MQTT broker of this application: the one that `MQTT_URL` names, or one inside this process. */
+/** The MQTT broker of this application: the broker at `MQTT_URL`, or an embedded one. */
 export class Broker implements OnApplicationShutdown {
   private constructor(
     readonly url: string,
@@ -21,7 +21,7 @@ export class Broker implements OnApplicationShutdown {
     return this.embedded !== undefined
   }
 
-  /** The last hook of Nest: the connections to the broker are closed by now. */
+  /** Runs in the last hook of Nest, after the connections to the broker have closed. */
   async onApplicationShutdown(): Promise<void> {
     await this.embedded?.stop()
   }
@@ -33,7 +33,7 @@ async function startEmbedded(port: number): Promise<EmbeddedBroker> {
   } catch (error) {
     if (!isAddressInUse(error)) throw error
     const embedded = await EmbeddedBroker.start({ port: ANY_FREE_PORT })
-    new Logger(Broker.name).warn(`Port ${port} is taken; the embedded broker listens at ${embedded.url}`)
+    new Logger(Broker.name).warn(`Port ${port} is in use; the embedded broker listens on ${embedded.url}`)
     return embedded
   }
 }

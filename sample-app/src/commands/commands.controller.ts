@@ -17,7 +17,7 @@ export class CommandsController {
 
   constructor(private readonly fleet: FleetService) {}
 
-  /** Answers who asks for an answer; a plain message is carried out just the same. */
+  /** Also handles plain messages, which get no response. */
   @MessagePattern(SET_LIMIT_TOPIC)
   setLimit(
     @TopicParam('truckId', TruckIdPipe) truckId: string,
@@ -26,7 +26,7 @@ export class CommandsController {
     const truck = this.fleet.find(truckId)
     if (truck === undefined) throw new RpcException(`there is no truck ${truckId}`)
     truck.limitCelsius = limitCelsius
-    this.logger.log(`The limit of ${truckId} is ${limitCelsius} °C now`)
+    this.logger.log(`The limit of ${truckId} is now ${limitCelsius} °C`)
     return { accepted: true, limitCelsius }
   }
 }

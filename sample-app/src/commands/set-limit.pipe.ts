@@ -13,6 +13,6 @@ export class SetLimitPipe implements PipeTransform<unknown, SetLimit> {
       if (typeof limitCelsius === 'number' && limitCelsius >= -60 && limitCelsius <= 40)
         return { limitCelsius }
     }
-    throw new RpcException('"limitCelsius" is a number from -60 to 40')
+    throw new RpcException('"limitCelsius" must be a number from -60 to 40')
   }
 }

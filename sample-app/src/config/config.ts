@@ -1,14 +1,14 @@
-/** The environment variables, read and checked once. */
+/** The validated environment variables. */
 export class Config {
-  /** Where HTTP listens; port 0 lets the operating system choose. */
+  /** Address of the HTTP server. With port 0 the operating system chooses a port. */
   readonly host: string
   readonly port: number
-  /** The broker to use; undefined for the embedded one. */
+  /** URL of the broker. Undefined: use the embedded one. */
   readonly mqttUrl: string | undefined
-  /** Where the embedded broker listens, unless the port is taken. */
+  /** Port of the embedded broker. If it is in use, the operating system chooses a port. */
   readonly mqttPort: number
   readonly mqttClientId: string
-  /** Whether simulated trucks drive. */
+  /** Whether to run the simulated trucks. */
   readonly simulate: boolean
 
   constructor(env: NodeJS.ProcessEnv) {
@@ -26,10 +26,10 @@ export class Config {
 function readPort(name: string, value: string): number {
   const port = Number(value)
   if (/^\d+$/.test(value) && port <= 65_535) return port
-  throw new Error(`${name}: "${value}" was given, allowed is a number from 0 to 65535`)
+  throw new Error(`${name} must be a number from 0 to 65535, but is "${value}"`)
 }
 
 function readFlag(name: string, value: string): boolean {
   if (value === 'true' || value === 'false') return value === 'true'
-  throw new Error(`${name}: "${value}" was given, allowed is true or false`)
+  throw new Error(`${name} must be true or false, but is "${value}"`)
 }

@@ -1,14 +1,14 @@
 import { Injectable, Logger } from '@nestjs/common'
 import { type Reading, Truck } from './truck.js'
 
-/** Anyone may publish under any truck's name, so the number of trucks has a limit. */
+/** Anyone may publish with any truck id, so the number of trucks has a limit. */
 const TRUCKS_KEPT = 1_000
 
-/** What is known of the trucks, in memory. */
+/** Keeps the trucks in memory. */
 @Injectable()
 export class FleetService {
   private readonly logger = new Logger(FleetService.name)
-  /** In the order of their last readings, the longest silent truck first. */
+  /** In the order of their last readings, oldest first. */
   private readonly byId = new Map<string, Truck>()
 
   get trucks(): Truck[] {
@@ -31,7 +31,9 @@ export class FleetService {
     const [longestSilent] = this.byId.keys()
     if (this.byId.size >= TRUCKS_KEPT && longestSilent !== undefined) {
       this.byId.delete(longestSilent)
-      this.logger.warn(`More than ${TRUCKS_KEPT} trucks; ${longestSilent} is forgotten`)
+      this.logger.warn(
+        `More than ${TRUCKS_KEPT} trucks; removed ${longestSilent}, the one silent for longest`,
+      )
     }
     return new Truck(truckId)
   }

@@ -1,12 +1,12 @@
 export interface Reading {
   readonly temperatureCelsius: number
-  /** When it was measured, ISO 8601. */
+  /** Time of the measurement, ISO 8601. */
   readonly at: string
 }
 
 export interface Alarm {
   readonly active: boolean
-  /** When the cargo became too warm, or cold enough again, ISO 8601. */
+  /** Time of the last change of `active`, ISO 8601. */
   readonly since: string
   readonly temperatureCelsius: number
   readonly limitCelsius: number
@@ -14,14 +14,14 @@ export interface Alarm {
 
 const DEFAULT_LIMIT_CELSIUS = -15
 const READINGS_KEPT = 20
-/** As many readings in a row must agree before the alarm changes. */
+/** Number of consecutive readings that must agree before the alarm changes. */
 const READINGS_THAT_DECIDE = 3
 
 export class Truck {
   limitCelsius = DEFAULT_LIMIT_CELSIUS
   /** Undefined until the first readings agree. */
   alarm: Alarm | undefined
-  /** The last ones, the newest at the end. */
+  /** The most recent readings, newest last. */
   readonly readings: Reading[] = []
 
   constructor(readonly id: string) {}

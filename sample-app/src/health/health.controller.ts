@@ -18,7 +18,7 @@ export class HealthController {
     const stats = this.mqtt.stats()
     const cause = 'cause' in state ? state.cause?.message : undefined
     const health: Health = { status: state.status, cause, stats }
-    // A refused subscription is a deaf application, however well it is connected.
+    // Without its subscriptions the application receives nothing, even while it is connected.
     if (state.status === 'connected' && stats.subscriptions.refused === 0) return health
     throw new ServiceUnavailableException(health)
   }

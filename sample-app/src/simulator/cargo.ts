@@ -1,5 +1,5 @@
 const OUTSIDE_CELSIUS = 22
-/** Part of the difference to where it tends that the temperature makes good in one step. */
+/** Fraction of the difference to the target temperature that one step covers. */
 const WARMING = 0.03
 const COOLING = 0.06
 const NOISE_CELSIUS = 0.3
@@ -13,7 +13,7 @@ export class Cargo {
     this.currentCelsius = setPointCelsius
   }
 
-  /** Lets a little time pass. */
+  /** Advances the simulation by one step. */
   step(): void {
     const aimCelsius = this.isDoorOpen ? OUTSIDE_CELSIUS : this.setPointCelsius
     const pace = this.isDoorOpen ? WARMING : COOLING
@@ -21,7 +21,7 @@ export class Cargo {
     this.currentCelsius += (aimCelsius - this.currentCelsius) * pace + noiseCelsius
   }
 
-  /** As a thermometer shows it. */
+  /** Rounded to hundredths of a degree. */
   get temperatureCelsius(): number {
     return Number(this.currentCelsius.toFixed(2))
   }

@@ -11,7 +11,7 @@ const FLEET: readonly SimulatedTruckOptions[] = [
   { truckId: 'truck-5', setPointCelsius: -21, intervalMs: 1_000, firstDoorOpenMs: 70_000 },
 ]
 
-/** Trucks to try the application with, while there are no real ones. */
+/** Simulated trucks, so that you can try the application without devices. */
 @Injectable()
 export class SimulatedFleet implements OnApplicationBootstrap, OnModuleDestroy {
   private trucks: SimulatedTruck[] = []
@@ -26,7 +26,7 @@ export class SimulatedFleet implements OnApplicationBootstrap, OnModuleDestroy {
     this.trucks = FLEET.map(options => new SimulatedTruck(this.broker.url, options))
   }
 
-  /** After the application has drained, and before its connections end: the traffic does not stop for a shutdown. */
+  /** Runs after the application has drained and before it disconnects, so that trucks keep publishing during a drain. */
   async onModuleDestroy(): Promise<void> {
     await Promise.all(this.trucks.map(truck => truck.stop()))
   }

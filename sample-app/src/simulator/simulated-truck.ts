@@ -7,9 +7,9 @@ import { Cargo } from './cargo.js'
 export interface SimulatedTruckOptions {
   readonly truckId: string
   readonly setPointCelsius: number
-  /** Between two readings. */
+  /** Time between two readings. */
   readonly intervalMs: number
-  /** Until the driver forgets to close the door for the first time. */
+  /** Time until the driver leaves the door open for the first time. */
   readonly firstDoorOpenMs: number
 }
 
@@ -17,7 +17,7 @@ const DOOR_OPEN_EVERY_MS = 90_000
 const DOOR_OPEN_AT_MOST_MS = 20_000
 const RECONNECT_MS = 1_000
 
-/** A device in the field: no Nest, a plain `mqtt` client with a connection of its own. */
+/** Simulates a device: a plain `mqtt` client with its own connection, without Nest. */
 export class SimulatedTruck {
   private readonly logger: Logger
   private readonly cargo: Cargo
@@ -38,7 +38,7 @@ export class SimulatedTruck {
     this.timer = setInterval(() => this.drive(), intervalMs)
   }
 
-  /** Pulls the plug: does not wait for a broker that does not answer. */
+  /** Disconnects at once, without waiting for the broker. */
   async stop(): Promise<void> {
     clearInterval(this.timer)
     await this.client.endAsync(true)
@@ -47,15 +47,15 @@ export class SimulatedTruck {
   private listen(alarmTopic: string): void {
     this.client.on('connect', () => this.client.subscribe(alarmTopic, { qos: 1 }))
     this.client.on('message', (_topic, payload) => this.onAlarm(payload.toString()))
-    this.client.on('offline', () => this.logger.warn(`No connection; trying again every ${RECONNECT_MS} ms`))
-    // An attempt that failed; `offline` has told, and the client tries again.
+    this.client.on('offline', () => this.logger.warn(`No connection; reconnecting every ${RECONNECT_MS} ms`))
+    // The `offline` listener logs failed attempts. Without a listener here, an error event would end the process.
     this.client.on('error', () => {})
   }
 
   private drive(): void {
     this.useDoor()
     this.cargo.step()
-    // The client would queue readings without a limit while there is no connection.
+    // Without a connection `mqtt` would queue readings without a limit.
     if (!this.client.connected) return
     const reading = { temperatureCelsius: this.cargo.temperatureCelsius, at: new Date().toISOString() }
     this.client.publish(this.telemetryTopic, JSON.stringify(reading), { qos: 1 }, error => {
@@ -85,7 +85,7 @@ export class SimulatedTruck {
   }
 }
 
-/** Anyone may publish to the topic of the alarm, so anything may come. */
+/** Anyone can publish to the alarm topic, so the payload may not be valid JSON. */
 function isActive(payload: string): boolean {
   try {
     const alarm: unknown = JSON.parse(payload)

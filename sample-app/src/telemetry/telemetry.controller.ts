@@ -15,7 +15,7 @@ export class TelemetryController {
     private readonly alarms: AlarmService,
   ) {}
 
-  /** Readings of one truck come one after the other, those of different trucks in parallel. */
+  /** Readings of one truck are handled one at a time, those of different trucks concurrently. */
   @EventPattern<string>(TELEMETRY_TOPIC, handle({ qos: 1 }))
   async onTelemetry(
     @TopicParam('truckId', TruckIdPipe) truckId: string,
