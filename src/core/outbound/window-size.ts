@@ -1,0 +1,155 @@
+import { DeliveredRate } from './delivered-rate.js'
+import type { Finding } from './link-hold.js'
+import type { Marker } from './marker-queue.js'
+import { QUEUE_MS, RoundTrip } from './round-trip.js'
+
+/** The first window: a fifth of a second of a link of 10 KB/s. */
+const START_BYTES = 2_048
+const FLOOR_BYTES = 512
+const CEILING_BYTES = 64 * 1_048_576
+/** A window that shrank to this part of what it was may have shrunk because round trips are longer now. */
+const SUSPICIOUS_SHRINK = 1 / 2
+/** A window so many times as large as the rate had it shows that the rate is another one now. */
+const OUTGROWN = 2
+const SHORTEST_INTERVAL_MS = 0.05
+
+/** The response to a marker, as it is judged. */
+export interface Response {
+  readonly marker: Marker
+  readonly ageMs: number
+  readonly nowMs: number
+  /** Bytes written so far. */
+  readonly written: number
+  /** The window was shut since the marker was sent. */
+  readonly isLimited: boolean
+  readonly isHolding: boolean
+  /** A response was late, and nothing has explained it yet. */
+  readonly isDoubted: boolean
+}
+
+interface Size {
+  readonly bytes: number
+  readonly bytesPerMs: number | undefined
+  readonly wireMs: number
+  readonly roundTripMs: number
+}
+
+/**
+ * How large the window is: what the link carries in one round trip and 100 ms. While nothing queues on the link, it
+ * doubles with each round trip that found it shut. While our own bytes queue, it follows the delivered rate.
+ */
+export class WindowSize {
+  bytes = START_BYTES
+  readonly rate = new DeliveredRate()
+  readonly roundTrip = new RoundTrip()
+  /** The window has doubled for what was written before this. */
+  private grownAt = 0
+  /** The largest window since the last hold. */
+  private largest = START_BYTES
+  /** How it was before responses came late. */
+  private before: Size | undefined
+
+  get hasShrunk(): boolean {
+    return this.bytes < this.largest * SUSPICIOUS_SHRINK
+  }
+
+  /** Responses come late: should the uplink be free, it becomes again what it is now. */
+  remember(): void {
+    const { bytes, rate, roundTrip } = this
+    const { ms: roundTripMs = 0, wireMs } = roundTrip
+    this.before ??= { bytes, bytesPerMs: rate.bytesPerMs, wireMs, roundTripMs }
+  }
+
+  forget(): void {
+    this.before = undefined
+  }
+
+  /** The round trip of now, and the window with it. */
+  measure({ marker, ageMs, isLimited, isHolding, nowMs }: Response): void {
+    const { roundTrip } = this
+    const { ms, wireMs } = roundTrip
+    roundTrip.responded(marker, ageMs, isLimited, nowMs)
+    if (ms !== undefined) this.scale(wireMs)
+    if (!isHolding) roundTrip.forgetLengthened(ageMs)
+  }
+
+  adapt(response: Response, lateMs: number): void {
+    const { marker, ageMs, isLimited, nowMs } = response
+    const { rate, roundTrip } = this
+    const roundTripMs = roundTrip.ms ?? 0
+    const busySample = rate.sample(marker, nowMs, ageMs > roundTripMs + QUEUE_MS / 4)
+    const bytes = marker.at - marker.confirmed
+    if (bytes <= 0) return
+    const sample = bytes / Math.max(nowMs - marker.sinceMs, SHORTEST_INTERVAL_MS)
+    if (ageMs < roundTripMs + QUEUE_MS / 2) this.grow(response, sample)
+    else if (isLimited && this.mayFit(response)) {
+      const known = busySample ?? (ageMs > lateMs ? sample : undefined)
+      if (known !== undefined) this.fit(known, response)
+    }
+    this.largest = Math.max(this.largest, this.bytes)
+  }
+
+  /** What a hold has found. */
+  judge({ isDrained, isUplinkFree, ageMs }: Finding, { written, isLimited, nowMs }: Response): void {
+    this.remember()
+    const { before, rate, roundTrip } = this
+    const { wireMs } = roundTrip
+    rate.isUplinkFull = !isUplinkFree
+    if (isDrained) roundTrip.measured(ageMs, nowMs)
+    else roundTrip.notMeasured(rate.bytesPerMs, nowMs)
+    this.scale(wireMs)
+    // The first responses of a new flight come early on any link.
+    this.grownAt = written + this.bytes
+    if (isUplinkFree && before !== undefined) {
+      this.restore(before, isLimited, nowMs)
+      this.grownAt = written
+    }
+    this.before = undefined
+    this.largest = this.bytes
+  }
+
+  /** What was taken for a slow uplink since responses came late was none. */
+  private restore({ bytes, bytesPerMs, wireMs, roundTripMs }: Size, isLimited: boolean, nowMs: number): void {
+    const { rate, roundTrip } = this
+    rate.notLimited()
+    rate.bytesPerMs = bytesPerMs
+    const isLonger = (roundTrip.ms ?? 0) >= roundTripMs + QUEUE_MS / 2
+    const known = bytesPerMs ?? (bytes / wireMs) * (isLonger && isLimited ? 2 : 1)
+    this.bytes = Math.min(CEILING_BYTES, Math.max(this.bytes, known * roundTrip.wireMs))
+    if (isLonger) roundTrip.lengthened(roundTripMs, nowMs)
+  }
+
+  /** What is written around a hold says less of the rate, and a free uplink nothing. */
+  private mayFit({ isHolding, isDoubted, nowMs }: Response): boolean {
+    return !this.roundTrip.isFollowing(nowMs) && (!isHolding || isDoubted)
+  }
+
+  /** Nothing queues on the link: it carries more than this. */
+  private grow({ marker, isLimited, isHolding, written }: Response, sample: number): void {
+    const { rate, roundTrip } = this
+    rate.raise(sample)
+    // A small window on a slow link has moments without a queue, too.
+    const isOutgrown = this.bytes > OUTGROWN * (rate.bytesPerMs ?? 0) * roundTrip.wireMs
+    if (!isLimited || isOutgrown) rate.notLimited()
+    if (!isHolding) this.forget()
+    if (!isLimited || marker.at <= this.grownAt) return
+    this.bytes = Math.min(CEILING_BYTES, this.bytes * 2)
+    this.grownAt = written
+  }
+
+  /** The link is the limit, so the window is what it carries. */
+  private fit(sample: number, { written, nowMs }: Response): void {
+    if (!this.rate.isUplinkFull) this.remember()
+    const target = this.rate.fit(sample, nowMs) * this.roundTrip.wireMs
+    this.bytes = Math.max(FLOOR_BYTES, this.bytes / 2, Math.min(target, this.bytes * 2, CEILING_BYTES))
+    this.grownAt = written
+  }
+
+  /** The window is what the link carries in this time, so it goes along. */
+  private scale(fromWireMs: number): void {
+    const { wireMs } = this.roundTrip
+    if (wireMs === fromWireMs) return
+    const floor = this.rate.bytesPerMs === undefined ? START_BYTES : FLOOR_BYTES
+    this.bytes = Math.min(CEILING_BYTES, Math.max(floor, (this.bytes * wireMs) / fromWireMs))
+  }
+}
