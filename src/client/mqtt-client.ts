@@ -123,7 +123,7 @@ export class MqttClient implements AsyncDisposable {
    * Asks, and resolves with the answer. The last one, where the responder answers several times.
    * @throws MqttError `TIMEOUT`, `ABORTED`, `CONNECTION_LOST`, `CONNECTION_CLOSED`, `NOT_SENT`; `NO_RESPONDER` when the
    * broker says so, for a request of QoS 1; `REQUEST_FAILED` with the `response` of a responder that failed;
-   * `TOO_MANY_REQUESTS`; `SUBSCRIBE_REFUSED` for the topic of the answers; `PAYLOAD_NOT_DECODABLE` for the answer; and
+   * `TOO_MANY_REQUESTS`; `REQUEST_BLOCKED` (delivery at QoS 1 only); `SUBSCRIBE_REFUSED` for the topic of the answers; `PAYLOAD_NOT_DECODABLE` for the answer; and
    * what `publish` throws
    */
   request<T = unknown>(topic: string, payload: unknown, options: RequestOptions = NO_OPTIONS): Promise<T> {

@@ -40,6 +40,12 @@ export const MQTT_ERROR_CODES = [
   'REQUEST_FAILED',
   /** As many requests are open as `requests.maxOpen` allows. */
   'TOO_MANY_REQUESTS',
+  /**
+   * No response can be delivered at QoS 1: every message that the broker may deliver before it gets an acknowledgement
+   * belongs to a handler that waits for a response. Deliver requests and responses at QoS 0, or raise
+   * `inbound.maxInFlight`.
+   */
+  'REQUEST_BLOCKED',
   /** A wait ended because its time was over. */
   'TIMEOUT',
   /** A wait ended because its AbortSignal was aborted. */

@@ -185,7 +185,7 @@ export interface RequestDefaults {
    * Highest QoS at which the broker delivers responses to this connection, by the private topic and by the reply topics
    * of Nest's envelope. 0: a lost response ends as `TIMEOUT`. 1: the broker repeats a response that was not
    * acknowledged; it counts against the broker's window for this client (`inbound.maxInFlight`), in which it can wait
-   * behind events. @default 0
+   * behind events. A request that blocks itself that way fails as `REQUEST_BLOCKED`. @default 0
    */
   readonly responseQos?: 0 | 1
   /** Open streams of responses as the responder. One more ends the oldest that is not renewed, else is refused. 1 to 1,000,000. @default 1000 */

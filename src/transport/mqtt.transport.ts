@@ -101,6 +101,8 @@ export class MqttTransport
       onFailed: ({ topic }, error) => this.session.journal.handlerFailed(route, topic, error),
     })
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
+    if (!isEventHandler && rules.subscription.qos > 0)
+      this.session.requester.takesAtQos1(rules.template.topicFilter)
     this.globals?.handlerAdded()
     const colon = isLiteral ? undefined : rules.template.topicFilter.levels.find(level => /^:\w/.test(level))
     if (colon !== undefined)

@@ -3,7 +3,7 @@ import { Controller, Inject } from '@nestjs/common'
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
 import { connectAsync } from 'mqtt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { MqttService } from '../../src/index.js'
+import { handle, isMqttError, MqttService } from '../../src/index.js'
 import { eventually } from '../support/eventually.js'
 import { Mosquitto } from '../support/mosquitto.js'
 import { startMicroservice } from '../support/nest-app.js'
@@ -22,6 +22,20 @@ class RequestingController {
     } catch (error) {
       failed.push(error)
     }
+  }
+
+  @EventPattern<string>('certain-events/+')
+  async certain(@Payload() value: number): Promise<void> {
+    try {
+      got.push(await this.mqtt.request<number>('certain-double', value, { timeoutMs: 20_000, qos: 1 }))
+    } catch (error) {
+      failed.push(error)
+    }
+  }
+
+  @MessagePattern<string>('certain-double', handle({ qos: 1 }))
+  certainDouble(@Payload() value: number): number {
+    return 2 * value
   }
 
   @MessagePattern<string>('double')
@@ -60,5 +74,30 @@ describe('handlers that request a handler on their own connection, on mosquitto'
       await app.close()
     },
     30_000,
+  )
+
+  it.each(
+    ([4, 5] as const).flatMap(protocolVersion =>
+      ['events', 'certain-events'].flatMap(events =>
+        [16, 40, 400].map(count => ({ protocolVersion, events, count })),
+      ),
+    ),
+  )(
+    'get their responses at QoS 1, or fail as REQUEST_BLOCKED: $count $events, MQTT $protocolVersion',
+    async ({ protocolVersion, events, count }) => {
+      got.length = 0
+      failed.length = 0
+      const { app } = await startMicroservice(
+        { url: broker.url, protocolVersion, requests: { responseQos: 1 } },
+        { controllers: [RequestingController] },
+      )
+      const other = await connectAsync(broker.url)
+      for (let n = 0; n < count; n += 1) other.publish(`${events}/${n}`, JSON.stringify(n), { qos: 1 })
+      await eventually(() => got.length + failed.length === count)
+      expect(failed.filter(error => !isMqttError(error, 'REQUEST_BLOCKED'))).toEqual([])
+      await other.endAsync()
+      await app.close()
+    },
+    60_000,
   )
 })

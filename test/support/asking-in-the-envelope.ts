@@ -35,7 +35,7 @@ export function askingInTheEnvelope() {
       return () => routes.delete(subscription)
     },
     flushSubscriptions: () => {},
-    dispatcher: { pool: { requestOpened: () => () => {} } },
+    dispatcher: { pool: { requestOpened: () => () => {}, trackRequests: () => {} } },
     whenGranted: async () => {},
     publish: (message): PublishOutcome => {
       published.push(message)

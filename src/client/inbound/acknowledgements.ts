@@ -11,6 +11,11 @@ export class Acknowledgements {
     return this.window.size
   }
 
+  /** What is not acknowledged on the present connection, in the order of arrival. */
+  get open(): readonly AckSlot<Delivery>[] {
+    return this.window.open
+  }
+
   /** A QoS 1 message came: it is acknowledged by the connection it came by. */
   owe(delivery: Delivery, link: Link, messageId = delivery.packet.messageId): void {
     if (delivery.packet.qos !== 1 || messageId === undefined) return

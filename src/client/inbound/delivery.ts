@@ -18,6 +18,8 @@ export class HandlerRun implements SchedulerRun<InboundHandler> {
   openRequests = 0
   holdsLane = false
   isTracked = false
+  /** The message may be acknowledged, as far as this handler is concerned. */
+  isEnded = false
   /** Set once the handler was called while runs are tracked. */
   context: RunContext | undefined
   /** Set while the run was paused and waits for a slot. */

@@ -3,7 +3,7 @@ import { RunScheduler } from '../../core/inbound/run-scheduler.js'
 import type { HandlerRun } from './delivery.js'
 import { HandlerRunner, type RunHost } from './handler-runner.js'
 import type { InboundHandler, RunOutcome, RunSurroundings } from './inbound-handler.js'
-import { currentContext, trackRuns } from './run-context.js'
+import { type BlockableRequest, currentContext, trackRuns } from './run-context.js'
 
 /** What the pool tells of its runs. */
 export interface PoolListener {
@@ -18,6 +18,10 @@ export interface PoolListener {
 export class HandlerPool implements RunHost {
   private readonly scheduler: RunScheduler<InboundHandler, HandlerRun>
   private readonly runner: HandlerRunner
+  /** Open requests of runs that wait for a delivery at QoS 1. */
+  blockable = 0
+  /** Requests that have ended, so far. */
+  endedRequests = 0
   private unknownRequests = 0
   private isStopped = false
   private willPump = false
@@ -67,20 +71,42 @@ export class HandlerPool implements RunHost {
     this.runner.restart()
   }
 
-  /** A request waits for its response: the run that made it lends its slot. @returns what says that it has ended */
-  requestOpened(): () => void {
-    const context = currentContext()
+  /** The run that holds the lane for which this one waits. */
+  ahead(run: HandlerRun): HandlerRun | undefined {
+    return this.scheduler.ahead(run)
+  }
+
+  /** From now on runs know their requests. */
+  trackRequests(): void {
     trackRuns()
     this.scheduler.startTracking()
+  }
+
+  /**
+   * A request waits for its response: the run that made it lends its slot.
+   * @param request given when it waits for a delivery at QoS 1
+   * @returns what says that it has ended
+   */
+  requestOpened(request?: BlockableRequest): () => void {
+    const context = currentContext()
+    this.trackRequests()
     if (context === undefined) {
       this.countUnknown(1)
       return () => this.countUnknown(-1)
     }
-    const { countRequest } = context
+    const { countRequest, blockable } = context
     // Code that outlives its run has no slot to lend.
     if (countRequest === undefined) return () => {}
     countRequest(1)
-    return () => countRequest(-1)
+    if (request !== undefined) {
+      blockable.add(request)
+      this.blockable += 1
+    }
+    return () => {
+      this.endedRequests += 1
+      if (request !== undefined && blockable.delete(request)) this.blockable -= 1
+      countRequest(-1)
+    }
   }
 
   countRequest(run: HandlerRun, difference: 1 | -1): void {
@@ -110,6 +136,7 @@ export class HandlerPool implements RunHost {
 
   ended(run: HandlerRun, outcome: RunOutcome): void {
     this.scheduler.release(run)
+    run.isEnded = true
     if (run.context !== undefined) run.context.countRequest = undefined
     this.listener.runEnded(run, outcome)
     this.freed()

@@ -6,6 +6,7 @@ import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../idle-waiters.js'
 import { Acknowledgements } from './acknowledgements.js'
 import { Backpressure } from './backpressure.js'
+import { BlockedRequests } from './blocked-requests.js'
 import { Delivery, HandlerRun } from './delivery.js'
 import type { DispatcherRules } from './dispatcher-rules.js'
 import { HandlerPool, type PoolListener } from './handler-pool.js'
@@ -28,6 +29,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   /** Left from a lost connection: the next one says whether the broker sends them again. */
   private readonly parked: Delivery[] = []
   private readonly acks = new Acknowledgements()
+  private readonly blocked: BlockedRequests
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
   private readonly idle = new IdleWaiters(() => this.messages.open.size === 0)
@@ -37,6 +39,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     this.messages = new HeldMessages(rules.held)
     this.intake = new Intake(rules)
     this.pressure = new Backpressure(rules, this.acks, this.messages)
+    this.blocked = new BlockedRequests(rules.maxInFlight, this.acks, this.pool)
   }
 
   get counters(): InboundCounters {
@@ -113,6 +116,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
 
   message(packet: PublishPacket, link: Link): void {
     this.count.received()
+    if (packet.qos > 0) this.blocked.changes += 1
     if (packet.qos === 1 && this.takeAgain(packet, link)) return
     const delivery = new Delivery(packet)
     this.acks.owe(delivery, link)
@@ -138,9 +142,11 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     if (hasProgressed) this.pressure.progressed()
     if (this.intake.hasRoom) this.pressure.release()
     this.idle.check()
+    if (this.pool.blockable > 0) this.blocked.check(this.link)
   }
 
   runEnded({ delivery }: HandlerRun, outcome: RunOutcome): void {
+    this.blocked.changes += 1
     if (delivery.end(outcome)) this.finish(delivery)
   }
 
@@ -158,6 +164,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   lost(): void {
     this.link = undefined
     this.pressure.forget()
+    this.blocked.forget()
     for (const delivery of [...this.messages.open]) {
       if (delivery.started > 0 || !this.canGiveBack(delivery)) continue
       this.withdraw(delivery, this.mode === 'draining' ? 'givenBack' : undefined)

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import { MqttError } from '../../core/errors.js'
+import type { BlockableRequest } from '../inbound/run-context.js'
 
 /** Streams that are over, as many as are remembered: a responder may speak up after that. */
 const MAX_LEFT = 1_000
@@ -49,13 +50,13 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
   private unexpected = 0
 
   /**
-   * @param onOpened gives what is called when the request has ended
+   * @param onOpened gives what is called when the request has ended; takes one that may be blocked
    * @param tell says something to a responder
    * @param renewMs between two signs of life
    */
   constructor(
     private readonly maxOpen: number,
-    private readonly onOpened: () => () => void,
+    private readonly onOpened: (request: BlockableRequest | undefined) => () => void,
     private readonly tell: (topic: string, key: string, word: Word) => void,
     private readonly renewMs: number,
   ) {}
@@ -69,8 +70,17 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     return this.unexpected
   }
 
-  /** @returns false when it has failed at once */
-  add(key: string, topic: string, receiver: ResponseReceiver, terms: T): boolean {
+  /**
+   * @param delivery what of it is delivered to this connection at QoS 1
+   * @returns false when it has failed at once
+   */
+  add(
+    key: string,
+    topic: string,
+    receiver: ResponseReceiver,
+    terms: T,
+    delivery?: BlockableRequest['delivery'],
+  ): boolean {
     const { signal } = terms
     if (signal?.aborted) {
       receiver.fail(abortedError(topic, signal))
@@ -88,7 +98,9 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       setMaxListeners(0, signal)
       signal.addEventListener('abort', abort)
     }
-    const onEnded = this.onOpened()
+    const onEnded = this.onOpened(
+      delivery && { delivery, block: () => this.giveUp(key, blockedError(topic)) },
+    )
     const request: OpenRequest<T> = {
       topic,
       receiver,
@@ -234,6 +246,11 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     this.remember(key, request)
     return request
   }
+}
+
+function blockedError(topic: string): MqttError {
+  const text = `the request on "${topic}" is blocked: the broker delivers no more messages, since all that are unacknowledged belong to handlers that wait for responses; deliver requests and responses at QoS 0 (requests.responseQos, and qos of the handlers), or raise inbound.maxInFlight (on MQTT 3.1.1 the limit of the broker)`
+  return new MqttError('REQUEST_BLOCKED', text)
 }
 
 function abortedError(topic: string, signal: AbortSignal | undefined): MqttError {

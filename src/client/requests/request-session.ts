@@ -6,6 +6,7 @@ import type { SubscriptionOptions } from '../../core/subscriptions/subscription-
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import type { WaitOptions } from '../connection/connection-wait.js'
 import type { InboundHandler } from '../inbound/inbound-handler.js'
+import type { BlockableRequest } from '../inbound/run-context.js'
 
 /** What requests need of the session that carries them. */
 export interface RequestSession {
@@ -20,7 +21,9 @@ export interface RequestSession {
   readonly dispatcher: {
     readonly pool: {
       /** A request waits for its response: the handler that made it lends its slot. @returns what says that it has ended */
-      requestOpened(): () => void
+      requestOpened(request?: BlockableRequest): () => void
+      /** Handlers that begin from now on know their requests. */
+      trackRequests(): void
     }
   }
   publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome>

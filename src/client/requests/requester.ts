@@ -5,11 +5,13 @@ import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import { OwnReplies } from '../../core/requests/own-replies.js'
 import { isSafe, LEASE, STREAM } from '../../core/requests/reply-target.js'
+import { Routes } from '../../core/topic/routes.js'
 import { parseTopicFilter, type TopicFilter } from '../../core/topic/topic-filter.js'
 import { resolveCodec } from '../../options/codec.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/new-handler.js'
+import type { BlockableRequest } from '../inbound/run-context.js'
 import { Correlation } from './correlation.js'
 import { inEnvelope, NestReplies } from './nest-replies.js'
 import { OpenRequests, type ResponseReceiver, type Word } from './open-requests.js'
@@ -35,6 +37,8 @@ export class Requester {
   private readonly renewMs: number
   private readonly responses: TopicFilter
   private readonly grant: SharedGrant
+  /** Topics on which this connection takes requests at QoS 1. */
+  private readonly takenAtQos1 = new Routes<true>()
   private isListening = false
   private refusedTopics = 0
 
@@ -42,11 +46,12 @@ export class Requester {
     private readonly session: RequestSession,
     private readonly options: ResolvedOptions,
   ) {
-    const { responseTopicPrefix, maxOpen, maxStreams, streamLeaseMs } = options.requests
+    const { responseTopicPrefix, maxOpen, maxStreams, streamLeaseMs, responseQos } = options.requests
+    if (responseQos > 0) session.dispatcher.pool.trackRequests()
     this.renewMs = Math.floor(streamLeaseMs / RENEWALS_PER_LEASE)
     this.open = new OpenRequests(
       maxOpen,
-      () => session.dispatcher.pool.requestOpened(),
+      request => session.dispatcher.pool.requestOpened(request),
       (topic, key, word) => this.tell(topic, key, word),
       this.renewMs,
     )
@@ -88,6 +93,12 @@ export class Requester {
     return this.responses.subscription
   }
 
+  /** This connection takes requests at QoS 1. */
+  takesAtQos1(filter: TopicFilter): void {
+    this.takenAtQos1.add(filter, true)
+    this.session.dispatcher.pool.trackRequests()
+  }
+
   /** The grant of the private topic, which is subscribed with its first use. */
   listen(): SharedGrant {
     if (this.isListening) return this.grant
@@ -122,7 +133,7 @@ export class Requester {
     }
     const correlationData = this.correlation.next()
     const key = correlationData.toString('hex')
-    if (!this.open.add(key, request.topic, receiver, plan)) return () => {}
+    if (!this.open.add(key, request.topic, receiver, plan, this.deliveryOf(request))) return () => {}
     // One that waits to be written when its loop is left is not written any more.
     const left = plan.isStream ? new AbortController() : undefined
     const withdrawn = left === undefined ? plan : { ...plan, signal: anyOf(plan.signal, left.signal) }
@@ -136,6 +147,13 @@ export class Requester {
       this.open.cancel(key)
       left?.abort()
     }
+  }
+
+  /** What of a request is delivered to this connection at QoS 1. */
+  private deliveryOf({ topic, qos }: OutgoingRequest): BlockableRequest['delivery'] | undefined {
+    const isTakenHere = qos > 0 && this.takenAtQos1.select(topic, undefined).length > 0
+    if (this.options.requests.responseQos === 0) return isTakenHere ? 'request' : undefined
+    return isTakenHere ? 'both' : 'response'
   }
 
   private send(key: string, request: OutgoingRequest, plan: RequestPlan, correlationData: Buffer): void {

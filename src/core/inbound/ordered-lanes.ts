@@ -7,7 +7,8 @@ interface Waiting {
 interface Lane<T> {
   readonly key: unknown
   waiting: T[]
-  isBusy: boolean
+  /** Taken, and not released. */
+  busy: T | undefined
 }
 
 /**
@@ -38,12 +39,12 @@ export class OrderedLanes<T extends Waiting> {
     const key = item.key ?? item
     let lane = this.lanes.get(key)
     if (lane === undefined) {
-      lane = { key, waiting: [], isBusy: false }
+      lane = { key, waiting: [], busy: undefined }
       this.lanes.set(key, lane)
     }
     lane.waiting.push(item)
     this.count += 1
-    if (!lane.isBusy) this.ready.add(lane)
+    if (lane.busy === undefined) this.ready.add(lane)
   }
 
   /** Takes the next one whose lane is free, and keeps the lane busy until `release`. */
@@ -52,7 +53,7 @@ export class OrderedLanes<T extends Waiting> {
       const item = lane.waiting.shift()
       this.ready.delete(lane)
       if (item === undefined) continue
-      lane.isBusy = true
+      lane.busy = item
       this.count -= 1
       return item
     }
@@ -64,9 +65,14 @@ export class OrderedLanes<T extends Waiting> {
     const key = item.key ?? item
     const lane = this.lanes.get(key)
     if (lane === undefined) return
-    lane.isBusy = false
+    lane.busy = undefined
     if (lane.waiting.length > 0) this.ready.add(lane)
     else this.lanes.delete(key)
+  }
+
+  /** What was taken of the lane in which this one waits, and keeps it busy. */
+  ahead(item: T): T | undefined {
+    return this.lanes.get(item.key ?? item)?.busy
   }
 
   /** Takes out one that waits. @returns whether it waited */
@@ -82,6 +88,6 @@ export class OrderedLanes<T extends Waiting> {
 
   private forget(lane: Lane<T>): void {
     this.ready.delete(lane)
-    if (!lane.isBusy) this.lanes.delete(lane.key)
+    if (lane.busy === undefined) this.lanes.delete(lane.key)
   }
 }

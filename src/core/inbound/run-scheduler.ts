@@ -120,6 +120,11 @@ export class RunScheduler<H extends Limited, R extends SchedulerRun<H>> {
     return this.untracked
   }
 
+  /** The run that keeps the lane of one that has not begun. */
+  ahead(run: R): R | undefined {
+    return this.queues.get(run.handler)?.lanes.ahead(run)
+  }
+
   /** Takes out a run that has not begun. @returns whether it was waiting */
   remove(run: R): boolean {
     const queue = this.queues.get(run.handler)

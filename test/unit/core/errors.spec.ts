@@ -68,6 +68,7 @@ describe('MQTT_ERROR_CODES', () => {
       'NO_RESPONDER',
       'REQUEST_FAILED',
       'TOO_MANY_REQUESTS',
+      'REQUEST_BLOCKED',
       'TIMEOUT',
       'ABORTED',
     ])
