@@ -48,6 +48,8 @@ const urlAllowed =
   'a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
 const oneUrl = v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))
 const urlList = v.pipe(v.array(oneUrl), v.minLength(1, urlAllowed))
+/** Messages that wait for a retry or a dead letter must not keep those of other handlers out. */
+const LEAST_WINDOW = 256
 const inbound = v.pipe(
   strictObject({
     concurrency: v.optional(integer(1, MAX_UINT16), 16),
@@ -59,7 +61,7 @@ const inbound = v.pipe(
   }),
   v.transform(value => ({
     ...value,
-    maxInFlight: value.maxInFlight ?? Math.min(MAX_UINT16, 2 * value.concurrency),
+    maxInFlight: value.maxInFlight ?? Math.min(MAX_UINT16, Math.max(LEAST_WINDOW, 2 * value.concurrency)),
   })),
 )
 

@@ -103,7 +103,8 @@ export interface InboundOptions {
   readonly concurrency?: number
   /**
    * QoS 1 and 2 messages that may be unacknowledged, sent to the broker as Receive Maximum (MQTT 5,
-   * 3.1.2.11.3). 1 to 65,535. @default 2 x `concurrency`
+   * 3.1.2.11.3). Messages that wait for a retry or a dead letter count; `maxQueuedBytes` bounds their bytes. 1 to 65,535.
+   * @default 256, or 2 x `concurrency` where that is more
    */
   readonly maxInFlight?: number
   /** QoS 0 messages that may wait for a handler. 1 or more. @default 1000 */

@@ -322,7 +322,7 @@ describe('a kept session', () => {
     const connect = await (await peer.connection()).expect('connect')
     expect(connect).toMatchObject({
       clean: false,
-      properties: { sessionExpiryInterval: 0xffff_ffff, receiveMaximum: 2 },
+      properties: { sessionExpiryInterval: 0xffff_ffff, receiveMaximum: 256 },
     })
     await session.close()
   })

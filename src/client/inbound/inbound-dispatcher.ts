@@ -93,7 +93,8 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     for (const delivery of this.parked.splice(0)) this.giveBack(delivery)
     for (const delivery of [...this.messages.open]) {
       if (delivery.started === 0) this.refuse(delivery)
-      else this.refuseRest(delivery)
+      for (const run of delivery.runs)
+        if (this.pool.remove(run) && delivery.end('givenBack')) this.finish(delivery)
     }
     this.pool.stop(new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer'))
     this.idle.check()
@@ -155,8 +156,13 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     if (!session.sessionPresent) this.redeliveries.clear()
     for (const delivery of this.parked.splice(0)) {
       // A resumed session brings them again; a forgotten one does not, so they are handled now.
-      if (session.sessionPresent) this.giveBack(delivery)
-      else this.readmit(delivery)
+      if (session.sessionPresent) {
+        this.giveBack(delivery)
+        continue
+      }
+      delivery.ack = undefined
+      this.messages.add(delivery)
+      if (this.mode === 'open') this.route(delivery, this.rules.select(delivery.packet))
     }
     this.pump()
   }
@@ -286,18 +292,6 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   /** What comes too late to be handled. */
   private refuse(delivery: Delivery): void {
     this.withdraw(delivery, this.canGiveBack(delivery) ? 'givenBack' : 'dropped')
-  }
-
-  /** Handlers of a message that has begun, and that do not begin any more. */
-  private refuseRest(delivery: Delivery): void {
-    for (const run of delivery.runs)
-      if (this.pool.remove(run) && delivery.end('givenBack')) this.finish(delivery)
-  }
-
-  private readmit(delivery: Delivery): void {
-    delivery.ack = undefined
-    this.messages.add(delivery)
-    if (this.mode === 'open') this.route(delivery, this.rules.select(delivery.packet))
   }
 
   private canGiveBack(delivery: Delivery): boolean {

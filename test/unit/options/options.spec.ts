@@ -64,7 +64,7 @@ describe('resolveOptions: defaults', () => {
     ['reconnect.resetAfterMs', 10_000],
     ['reconnect.verdict', undefined],
     ['inbound.concurrency', 16],
-    ['inbound.maxInFlight', 32],
+    ['inbound.maxInFlight', 256],
     ['inbound.maxQueued', 1_000],
     ['inbound.overflow', 'drop-oldest'],
     ['inbound.maxPacketBytes', 16_777_216],
@@ -138,13 +138,14 @@ describe('resolveOptions: defaults', () => {
   })
 
   it.each([
-    [1, 2],
-    [100, 200],
+    [1, 256],
+    [128, 256],
+    [129, 258],
     [32_767, 65_534],
     [32_768, 65_535],
     [65_535, 65_535],
   ])(
-    'advertises twice the concurrency %i, as far as Receive Maximum goes: %i',
+    'advertises twice the concurrency %i, but at least 256 and as far as Receive Maximum goes: %i',
     (concurrency, maxInFlight) => {
       expect(resolveOptions({ url, inbound: { concurrency } }).inbound.maxInFlight).toBe(maxInFlight)
     },
