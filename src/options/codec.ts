@@ -2,20 +2,20 @@ import { isUtf8 } from 'node:buffer'
 import { describeCause, MqttError } from '../core/errors.js'
 
 /**
- * Turns a value into the bytes of an Application Message and back. `encode` and `decode` may throw; what they
- * throw becomes the cause of a `PAYLOAD_NOT_ENCODABLE` or `PAYLOAD_NOT_DECODABLE` error.
+ * Encodes values as payloads and decodes payloads. `encode` and `decode` may throw: the thrown error becomes the cause of
+ * a `PAYLOAD_NOT_ENCODABLE` or `PAYLOAD_NOT_DECODABLE` error.
  */
 export interface Codec<T = unknown> {
-  /** Content Type of the message (MQTT 5, 3.3.2.3.9). Sent on MQTT 5 only. */
+  /** Content Type of encoded messages (MQTT 5, 3.3.2.3.9). Sent on MQTT 5 only. */
   readonly contentType?: string
   encode(value: T): Buffer
-  /** @param contentType of the message (MQTT 5, 3.3.2.3.9), where it has one */
+  /** @param contentType Content Type of the message (MQTT 5, 3.3.2.3.9), if it has one */
   decode(payload: Buffer, contentType?: string): T
 }
 
 /**
- * JSON and nothing else: what `JSON.parse` refuses is a failure of that message. A payload of no bytes, which also
- * clears a retained message, is `undefined`; `undefined` is sent as `null`.
+ * JSON. A payload that is not valid JSON fails its message. An empty payload, which also clears a retained message, is
+ * decoded as `undefined`. `undefined` is encoded as `null`.
  */
 export const jsonCodec: Codec = {
   contentType: 'application/json',
@@ -23,36 +23,40 @@ export const jsonCodec: Codec = {
   decode: payload => (payload.length === 0 ? undefined : JSON.parse(utf8(payload))),
 }
 
-/** UTF-8 text (MQTT 5, 1.5.4). Refuses bytes that are not UTF-8, and text that UTF-8 cannot encode. */
+/** UTF-8 strings. Rejects bytes that are not UTF-8, and strings that UTF-8 cannot encode (MQTT 5, 1.5.4). */
 export const textCodec: Codec<string> = {
   contentType: 'text/plain; charset=utf-8',
   encode: value => {
-    if (typeof value !== 'string') throw new TypeError(`the text codec takes a string, not ${typeof value}`)
-    if (!value.isWellFormed()) throw new TypeError('the text holds half of a surrogate pair')
+    if (typeof value !== 'string')
+      throw new TypeError(`the text codec expects a string, but the value is of type ${typeof value}`)
+    if (!value.isWellFormed())
+      throw new TypeError('the string contains an unpaired surrogate, which UTF-8 cannot encode')
     return Buffer.from(value)
   },
   decode: utf8,
 }
 
 function utf8(payload: Buffer): string {
-  if (!isUtf8(payload)) throw new TypeError('the bytes are not UTF-8')
+  if (!isUtf8(payload)) throw new TypeError('the payload is not valid UTF-8')
   return payload.toString('utf8')
 }
 
-/** The bytes as they are. */
+/** Bytes, unchanged. */
 export const bytesCodec: Codec<Uint8Array> = {
   contentType: 'application/octet-stream',
   encode: value => {
     if (!(value instanceof Uint8Array))
-      throw new TypeError(`the bytes codec takes a Buffer, not ${typeof value}`)
+      throw new TypeError(
+        `the bytes codec expects a Buffer or Uint8Array, but the value is of type ${typeof value}`,
+      )
     return Buffer.isBuffer(value) ? value : Buffer.from(value)
   },
   decode: payload => payload,
 }
 
 /**
- * Decodes by the Content Type of each message: JSON (also `…+json`), text, and anything else as bytes; as JSON where
- * the message has none, as on MQTT 3.1.1. Encodes as JSON.
+ * Decodes by the Content Type of each message: JSON (including `…+json`), text, or bytes for any other type. A message
+ * without a Content Type, as on MQTT 3.1.1, is decoded as JSON. Encodes JSON.
  */
 export const contentTypeCodec: Codec = {
   contentType: 'application/json',
@@ -73,30 +77,30 @@ const CODECS = {
   'content-type': contentTypeCodec,
 } as const satisfies Record<CodecName, unknown>
 
-/** Names of the codecs of this package. */
+/** Names of the built-in codecs. */
 export type CodecName = 'json' | 'text' | 'bytes' | 'content-type'
 
-/** A codec of this package by name, or an own one. */
+/** The name of a built-in codec, or your own codec. */
 export type CodecOption = CodecName | Codec
 
-/** @throws MqttError `INVALID_OPTION` for a name that is none of a codec */
+/** @throws MqttError `INVALID_OPTION` for an unknown name */
 export function resolveCodec(option: CodecOption): Codec {
   if (typeof option !== 'string') return option
   if (Object.hasOwn(CODECS, option)) return CODECS[option]
   throw new MqttError(
     'INVALID_OPTION',
-    `there is no codec "${option}"; allowed are "json", "text", "bytes" and "content-type"`,
+    `unknown codec "${option}"; use "json", "text", "bytes", "content-type" or your own codec`,
   )
 }
 
-/** Bytes go as they are with every codec; anything else through the codec. */
+/** Encodes a value. Bytes are sent unchanged with every codec. @throws MqttError `PAYLOAD_NOT_ENCODABLE` */
 export function encodePayload(codec: Codec, topic: string, value: unknown): Buffer {
   if (Buffer.isBuffer(value)) return value
   if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength)
   try {
     const bytes: unknown = codec.encode(value)
     if (Buffer.isBuffer(bytes)) return bytes
-    throw new TypeError('the codec gave no Buffer')
+    throw new TypeError('encode() of the codec did not return a Buffer')
   } catch (cause) {
     throw new MqttError(
       'PAYLOAD_NOT_ENCODABLE',
@@ -106,11 +110,12 @@ export function encodePayload(codec: Codec, topic: string, value: unknown): Buff
   }
 }
 
+/** Decodes a payload. @throws MqttError `PAYLOAD_NOT_DECODABLE` */
 export function decodePayload(codec: Codec, topic: string, payload: Buffer, contentType?: string): unknown {
   try {
     return codec.decode(payload, contentType)
   } catch (cause) {
-    // The message of the cause may quote the payload, which belongs into no log.
+    // The message of the cause may quote the payload, which must not appear in a log.
     const kind = cause instanceof Error ? cause.name : 'error'
     throw new MqttError(
       'PAYLOAD_NOT_DECODABLE',

@@ -15,67 +15,75 @@ import {
   strictObject,
 } from './schema.js'
 
-/** Options of one handler, as the second argument of `@EventPattern` or `@MessagePattern`. */
+/** Options of one handler. Pass them through {@link handle} to `@EventPattern` or `@MessagePattern`. */
 export interface HandlerOptions {
   /**
-   * Highest QoS at which the broker delivers to this handler. 1 leaves the choice to the publisher, up to
-   * acknowledged delivery. QoS 2 is acknowledged when it is received, not when the handler ended. Requests are
-   * delivered at QoS 0: the timeout of the requester covers a loss, and they do not wait behind events whose
-   * handlers wait for them.
+   * Highest QoS at which the broker delivers to this handler (MQTT 5, 3.8.3.1). The publisher can choose a lower one.
+   * QoS 1 messages are acknowledged after the handler has finished, QoS 2 messages when they are received. Requests use
+   * QoS 0: the timeout of the requester covers a lost message, and requests cannot wait behind events whose handlers
+   * wait for them.
    * @default 1; 0 for `@MessagePattern`
    */
   readonly qos?: 0 | 1 | 2
-  /** How the payload is decoded. @default the codec of the connection */
+  /** Decodes the payload. @default the codec of the connection */
   readonly codec?: CodecOption
-  /** Messages that this handler works on at the same time. 1 to 65,535. @default `inbound.concurrency` */
+  /** Number of messages that this handler handles at the same time. 1 to 65,535. @default `inbound.concurrency` */
   readonly concurrency?: number
   /**
-   * Which messages wait for each other: `topic`: those of one topic are handled in order, one at a time; `none`; or a
-   * function of the Topic Name: those with the same key are. Requests are independent of each other.
+   * Which messages are handled in order, one at a time. `topic`: the messages of one topic. `none`: all messages are
+   * handled concurrently. A function of the Topic Name: the messages with the same returned key.
    * @default 'topic'; 'none' for `@MessagePattern`
    */
   readonly order?: 'topic' | 'none' | ((topic: string) => string)
   /**
-   * Time for one run, in milliseconds; then it has failed, and the `signal` of its context is aborted. What it does
-   * after that is not waited for. 1 to 86,400,000. @default no limit
+   * Time limit of one run, in milliseconds. After that the run has failed and the `signal` of its context is aborted; the
+   * client does not wait for the run any longer. 1 to 86,400,000. @default no limit
    */
   readonly timeoutMs?: number
-  /** A failed run is repeated, in its place in the order. Not where an answer was asked for: that gets the error. @default none */
+  /**
+   * Repeats a failed run without giving up the place of the message in the order. Requests are not repeated: the
+   * requester receives the error. @default none
+   */
   readonly retries?: RetryOptions
   /**
-   * What becomes of a message whose last run failed: `ack`: it is logged, counted and acknowledged;
-   * `deadLetter(topic)`; `disconnect`: the connection ends without the acknowledgement, and the broker delivers again
-   * (QoS 1, `clean: false`). @default 'ack'
+   * What happens to a message whose last run failed. `ack`: the failure is logged and counted, and the message is
+   * acknowledged. `deadLetter(topic)`: the message is published to that topic, then acknowledged. `disconnect`: the
+   * client closes the connection without the acknowledgement, and the broker delivers the message again (QoS 1 and
+   * `clean: false`). @default 'ack'
    */
   readonly onFailure?: FailurePolicy
   /**
-   * `manual`: a QoS 1 message is acknowledged when the handler calls `ack()` of its context, also after it has
-   * returned. @default 'auto'
+   * With `manual`, a QoS 1 message is acknowledged when the handler calls `ack()` of its context, even after the handler
+   * has returned. @default 'auto'
    */
   readonly ack?: 'auto' | 'manual'
-  /** ShareName: the broker gives each message to one of the group's members (MQTT 5, 4.8.2). */
+  /** Share Name: the broker delivers each message to one member of the group (MQTT 5, 4.8.2). @default none */
   readonly sharedGroup?: string
-  /** No Local: what this connection publishes does not come back. MQTT 5 only (3.8.3.1). @default false */
+  /** No Local: the broker does not deliver messages that this connection published. MQTT 5 only (3.8.3.1). @default false */
   readonly noLocal?: boolean
   /**
-   * Retained messages at subscribing: 0 send them, 1 send them if the subscription is new, 2 do not.
+   * Whether the broker sends retained messages on SUBSCRIBE. 0: always. 1: only for a new subscription. 2: never.
    * MQTT 5 only (3.8.3.1). @default 0
    */
   readonly retainHandling?: 0 | 1 | 2
 }
 
-/** When a failed run is repeated. */
+/** How often, and when, a failed run is repeated. */
 export interface RetryOptions {
-  /** Runs after the first one. 1 to 1000. */
+  /** Number of further runs. 1 to 1,000. */
   readonly attempts: number
-  /** Delay before each, in milliseconds: a list whose last value repeats, or a growing delay. @default { min: 500, max: 30000, jitter: 'full' } */
+  /**
+   * Delay before each further run, in milliseconds: a list whose last value repeats, or a growing delay.
+   * @default { min: 500, max: 30000, jitter: 'full' }
+   */
   readonly delayMs?: readonly number[] | BackoffOptions
 }
 
 /**
- * For `onFailure`: a message whose handler failed is published to `topic` with QoS 1, and acknowledged when the broker
- * has it. On MQTT 5 with its payload, its properties, and `dead-letter-topic`, `-pattern`, `-reason`, `-attempts` and
- * `-time` as User Properties; on 3.1.1 as JSON that holds them. A message of that topic itself gets no letter.
+ * A value for `onFailure`: a message whose handler failed is published to `topic` at QoS 1, and acknowledged when the
+ * broker has acknowledged the dead letter. On MQTT 5 the dead letter has the original payload and properties, and the User
+ * Properties `dead-letter-topic`, `-pattern`, `-reason`, `-attempts` and `-time`. On MQTT 3.1.1 it is a JSON object with the
+ * same information. A message that fails on the dead letter topic itself is not published again.
  * @throws MqttError `INVALID_TOPIC_NAME`
  */
 export function deadLetter(topic: string): { readonly deadLetter: string } {
@@ -121,7 +129,7 @@ const entries = {
 }
 
 const strict = strictObject(entries, 'an object with handler options')
-/** Extras of a decorator may hold keys of others. */
+/** Not strict, because other packages may put their own keys into the extras of a decorator. */
 const loose = v.object(entries, 'an object with handler options')
 
 type CheckedHandlerOptions = v.InferOutput<typeof loose>
@@ -131,7 +139,7 @@ export interface ResolvedHandlerOptions extends CheckedHandlerOptions {
   readonly order: NonNullable<HandlerOptions['order']>
 }
 
-/** What a handler takes. */
+/** Whether a handler has `@EventPattern` or `@MessagePattern`. */
 export type HandlerKind = 'events' | 'requests'
 
 const KIND_DEFAULTS = {
@@ -140,8 +148,8 @@ const KIND_DEFAULTS = {
 } as const
 
 /**
- * Options for a handler: `@EventPattern('devices/+id', handle({ qos: 0 }))`. Checked where it is written.
- * @throws MqttError `INVALID_OPTION`
+ * Validates the options of a handler and returns them: `@EventPattern('devices/+id', handle({ qos: 0 }))`.
+ * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
  */
 export function handle(options: HandlerOptions): HandlerOptions {
   parseOptions('handle()', strict, options)

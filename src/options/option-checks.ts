@@ -45,7 +45,7 @@ const isUrl = (value: string): boolean => {
   return url !== undefined && PROTOCOLS.includes(url.protocol) && url.hostname !== ''
 }
 const urlAllowed =
-  'a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
+  'a URL with a host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of URLs'
 const oneUrl = v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))
 const urlList = v.pipe(v.array(oneUrl), v.minLength(1, urlAllowed))
 /** Messages that wait for a retry or a dead letter must not keep those of other handlers out. */
@@ -90,7 +90,7 @@ const requests = strictObject({
 const willSchema = strictObject(
   {
     topic: topicName,
-    payload: v.custom<string | Buffer>(isTextOrBuffer, 'a text or a Buffer'),
+    payload: v.custom<string | Buffer>(isTextOrBuffer, 'a string or a Buffer'),
     qos: v.optional(qosSchema),
     retain: v.optional(flag),
     properties: v.optional(strictObject({ ...messageProperties, willDelayInterval: v.optional(uint32) })),
@@ -113,8 +113,8 @@ const passThrough = v.looseObject({
   keepalive: v.optional(uint16),
   clean: v.optional(flag),
   clientId: v.optional(utf8String),
-  username: v.optional(v.string('a text')),
-  password: v.optional(v.custom<string | Buffer>(isTextOrBuffer, 'a text or a Buffer')),
+  username: v.optional(v.string('a string')),
+  password: v.optional(v.custom<string | Buffer>(isTextOrBuffer, 'a string or a Buffer')),
   rejectUnauthorized: v.optional(flag),
   servername: v.optional(text()),
   socksProxy: v.optional(text()),
@@ -124,14 +124,14 @@ const passThrough = v.looseObject({
   wsOptions: v.optional(v.looseObject({}, 'an object')),
 })
 
-const pathAllowed = 'the path of a file'
+const pathAllowed = 'a file path'
 const tlsFiles = v.object({
   caPath: v.optional(
-    v.union([text(), v.pipe(v.array(text()), v.minLength(1))], `${pathAllowed}, or a list of them`),
+    v.union([text(), v.pipe(v.array(text()), v.minLength(1))], `${pathAllowed} or a list of file paths`),
   ),
   certPath: v.optional(text(pathAllowed)),
   keyPath: v.optional(text(pathAllowed)),
-  passphrase: v.optional(v.string('a text')),
+  passphrase: v.optional(v.string('a string')),
 })
 
 const schema = strictObject(
@@ -141,7 +141,7 @@ const schema = strictObject(
     ...tlsFiles.entries,
     url: v.optional(v.lazy(input => (Array.isArray(input) ? urlList : oneUrl))),
     credentials: v.optional(
-      aFunction<NonNullable<MqttModuleOptions['credentials']>>('a function that gives credentials'),
+      aFunction<NonNullable<MqttModuleOptions['credentials']>>('a function that returns credentials'),
     ),
     localAddress: v.optional(v.pipe(v.string('an IP address'), v.ip('an IP address'))),
     onStopped: v.optional(aFunction<NonNullable<MqttModuleOptions['onStopped']>>('a function of (cause)')),
@@ -170,22 +170,22 @@ const schema = strictObject(
     drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
     codec: v.optional(codecSchema, 'json'),
     sharedGroup: v.optional(sharedGroupSchema),
-    variables: v.optional(v.record(v.string(), text(), 'an object of texts'), {}),
+    variables: v.optional(v.record(v.string(), text(), 'an object with string values'), {}),
   },
   'an object with options',
 )
 
-/** A URL that was checked, for a log or an error: without user, password and query. */
+/** Returns a validated URL without user, password and query, for a log line or an error. */
 export function withoutSecrets(url: string): string {
   return url.trim().replace(/^([a-z+]+:)[/\\]*(?:[^/?#]*@)?([^?#]*).*$/is, '$1//$2')
 }
 
-/** The broker as a log or an error names it. */
+/** Describes the broker in log lines and errors. */
 export function describeTarget({
   secrets,
   createStream,
 }: Pick<ResolvedOptions, 'secrets' | 'createStream'>): string {
-  if (createStream !== undefined) return 'the stream of createStream'
+  if (createStream !== undefined) return 'the stream from createStream()'
   return secrets.reveal().urls.map(withoutSecrets).join(', ')
 }
 
@@ -193,19 +193,16 @@ const DOOR = 'MqttModule options'
 const NEVER_EXPIRES = 0xffff_ffff
 
 /**
- * The one place where options are checked and defaults are filled in.
- * @throws MqttError `INVALID_OPTION`
+ * Validates the options and fills in the defaults.
+ * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
  */
 export function resolveOptions(options: MqttModuleOptions, door = DOOR): ResolvedOptions {
   const checked = parseOptions(door, schema, options, REPLACEMENTS)
   if (checked.url === undefined && checked.createStream === undefined) {
-    throw invalidOption(door, `"url": nothing was given, allowed is ${urlAllowed}`)
+    throw invalidOption(door, `"url" must be ${urlAllowed}, but is missing`)
   }
   if (options.properties?.receiveMaximum !== undefined) {
-    throw invalidOption(
-      door,
-      '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"',
-    )
+    throw invalidOption(door, '"properties.receiveMaximum" cannot be set; use "inbound.maxInFlight"')
   }
   const conflict = tlsConflict(options)
   if (conflict !== undefined) throw invalidOption(door, conflict)
@@ -213,7 +210,7 @@ export function resolveOptions(options: MqttModuleOptions, door = DOOR): Resolve
   if (!clean && !options.clientId) {
     throw invalidOption(
       door,
-      '"clientId": nothing was given, but clean: false keeps a session, and the broker finds it again by a Client Identifier that is the same after a restart',
+      '"clientId" is missing; clean: false requires a Client Identifier that is the same after a restart, so that the broker can find the session',
     )
   }
   const urls = checked.createStream === undefined ? [checked.url ?? []].flat() : []
@@ -245,13 +242,13 @@ export function resolveOptions(options: MqttModuleOptions, door = DOOR): Resolve
   }
 }
 
-/** What is given twice of TLS, as a file and as its content. */
+/** Describes a TLS option that is set both as a file and as its content. */
 export function tlsConflict(
   options: TlsFileOptions & Pick<PassThroughOptions, 'ca' | 'cert' | 'key'>,
 ): string | undefined {
   for (const name of ['ca', 'cert', 'key'] as const)
     if (options[name] !== undefined && options[`${name}Path`] !== undefined)
-      return `"${name}" and "${name}Path" were given; give one of them`
+      return `"${name}" and "${name}Path" are both set; remove one of them`
   return undefined
 }
 

@@ -1,11 +1,11 @@
 import type { Replacements } from './schema.js'
 
 const URL_PARTS =
-  'write it into "url": "mqtt://host:1883", with "mqtts" for TLS and "ws" or "wss" for WebSocket'
-const NO_STORE = 'there are no stores: "outbound.whenBlocked" says what waits over an outage'
-const ALWAYS = 'it needs no setting: every subscription is restored after a reconnect'
+  'make it part of "url", such as "mqtt://host:1883"; use "mqtts" for TLS, and "ws" or "wss" for WebSocket'
+const NO_STORE = 'remove it, and set "outbound.whenBlocked" to choose what waits during an outage'
+const ALWAYS = 'remove it; every subscription is restored after a reconnect'
 
-/** Options of Nest's built-in transport, of `nest-mqtt` and of `mqtt` that have another name, or no meaning, here. */
+/** What to use in place of options of Nest's built-in transport, of `nest-mqtt` and of `mqtt`. */
 export const REPLACEMENTS: Replacements = {
   beforeHandle: 'use a guard or an interceptor',
   caPaths: 'use "caPath"',
@@ -14,10 +14,10 @@ export const REPLACEMENTS: Replacements = {
   host: URL_PARTS,
   hostname: URL_PARTS,
   incomingStore: NO_STORE,
-  logger: 'use the logger of Nest: app.useLogger()',
+  logger: 'remove it, and set the logger of Nest with app.useLogger()',
   maxConnectionAttempts:
     'use connect: "fail-fast" to fail after one round of attempts, or "background" to start without a broker',
-  options: 'give its properties to forRoot() directly',
+  options: 'pass its properties to forRoot() directly',
   outgoingStore: NO_STORE,
   path: URL_PARTS,
   port: URL_PARTS,
@@ -27,13 +27,13 @@ export const REPLACEMENTS: Replacements = {
   queueQoSZero: 'use "outbound.whenBlocked"',
   reconnectOnConnackError: 'use "reconnect.verdict"',
   reconnectPeriod: 'use "reconnect.delayMs"',
-  reschedulePings: 'it needs no setting',
+  reschedulePings: 'remove it',
   resubscribe: ALWAYS,
   serializer: 'use "codec"',
-  servers: 'give a list to "url"',
+  servers: 'pass a list to "url"',
   share: 'use "sharedGroup"',
   subscribeOptions: 'use the options of each handler: handle({ qos, noLocal, retainHandling })',
-  transport: 'MqttModule.microservice() names it',
+  transport: 'remove it; MqttModule.microservice() sets the transport',
   userProperties:
     'use "properties.userProperties" for CONNECT, and the option "properties" of each publish for messages',
 }

@@ -7,10 +7,10 @@ import type { CodecOption } from './codec.js'
 
 export type { Verdict, WhenBlocked }
 
-/** Options of the `mqtt` package that this package does not own, under their own names. */
+/** Options that are passed to the `mqtt` package unchanged. */
 export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
 
-/** The names of the options that go to `mqtt` as they came. */
+/** Names of the options that are passed to `mqtt` unchanged. */
 export const PASS_THROUGH = {
   ALPNProtocols: true,
   ca: true,
@@ -32,257 +32,266 @@ export const PASS_THROUGH = {
   wsOptions: true,
 } as const satisfies Partial<Record<keyof IClientOptions, true>>
 
-/** Why an attempt to connect, or a connection, failed. The code is one of `CONNECT_*` or `CONNECTION_*`, or `TIMEOUT`. */
+/** Why a connection, or an attempt to connect, failed. The code is `TIMEOUT` or starts with `CONNECT_` or `CONNECTION_`. */
 export type ConnectionFailure = MqttError
 
-/** A delay that doubles with every failure in a row. */
+/** A delay that doubles with every consecutive failure. */
 export interface BackoffOptions {
   /** Delay before the first retry, in milliseconds. 1 to `max`. @default 500 */
   readonly min?: number
   /** Longest delay, in milliseconds. At most 86,400,000. @default 30000 */
   readonly max?: number
   /**
-   * How the delay is spread, so that a fleet does not come back at the same moment: `full` is anything
-   * between half of `min` and the doubled-up delay, `decorrelated` anything between `min` and three times the
-   * delay before, `none` the delay itself. @default 'full'
+   * Randomises the delay, so that many clients do not reconnect at the same moment. `full`: between half of `min` and
+   * the current delay. `decorrelated`: between `min` and three times the previous delay. `none`: exactly the current
+   * delay. @default 'full'
    */
   readonly jitter?: 'full' | 'decorrelated' | 'none'
 }
 
-/** When the next attempt to connect is made. */
+/** When and whether the client reconnects. */
 export interface ReconnectOptions {
   /**
-   * Delay before each retry, in milliseconds: a list whose last value repeats, a function of the number of
-   * rounds of failures over all URLs (from 1) and the last cause, or a growing delay. @default { min: 500, max: 30000, jitter: 'full' }
+   * Delay before each retry, in milliseconds: a list whose last value repeats, a growing delay, or a function of the
+   * failed rounds (each round tries every URL; starts at 1) and the last cause.
+   * @default { min: 500, max: 30000, jitter: 'full' }
    */
   readonly delayMs?:
     | readonly number[]
     | ((attempt: number, cause: ConnectionFailure) => number)
     | BackoffOptions
   /**
-   * A connection must have lasted this long, in milliseconds, before failures are counted from zero again.
-   * Keeps a broker that accepts and drops from being hammered. 0 or more. @default 10000
+   * How long a connection must last, in milliseconds, before the delay starts from the beginning. Prevents rapid
+   * reconnects to a broker that accepts connections and drops them. 0 to 86,400,000. @default 10000
    */
   readonly resetAfterMs?: number
   /**
-   * What follows an end of a connection, or of an attempt, in place of the rules of this package (`docs/reconnect.md`).
-   * Undefined leaves it to them. @default none
+   * Decides what follows the end of a connection or of an attempt, in place of the rules in `docs/reconnect.md`. Return
+   * undefined to apply these rules. @default none
    */
   readonly verdict?: (cause: ConnectionFailure) => Verdict | undefined
 }
 
 /**
- * TLS files, read before every attempt to connect, so that a renewed certificate is used without a restart. A file that
- * cannot be read or used is a failed attempt whose cause names it.
+ * TLS files. The client reads them before every attempt to connect, so that a renewed certificate is used without a
+ * restart. If a file cannot be read or used, the attempt fails with a cause that names the file.
  */
 export interface TlsFileOptions {
-  /** CA certificates in PEM, in place of `ca`: the path of a file, or a list of them. @default none */
+  /** CA certificates in PEM format, in place of `ca`: a path or a list of paths. @default none */
   readonly caPath?: string | readonly string[]
-  /** Path of the client certificate in PEM, in place of `cert`. @default none */
+  /** Path of the client certificate in PEM format, in place of `cert`. @default none */
   readonly certPath?: string
-  /** Path of the private key in PEM, in place of `key`. @default none */
+  /** Path of the private key in PEM format, in place of `key`. @default none */
   readonly keyPath?: string
-  /** Decrypts the private key of `key` or `keyPath`. @default none */
+  /** Passphrase of the private key in `key` or `keyPath`. @default none */
   readonly passphrase?: string
 }
 
-/** What an attempt to connect is made with. */
+/** Credentials for one attempt to connect. */
 export interface MqttCredentials
   extends Pick<PassThroughOptions, 'username' | 'password' | 'ca' | 'cert' | 'key'>,
     TlsFileOptions {
-  /** Headers of the WebSocket handshake. */
+  /** HTTP headers of the WebSocket handshake. */
   readonly headers?: Readonly<Record<string, string>>
 }
 
-/** How much work comes in at a time. */
+/** Limits for incoming messages. */
 export interface InboundOptions {
   /**
-   * Handlers whose code runs at the same time on this connection. A handler that waits for its next retry, its dead
-   * letter or the response to its own `request()` does not count. 1 to 65,535. @default 16
+   * Number of handlers whose code runs at the same time on this connection. Handlers that wait for a retry, a dead
+   * letter or the response to their own `request()` do not count. 1 to 65,535. @default 16
    */
   readonly concurrency?: number
   /**
-   * QoS 1 and 2 messages that may be unacknowledged, sent to the broker as Receive Maximum (MQTT 5,
-   * 3.1.2.11.3). Messages that wait for a retry or a dead letter count; `maxQueuedBytes` bounds their bytes. 1 to 65,535.
-   * @default 256, or 2 x `concurrency` where that is more
+   * Number of unacknowledged QoS 1 and 2 messages, sent to the broker as Receive Maximum (MQTT 5, 3.1.2.11.3). Messages
+   * that wait for a retry or a dead letter count too. 1 to 65,535. @default 256, or 2 x `concurrency` if that is more
    */
   readonly maxInFlight?: number
-  /** QoS 0 messages that may wait for a handler. 1 or more. @default 1000 */
+  /** Number of QoS 0 messages that wait for a handler. 1 to 10,000,000. @default 1000 */
   readonly maxQueued?: number
   /**
-   * Bytes of messages that may be held at a time, of every QoS: waiting for a handler, being handled, waiting for a
-   * retry, a dead letter or `ack()`, unread in `messages()`, or not released by the broker (QoS 2). Each counts with
-   * 512 bytes more than its packet. When they are used up, QoS 0 follows `overflow`, and QoS 1 and 2 are not read until
-   * there is room. What must be read all the same ends the connection with Reason Code 0x93, and the broker delivers
-   * again to a kept session. 1 or more. @default 67108864
+   * Total bytes of all messages that the client holds, at any QoS: those that wait for a handler, are being handled,
+   * wait for a retry, a dead letter or `ack()`, are unread in `messages()`, or are not yet released by the broker
+   * (QoS 2). Each counts as the size of its packet plus 512 bytes. At the limit, QoS 0 follows `overflow`, and QoS 1 and 2
+   * stay unread until there is room. If the client has to read on, it closes the connection with Reason Code 0x93,
+   * and the broker delivers the messages of a persistent session again. 1 or more. @default 67108864
    */
   readonly maxQueuedBytes?: number
   /**
-   * What makes room when so many wait: `drop-oldest`, `drop-newest`; `latest`: of each topic only the newest waits for
-   * a handler; `stall`: nothing is read until there is room, which the broker feels. Answers to what handlers publish
-   * and request on this connection cannot be read meanwhile either; when these would hold it up, it is read on,
-   * and the oldest goes. @default 'drop-oldest'
+   * How the client makes room when `maxQueued` messages wait. `drop-oldest` and `drop-newest` drop a message. `latest`
+   * keeps the newest message of each topic for each handler. `stall` stops reading, so that TCP slows the broker down.
+   * Responses and acknowledgements for what handlers publish on this connection are then not read either; if handlers
+   * wait for these, the client reads on and drops the oldest message. @default 'drop-oldest'
    */
   readonly overflow?: 'drop-oldest' | 'drop-newest' | 'latest' | 'stall'
   /**
-   * Largest packet that is taken, in bytes, sent to the broker as Maximum Packet Size (MQTT 5, 3.1.2.11.4). A larger
-   * one ends the connection, with Reason Code 0x95. 128 to 268,435,460. @default 16777216
+   * Largest accepted packet, in bytes, sent to the broker as Maximum Packet Size (MQTT 5, 3.1.2.11.4). A larger packet
+   * ends the connection with Reason Code 0x95. 128 to 268,435,460. @default 16777216
    */
   readonly maxPacketBytes?: number
 }
 
-/** How much may be under way to the broker, and how much may wait for it. */
+/** Limits for outgoing messages. */
 export interface OutboundOptions {
   /**
-   * QoS 1 and 2 messages of ours that may be unacknowledged. The broker's Receive Maximum lowers it
+   * Number of unacknowledged QoS 1 and 2 publishes. The broker can lower it with its Receive Maximum
    * (MQTT 5, 3.2.2.3.3). 1 to 65,535. @default 1000
    */
   readonly maxInFlight?: number
   /**
-   * How long the broker may take to respond to the oldest SUBSCRIBE, UNSUBSCRIBE, or QoS 1 or 2 message on a connection,
-   * in milliseconds. Then the connection is given up and made again: a kept session sends the message again, without
-   * one it is `lost`. From half of the time on, health is `degraded`. A message that the broker cannot have read yet has
-   * a millisecond more for each byte of it; under `flowControl: 'kernel'` nobody knows that. 1 to 3,600,000. @default 30000
+   * How long the broker may take to respond to the oldest SUBSCRIBE, UNSUBSCRIBE, or QoS 1 or 2 publish on a
+   * connection, in milliseconds. After that the client closes the connection and reconnects: with a persistent session
+   * the publish is sent again, without one it is `lost`. Health is `degraded` after half of the time. A publish that the
+   * broker cannot have read yet has one more millisecond per byte; `flowControl: 'kernel'` does not measure this.
+   * 1 to 3,600,000. @default 30000
    */
   readonly ackTimeoutMs?: number
-  /**
-   * Age, in milliseconds, at which a message that waits under `drop` is not written any more. 10 to 3,600,000. @default 1000
-   */
+  /** Age, in milliseconds, at which the `drop` policy drops a waiting message. 10 to 3,600,000. @default 1000 */
   readonly maxDelayMs?: number
-  /** What becomes of a publish that cannot be written now and does not say so itself. @default 'drop' */
+  /** What happens to a publish that cannot be written now, unless it sets its own `whenBlocked`. @default 'drop' */
   readonly whenBlocked?: WhenBlocked
-  /** Messages that may wait under `latest` (so many topics), `queue` and `wait` together. 1 to 10,000,000. @default 1000 */
+  /** Number of messages that wait under `latest`, `queue` and `wait` together. 1 to 10,000,000. @default 1000 */
   readonly maxQueued?: number
-  /** Bytes of these messages. 1 or more. @default 1048576 */
+  /** Total bytes of the messages that `maxQueued` counts. 1 or more. @default 1048576 */
   readonly maxQueuedBytes?: number
   /** Longest wait under `queue`, in milliseconds. 1 to 86,400,000. @default 60000 */
   readonly maxAgeMs?: number
-  /** Which message of `queue` goes when there is no room: the oldest, or the one that comes. @default 'drop-oldest' */
+  /** Which message `queue` drops when it is full: the oldest, or the new one. @default 'drop-oldest' */
   readonly overflow?: 'drop-oldest' | 'drop-newest'
   /**
-   * Gives Topic Aliases to the topics that were used last, as many as the broker takes (MQTT 5, 3.3.2.3.4). @default true
+   * Assigns Topic Aliases to the most recently used topics, up to the number the broker allows (MQTT 5, 3.3.2.3.4).
+   * @default true
    */
   readonly topicAlias?: boolean
   /**
-   * How the link is kept from filling up: `markers` measures it by PINGREQ packets between the messages, and keeps
-   * about 100 ms of it on the wire; `kernel` writes until the operating system refuses, which on a slow link is
-   * many seconds of data. @default 'markers'
+   * How the client keeps the link from filling up. `markers` measures the link with PINGREQ packets between the messages
+   * and keeps about 100 ms of data on the wire. `kernel` writes until the operating system refuses, which on a slow
+   * link is many seconds of data. @default 'markers'
    */
   readonly flowControl?: 'markers' | 'kernel'
 }
 
-/** What requests are like that do not say otherwise. */
+/** Defaults and limits of requests. */
 export interface RequestDefaults {
-  /** Time for the first answer, and for each next one of a stream, in milliseconds. 1 to 3,600,000. @default 30000 */
+  /** Time limit for a response, and for each further one of a stream, in ms. 1 to 3,600,000. @default 30000 */
   readonly timeoutMs?: number
-  /** Requests that may be open at the same time. 1 to 1,000,000. @default 10000 */
+  /** Number of requests open at the same time. 1 to 1,000,000. @default 10000 */
   readonly maxOpen?: number
   /**
-   * Answers come to a topic of this connection alone: this prefix, `/` and a random part. Access rules of the broker
-   * must let this client subscribe to it, and responders publish. @default 'nestjs-mqtt/responses'
+   * Responses arrive on a private topic of this connection: this prefix, `/` and a random part. The access rules of
+   * the broker must allow this client to subscribe to it, and responders to publish to it.
+   * @default 'nestjs-mqtt/responses'
    */
   readonly responseTopicPrefix?: string
   /**
-   * Highest QoS at which the broker delivers responses to this connection, by the private topic and by the reply topics
-   * of Nest's envelope. 0: a lost response ends as `TIMEOUT`. 1: the broker repeats a response that was not
-   * acknowledged; it counts against the broker's window for this client (`inbound.maxInFlight`), in which it can wait
-   * behind events. A request that blocks itself that way fails as `REQUEST_BLOCKED`. @default 0
+   * Highest QoS at which the broker delivers responses to this connection, on the private topic and on the reply topics
+   * of Nest's envelope. With 0, a lost response results in `TIMEOUT`. With 1, the broker repeats an unacknowledged
+   * response, which then counts towards `inbound.maxInFlight` and can wait behind events. A request that blocks its own
+   * response in this way fails with `REQUEST_BLOCKED`. @default 0
    */
   readonly responseQos?: 0 | 1
-  /** Open streams of responses as the responder. One more ends the oldest that is not renewed, else is refused. 1 to 1,000,000. @default 1000 */
+  /**
+   * Number of streams of responses open on this responder. A further stream ends the oldest one that is not renewed; if
+   * all are renewed, the new one is refused. 1 to 1,000,000. @default 1000
+   */
   readonly maxStreams?: number
   /**
-   * How long the responder of a stream goes on without a sign of this requester, in milliseconds. The requester renews
-   * each open stream three times in this time (MQTT 5). Rounded up to seconds. 1,000 to 3,600,000. @default 30000
+   * How long a responder keeps a stream open without a renewal from this requester, in milliseconds. The requester
+   * renews each open stream three times within that time (MQTT 5 only). Rounded up to seconds. 1,000 to 3,600,000.
+   * @default 30000
    */
   readonly streamLeaseMs?: number
 }
 
 /**
- * Options of one connection. Besides the ones listed here, these options of the `mqtt` package pass through
- * under their own names: TLS (`ca`, `cert`, `key`, `rejectUnauthorized`, …), `username`, `password`,
- * `keepalive`, `will`, `properties`, `wsOptions`, `socksProxy` and others.
+ * Options of one connection. In addition to the options listed here, these options are passed to the `mqtt` package
+ * unchanged: TLS (`ca`, `cert`, `key`, `rejectUnauthorized`, …), `username`, `password`, `keepalive`, `will`,
+ * `properties`, `wsOptions`, `socksProxy` and others.
  */
 export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
   /**
-   * Where the broker is: `mqtt`, `mqtts`, `ws` or `wss`, host, port and path; or `mqtt+srv` or `mqtts+srv` and a
-   * name whose DNS SRV records (`_mqtt._tcp`, `_secure-mqtt._tcp`) are looked up at each attempt. A list is tried in
-   * order, starting with the one that was good last; the delay grows after a whole round. Required unless
-   * `createStream` is given.
+   * Address of the broker: a `mqtt`, `mqtts`, `ws` or `wss` URL; or `mqtt+srv` or `mqtts+srv` with a name whose DNS SRV
+   * records (`_mqtt._tcp`, `_secure-mqtt._tcp`) the client resolves before each attempt. The client tries a list of
+   * URLs in order, starting with the one that worked last; the delay grows after a full round. Required, unless
+   * `createStream` is set.
    */
   readonly url?: string | readonly string[]
   /**
-   * Opens the byte stream to the broker in place of `url`, once for every attempt to connect: an in-memory
-   * broker in a test, a tunnel, a serial line.
-   * @default none: `url` is dialled
+   * Opens the byte stream to the broker, in place of `url`. Called once per attempt to connect. Use it for an in-memory
+   * broker in a test, a tunnel or a serial line.
+   * @default none: the client connects to `url`
    */
   readonly createStream?: () => Duplex
   /**
-   * Client Identifier. Must be given, and be the same after a restart, for `clean: false`.
-   * @default a random one for each process
+   * Client Identifier. `clean: false` requires one that is the same after a restart.
+   * @default a random identifier per process
    */
   readonly clientId?: string
   /**
-   * Whether the broker forgets the session at the end of the connection. With `false` it keeps subscriptions
-   * and unacknowledged messages; on MQTT 5 the Session Expiry Interval is then set to "never", as MQTT 3.1.1
-   * has it, unless `properties.sessionExpiryInterval` says otherwise. @default true
+   * Whether the session ends with the connection. With `false` the broker keeps subscriptions and unacknowledged
+   * messages. On MQTT 5 the Session Expiry Interval is then "never", as on MQTT 3.1.1, unless
+   * `properties.sessionExpiryInterval` sets one. @default true
    */
   readonly clean?: boolean
   /**
-   * `fail-fast`: the application does not start when the first attempt fails. `background`: it starts, and
-   * the connection comes when the broker does. @default 'fail-fast'
+   * `fail-fast`: the application does not start if the first round of attempts fails. `background`: the application
+   * starts without a connection, and the client keeps trying. @default 'fail-fast'
    */
   readonly connect?: 'fail-fast' | 'background'
-  /** Time for one attempt, from dialling to CONNACK, in milliseconds. 1 to 3,600,000. @default 10000 */
+  /** Time limit of one attempt, from opening the socket to CONNACK, in milliseconds. 1 to 3,600,000. @default 10000 */
   readonly connectTimeoutMs?: number
-  /** MQTT version: 5, 4 (which is 3.1.1), or `auto`: 5, and 3.1.1 with a broker that refuses 5. @default 'auto' */
+  /**
+   * MQTT version: 5, 4 (MQTT 3.1.1), or `auto`: MQTT 5, with a fallback to 3.1.1 if the broker refuses MQTT 5.
+   * @default 'auto'
+   */
   readonly protocolVersion?: 'auto' | 4 | 5
-  /** Delays between attempts to connect. @default those of `ReconnectOptions` */
+  /** Delays between attempts to connect. @default see `ReconnectOptions` */
   readonly reconnect?: ReconnectOptions
   /**
-   * Called before every attempt to connect; what it gives goes over `username`, `password` and the TLS options. A
-   * rejection is a failed attempt with that cause. Must settle within `connectTimeoutMs`. @default none
+   * Returns the credentials for an attempt to connect. Called before every attempt; the result overrides `username`,
+   * `password` and the TLS options. If it rejects, the attempt fails with that cause. Must settle within
+   * `connectTimeoutMs`. @default none
    */
   readonly credentials?: () => MqttCredentials | Promise<MqttCredentials>
-  /** Address of this machine to connect from. @default the operating system's choice */
+  /** Local IP address to connect from. @default chosen by the operating system */
   readonly localAddress?: string
   /**
-   * Called when the connection has stopped for good by itself, with the cause: see `reconnect.verdict`. It is in the
-   * log too, as an error. @default none
+   * Called with the cause when the connection stops for good by itself; see `reconnect.verdict`. The client also logs
+   * this as an error. @default none
    */
   readonly onStopped?: (cause: ConnectionFailure) => void
   /**
-   * A subscription that the broker refuses at the start: `fail` keeps the application from starting, `warn` logs it.
-   * A refused subscription is tried again with growing delays either way. @default 'fail'
+   * What happens if the broker refuses a subscription at startup. `fail`: the application does not start. `warn`: the
+   * client logs a warning. With both, the client retries the subscription with growing delays. @default 'fail'
    */
   readonly refusedSubscription?: 'fail' | 'warn'
-  /** Limits for messages that come in. @default those of `InboundOptions` */
+  /** Limits for incoming messages. @default see `InboundOptions` */
   readonly inbound?: InboundOptions
-  /** Limits for messages that go out. @default those of `OutboundOptions` */
+  /** Limits for outgoing messages. @default see `OutboundOptions` */
   readonly outbound?: OutboundOptions
-  /** Limits for requests, and where their answers come. @default those of `RequestDefaults` */
+  /** Defaults and limits of requests. @default see `RequestDefaults` */
   readonly requests?: RequestDefaults
   /**
-   * Whether an answer may go to this Response Topic (MQTT 5, 4.10). One with wildcards or on `$` never may.
-   * @default every other one may
+   * Decides whether a response may be sent to this Response Topic (MQTT 5, 4.10). Topics with wildcards, and topics that
+   * start with `$`, are always refused. @default all other topics are allowed
    */
   readonly allowResponseTopic?: (responseTopic: string) => boolean
   /**
-   * Which handlers take the envelope of Nest's built-in transport: `requests`: `@MessagePattern` handlers take
-   * `{ pattern, data, id }` and answer it; `all`: besides, every handler takes `{ pattern, data }`, as the built-in
-   * `emit()` sends it, for its data, where `pattern` is the topic; and the `MqttClientProxy` of the module sends the
-   * envelope, as a built-in server takes it. @default 'requests'
+   * Which handlers accept the envelope of Nest's built-in transport. `requests`: `@MessagePattern` handlers accept
+   * `{ pattern, data, id }` and send the reply in the same format. `all`: in addition, every handler accepts
+   * `{ pattern, data }` from the built-in `emit()` if `pattern` is the topic, and the `MqttClientProxy` of the module
+   * sends the envelope. @default 'requests'
    */
   readonly envelope?: 'requests' | 'all'
   /**
-   * Time for shutting down, in milliseconds: handlers end, acknowledgements leave, publishes settle, those of HTTP
-   * handlers that still run included. What is not done then is given up and logged. A fifth of it is kept for
-   * DISCONNECT. 0 to 3,600,000. @default 5000
+   * Time limit of the shutdown, in milliseconds. Within it handlers finish, acknowledgements are sent and publishes
+   * settle, including those of HTTP handlers that are still running. The rest is discarded and logged. A fifth of the
+   * time is reserved for DISCONNECT. 0 to 3,600,000. @default 5000
    */
   readonly drainTimeoutMs?: number
-  /** How payloads are decoded for handlers and encoded by publishes that do not say otherwise. @default 'json' */
+  /** Default codec of handlers and publishes. @default 'json' */
   readonly codec?: CodecOption
-  /** ShareName for every handler (MQTT 5, 4.8.2); a handler's own `sharedGroup` wins. @default none */
+  /** Share Name for every handler (MQTT 5, 4.8.2); the `sharedGroup` of a handler takes precedence. @default none */
   readonly sharedGroup?: string
   /** Values for `${name}` in patterns. @default none */
   readonly variables?: Readonly<Record<string, string>>

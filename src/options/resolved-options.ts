@@ -26,7 +26,7 @@ type Defaulted =
   | 'clean'
   | 'envelope'
 
-/** Options after the door: checked, with every default in place. */
+/** Validated options with all defaults. */
 export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>> {
   readonly createStream: (() => Duplex) | undefined
   readonly credentials: (() => MqttCredentials | Promise<MqttCredentials>) | undefined
@@ -43,18 +43,18 @@ export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaul
   readonly outbound: Required<OutboundOptions>
   readonly requests: Required<RequestDefaults>
   readonly allowResponseTopic: ((responseTopic: string) => boolean) | undefined
-  /** The broker keeps subscriptions and unacknowledged messages when a connection ends. */
+  /** Whether the broker keeps the session when a connection ends. */
   readonly keepsSession: boolean
-  /** How many URLs there are to dial, in turn. */
+  /** Number of URLs to try. */
   readonly targets: number
   readonly secrets: Sealed<DialSecrets>
 }
 
-/** What is dialled and with what: passwords, tokens and keys are in it. */
+/** Addresses and credentials. They contain passwords, tokens and keys. */
 export interface DialSecrets {
-  /** Empty where `createStream` is given. */
+  /** Empty if `createStream` is set. */
   readonly urls: readonly string[]
-  /** Options that go to `mqtt` as they came. */
+  /** Options that are passed to `mqtt` unchanged. */
   readonly passThrough: PassThroughOptions
   readonly tlsFiles: { readonly [K in keyof TlsFileOptions]: TlsFileOptions[K] | undefined }
 }

@@ -12,12 +12,12 @@ export const integer = (min: number, max: number) => {
 }
 export const oneOf = <const T extends readonly (string | number)[]>(values: T) =>
   v.picklist(values, `one of ${values.map(value => JSON.stringify(value)).join(', ')}`)
-/** As valibot's, but every unknown key is an issue of its own. */
+/** Like `v.strictObject`, but reports every unknown key as a separate issue. */
 export const strictObject = <const E extends v.ObjectEntries>(
   entries: E,
   allowed = 'an object with options',
 ) => v.objectWithRest(entries, v.never(), allowed)
-export const text = (allowed = 'a text') => v.pipe(v.string(allowed), v.nonEmpty(allowed))
+export const text = (allowed = 'a non-empty string') => v.pipe(v.string(allowed), v.nonEmpty(allowed))
 
 export const aFunction = <F>(allowed: string) => v.custom<F>(value => typeof value === 'function', allowed)
 
@@ -31,7 +31,7 @@ const backoff = v.pipe(
     },
     delayAllowed,
   ),
-  v.check(value => value.min <= value.max, '"min" not above "max"'),
+  v.check(value => value.min <= value.max, 'an object whose "min" is at most "max"'),
 )
 const delayList = v.pipe(
   v.array(integer(0, MAX_DELAY_MS), delayAllowed),
@@ -41,19 +41,19 @@ const delayFunction = v.custom<(attempt: number, cause: MqttError) => number>(
   value => typeof value === 'function',
   delayAllowed,
 )
-/** Delays of `reconnect`. */
+/** `reconnect.delayMs`. */
 export const delays = v.lazy(input => {
   if (Array.isArray(input)) return delayList
   if (typeof input === 'function') return delayFunction
   return backoff
 })
 
-/** Delays of `retries`. */
+/** `retries.delayMs`. */
 export const delaysWithoutFunction = v.lazy(input => (Array.isArray(input) ? delayList : backoff))
 
 const codecAllowed =
   '"json", "text", "bytes", "content-type", or an object with the functions encode and decode'
-const groupAllowed = 'a name without "/", "+" and "#"'
+const groupAllowed = 'a non-empty name without "/", "+" and "#"'
 
 /** A codec option: a name, or an object with `encode` and `decode`. */
 export const codecSchema = v.custom<CodecOption>(value => {
@@ -70,7 +70,7 @@ export const MAX_UINT32 = 0xffff_ffff
 export const uint16 = integer(0, MAX_UINT16)
 export const uint32 = integer(0, MAX_UINT32)
 export const flag = v.boolean('true or false')
-const utf8Allowed = 'a text of at most 65,535 bytes of UTF-8'
+const utf8Allowed = 'a string of at most 65,535 bytes of UTF-8'
 export const utf8String = v.pipe(
   v.string(utf8Allowed),
   v.check(value => value.isWellFormed() && Buffer.byteLength(value) <= MAX_UINT16, utf8Allowed),
@@ -83,11 +83,11 @@ export const binaryData = v.custom<Buffer>(
 export const userProperties = v.record(
   utf8String,
   v.union([utf8String, v.array(utf8String)], utf8Allowed),
-  'an object of texts',
+  'an object with string values',
 )
-export const topicName = v.pipe(utf8String, v.check(isTopicName, 'a Topic Name'))
+export const topicName = v.pipe(utf8String, v.check(isTopicName, 'a valid Topic Name'))
 
-/** Properties that a PUBLISH and a will have in common (MQTT 5, 3.3.2.3 and 3.1.3.2). */
+/** Properties of both PUBLISH and the will (MQTT 5, 3.3.2.3 and 3.1.3.2). */
 export const messageProperties = {
   payloadFormatIndicator: v.optional(flag),
   messageExpiryInterval: v.optional(uint32),
@@ -128,7 +128,7 @@ export const publishSchema = strictObject(
   'an object with publish options',
 )
 
-/** Options of a record of `MqttRecordBuilder`. */
+/** Options of an `MqttRecord`. */
 export const recordSchema = v.optional(
   strictObject(
     {
@@ -154,7 +154,7 @@ export const requestSchema = strictObject(
   'an object with request options',
 )
 
-/** What `messages` has besides the options of a handler. */
+/** Options of `messages` in addition to those of a handler. */
 export const messagesSchema = v.object(
   {
     signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
@@ -166,15 +166,15 @@ export const messagesSchema = v.object(
 
 const SECRET = /pass|credential|key|cert|^ca$|wsOptions|username|properties|will/i
 
-/** What was given, short, and without anything that may be a secret. */
+/** Describes a value briefly, without anything that may be a secret. */
 function describeInput(path: string, input: unknown): string {
   if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
   if (typeof input === 'string') {
-    // Whatever the option, it may be a URL with credentials or a token in it.
+    // Any option may hold a URL with credentials or a token.
     return JSON.stringify(/[@?]/.test(input) ? `${/^[a-z+]+:\/\//i.exec(input)?.[0] ?? ''}…` : input)
   }
   if (typeof input === 'function') return 'a function'
-  if (Array.isArray(input)) return `a list of ${input.length}`
+  if (Array.isArray(input)) return `a list of length ${input.length}`
   if (typeof input === 'object' && input !== null) return 'an object'
   return String(input)
 }
@@ -183,19 +183,20 @@ function describeIssue(issue: v.BaseIssue<unknown>, replacements: Replacements):
   const path = pathOf(issue)
   if (issue.type === 'never') {
     const replacement = Object.hasOwn(replacements, path) ? replacements[path] : undefined
-    return `"${path}" is not an option here${replacement === undefined ? '' : `; ${replacement}`}`
+    return `unknown option "${path}"${replacement === undefined ? '' : `; ${replacement}`}`
   }
-  const given =
-    issue.input === undefined ? 'nothing was given' : `${describeInput(path, issue.input)} was given`
-  return `"${path}": ${given}, allowed is ${issue.message}`
+  const given = issue.input === undefined ? 'missing' : describeInput(path, issue.input)
+  const name = path === '' ? 'the options' : `"${path}"`
+  return `${name} must be ${issue.message}, but is ${given}`
 }
 
-/** For options of other MQTT packages: what to write instead. */
+/** What to use in place of options of other MQTT packages. */
 export type Replacements = Readonly<Record<string, string>>
 
 /**
- * Checks `input` against a schema, at one of the doors of the package.
- * @throws MqttError `INVALID_OPTION` that names every option at fault, what was given and what is allowed
+ * Validates `input` against a schema.
+ * @param door what the options belong to, for the error
+ * @throws MqttError `INVALID_OPTION` that lists every invalid option with its value and what is allowed
  */
 export function parseOptions<S extends v.GenericSchema>(
   door: string,
@@ -211,7 +212,7 @@ export function parseOptions<S extends v.GenericSchema>(
 
 const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''
 
-/** One issue for each option, and none for a group that only fails with a part of it. */
+/** Keeps one issue per option, and drops the issue of a group if one of its options has an issue. */
 function mostTelling(issues: readonly v.BaseIssue<unknown>[]): v.BaseIssue<unknown>[] {
   const paths = issues.map(pathOf)
   return issues.filter((_issue, index) => {

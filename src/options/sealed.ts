@@ -1,6 +1,6 @@
 const HIDDEN = '[hidden]'
 
-/** Holds what belongs into no log: nothing but `reveal()` gives it, neither `util.inspect` nor JSON. */
+/** Holds a secret. Only `reveal()` returns it; `util.inspect` and JSON do not show it. */
 export class Sealed<T> {
   readonly #value: T
 
@@ -8,7 +8,7 @@ export class Sealed<T> {
     this.#value = value
   }
 
-  /** A method, not a getter: `util.inspect` can be told to call getters. */
+  /** A method, because `util.inspect` can be configured to call getters. */
   reveal(): T {
     return this.#value
   }

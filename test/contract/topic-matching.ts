@@ -287,7 +287,7 @@ export function describeTopicMatching(subject: string, matches: TopicMatcher): v
     }
 
     it.each(NOT_A_FILTER)('%s', (_rule, filter) => {
-      expect(() => matches(filter, 'a')).toThrow('is no Topic Filter')
+      expect(() => matches(filter, 'a')).toThrow('is not a valid Topic Filter')
     })
   })
 }

@@ -316,12 +316,12 @@ describe('the log of an outage', () => {
     await session.connection.whenConnected()
     await session.close()
     expect(log.visible).toEqual([
-      'connected to the stream of createStream with MQTT 5, new session',
+      'connected to the stream from createStream() with MQTT 5, new session',
       'connection lost: the broker or the network closed the connection; next attempt in 1000 ms',
-      'attempt 1 failed: could not connect to the stream of createStream: connect ECONNREFUSED (scripted); next attempt in 2000 ms',
-      'attempt 2 failed: could not connect to the stream of createStream: connect ECONNREFUSED (scripted); next attempt in 4000 ms',
-      'connected to the stream of createStream with MQTT 5 at attempt 3, new session',
-      'connection to the stream of createStream closed',
+      'attempt 1 failed: could not connect to the stream from createStream(): connect ECONNREFUSED (scripted); next attempt in 2000 ms',
+      'attempt 2 failed: could not connect to the stream from createStream(): connect ECONNREFUSED (scripted); next attempt in 4000 ms',
+      'connected to the stream from createStream() with MQTT 5 at attempt 3, new session',
+      'connection to the stream from createStream() closed',
     ])
     expect(JSON.stringify(log.lines)).not.toContain('hunter2')
   })

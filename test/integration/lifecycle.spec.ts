@@ -420,7 +420,7 @@ describe('options', () => {
     ).rejects.toMatchObject({
       code: 'INVALID_OPTION',
       message: expect.stringMatching(
-        /"url".*"connectTimeoutMs": -1 was given, allowed is an integer from 1 to 3600000/,
+        /"url".*"connectTimeoutMs" must be an integer from 1 to 3600000, but is -1/,
       ),
     })
   })

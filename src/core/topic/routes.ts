@@ -1,7 +1,7 @@
 import type { TopicFilter } from './topic-filter.js'
 import { TopicTrie } from './topic-trie.js'
 
-/** Which handlers take a message. */
+/** Selects the handlers of a message. */
 export class Routes<H> {
   private readonly bySubscription = new Map<string, H[]>()
   private readonly trie = new TopicTrie<H>()
@@ -13,12 +13,12 @@ export class Routes<H> {
     this.trie.add(filter, handler)
   }
 
-  /** Handlers of one filter. */
+  /** Returns the handlers of one filter. */
   of(subscription: string): readonly H[] {
     return this.bySubscription.get(subscription) ?? []
   }
 
-  /** @returns whether no handler of this filter is left */
+  /** @returns whether the filter has no more handlers */
   remove(filter: TopicFilter, handler: H): boolean {
     this.trie.remove(filter, handler)
     const left = (this.bySubscription.get(filter.subscription) ?? []).filter(other => other !== handler)
@@ -28,9 +28,9 @@ export class Routes<H> {
   }
 
   /**
-   * Every handler that takes the message, each once.
-   * @param subscriptions those that the broker sent this copy for; undefined when it did not say. A broker that
-   * names them may send one copy for each, so a copy is only for the handlers of its own subscriptions.
+   * Returns the handlers of a message, each once.
+   * @param subscriptions the subscriptions for which the broker sent this copy; undefined if it has no Subscription
+   * Identifiers. A broker may send one copy per subscription, so a copy goes only to the handlers of its subscriptions.
    */
   select(topic: string, subscriptions: readonly string[] | undefined): readonly H[] {
     if (subscriptions === undefined) return eachOnce(this.trie.match(topic))

@@ -1,31 +1,33 @@
 import { MqttError } from '../errors.js'
 
-/** The longest UTF-8 Encoded String of MQTT (MQTT 5, 1.5.4). */
+/** Maximum length of a UTF-8 Encoded String (MQTT 5, 1.5.4). */
 const MAX_TOPIC_BYTES = 65_535
 
-/** A Topic Filter that was checked once; holding one is proof that it is valid. */
+/** A valid Topic Filter. Only `parseTopicFilter` creates one, so it need not be checked again. */
 export interface TopicFilter {
-  /** As it goes into SUBSCRIBE, with `$share/group/` where there is one. */
+  /** The filter in SUBSCRIBE, with its `$share/group/` prefix if it has one. */
   readonly subscription: string
-  /** What a Topic Name is matched against: the subscription without its share prefix. */
+  /** The filter without its share prefix, for matching Topic Names. */
   readonly filter: string
   readonly levels: readonly string[]
-  /** ShareName of a Shared Subscription (MQTT 5, 4.8.2). */
+  /** Share Name of a Shared Subscription (MQTT 5, 4.8.2). */
   readonly sharedGroup?: string
 }
 
 function encodingProblem(text: string): string | undefined {
   if (text === '') return 'it is empty'
-  if (text.includes('\u0000')) return 'it holds a NUL character'
-  if (!text.isWellFormed()) return 'it holds half of a surrogate pair, which UTF-8 cannot encode'
+  if (text.includes('\u0000')) return 'it contains a NUL character'
+  if (!text.isWellFormed()) return 'it contains an unpaired surrogate, which UTF-8 cannot encode'
   const bytes = Buffer.byteLength(text)
-  return bytes > MAX_TOPIC_BYTES ? `it has ${bytes} bytes, at most ${MAX_TOPIC_BYTES} are allowed` : undefined
+  return bytes > MAX_TOPIC_BYTES
+    ? `it has ${bytes} bytes, but at most ${MAX_TOPIC_BYTES} are allowed`
+    : undefined
 }
 
 function wildcardProblem(levels: readonly string[]): string | undefined {
   for (const [index, level] of levels.entries()) {
     if (level.includes('#') && (level !== '#' || index !== levels.length - 1)) {
-      return '"#" must be a whole level and the last one'
+      return '"#" must be a whole level, and the last one'
     }
     if (level.includes('+') && level !== '+') return '"+" must be a whole level'
   }
@@ -35,13 +37,13 @@ function wildcardProblem(levels: readonly string[]): string | undefined {
 function invalidFilter(subscription: string, problem: string): MqttError {
   return new MqttError(
     'INVALID_TOPIC_FILTER',
-    `"${subscription}" is no Topic Filter: ${problem} (MQTT 5, 4.7)`,
+    `"${subscription}" is not a valid Topic Filter: ${problem} (MQTT 5, 4.7)`,
   )
 }
 
 /**
- * Checks a Topic Filter, Shared Subscriptions included.
- * @throws MqttError `INVALID_TOPIC_FILTER`, with the rule that is broken
+ * Parses a Topic Filter, with or without a share prefix.
+ * @throws MqttError `INVALID_TOPIC_FILTER` that names the violated rule
  */
 export function parseTopicFilter(subscription: string): TopicFilter {
   const problem = encodingProblem(subscription)
@@ -57,10 +59,7 @@ function splitShare(subscription: string): { filter: string; sharedGroup?: strin
   if (subscription !== '$share' && !subscription.startsWith('$share/')) return { filter: subscription }
   const [, group = '', ...rest] = subscription.split('/')
   if (group === '' || /[+#]/.test(group)) {
-    throw invalidFilter(
-      subscription,
-      'the name after "$share/" must be at least one character and hold no wildcard',
-    )
+    throw invalidFilter(subscription, 'the name after "$share/" must not be empty or contain a wildcard')
   }
   const filter = rest.join('/')
   if (filter === '') throw invalidFilter(subscription, `a Topic Filter must follow "$share/${group}/"`)
@@ -74,7 +73,10 @@ function splitShare(subscription: string): { filter: string; sharedGroup?: strin
 export function assertTopicName(topic: string): void {
   const problem = topicNameProblem(topic)
   if (problem !== undefined) {
-    throw new MqttError('INVALID_TOPIC_NAME', `"${topic}" is no Topic Name: ${problem} (MQTT 5, 4.7)`)
+    throw new MqttError(
+      'INVALID_TOPIC_NAME',
+      `"${topic}" is not a valid Topic Name: ${problem} (MQTT 5, 4.7)`,
+    )
   }
 }
 
@@ -83,17 +85,17 @@ export function isTopicName(topic: string): boolean {
 }
 
 function topicNameProblem(topic: string): string | undefined {
-  return encodingProblem(topic) ?? (/[+#]/.test(topic) ? 'it holds a wildcard' : undefined)
+  return encodingProblem(topic) ?? (/[+#]/.test(topic) ? 'it contains a wildcard' : undefined)
 }
 
 /**
- * Whether a Topic Name matches a Topic Filter (MQTT 5, 4.7). Level by level, without a prepared structure:
- * the plain statement of the rules, against which the trie is checked.
+ * Whether a Topic Name matches a Topic Filter (MQTT 5, 4.7). This is a direct implementation of the rules; the tests
+ * compare the trie with it.
  */
 export function matchesTopicFilter(filter: TopicFilter, topic: string): boolean {
   const names = topic.split('/')
   const { levels } = filter
-  // A wildcard at the start never matches a Topic Name that begins with "$" [MQTT-4.7.2-1].
+  // A leading wildcard never matches a Topic Name that starts with "$" [MQTT-4.7.2-1].
   if (topic.startsWith('$') && (levels[0] === '#' || levels[0] === '+')) return false
   for (let index = 0; index < levels.length; index += 1) {
     const level = levels[index]

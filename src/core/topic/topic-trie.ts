@@ -2,9 +2,9 @@ import type { TopicFilter } from './topic-filter.js'
 
 interface Node<T> {
   readonly children: Map<string, Node<T>>
-  /** Values of the filter that ends here. */
+  /** Values of the filter that ends at this node. */
   readonly values: Entry<T>[]
-  /** Values of the filter that ends here with "#": the parent level and everything below it. */
+  /** Values of the filter that ends at this node with "#", which matches this level and all levels below it. */
   readonly subtree: Entry<T>[]
 }
 
@@ -16,8 +16,8 @@ interface Entry<T> {
 const newNode = <T>(): Node<T> => ({ children: new Map(), values: [], subtree: [] })
 
 /**
- * Topic Filters by level. A lookup visits at most the nodes that the Topic Name can reach, so its cost
- * follows the depth of the topic and the number of matches, and not the number of filters.
+ * Maps Topic Filters to values, as a tree of levels. A lookup visits only the nodes that can match the Topic Name, so
+ * its cost depends on the depth of the topic and the number of matches, not on the number of filters.
  */
 export class TopicTrie<T> {
   private readonly root: Node<T> = newNode()
@@ -27,7 +27,7 @@ export class TopicTrie<T> {
     this.slot(filter).push({ order: this.order++, value })
   }
 
-  /** Takes out one value of a filter, and what of the tree nothing needs any more. */
+  /** Removes one value of a filter, and the nodes that are then empty. */
   remove(filter: TopicFilter, value: T): void {
     const path: (readonly [Node<T>, string])[] = []
     let node: Node<T> | undefined = this.root
@@ -47,14 +47,14 @@ export class TopicTrie<T> {
     }
   }
 
-  /** Every value whose filter matches, in the order in which they were added. */
+  /** Returns the values of all matching filters, in the order in which they were added. */
   match(topic: string): T[] {
     const found: Entry<T>[] = []
     const names = topic.split('/')
     let nodes = [this.root]
     for (let depth = 0; depth < names.length; depth += 1) {
       const name = names[depth] ?? ''
-      // A wildcard at the start never matches a Topic Name that begins with "$" [MQTT-4.7.2-1].
+      // A leading wildcard never matches a Topic Name that starts with "$" [MQTT-4.7.2-1].
       const wildcards = depth > 0 || !topic.startsWith('$')
       const next: Node<T>[] = []
       for (const node of nodes) {

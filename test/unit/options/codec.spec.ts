@@ -106,7 +106,9 @@ describe('the text codec', () => {
 
   it('refuses what is no text', () => {
     const encode: (value: unknown) => unknown = value => Reflect.apply(textCodec.encode, textCodec, [value])
-    expect(() => encode(5)).toThrow(new TypeError('the text codec takes a string, not number'))
+    expect(() => encode(5)).toThrow(
+      new TypeError('the text codec expects a string, but the value is of type number'),
+    )
     expect(() => encode(null)).toThrow(TypeError)
     expect(() => encode(undefined)).toThrow(TypeError)
   })
@@ -131,7 +133,9 @@ describe('the bytes codec', () => {
 
   it('refuses what is no bytes', () => {
     const encode: (value: unknown) => unknown = value => Reflect.apply(bytesCodec.encode, bytesCodec, [value])
-    expect(() => encode('a')).toThrow(new TypeError('the bytes codec takes a Buffer, not string'))
+    expect(() => encode('a')).toThrow(
+      new TypeError('the bytes codec expects a Buffer or Uint8Array, but the value is of type string'),
+    )
     expect(() => encode([1, 2])).toThrow(TypeError)
     expect(() => encode(new Uint16Array(1))).toThrow(TypeError)
   })

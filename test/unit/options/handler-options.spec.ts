@@ -5,27 +5,27 @@ import { errorOf } from '../errors-of.js'
 const handleAny = (options: unknown): unknown => Reflect.apply(handle, undefined, [options])
 
 const PROBLEMS: readonly (readonly [name: string, value: unknown, problem: string])[] = [
-  ['qos', 3, '3 was given, allowed is one of 0, 1, 2'],
-  ['qos', -1, '-1 was given, allowed is one of 0, 1, 2'],
-  ['qos', '1', '"1" was given, allowed is one of 0, 1, 2'],
-  ['qos', null, 'null was given, allowed is one of 0, 1, 2'],
-  ['retainHandling', 3, '3 was given, allowed is one of 0, 1, 2'],
-  ['retainHandling', true, 'true was given, allowed is one of 0, 1, 2'],
-  ['noLocal', 1, '1 was given, allowed is true or false'],
-  ['noLocal', 'yes', '"yes" was given, allowed is true or false'],
+  ['qos', 3, 'must be one of 0, 1, 2, but is 3'],
+  ['qos', -1, 'must be one of 0, 1, 2, but is -1'],
+  ['qos', '1', 'must be one of 0, 1, 2, but is "1"'],
+  ['qos', null, 'must be one of 0, 1, 2, but is null'],
+  ['retainHandling', 3, 'must be one of 0, 1, 2, but is 3'],
+  ['retainHandling', true, 'must be one of 0, 1, 2, but is true'],
+  ['noLocal', 1, 'must be true or false, but is 1'],
+  ['noLocal', 'yes', 'must be true or false, but is "yes"'],
   [
     'codec',
     'xml',
-    '"xml" was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+    'must be "json", "text", "bytes", "content-type", or an object with the functions encode and decode, but is "xml"',
   ],
   [
     'codec',
     {},
-    'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+    'must be "json", "text", "bytes", "content-type", or an object with the functions encode and decode, but is an object',
   ],
-  ['sharedGroup', '', '"" was given, allowed is a name without "/", "+" and "#"'],
-  ['sharedGroup', 'a/b', '"a/b" was given, allowed is a name without "/", "+" and "#"'],
-  ['sharedGroup', 'a#', '"a#" was given, allowed is a name without "/", "+" and "#"'],
+  ['sharedGroup', '', 'must be a non-empty name without "/", "+" and "#", but is ""'],
+  ['sharedGroup', 'a/b', 'must be a non-empty name without "/", "+" and "#", but is "a/b"'],
+  ['sharedGroup', 'a#', 'must be a non-empty name without "/", "+" and "#", but is "a#"'],
 ]
 
 describe('handle', () => {
@@ -38,15 +38,15 @@ describe('handle', () => {
   it.each(PROBLEMS)('refuses "%s": %j where it is written', (name, value, problem) => {
     const error = errorOf(() => handleAny({ [name]: value }))
     expect(error.code).toBe('INVALID_OPTION')
-    expect(error.message).toBe(`handle(): "${name}": ${problem}`)
+    expect(error.message).toBe(`handle(): "${name}" ${problem}`)
   })
 
   it.each(['QoS', 'maxQueued', 'retain'])('refuses the unknown key "%s"', name => {
-    expect(errorOf(() => handleAny({ [name]: 1 })).message).toBe(`handle(): "${name}" is not an option here`)
+    expect(errorOf(() => handleAny({ [name]: 1 })).message).toBe(`handle(): unknown option "${name}"`)
   })
 
   it.each([[undefined], [null], [1], ['devices/+id']])('refuses %j in place of the options', value => {
-    expect(errorOf(() => handleAny(value)).message).toContain('allowed is an object with handler options')
+    expect(errorOf(() => handleAny(value)).message).toContain('must be an object with handler options')
   })
 
   it('names several problems in one error', () => {
@@ -94,12 +94,12 @@ describe('resolveHandlerOptions', () => {
   it.each(PROBLEMS)('refuses "%s": %j and names the pattern', (name, value, problem) => {
     const error = errorOf(() => resolveHandlerOptions('devices/+id', { [name]: value }))
     expect(error.code).toBe('INVALID_OPTION')
-    expect(error.message).toBe(`handler of "devices/+id": "${name}": ${problem}`)
+    expect(error.message).toBe(`handler of "devices/+id": "${name}" ${problem}`)
   })
 
   it('refuses extras that are no object', () => {
     expect(errorOf(() => resolveHandlerOptions('a', 'qos')).message).toContain(
-      'allowed is an object with handler options',
+      'must be an object with handler options',
     )
   })
 })

@@ -255,22 +255,20 @@ describe('resolveOptions: numbers', () => {
   )
   it.each(bad)('"$path" must not be $value', ({ path, min, max, value }) => {
     const given = Array.isArray(value)
-      ? 'a list of 0'
+      ? 'a list of length 0'
       : typeof value === 'string'
         ? `"${value}"`
         : String(value)
     expect(problemsOf(nested(path, value))).toBe(
-      `"${path}": ${given} was given, allowed is an integer from ${min} to ${max}`,
+      `"${path}" must be an integer from ${min} to ${max}, but is ${given}`,
     )
   })
 
   it.each(INTEGERS)('"%s" is named once for a number that breaks two rules', (path, min, max) => {
     const allowed = `an integer from ${min} to ${max}`
-    expect(problemsOf(nested(path, min - 0.5))).toBe(
-      `"${path}": ${min - 0.5} was given, allowed is ${allowed}`,
-    )
+    expect(problemsOf(nested(path, min - 0.5))).toBe(`"${path}" must be ${allowed}, but is ${min - 0.5}`)
     expect(problemsOf(nested(path, Number.POSITIVE_INFINITY))).toBe(
-      `"${path}": Infinity was given, allowed is ${allowed}`,
+      `"${path}" must be ${allowed}, but is Infinity`,
     )
   })
 })
@@ -291,90 +289,94 @@ describe('resolveOptions: choices and flags', () => {
   })
 
   it.each([
-    ['connect', 'fast', '"fast" was given, allowed is one of "fail-fast", "background"'],
-    ['connect', true, 'true was given, allowed is one of "fail-fast", "background"'],
-    ['protocolVersion', 3, '3 was given, allowed is one of "auto", 4, 5'],
-    ['protocolVersion', '5', '"5" was given, allowed is one of "auto", 4, 5'],
-    ['clean', 'no', '"no" was given, allowed is true or false'],
-    ['clean', 0, '0 was given, allowed is true or false'],
-    ['clientId', 7, '7 was given, allowed is a text of at most 65,535 bytes of UTF-8'],
+    ['connect', 'fast', 'must be one of "fail-fast", "background", but is "fast"'],
+    ['connect', true, 'must be one of "fail-fast", "background", but is true'],
+    ['protocolVersion', 3, 'must be one of "auto", 4, 5, but is 3'],
+    ['protocolVersion', '5', 'must be one of "auto", 4, 5, but is "5"'],
+    ['clean', 'no', 'must be true or false, but is "no"'],
+    ['clean', 0, 'must be true or false, but is 0'],
+    ['clientId', 7, 'must be a string of at most 65,535 bytes of UTF-8, but is 7'],
     [
       'codec',
       'xml',
-      '"xml" was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+      'must be "json", "text", "bytes", "content-type", or an object with the functions encode and decode, but is "xml"',
     ],
     [
       'codec',
       { encode: true, decode: true },
-      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+      'must be "json", "text", "bytes", "content-type", or an object with the functions encode and decode, but is an object',
     ],
     [
       'codec',
       { encode: () => 0 },
-      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+      'must be "json", "text", "bytes", "content-type", or an object with the functions encode and decode, but is an object',
     ],
     [
       'codec',
       { decode: () => 0 },
-      'an object was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+      'must be "json", "text", "bytes", "content-type", or an object with the functions encode and decode, but is an object',
     ],
     [
       'codec',
       null,
-      'null was given, allowed is "json", "text", "bytes", "content-type", or an object with the functions encode and decode',
+      'must be "json", "text", "bytes", "content-type", or an object with the functions encode and decode, but is null',
     ],
-    ['createStream', {}, 'an object was given, allowed is a function that returns a Duplex'],
-    ['refusedSubscription', 'ignore', '"ignore" was given, allowed is one of "fail", "warn"'],
-    ['refusedSubscription', false, 'false was given, allowed is one of "fail", "warn"'],
-    ['localAddress', 'eth0', '"eth0" was given, allowed is an IP address'],
-    ['localAddress', '', '"" was given, allowed is an IP address'],
-    ['localAddress', '1.2.3', '"1.2.3" was given, allowed is an IP address'],
-    ['localAddress', 7, '7 was given, allowed is an IP address'],
-    ['onStopped', {}, 'an object was given, allowed is a function of (cause)'],
-    ['onStopped', true, 'true was given, allowed is a function of (cause)'],
-    ['reconnect.verdict', 'stop', '"stop" was given, allowed is a function of (cause)'],
-    ['reconnect.verdict', {}, 'an object was given, allowed is a function of (cause)'],
-    ['sharedGroup', '', '"" was given, allowed is a name without "/", "+" and "#"'],
-    ['sharedGroup', 'a/b', '"a/b" was given, allowed is a name without "/", "+" and "#"'],
-    ['sharedGroup', 'a+', '"a+" was given, allowed is a name without "/", "+" and "#"'],
-    ['sharedGroup', '#', '"#" was given, allowed is a name without "/", "+" and "#"'],
-    ['sharedGroup', 7, '7 was given, allowed is a name without "/", "+" and "#"'],
-    ['variables', 'site', '"site" was given, allowed is an object of texts'],
-    ['variables.site', 7, '7 was given, allowed is a text'],
+    ['createStream', {}, 'must be a function that returns a Duplex, but is an object'],
+    ['refusedSubscription', 'ignore', 'must be one of "fail", "warn", but is "ignore"'],
+    ['refusedSubscription', false, 'must be one of "fail", "warn", but is false'],
+    ['localAddress', 'eth0', 'must be an IP address, but is "eth0"'],
+    ['localAddress', '', 'must be an IP address, but is ""'],
+    ['localAddress', '1.2.3', 'must be an IP address, but is "1.2.3"'],
+    ['localAddress', 7, 'must be an IP address, but is 7'],
+    ['onStopped', {}, 'must be a function of (cause), but is an object'],
+    ['onStopped', true, 'must be a function of (cause), but is true'],
+    ['reconnect.verdict', 'stop', 'must be a function of (cause), but is "stop"'],
+    ['reconnect.verdict', {}, 'must be a function of (cause), but is an object'],
+    ['sharedGroup', '', 'must be a non-empty name without "/", "+" and "#", but is ""'],
+    ['sharedGroup', 'a/b', 'must be a non-empty name without "/", "+" and "#", but is "a/b"'],
+    ['sharedGroup', 'a+', 'must be a non-empty name without "/", "+" and "#", but is "a+"'],
+    ['sharedGroup', '#', 'must be a non-empty name without "/", "+" and "#", but is "#"'],
+    ['sharedGroup', 7, 'must be a non-empty name without "/", "+" and "#", but is 7'],
+    ['variables', 'site', 'must be an object with string values, but is "site"'],
+    ['variables.site', 7, 'must be a non-empty string, but is 7'],
     [
       'reconnect.delayMs',
       500,
-      '500 was given, allowed is a list of delays, a function of (attempt, cause), or { min, max, jitter }',
+      'must be a list of delays, a function of (attempt, cause), or { min, max, jitter }, but is 500',
     ],
     [
       'reconnect.delayMs',
       'fast',
-      '"fast" was given, allowed is a list of delays, a function of (attempt, cause), or { min, max, jitter }',
+      'must be a list of delays, a function of (attempt, cause), or { min, max, jitter }, but is "fast"',
     ],
-    ['reconnect.delayMs', [], 'a list of 0 was given, allowed is a list with at least one delay'],
-    ['reconnect.delayMs', { min: 2, max: 1 }, 'an object was given, allowed is "min" not above "max"'],
-    ['reconnect.delayMs', { min: 30_001 }, 'an object was given, allowed is "min" not above "max"'],
-    ['reconnect.delayMs.min', 0, '0 was given, allowed is an integer from 1 to 86400000'],
+    ['reconnect.delayMs', [], 'must be a list with at least one delay, but is a list of length 0'],
     [
-      'reconnect.delayMs.jitter',
-      'half',
-      '"half" was given, allowed is one of "full", "decorrelated", "none"',
+      'reconnect.delayMs',
+      { min: 2, max: 1 },
+      'must be an object whose "min" is at most "max", but is an object',
     ],
+    [
+      'reconnect.delayMs',
+      { min: 30_001 },
+      'must be an object whose "min" is at most "max", but is an object',
+    ],
+    ['reconnect.delayMs.min', 0, 'must be an integer from 1 to 86400000, but is 0'],
+    ['reconnect.delayMs.jitter', 'half', 'must be one of "full", "decorrelated", "none", but is "half"'],
   ])('"%s" must not be %j', (path, value, problem) => {
-    expect(problemsOf(nested(path, value))).toBe(`"${path}": ${problem}`)
+    expect(problemsOf(nested(path, value))).toBe(`"${path}" ${problem}`)
   })
 
   it.each([-1, 1.5, '5', null])('names the delay %j of a list by its place', bad => {
     const problem = problemsOf({ url, reconnect: { delayMs: [0, 100, bad] } })
     expect(problem).toContain('"reconnect.delayMs.2"')
-    expect(problem).toContain('allowed is an integer from 0 to 86400000')
+    expect(problem).toContain('must be an integer from 0 to 86400000')
   })
 
   it.each(['reconnect', 'inbound', 'outbound'])(
     '"%s" must be an object, and the error says so in plain words',
     path => {
       for (const value of [5, 'x', true, null]) {
-        expect(problemsOf(nested(path, value))).toMatch(/^"[a-z]+": .+ was given, allowed is an object/)
+        expect(problemsOf(nested(path, value))).toMatch(/^"[a-z]+" must be an object .*but is /)
       }
     },
   )
@@ -397,7 +399,7 @@ describe('resolveOptions: choices and flags', () => {
 
   it.each([{ username: 'u' }, [], 5, true, null])('"credentials" must not be %j', value => {
     expect(problemsOf({ url, credentials: value })).toMatch(
-      /^"credentials": .+ was given, allowed is a function that gives credentials$/,
+      /^"credentials" must be a function that returns credentials, but is a value of type .+ \(not shown\)$/,
     )
   })
 
@@ -437,7 +439,7 @@ describe('resolveOptions: where the broker is', () => {
     'http+srv://h',
   ]
   const allowed =
-    'allowed is a URL with host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of them'
+    'must be a URL with a host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of URLs, but is'
 
   it.each(GOOD)('takes %s as it is', given => {
     expect(resolveOptions({ url: given }).secrets.reveal().urls).toEqual([given])
@@ -450,27 +452,27 @@ describe('resolveOptions: where the broker is', () => {
   })
 
   it.each(BAD)('refuses %j', given => {
-    expect(problemsOf({ url: given })).toBe(`"url": "${given}" was given, ${allowed}`)
+    expect(problemsOf({ url: given })).toBe(`"url" ${allowed} "${given}"`)
   })
 
   it.each(BAD)('refuses %j in a list, and names it by its place', given => {
-    expect(problemsOf({ url: [url, given] })).toBe(`"url.1": "${given}" was given, ${allowed}`)
+    expect(problemsOf({ url: [url, given] })).toBe(`"url.1" ${allowed} "${given}"`)
   })
 
   it.each([
-    [{}, 'nothing was given'],
-    [{ url: undefined }, 'nothing was given'],
-    [{ url: null }, 'null was given'],
-    [{ url: 1883 }, '1883 was given'],
-    [{ url: [] }, 'a list of 0 was given'],
-    [{ url: [], createStream }, 'a list of 0 was given'],
-    [{ url: new URL('mqtt://h') }, 'an object was given'],
+    [{}, 'missing'],
+    [{ url: undefined }, 'missing'],
+    [{ url: null }, 'null'],
+    [{ url: 1883 }, '1883'],
+    [{ url: [] }, 'a list of length 0'],
+    [{ url: [], createStream }, 'a list of length 0'],
+    [{ url: new URL('mqtt://h') }, 'an object'],
   ])('refuses %j', (options, given) => {
-    expect(problemsOf(options)).toBe(`"url": ${given}, ${allowed}`)
+    expect(problemsOf(options)).toBe(`"url" ${allowed} ${given}`)
   })
 
   it.each([[null], [1883], [['mqtt://h']], [new URL('mqtt://h')]])('refuses %j in a list', given => {
-    expect(problemsOf({ url: [given, url] })).toMatch(/^"url\.0": .+ was given, allowed is a URL with host/)
+    expect(problemsOf({ url: [given, url] })).toMatch(/^"url\.0" must be a URL with a host.+, but is /)
   })
 
   it('needs no url when the stream is given', () => {
@@ -486,7 +488,7 @@ describe('resolveOptions: where the broker is', () => {
   })
 
   it.each([[undefined], [null], ['mqtt://h'], [5]])('refuses %j in place of the options', options => {
-    expect(problemsOf(options)).toContain('allowed is an object with options')
+    expect(problemsOf(options)).toContain('must be an object with options')
   })
 })
 
@@ -508,12 +510,12 @@ describe('resolveOptions: unknown keys', () => {
     ['headers', {}],
   ])('refuses "%s"', (path, value) => {
     expect(problemsOf(nested(path, value))).toMatch(
-      new RegExp(`^"${path.replaceAll('.', '\\.')}" is not an option here(; .+)?$`),
+      new RegExp(`^unknown option "${path.replaceAll('.', '\\.')}"(; .+)?$`),
     )
   })
 
   it('refuses an unknown key also with the value undefined', () => {
-    expect(problemsOf({ url, qos: undefined })).toBe('"qos" is not an option here')
+    expect(problemsOf({ url, qos: undefined })).toBe('unknown option "qos"')
   })
 })
 
@@ -526,7 +528,7 @@ describe('resolveOptions: several problems at once', () => {
       nonsense: 1,
       url: 'h',
     }).split('; ')
-    expect(problems.map(problem => /^"([^"]*)"/.exec(problem)?.[1]).toSorted()).toEqual([
+    expect(problems.map(problem => /^(?:unknown option )?"([^"]*)"/.exec(problem)?.[1]).toSorted()).toEqual([
       'connect',
       'drainTimeoutMs',
       'inbound.concurrency',
@@ -539,7 +541,7 @@ describe('resolveOptions: several problems at once', () => {
   it('names every unknown key, not only the first', () => {
     const problem = problemsOf({ url, reconnectPeriod: 1, resubscribe: true, inbound: { a: 1, b: 2 } })
     for (const name of ['reconnectPeriod', 'resubscribe', 'inbound.a', 'inbound.b']) {
-      expect(problem).toContain(`"${name}" is not an option here`)
+      expect(problem).toContain(`unknown option "${name}"`)
     }
   })
 })
@@ -547,9 +549,7 @@ describe('resolveOptions: several problems at once', () => {
 describe('resolveOptions: sessions', () => {
   it('refuses to keep a session without a Client Identifier of its own', () => {
     for (const clientId of [undefined, '']) {
-      expect(problemsOf({ url, clean: false, clientId })).toContain(
-        '"clientId": nothing was given, but clean: false',
-      )
+      expect(problemsOf({ url, clean: false, clientId })).toContain('"clientId" is missing; clean: false')
     }
   })
 
@@ -581,7 +581,7 @@ describe('resolveOptions: sessions', () => {
     'refuses "properties.receiveMaximum" %i, which is an option of its own',
     receiveMaximum => {
       expect(problemsOf({ url, properties: { receiveMaximum } })).toBe(
-        '"properties.receiveMaximum" is set by this package; give "inbound.maxInFlight"',
+        '"properties.receiveMaximum" cannot be set; use "inbound.maxInFlight"',
       )
     },
   )
@@ -602,12 +602,12 @@ describe('resolveOptions: TLS files', () => {
 
   it.each(['ca', 'cert', 'key'])('"%s" and its path together are refused', name => {
     expect(problemsOf({ url, [name]: 'PEM', [`${name}Path`]: '/file.pem' })).toBe(
-      `"${name}" and "${name}Path" were given; give one of them`,
+      `"${name}" and "${name}Path" are both set; remove one of them`,
     )
   })
 
   it('"caPaths" of mqtt is refused, and its replacement named', () => {
-    expect(problemsOf({ url, caPaths: '/ca.pem' })).toBe('"caPaths" is not an option here; use "caPath"')
+    expect(problemsOf({ url, caPaths: '/ca.pem' })).toBe('unknown option "caPaths"; use "caPath"')
   })
 
   it.each([
@@ -655,12 +655,12 @@ describe('resolveOptions: what passes through to mqtt', () => {
   })
 
   it.each([
-    ['username', 7, 'a text'],
-    ['password', 7, 'a text or a Buffer'],
-    ['password', ['p'], 'a text or a Buffer'],
+    ['username', 7, 'a string'],
+    ['password', 7, 'a string or a Buffer'],
+    ['password', ['p'], 'a string or a Buffer'],
   ])('refuses "%s" of the wrong type', (name, value, allowed) => {
     expect(problemsOf({ url, [name]: value })).toBe(
-      `"${name}": a value of type ${typeof value} (not shown) was given, allowed is ${allowed}`,
+      `"${name}" must be ${allowed}, but is a value of type ${typeof value} (not shown)`,
     )
   })
 })
@@ -758,11 +758,11 @@ describe('describeTarget', () => {
   })
 
   it('names a stream of the application', () => {
-    expect(describeTarget(resolveOptions({ createStream }))).toBe('the stream of createStream')
+    expect(describeTarget(resolveOptions({ createStream }))).toBe('the stream from createStream()')
   })
 
   it('names the stream, which is what is used, when a url is given too', () => {
-    expect(describeTarget(resolveOptions({ url, createStream }))).toBe('the stream of createStream')
+    expect(describeTarget(resolveOptions({ url, createStream }))).toBe('the stream from createStream()')
   })
 })
 

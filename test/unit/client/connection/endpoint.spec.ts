@@ -55,7 +55,7 @@ describe('a plain URL', () => {
       throw new Error('not to be opened here')
     }
     const { endpoints } = endpointsOf({ createStream })
-    const expected = { url: undefined, name: 'the stream of createStream', credentials: {} }
+    const expected = { url: undefined, name: 'the stream from createStream()', credentials: {} }
     expect(await endpoints.next(0, undefined)).toEqual(expected)
     expect(await endpoints.next(0, 'other.example')).toEqual(expected)
   })

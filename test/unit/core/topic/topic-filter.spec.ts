@@ -48,39 +48,39 @@ describe('parseTopicFilter', () => {
 
   it.each([
     ['', 'it is empty'],
-    [`a/${NUL}`, 'it holds a NUL character'],
-    [`a/${HALF_A_PAIR}`, 'it holds half of a surrogate pair, which UTF-8 cannot encode'],
-    ['a'.repeat(65_536), 'it has 65536 bytes, at most 65535 are allowed'],
-    ['é'.repeat(32_768), 'it has 65536 bytes, at most 65535 are allowed'],
-    [`$share/g/${'a'.repeat(65_527)}`, 'it has 65536 bytes, at most 65535 are allowed'],
-    ['#/', '"#" must be a whole level and the last one'],
-    ['#/a', '"#" must be a whole level and the last one'],
-    ['a/#/b', '"#" must be a whole level and the last one'],
-    ['a#', '"#" must be a whole level and the last one'],
-    ['a/b#', '"#" must be a whole level and the last one'],
-    ['a/#b', '"#" must be a whole level and the last one'],
-    ['##', '"#" must be a whole level and the last one'],
-    ['+#', '"#" must be a whole level and the last one'],
-    ['#+', '"#" must be a whole level and the last one'],
+    [`a/${NUL}`, 'it contains a NUL character'],
+    [`a/${HALF_A_PAIR}`, 'it contains an unpaired surrogate, which UTF-8 cannot encode'],
+    ['a'.repeat(65_536), 'it has 65536 bytes, but at most 65535 are allowed'],
+    ['é'.repeat(32_768), 'it has 65536 bytes, but at most 65535 are allowed'],
+    [`$share/g/${'a'.repeat(65_527)}`, 'it has 65536 bytes, but at most 65535 are allowed'],
+    ['#/', '"#" must be a whole level, and the last one'],
+    ['#/a', '"#" must be a whole level, and the last one'],
+    ['a/#/b', '"#" must be a whole level, and the last one'],
+    ['a#', '"#" must be a whole level, and the last one'],
+    ['a/b#', '"#" must be a whole level, and the last one'],
+    ['a/#b', '"#" must be a whole level, and the last one'],
+    ['##', '"#" must be a whole level, and the last one'],
+    ['+#', '"#" must be a whole level, and the last one'],
+    ['#+', '"#" must be a whole level, and the last one'],
     ['a+', '"+" must be a whole level'],
     ['+a', '"+" must be a whole level'],
     ['a/b+/c', '"+" must be a whole level'],
     ['++', '"+" must be a whole level'],
     ['$share/group/a+', '"+" must be a whole level'],
-    ['$share/group/#/a', '"#" must be a whole level and the last one'],
-    ['$share', 'the name after "$share/" must be at least one character and hold no wildcard'],
-    ['$share/', 'the name after "$share/" must be at least one character and hold no wildcard'],
-    ['$share//a', 'the name after "$share/" must be at least one character and hold no wildcard'],
-    ['$share/+/a', 'the name after "$share/" must be at least one character and hold no wildcard'],
-    ['$share/#', 'the name after "$share/" must be at least one character and hold no wildcard'],
-    ['$share/g+/a', 'the name after "$share/" must be at least one character and hold no wildcard'],
-    ['$share/g#/a', 'the name after "$share/" must be at least one character and hold no wildcard'],
+    ['$share/group/#/a', '"#" must be a whole level, and the last one'],
+    ['$share', 'the name after "$share/" must not be empty or contain a wildcard'],
+    ['$share/', 'the name after "$share/" must not be empty or contain a wildcard'],
+    ['$share//a', 'the name after "$share/" must not be empty or contain a wildcard'],
+    ['$share/+/a', 'the name after "$share/" must not be empty or contain a wildcard'],
+    ['$share/#', 'the name after "$share/" must not be empty or contain a wildcard'],
+    ['$share/g+/a', 'the name after "$share/" must not be empty or contain a wildcard'],
+    ['$share/g#/a', 'the name after "$share/" must not be empty or contain a wildcard'],
     ['$share/group', 'a Topic Filter must follow "$share/group/"'],
     ['$share/group/', 'a Topic Filter must follow "$share/group/"'],
   ])('refuses %.40j and names the broken rule', (subscription, problem) => {
     const error = errorOf(() => parseTopicFilter(subscription))
     expect(error.code).toBe('INVALID_TOPIC_FILTER')
-    expect(error.message).toBe(`"${subscription}" is no Topic Filter: ${problem} (MQTT 5, 4.7)`)
+    expect(error.message).toBe(`"${subscription}" is not a valid Topic Filter: ${problem} (MQTT 5, 4.7)`)
   })
 
   it.each([
@@ -115,19 +115,19 @@ describe('assertTopicName and isTopicName', () => {
 
   it.each([
     ['', 'it is empty'],
-    ['a/+', 'it holds a wildcard'],
-    ['a+b', 'it holds a wildcard'],
-    ['#', 'it holds a wildcard'],
-    ['a/b#', 'it holds a wildcard'],
-    [`a${NUL}b`, 'it holds a NUL character'],
-    [`${HALF_A_PAIR}/a`, 'it holds half of a surrogate pair, which UTF-8 cannot encode'],
-    ['a'.repeat(65_536), 'it has 65536 bytes, at most 65535 are allowed'],
-    ['温'.repeat(21_846), 'it has 65538 bytes, at most 65535 are allowed'],
+    ['a/+', 'it contains a wildcard'],
+    ['a+b', 'it contains a wildcard'],
+    ['#', 'it contains a wildcard'],
+    ['a/b#', 'it contains a wildcard'],
+    [`a${NUL}b`, 'it contains a NUL character'],
+    [`${HALF_A_PAIR}/a`, 'it contains an unpaired surrogate, which UTF-8 cannot encode'],
+    ['a'.repeat(65_536), 'it has 65536 bytes, but at most 65535 are allowed'],
+    ['温'.repeat(21_846), 'it has 65538 bytes, but at most 65535 are allowed'],
   ])('refuse %.40j', (topic, problem) => {
     expect(isTopicName(topic)).toBe(false)
     const error = errorOf(() => assertTopicName(topic))
     expect(error.code).toBe('INVALID_TOPIC_NAME')
-    expect(error.message).toBe(`"${topic}" is no Topic Name: ${problem} (MQTT 5, 4.7)`)
+    expect(error.message).toBe(`"${topic}" is not a valid Topic Name: ${problem} (MQTT 5, 4.7)`)
   })
 })
 

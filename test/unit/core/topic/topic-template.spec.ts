@@ -47,25 +47,31 @@ describe('parseTopicTemplate', () => {
   })
 
   it.each([
-    ['a/+9', '"9" is no parameter name; use letters, digits and "_"'],
-    ['a/+b-c', '"b-c" is no parameter name; use letters, digits and "_"'],
-    ['a/++', '"+" is no parameter name; use letters, digits and "_"'],
-    ['a/+ü', '"ü" is no parameter name; use letters, digits and "_"'],
-    ['a/#b c', '"b c" is no parameter name; use letters, digits and "_"'],
-    ['+id/+id', 'it has two parameters "id"'],
-    ['+id/#id', 'it has two parameters "id"'],
+    ['a/+9', '"9" is not a valid parameter name; use letters, digits and "_", and do not start with a digit'],
+    [
+      'a/+b-c',
+      '"b-c" is not a valid parameter name; use letters, digits and "_", and do not start with a digit',
+    ],
+    ['a/++', '"+" is not a valid parameter name; use letters, digits and "_", and do not start with a digit'],
+    ['a/+ü', '"ü" is not a valid parameter name; use letters, digits and "_", and do not start with a digit'],
+    [
+      'a/#b c',
+      '"b c" is not a valid parameter name; use letters, digits and "_", and do not start with a digit',
+    ],
+    ['+id/+id', 'it has two parameters named "id"'],
+    ['+id/#id', 'it has two parameters named "id"'],
   ])('refuses %j: %s', (pattern, problem) => {
     const error = errorOf(() => parseTopicTemplate(pattern))
     expect(error.code).toBe('INVALID_TOPIC_FILTER')
-    expect(error.message).toBe(`"${pattern}" is no pattern: ${problem}`)
+    expect(error.message).toBe(`"${pattern}" is not a valid pattern: ${problem}`)
   })
 
   it.each([
     ['', 'it is empty'],
-    ['a/#rest/b', '"#" must be a whole level and the last one'],
+    ['a/#rest/b', '"#" must be a whole level, and the last one'],
     ['a/b+c', '"+" must be a whole level'],
-    ['a/b#', '"#" must be a whole level and the last one'],
-    ['$share/+group/a', '"$share/+group/a" is no Topic Filter: the name after "$share/"'],
+    ['a/b#', '"#" must be a whole level, and the last one'],
+    ['$share/+group/a', '"$share/+group/a" is not a valid Topic Filter: the name after "$share/"'],
     ['$share/group', 'a Topic Filter must follow'],
   ])('refuses %j as the Topic Filter that it is', (pattern, problem) => {
     const error = errorOf(() => parseTopicTemplate(pattern))
@@ -124,7 +130,7 @@ describe('fillVariables', () => {
     const error = errorOf(() => fillVariables(pattern, {}))
     expect(error.code).toBe('INVALID_TOPIC_FILTER')
     expect(error.message).toBe(
-      `"${pattern}" is no pattern: \${${name}} has no value; give it in the option "variables"`,
+      `"${pattern}" is not a valid pattern: \${${name}} has no value; set it in the option "variables"`,
     )
   })
 })
@@ -148,7 +154,7 @@ describe('fillTopic', () => {
     const error = errorOf(() => fillTopic('devices/+id', { id: value }))
     expect(error.code).toBe('INVALID_TOPIC_NAME')
     expect(error.message).toBe(
-      `the value "${value}" for "id" in "devices/+id" holds a character that a topic level must not hold`,
+      `the value "${value}" of the parameter "id" of "devices/+id" must not contain "/", "+" or "#"`,
     )
   })
 
@@ -170,7 +176,7 @@ describe('fillTopic', () => {
   ])('refuses %j without a value', (pattern: string, params, name) => {
     const error = errorOf(() => fillTopic(pattern, params))
     expect(error.code).toBe('INVALID_TOPIC_NAME')
-    expect(error.message).toBe(`"${pattern}" needs a text for the parameter "${name}"`)
+    expect(error.message).toBe(`the parameter "${name}" of "${pattern}" must be a string, but is missing`)
   })
 
   it('refuses a value that is no text', () => {
