@@ -24,6 +24,7 @@ export class DeliveredRate {
   /** Since when every marker says that the link is the limit. */
   private limitSinceMs: number | undefined
   private start: Response | undefined
+  private train: Response | undefined
 
   /** How long every marker has said that the link is the limit. */
   limitMs(nowMs: number): number {
@@ -69,5 +70,17 @@ export class DeliveredRate {
     if (elapsedMs < SHORTEST_MS) return undefined
     if (elapsedMs > LONGEST_MS) this.start = response
     return (at - start.at) / elapsedMs
+  }
+
+  /**
+   * The rate at which the link lets through what was written at once: the responses are further apart than the markers.
+   * @returns bytes per millisecond, once that can be told
+   */
+  trainRate({ at, sentMs }: Marker, responseMs: number): number | undefined {
+    const { train } = this
+    const elapsedMs = train === undefined ? 0 : responseMs - train.responseMs
+    if (train === undefined || sentMs - train.sentMs > elapsedMs / 2) this.train = { at, sentMs, responseMs }
+    else if (elapsedMs >= SHORTEST_MS) return (at - train.at) / elapsedMs
+    return undefined
   }
 }

@@ -32,6 +32,7 @@ export class LinkWindow {
   private readonly markers = new MarkerQueue()
   private readonly window = new WindowSize()
   private written = 0
+  private lastBytes = 0
   private marked = 0
   private confirmed = 0
   /** Since when the link is busy with what is unconfirmed. */
@@ -89,6 +90,7 @@ export class LinkWindow {
   wrote(bytes: number, nowMs: number): void {
     if (this.unconfirmed === 0) this.sinceMs = nowMs
     this.written += bytes
+    this.lastBytes = bytes
   }
 
   /** Whether a marker is due for what was written; cheap, for every message. */
@@ -178,14 +180,14 @@ export class LinkWindow {
     const response: Response = { marker, ageMs, nowMs, written, isLimited, isHolding, isDoubted }
     window.measure(response)
     const finding = hold?.responded(marker, nowMs)
-    if (finding === undefined) window.adapt(response, window.roundTrip.wireMs + LATE_MS)
+    if (finding === undefined) window.adapt(response, this.lateMs())
     else {
       window.judge(finding, response)
       this.hold = undefined
       this.lastHoldMs = nowMs
       this.doubtedAt = undefined
     }
-    if (ageMs > window.roundTrip.wireMs + LATE_MS) this.doubt(nowMs)
+    if (ageMs > this.lateMs()) this.doubt(nowMs)
     else if (this.hold === undefined) this.doubtedAt = undefined
     if (this.wantsHold(ageMs, isLimited, nowMs)) this.startHold(nowMs)
   }
@@ -193,7 +195,7 @@ export class LinkWindow {
   private wantsHold(ageMs: number, isLimited: boolean, nowMs: number): boolean {
     const { rate, roundTrip, hasShrunk } = this.window
     if (!this.mayHold(nowMs)) return false
-    const isLate = ageMs > roundTrip.wireMs + LATE_MS
+    const isLate = ageMs > this.lateMs()
     if (roundTrip.isFollowing(nowMs)) return isLimited && isLate
     if (roundTrip.isLengthened) return true
     if (isLimited && (hasShrunk || roundTrip.isOld(nowMs))) return true
@@ -223,7 +225,9 @@ export class LinkWindow {
   private allowance(nowMs: number, behindMs: number): number {
     const { bytes, rate, roundTrip } = this.window
     if (behindMs > 0) return (bytes * (roundTrip.wireMs + behindMs)) / roundTrip.wireMs
-    if (this.doubtedAt === undefined && !this.isOverdue(nowMs)) return bytes
+    if (this.doubtedAt === undefined && !this.isOverdue(nowMs))
+      // Two messages on a slow link, so that it does not run empty between them.
+      return rate.bytesPerMs === undefined ? bytes : Math.max(bytes, Math.min(2 * bytes, this.lastBytes + 1))
     this.doubt(nowMs)
     if (this.doubtedAt === undefined) return bytes
     const isUnknown = rate.bytesPerMs === undefined && roundTrip.ms !== undefined
@@ -251,9 +255,14 @@ export class LinkWindow {
   }
 
   private overdueMs(): number {
-    return this.window.roundTrip.ms === undefined
-      ? LONGEST_ROUND_TRIP_MS
-      : this.window.roundTrip.wireMs + LATE_MS
+    return this.window.roundTrip.ms === undefined ? LONGEST_ROUND_TRIP_MS : this.lateMs()
+  }
+
+  /** An age that has to be explained. The window may be exceeded by one message. */
+  private lateMs(): number {
+    const { rate, roundTrip } = this.window
+    const messageMs = rate.bytesPerMs === undefined ? 0 : this.lastBytes / rate.bytesPerMs
+    return roundTrip.wireMs + Math.min(messageMs, LATE_MS) + LATE_MS
   }
 
   private get repeatDueMs(): number {

@@ -81,7 +81,8 @@ export class WindowSize {
     const bytes = marker.at - marker.confirmed
     if (bytes <= 0) return
     const sample = bytes / Math.max(nowMs - marker.sinceMs, SHORTEST_INTERVAL_MS)
-    if (ageMs < roundTripMs + QUEUE_MS / 2) this.grow(response, sample)
+    const trainRate = rate.trainRate(marker, nowMs)
+    if (ageMs < roundTripMs + QUEUE_MS / 2) this.grow(response, sample, trainRate)
     else if (isLimited && this.mayFit(response)) {
       const known = busySample ?? (ageMs > lateMs ? sample : undefined)
       if (known !== undefined) this.fit(known, response)
@@ -125,16 +126,27 @@ export class WindowSize {
   }
 
   /** Nothing queues on the link: it carries more than this. */
-  private grow({ marker, isLimited, isHolding, written }: Response, sample: number): void {
+  private grow(
+    { marker, isLimited, isHolding, written }: Response,
+    sample: number,
+    trainRate?: number,
+  ): void {
     const { rate, roundTrip } = this
     rate.raise(sample)
     // A small window on a slow link has moments without a queue, too.
     const isOutgrown = this.bytes > OUTGROWN * (rate.bytesPerMs ?? 0) * roundTrip.wireMs
     if (!isLimited || isOutgrown) rate.notLimited()
     if (!isHolding) this.forget()
-    if (!isLimited || marker.at <= this.grownAt) return
-    this.bytes = Math.min(CEILING_BYTES, this.bytes * 2)
-    this.grownAt = written
+    if (!isLimited) return
+    const bytes = Math.min(CEILING_BYTES, (trainRate ?? 0) * roundTrip.wireMs)
+    if (bytes > this.bytes) {
+      this.bytes = bytes
+      // The first responses of a new flight come early on any link.
+      this.grownAt = written + bytes
+    } else if (marker.at > this.grownAt) {
+      this.bytes = Math.min(CEILING_BYTES, this.bytes * 2)
+      this.grownAt = written
+    }
   }
 
   /** The link is the limit, so the window is what it carries. */

@@ -30,7 +30,7 @@ describe('a link', () => {
       const link = learned(conduct)
       expect(link.utilisation(2_000)).toBeGreaterThan(0.95)
       const wireBytes = (bytesPerSecond * wireMs(roundTripMs)) / 1_000
-      expect(link.mostOnWire).toBeLessThanOrEqual(1.2 * wireBytes)
+      expect(link.mostOnWire).toBeLessThan(1.1 * wireBytes)
       expect(link.window.size).toBeGreaterThan(0.8 * wireBytes)
       expect(link.window.size).toBeLessThan(1.2 * wireBytes)
       expect(link.window.bytesPerSecond).toBeGreaterThan(0.9 * bytesPerSecond)
@@ -64,7 +64,7 @@ describe('a link', () => {
     link.run(20_000)
     expect(link.utilisation(20_000)).toBeGreaterThan(0.85)
     expect(link.window.size).toBeGreaterThanOrEqual(FLOOR_BYTES)
-    expect(link.mostOnWire).toBeLessThan(START_BYTES)
+    expect(link.mostOnWire).toBeLessThan(FLOOR_BYTES + 200)
   })
 })
 
@@ -76,11 +76,11 @@ describe('the start', () => {
     expect(link.written).toBeLessThan(START_BYTES + 100)
   })
 
-  it('doubles with each round trip while nothing queues on the link', () => {
+  it('doubles with each round trip at least while nothing queues on the link', () => {
     const link = new SimulatedLink({ bytesPerSecond: 100_000_000, roundTripMs: 20 })
     link.run(20 * 12, 1_000)
     expect(link.window.size).toBeGreaterThanOrEqual(START_BYTES * 2 ** 7)
-    expect(link.window.size).toBeLessThanOrEqual(START_BYTES * 2 ** 12)
+    expect(link.window.size).toBeLessThanOrEqual((100_000_000 * wireMs(20)) / 1_000)
   })
 
   it('reaches a fast link within half a second', () => {
@@ -97,7 +97,7 @@ describe('the start', () => {
 })
 
 describe('a link that becomes 50 times as slow', () => {
-  it('gets hardly anything more before it has drained what was on its way', () => {
+  it('gets nothing more before it has drained what was on its way', () => {
     const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
     link.conduct = { bytesPerSecond: 20_000, roundTripMs: 20 }
     // The answers that are on their way still tell of the fast link.
@@ -106,7 +106,7 @@ describe('a link that becomes 50 times as slow', () => {
     expect(onWire).toBeGreaterThan(20_000)
     while (link.onWire > 1_000) {
       link.run(1, 100)
-      expect(link.written).toBeLessThan(written + 4_000)
+      expect(link.written).toBe(written)
       expect(link.nowMs).toBeLessThan(60_000)
     }
     // From then on it is full, and no fuller.
