@@ -27,7 +27,7 @@ import {
   type MqttSubscription,
   Subscriber,
 } from './inbound/subscriber.js'
-import { MqttSession } from './mqtt-session.js'
+import { hasClosed, MqttSession } from './mqtt-session.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
 import { ResponseStream } from './requests/response-stream.js'
 import type { MqttHealth, MqttStats } from './session-report.js'
@@ -75,8 +75,10 @@ export class MqttClient implements AsyncDisposable {
    * @throws MqttError with `connect: 'fail-fast'`, which is the default: why the first attempt failed, or
    * `SUBSCRIBE_REFUSED`; `CONNECTION_CLOSED` for a client that has closed
    */
-  start(): Promise<void> {
-    return this.session.listen()
+  async start(): Promise<void> {
+    const { state } = this
+    if (state.status === 'closed') throw hasClosed(state.cause)
+    await this.session.listen()
   }
 
   /** Present state of the connection. */

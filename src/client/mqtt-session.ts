@@ -1,7 +1,7 @@
 import { describeTransition, type SessionLog } from '../core/connection/connection-log.js'
 import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
 import { reconnectDelayMs } from '../core/connection/reconnect-policy.js'
-import { describeCause, type MqttError } from '../core/errors.js'
+import { describeCause, MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/held-bytes.js'
 import type { OutboundMessage, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
@@ -142,8 +142,7 @@ export class MqttSession {
   }
 
   /**
-   * Connects, also again after a close. `fail-fast`: rejects when the first round of attempts fails. Calls share
-   * one connection.
+   * Connects. `fail-fast`: rejects when the first round of attempts fails. Calls share one connection.
    */
   start(): Promise<void> {
     return this.shutdown.unlessAbandoned(() => this.open())
@@ -155,7 +154,7 @@ export class MqttSession {
   }
 
   private async open(): Promise<void> {
-    if (await this.shutdown.undo()) this.refused = undefined
+    if (this.shutdown.isClosed) throw hasClosed()
     this.isStarting = true
     await this.connection
       .open()
@@ -283,4 +282,10 @@ export class MqttSession {
       this.log.error(`onStopped failed: ${describeCause(error)}`)
     }
   }
+}
+
+/** One client has one life. */
+export function hasClosed(cause?: MqttError): MqttError {
+  const text = 'this client has closed, and stays closed; make a new one to connect again'
+  return new MqttError('CONNECTION_CLOSED', text, cause === undefined ? {} : { cause })
 }

@@ -111,12 +111,6 @@ export class SessionJournal {
     this.thinned.flush()
   }
 
-  /** A client of its own has no connection; each call tries anew. */
-  failedToConnect(error: unknown): void {
-    const cause = oneLine(describeFailure(error))
-    this.thinned.say('warn', `not connected: ${cause}; the next send() or emit() connects again`)
-  }
-
   sessionForgotten(): void {
     this.log.warn('the broker has forgotten the session: messages that it kept for this client are lost')
   }

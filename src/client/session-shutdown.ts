@@ -1,4 +1,3 @@
-import { MqttError } from '../core/errors.js'
 import type { MqttConnection } from './connection/mqtt-connection.js'
 import { settlesWithin } from './deadline.js'
 import type { DeadLetters } from './inbound/dead-letters.js'
@@ -30,8 +29,6 @@ export interface SessionParts {
 /** Ends a session in order: the intake, the handlers, the publishes, and at last the connection. */
 export class SessionShutdown {
   private readonly listeners = new Set<() => void>()
-  /** How often `close` was called. */
-  private closes = 0
   private drained: Promise<void> | undefined
   private closed: Promise<void> | undefined
   /** Part of the time for draining that is left for what is published after it. */
@@ -79,27 +76,13 @@ export class SessionShutdown {
 
   close(): Promise<void> {
     clearTimeout(this.deadline)
-    this.closes += 1
     this.closed ??= this.drain().then(() => this.end())
     return this.closed
   }
 
-  /**
-   * Before a session opens again: waits for its end.
-   * @returns whether it had ended
-   * @throws MqttError `CONNECTION_CLOSED` when it was closed again meanwhile: the last call decides
-   */
-  async undo(): Promise<boolean> {
-    const { closes } = this
-    if (this.closed !== undefined) await this.closed
-    if (closes !== this.closes)
-      throw new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
-    if (this.closed === undefined || this.parts.connection.state.status !== 'closed') return false
-    this.closed = undefined
-    this.drained = undefined
-    this.isOverdue = false
-    this.parts.deadLetters.restart()
-    return true
+  /** The application has called `close`. */
+  get isClosed(): boolean {
+    return this.closed !== undefined
   }
 
   /** A start that has not ended by now never ends: what the application does behind it is not to happen. */

@@ -3,7 +3,10 @@ import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microser
 import type { PublishProperties } from '../client/connection/link.js'
 import { MqttSession } from '../client/mqtt-session.js'
 import type { OutgoingRequest } from '../client/requests/request-plan.js'
-import { isMqttError, MqttError } from '../core/errors.js'
+import { ThinnedLog } from '../client/thinned-log.js'
+import type { ConnectionState } from '../core/connection/connection-state.js'
+import { describeFailure, isMqttError, MqttError } from '../core/errors.js'
+import { oneLine } from '../core/log-thinning.js'
 import type { PublishOutcome } from '../core/outbound/publish-outcome.js'
 import { assertTopicName } from '../core/topic/topic-filter.js'
 import { type Codec, encodePayload, jsonCodec, resolveCodec } from '../options/codec.js'
@@ -29,12 +32,15 @@ export interface MqttClientOptions extends MqttModuleOptions {
  * where `MqttModule` is imported, on the connection of the module. `MqttRecordBuilder` gives QoS, retain and properties.
  */
 export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
-  private readonly session: MqttSession
+  private session: MqttSession
   private readonly options: ResolvedOptions
   private readonly codec: Codec
   private readonly ownsSession: boolean
   private readonly isPeerBuiltIn: boolean
   private opened: Promise<void> | undefined
+  private readonly logger = loggerOf('MqttClientProxy')
+  private readonly failures = new ThinnedLog(this.logger)
+  private readonly listeners = new Set<(state: ConnectionState) => void>()
 
   /** @throws MqttError `INVALID_OPTION` */
   constructor(
@@ -50,10 +56,11 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
       )
     this.isPeerBuiltIn = peer === 'nest'
     this.options = shared?.options ?? resolveOptions(rest, 'MqttClientProxy options')
-    this.session = shared?.session ?? new MqttSession(this.options, loggerOf('MqttClientProxy'))
+    this.session = shared?.session ?? new MqttSession(this.options, this.logger)
     this.ownsSession = shared === undefined
     this.codec = resolveCodec(this.options.codec)
-    this.session.connection.attach({ stateChanged: ({ status }) => this._status$.next(status) })
+    this.listeners.add(({ status }) => this._status$.next(status))
+    this.listen()
   }
 
   /** Connects. The module's connection is there already. */
@@ -65,8 +72,11 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
 
   /** Ends a connection of its own, and waits for what is under way. */
   async close(): Promise<void> {
-    if (this.ownsSession) await this.session.close()
-    this.opened = undefined
+    if (!this.ownsSession) return
+    const { session } = this
+    await session.close()
+    this.failures.flush()
+    if (this.session === session) this.opened = undefined
   }
 
   override on<Event extends keyof MqttTransportEvents>(
@@ -75,7 +85,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   ): void {
     if (event !== 'state')
       throw new MqttError('INVALID_OPTION', `there is no event "${String(event)}"; listen to "state"`)
-    this.session.connection.attach({ stateChanged: state => callback(state) })
+    this.listeners.add(callback)
   }
 
   /** @throws MqttError `CONNECTION_LOST` while there is no connection */
@@ -135,15 +145,29 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   }
 
   private async open(): Promise<void> {
+    const { status } = this.session.connection.state
+    if (status === 'closing' || status === 'closed') {
+      this.session = new MqttSession(this.options, this.logger)
+      this.listen()
+    }
     try {
       await this.session.start()
       this.session.serve()
     } catch (error) {
-      // The next call tries anew.
+      // The next call makes a new connection.
       this.opened = undefined
-      this.session.journal.failedToConnect(error)
+      const cause = oneLine(describeFailure(error))
+      this.failures.say('warn', `not connected: ${cause}; the next send() or emit() connects again`)
       throw error
     }
+  }
+
+  private listen(): void {
+    this.session.connection.attach({
+      stateChanged: state => {
+        for (const listener of this.listeners) listener(state)
+      },
+    })
   }
 }
 

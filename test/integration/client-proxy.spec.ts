@@ -133,3 +133,18 @@ it('refuses a peer, and an option, that it does not know', () => {
       expect.objectContaining({ code: 'INVALID_OPTION' }),
     )
 })
+
+it('makes a new connection after a close, and its listeners hear of that one too', async () => {
+  const peer = proxyOn()
+  const states: string[] = []
+  client.on('state', ({ status }) => states.push(status))
+  for (let round = 0; round < 2; round += 1) {
+    const connecting = client.connect()
+    await peer.accept()
+    await connecting
+    await client.close()
+  }
+  expect(peer.dials).toBe(2)
+  const life = ['connecting', 'connected', 'closing', 'closed']
+  expect(states).toEqual([...life, ...life])
+})

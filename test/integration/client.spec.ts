@@ -107,3 +107,25 @@ describe('the logger of a client', () => {
     )
   })
 })
+
+describe('a client that has closed', () => {
+  it('rejects start() and says to make a new one', async () => {
+    const client = await connect()
+    await client.close()
+    await expect(client.start()).rejects.toMatchObject({
+      code: 'CONNECTION_CLOSED',
+      message: 'this client has closed, and stays closed; make a new one to connect again',
+    })
+    expect((await connect()).state.status).toBe('connected')
+  })
+
+  it('gives the cause to start() when it has closed by itself', async () => {
+    await broker.stop()
+    const client = new MqttClient({ url: broker.url })
+    await expect(client.start()).rejects.toMatchObject({ code: 'CONNECT_FAILED' })
+    await expect(client.start()).rejects.toMatchObject({
+      code: 'CONNECTION_CLOSED',
+      cause: { code: 'CONNECT_FAILED' },
+    })
+  })
+})

@@ -236,25 +236,15 @@ it('a subscription that the broker never answers ends a fail-fast start', async 
   expect(session.connection.state.status).toBe('closed')
 })
 
-it('a session can be opened again after a close, and after a refused start', async () => {
+it('a session that a refused subscription has ended stays closed', async () => {
   const { peer, session, route } = sessionOnPeer()
   route('a', async () => {})
   const refused = session.listen()
   const first = await peer.accept()
   await first.grant(0x87)
   await expect(refused).rejects.toMatchObject({ code: 'SUBSCRIBE_REFUSED' })
-  const listening = session.listen()
-  const second = await peer.accept()
-  await second.grant()
-  await listening
-  const published = session.publish(qos1('b'))
-  const { messageId = 0 } = await second.expect('publish')
-  second.send({ cmd: 'puback', messageId })
-  expect(await published).toMatchObject({ status: 'acknowledged' })
-  second.send(message('a'))
-  await eventually(() => session.stats.inbound.handled === 1)
-  await closeWith(session, second)
-  expect(session.connection.state).toEqual({ status: 'closed' })
+  await expect(session.listen()).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })
+  expect(peer.dials).toBe(1)
 })
 
 it('two handlers of one filter get what both need', async () => {

@@ -49,11 +49,6 @@ export class DeadLetters {
     this.pauses.end()
   }
 
-  /** Open again after a close. */
-  restart(): void {
-    this.isStopped = false
-  }
-
   /** @returns why the broker does not have it */
   private async attempt(message: DeadLetterPublish): Promise<string | undefined> {
     try {

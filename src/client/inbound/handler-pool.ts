@@ -65,12 +65,6 @@ export class HandlerPool implements RunHost {
     for (const run of this.scheduler.takeResuming()) this.goOn(run)
   }
 
-  /** Open again after a close. */
-  restart(): void {
-    this.isStopped = false
-    this.runner.restart()
-  }
-
   /** The run that holds the lane for which this one waits. */
   ahead(run: HandlerRun): HandlerRun | undefined {
     return this.scheduler.ahead(run)

@@ -49,11 +49,6 @@ export class HandlerRunner {
     this.pauses.end()
   }
 
-  /** Open again after a close. */
-  restart(): void {
-    this.stopped = undefined
-  }
-
   private async runToEnd(run: HandlerRun): Promise<void> {
     let outcome: RunOutcome = 'handled'
     try {

@@ -1,4 +1,4 @@
-import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
+import type { ConnectedSession } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
 import { InboundCount, type InboundCounters } from '../../core/inbound/inbound-count.js'
 import type { Link, PublishPacket } from '../connection/link.js'
@@ -106,13 +106,6 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
       delivery.giveUp()
       this.finish(delivery)
     }
-  }
-
-  stateChanged(state: ConnectionState, before: ConnectionState): void {
-    // Opened again after a close.
-    if (before.status !== 'closed' || state.status !== 'connecting') return
-    this.mode = 'holding'
-    this.pool.restart()
   }
 
   message(packet: PublishPacket, link: Link): void {

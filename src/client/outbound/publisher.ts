@@ -132,7 +132,6 @@ export class Publisher implements ConnectionListener {
   }
 
   stateChanged(state: ConnectionState): void {
-    if (state.status === 'connecting') this.isClosing = false
     if (state.status === 'closed') this.end(state.cause ?? closedError())
   }
 

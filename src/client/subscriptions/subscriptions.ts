@@ -171,7 +171,7 @@ export class Subscriptions implements ConnectionListener {
     return this.unsubscriptions.whenAnswered()
   }
 
-  stateChanged(state: ConnectionState, before: ConnectionState): void {
+  stateChanged(state: ConnectionState): void {
     if (state.status !== 'connected') this.retry.stop()
     this.isClosed = state.status === 'closed'
     if (this.isClosed) {
@@ -179,8 +179,6 @@ export class Subscriptions implements ConnectionListener {
       this.unsubscriptions.closed()
     }
     this.answers.check()
-    // Opened again after a close.
-    if (before.status === 'closed') this.isEnding = false
   }
 
   connected(link: Link, session: ConnectedSession): void {

@@ -120,9 +120,10 @@ export class Unsubscriptions {
     this.unsent.clear()
   }
 
-  /** Nobody waits any more. The filters stay to be sent, should the connection be opened again. */
+  /** The connection is closed: the broker will not be told. */
   closed(): void {
     for (const entry of this.unsent.values()) entry.reject(closedError())
+    this.unsent.clear()
   }
 
   private refuse(entry: Unsubscription, reasonCode: number): void {

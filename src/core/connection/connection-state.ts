@@ -32,7 +32,7 @@ export interface ConnectedSession {
  * ```
  * `lost` leads from connecting and connected to closed where the verdict on its cause is to stop, and where the
  * first round of attempts fails under `fail-fast`; straight to connecting where the broker names another one, or
- * refuses MQTT 5 under `auto`. From closed, `open` starts again.
+ * refuses MQTT 5 under `auto`. Nothing leads out of closed.
  */
 export type ConnectionState =
   | { readonly status: 'idle' }
@@ -139,9 +139,8 @@ export function transition(
   const { state, progress } = machine
   switch (state.status) {
     case 'idle':
-    case 'closed':
-      if (event.type === 'open') return dial(newProgress(rules), 1)
-      if (event.type === 'close' && state.status === 'idle') return to(machine, { status: 'closed' })
+      if (event.type === 'open') return dial(progress, 1)
+      if (event.type === 'close') return to(machine, { status: 'closed' })
       break
     case 'connecting':
       if (event.type === 'accepted') return accept(machine, state.attempt, event)

@@ -229,17 +229,4 @@ describe('HandlerRunner.stop', () => {
     expect(attempts).toHaveLength(1)
     expect(events).toEqual(['failed broken', 'ended givenBack'])
   })
-
-  it('is over with a restart', async () => {
-    const { runner, attempts } = running(never)
-    runner.stop(reason)
-    runner.restart()
-    const [run] = deliveryTo([
-      namedHandler('h', { run: async (_packet, attempt) => attempts.push(attempt) }),
-    ]).runs
-    if (run === undefined) throw new Error('there is no run')
-    runner.run(run)
-    await turn()
-    expect(attempts.map(attempt => attempt.signal.aborted)).toEqual([true, false])
-  })
 })

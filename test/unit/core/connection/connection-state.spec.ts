@@ -184,7 +184,7 @@ describe('every state knows every event', () => {
       close: stays,
     },
     closed: {
-      open: ['connecting', dialOf(0)],
+      open: stays,
       accepted: stays,
       lost: stays,
       'delay-elapsed': stays,
@@ -296,8 +296,10 @@ describe('what the states carry', () => {
     ],
     ['closed with MQTT 3.1.1', [lost('CONNACK 0x84'), accepted(), close, lost('connection lost')]],
     ['closed while it waits', [lost(), delayElapsed, lost(), close]],
-  ] as const)('opened again after it was %s: nothing of the connection before', (_how, events) => {
-    expect(run([open, ...events, open], THREE).machine).toEqual(run([open], THREE).machine)
+  ] as const)('stays closed after it was %s, whoever opens it', (_how, events) => {
+    const closed = run([open, ...events], THREE).machine
+    expect(closed.state.status).toBe('closed')
+    expect(run([open, ...events, open, delayElapsed, accepted()], THREE).machine).toEqual(closed)
   })
 })
 
@@ -476,11 +478,6 @@ describe('several URLs', () => {
     expect(run(events, THREE).targets).toEqual([0, 1, 1, 2, 0, 1])
   })
 
-  it('start from the first one when the connection is opened again', () => {
-    const events = [open, ...retried(), accepted(), close, lost('connection lost'), open]
-    expect(run(events, THREE).targets).toEqual([0, 1, 0])
-  })
-
   it.each(['connection refused', 'no CONNACK in time', 'CONNACK 0x87', 'CONNACK 0x9D to nowhere'] as const)(
     'give way to the next after %s',
     cause => {
@@ -551,12 +548,6 @@ describe('the verdict', () => {
       const rules = { ...AUTO, verdict: () => 'retry' as const }
       expect(run([open, accepted(), lost('DISCONNECT 0x8E')], rules).state.status).toBe('waiting')
       expect(run([open, lost('CONNACK 0x8A')], rules).state.status).toBe('waiting')
-    })
-
-    it('is no end for an application that opens again', () => {
-      const { state, effects } = run([open, accepted(), lost('DISCONNECT 0x8E'), open])
-      expect(state).toEqual({ status: 'connecting', attempt: 1 })
-      expect(effects).toEqual([dialOf(0), dialOf(0)])
     })
   })
 
@@ -774,18 +765,6 @@ describe('fail-fast', () => {
     const events = [open, ...retried(), accepted(), ...retried('connection lost'), ...retried(), ...retried()]
     expect(run(events, rules).state.status).toBe('connecting')
   })
-
-  it('is asked anew when the connection is opened again', () => {
-    const events = [open, accepted(), close, lost('connection lost'), open, lost()]
-    expect(run(events, FAIL_FAST).state).toEqual({ status: 'closed', cause: CAUSES['connection refused'] })
-  })
-
-  it('can be opened again after it gave up, with all URLs before it', () => {
-    const rules = { ...FAIL_FAST, targets: 2 }
-    const { state, targets } = run([open, ...retried(), lost(), open, ...retried()], rules)
-    expect(state).toEqual({ status: 'connecting', attempt: 2 })
-    expect(targets).toEqual([0, 1, 0, 1])
-  })
 })
 
 describe('the protocol version', () => {
@@ -927,7 +906,7 @@ describe('any sequence of events', () => {
     connected: ['waiting', 'closing', 'closed', 'connecting'],
     waiting: ['connecting', 'closed'],
     closing: ['closed'],
-    closed: ['connecting'],
+    closed: [],
   }
 
   type Timed = (nowMs: number) => ConnectionEvent
@@ -1142,7 +1121,7 @@ describe('any sequence of events', () => {
     }, 2_000)
   })
 
-  it('ends after a close unless it is opened again', () => {
+  it('ends after a close', () => {
     holds((steps, rules) => {
       const last = steps.at(-1)?.machine ?? newMachine(rules)
       const before = last.state
