@@ -144,7 +144,9 @@ export class WindowSize {
       // The first responses of a new flight come early on any link.
       this.grownAt = written + bytes
     } else if (marker.at > this.grownAt) {
-      this.bytes = Math.min(CEILING_BYTES, this.bytes * 2)
+      // On a long round trip, a window twice as large would queue for as long again.
+      const step = rate.bytesPerMs === undefined ? this.bytes : rate.bytesPerMs * QUEUE_MS
+      this.bytes = Math.min(CEILING_BYTES, this.bytes + Math.min(this.bytes, step))
       this.grownAt = written
     }
   }

@@ -60,8 +60,9 @@ describe('a free uplink', () => {
     link.inbound = throttled(60_000)
     link.offer(5_000, offered)
     link.forget()
-    expect(link.utilisationOf(30_000, offered)).toBeGreaterThan(0.6)
-    expect(link.age(0.99)).toBeLessThan(5_000)
+    // The queue of the downlink makes round trips of 2 s.
+    expect(link.utilisationOf(30_000, offered)).toBeGreaterThan(0.7)
+    expect(link.age(0.99)).toBeLessThan(3_400)
   })
 })
 
