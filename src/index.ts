@@ -1,7 +1,7 @@
 export type { WaitOptions } from './client/connection/connection-wait.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './client/inbound/subscriber.js'
 export { MqttClient } from './client/mqtt-client.js'
-export type { RequestProtocol } from './client/requests/request-plan.js'
+export type { RequestProtocol } from './client/requests/open-requests.js'
 export type { MqttHealth, MqttStats } from './client/session-report.js'
 export type {
   ConnectedSession,
@@ -19,10 +19,9 @@ export type { CountedInbound, InboundCounters } from './core/inbound/inbound-cou
 export type { FailurePolicy } from './core/inbound/run-outcome.js'
 export type { OutboundCounters } from './core/outbound/outbound-message.js'
 export type { DropReason, PublishOutcome, TryPublishOutcome } from './core/outbound/publish-outcome.js'
-export type { BrokerLimits } from './core/protocol/broker-limits.js'
-export type { PublishPacket, PublishProperties } from './core/protocol/packets.js'
-export { describeReasonCode } from './core/protocol/reason-codes.js'
-export type { SubscriptionCounters } from './core/subscriptions/subscription-options.js'
+export type { BrokerLimits, PublishPacket, PublishProperties } from './core/protocol/packets.js'
+export { describeReasonCode } from './core/protocol/packets.js'
+export type { SubscriptionCounters } from './core/subscriptions/subscription-rules.js'
 export { fillTopic, type TopicParams } from './core/topic/topic-template.js'
 export { InjectMqtt, InjectMqttClient, TopicParam } from './mqtt.decorators.js'
 export { MqttModule } from './mqtt.module.js'

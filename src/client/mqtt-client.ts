@@ -29,7 +29,7 @@ import {
 } from './inbound/subscriber.js'
 import { hasClosed, MqttSession } from './mqtt-session.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
-import { ResponseStream } from './requests/response-stream.js'
+import { ResponseStream } from './requests/responses.js'
 import type { MqttHealth, MqttStats } from './session-report.js'
 
 const NO_OPTIONS = {}

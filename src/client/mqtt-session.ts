@@ -1,15 +1,17 @@
 import { describeTransition, type SessionLog } from '../core/connection/connection-log.js'
 import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
-import { reconnectDelayMs } from '../core/connection/reconnect-policy.js'
+import { reconnectDelayMs } from '../core/connection/reconnect-rules.js'
 import { describeCause, MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/held-bytes.js'
 import type { OutboundMessage, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packet-ids.js'
-import { SubscriptionIdentifiers } from '../core/subscriptions/subscription-identifiers.js'
-import type { SubscriptionOptions } from '../core/subscriptions/subscription-options.js'
-import { Routes } from '../core/topic/routes.js'
+import {
+  SubscriptionIdentifiers,
+  type SubscriptionOptions,
+} from '../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../core/topic/topic-filter.js'
+import { Routes } from '../core/topic/topic-trie.js'
 import { describeTarget } from '../options/option-checks.js'
 import type { WhenBlocked } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'

@@ -3,7 +3,7 @@ import { describeFailure, isMqttError, MqttError, originalOf } from '../core/err
 import { oneLine, printable } from '../core/log-thinning.js'
 import { DropEpisode } from '../core/outbound/drop-episode.js'
 import type { DropReason } from '../core/outbound/publish-outcome.js'
-import { describeReasonCode } from '../core/protocol/reason-codes.js'
+import { describeReasonCode } from '../core/protocol/packets.js'
 import type { RefusedPublish } from './session-report.js'
 import { ThinnedLog } from './thinned-log.js'
 

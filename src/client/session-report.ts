@@ -1,7 +1,7 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import type { InboundCounters } from '../core/inbound/inbound-count.js'
 import type { OutboundCounters } from '../core/outbound/outbound-message.js'
-import type { SubscriptionCounters } from '../core/subscriptions/subscription-options.js'
+import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 
 /** Counters of one connection since the start of the process. They add up: nothing disappears uncounted. */
 export interface MqttStats {

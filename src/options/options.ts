@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type { IClientOptions } from 'mqtt'
-import type { Verdict } from '../core/connection/reason-code-rules.js'
+import type { Verdict } from '../core/connection/reconnect-rules.js'
 import type { MqttError } from '../core/errors.js'
 import type { WhenBlocked } from '../core/outbound/outbound-message.js'
 import type { CodecOption } from './codec.js'

@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream'
-import type { DelayRule, ResolvedBackoff } from '../core/connection/reconnect-policy.js'
+import type { DelayRule, ResolvedBackoff } from '../core/connection/reconnect-rules.js'
 import type {
   ConnectionFailure,
   InboundOptions,

@@ -1,10 +1,28 @@
+import { MqttRecord } from '@nestjs/microservices'
 import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
-import { STATUS } from '../client/requests/response.js'
+import { STATUS } from '../client/requests/responses.js'
 import { describeFailure, MqttError } from '../core/errors.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
 import type { ReplyTarget } from '../core/requests/reply-target.js'
 import { type Codec, jsonCodec } from '../options/codec.js'
-import { readRecord } from './mqtt.record.js'
+import { parseOptions, recordSchema } from '../options/schema.js'
+
+/** What `MqttRecordBuilder` puts beside the data. */
+interface RecordOptions {
+  readonly qos?: 0 | 1 | 2
+  readonly retain?: boolean
+  readonly properties?: PublishProperties
+}
+
+/** Data, and the options that came with it in a record. @throws MqttError `INVALID_OPTION` */
+export function readRecord(
+  door: string,
+  value: unknown,
+): { readonly data: unknown; readonly options: RecordOptions } {
+  if (!(value instanceof MqttRecord)) return { data: value, options: {} }
+  parseOptions(door, recordSchema, value.options)
+  return { data: value.data, options: value.options ?? {} }
+}
 
 export type Mqtt5Target = Extract<ReplyTarget, { kind: 'mqtt5' }>
 

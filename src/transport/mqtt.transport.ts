@@ -10,7 +10,7 @@ import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
 import { decodeMessage, type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
 import { newHandler } from '../client/inbound/new-handler.js'
 import type { MqttSession } from '../client/mqtt-session.js'
-import { decodeEnvelopeData, parseEnvelope } from '../client/requests/envelope.js'
+import { decodeEnvelopeData, parseEnvelope } from '../client/requests/nest-envelope.js'
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { describeCause, MqttError } from '../core/errors.js'
 import {

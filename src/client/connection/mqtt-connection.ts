@@ -9,8 +9,7 @@ import {
   type ProtocolVersion,
   transition,
 } from '../../core/connection/connection-state.js'
-import { verdictOf } from '../../core/connection/reason-code-rules.js'
-import { reconnectDelayMs } from '../../core/connection/reconnect-policy.js'
+import { reconnectDelayMs, verdictOf } from '../../core/connection/reconnect-rules.js'
 import { describeCause, MqttError } from '../../core/errors.js'
 import type { Verdict } from '../../options/options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'

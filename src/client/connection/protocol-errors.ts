@@ -1,6 +1,6 @@
 import { MqttError } from '../../core/errors.js'
 import { printable } from '../../core/log-thinning.js'
-import { describeReasonCode } from '../../core/protocol/reason-codes.js'
+import { describeReasonCode } from '../../core/protocol/packets.js'
 import type { Packet } from './link.js'
 
 const PACKET_TOO_LARGE = 0x95

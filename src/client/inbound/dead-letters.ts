@@ -1,10 +1,9 @@
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
-import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reason-code-rules.js'
+import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reconnect-rules.js'
 import { isMqttError, MqttError } from '../../core/errors.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import { Pauses } from '../pauses.js'
-import type { DeadLetterPublish } from './dead-letter.js'
-import { deadLetterMessage } from './dead-letter.js'
+import { type DeadLetterPublish, deadLetterMessage } from './dead-letter.js'
 import type { DeadLetter } from './inbound-handler.js'
 
 export interface DeadLetterRules {

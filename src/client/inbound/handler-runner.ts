@@ -1,4 +1,4 @@
-import { reconnectDelayMs } from '../../core/connection/reconnect-policy.js'
+import { reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
 import { describeFailure, isMqttError, MqttError } from '../../core/errors.js'
 import { Pauses } from '../pauses.js'
 import type { HandlerRun } from './delivery.js'

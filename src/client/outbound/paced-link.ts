@@ -1,7 +1,7 @@
 import { LinkWindow } from '../../core/outbound/link-window.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import { TopicAliases } from '../../core/outbound/topic-aliases.js'
-import type { BrokerLimits } from '../../core/protocol/broker-limits.js'
+import type { BrokerLimits } from '../../core/protocol/packets.js'
 import type { Link, OutgoingPublish } from '../connection/link.js'
 
 export interface Pacing {

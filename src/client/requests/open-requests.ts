@@ -1,6 +1,44 @@
+import { randomFillSync } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
 import { MqttError } from '../../core/errors.js'
+import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
+import type { RequestProtocol } from '../../core/requests/reply-target.js'
+import type { Codec } from '../../options/codec.js'
 import type { BlockableRequest } from '../inbound/run-context.js'
+
+export type { RequestProtocol }
+
+export interface OutgoingRequest extends OutboundMessage {
+  /** What the payload is made of, for the envelope. */
+  readonly data: unknown
+  /** What the envelope has for a pattern. @default the topic */
+  readonly pattern?: unknown
+  /** What the envelope carries beside the data; on MQTT 5 it is in the User Properties. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+}
+
+export interface RequestPlan extends RequestTerms {
+  readonly protocol: RequestProtocol
+  readonly codec: Codec
+}
+
+const BYTES = 16
+const POOL_BYTES = 4_096
+
+/** Correlation Data that nobody can guess (MQTT 5, 4.10): whoever may publish could answer in place of the responder otherwise. */
+export class Correlation {
+  private pool = Buffer.alloc(0)
+  private at = 0
+
+  next(): Buffer {
+    if (this.at + BYTES > this.pool.length) {
+      this.pool = randomFillSync(Buffer.alloc(POOL_BYTES))
+      this.at = 0
+    }
+    this.at += BYTES
+    return this.pool.subarray(this.at - BYTES, this.at)
+  }
+}
 
 /** Streams that are over, as many as are remembered: a responder may speak up after that. */
 const MAX_LEFT = 1_000

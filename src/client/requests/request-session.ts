@@ -2,7 +2,7 @@ import type { ConnectionState, ProtocolVersion } from '../../core/connection/con
 import type { MqttError } from '../../core/errors.js'
 import type { OutboundMessage, PublishTerms } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import type { SubscriptionOptions } from '../../core/subscriptions/subscription-options.js'
+import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import type { WaitOptions } from '../connection/connection-wait.js'
 import type { InboundHandler } from '../inbound/inbound-handler.js'

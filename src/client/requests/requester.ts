@@ -1,24 +1,29 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reason-code-rules.js'
+import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reconnect-rules.js'
 import { MqttError } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import { OwnReplies } from '../../core/requests/own-replies.js'
-import { isSafe, LEASE, STREAM } from '../../core/requests/reply-target.js'
-import { Routes } from '../../core/topic/routes.js'
+import { isSafe, LEASE, OwnReplies, STREAM } from '../../core/requests/reply-target.js'
 import { parseTopicFilter, type TopicFilter } from '../../core/topic/topic-filter.js'
+import { Routes } from '../../core/topic/topic-trie.js'
 import { resolveCodec } from '../../options/codec.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/new-handler.js'
 import type { BlockableRequest } from '../inbound/run-context.js'
-import { Correlation } from './correlation.js'
-import { inEnvelope, NestReplies } from './nest-replies.js'
-import { OpenRequests, type ResponseReceiver, type Word } from './open-requests.js'
+import { inEnvelope, NestReplies } from './nest-envelope.js'
+import {
+  Correlation,
+  OpenRequests,
+  type OutgoingRequest,
+  type RequestPlan,
+  type RequestProtocol,
+  type ResponseReceiver,
+  type Word,
+} from './open-requests.js'
 import { OpenStreams, streamKey } from './open-streams.js'
-import type { OutgoingRequest, RequestPlan, RequestProtocol } from './request-plan.js'
 import type { RequestSession } from './request-session.js'
-import { readResponse, responseSubscription, STATUS } from './response.js'
+import { readResponse, responseSubscription, STATUS } from './responses.js'
 import { SharedGrant } from './shared-grant.js'
 
 const MS = 1_000

@@ -1,4 +1,4 @@
-import { verdictOf } from '../../core/connection/reason-code-rules.js'
+import { verdictOf } from '../../core/connection/reconnect-rules.js'
 import { isMqttError, MqttError } from '../../core/errors.js'
 import type { MqttConnection } from '../connection/mqtt-connection.js'
 import type { Subscriptions } from './subscriptions.js'

@@ -1,5 +1,5 @@
 import type { MqttError } from '../../core/errors.js'
-import type { SubscriptionOptions } from '../../core/subscriptions/subscription-options.js'
+import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import { type WaitOptions, waitFor } from '../connection/connection-wait.js'
 
@@ -59,5 +59,32 @@ export class Subscription {
     const waiters = [...this.waiters]
     this.waiters.clear()
     for (const waiter of waiters) waiter(failure)
+  }
+}
+
+/** Asks for what was refused again, after delays that grow: access rules change while a connection lasts. */
+export class RefusalRetry {
+  private timer: NodeJS.Timeout | undefined
+  private rounds = 0
+
+  constructor(
+    /** @param round refusals in a row, from 1 */
+    private readonly delayMs: (round: number, subscription: string) => number,
+    private readonly retry: () => void,
+  ) {}
+
+  /** Every SUBSCRIBE is answered. @param refused one of those that were refused, if any */
+  answered(refused: string | undefined): void {
+    if (refused === undefined) {
+      this.rounds = 0
+      return
+    }
+    this.rounds += 1
+    this.stop()
+    this.timer = setTimeout(() => this.retry(), this.delayMs(this.rounds, refused))
+  }
+
+  stop(): void {
+    clearTimeout(this.timer)
   }
 }

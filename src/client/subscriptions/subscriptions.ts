@@ -1,28 +1,27 @@
 import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
 import type { MqttError } from '../../core/errors.js'
-import type { BrokerLimits } from '../../core/protocol/broker-limits.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
-import { describeReasonCode } from '../../core/protocol/reason-codes.js'
-import { nextBatch, subscribePacket } from '../../core/subscriptions/subscribe-batches.js'
-import type { SubscriptionIdentifiers } from '../../core/subscriptions/subscription-identifiers.js'
+import { type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import {
   isSameOptions,
   mergeOptions,
+  nextBatch,
   refusal,
   type SubscriptionCounters,
+  type SubscriptionIdentifiers,
   type SubscriptionOptions,
   type SubscriptionRules,
+  subscribePacket,
   uncertainShare,
   unsubscribedError,
-} from '../../core/subscriptions/subscription-options.js'
+} from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import { closedError, type WaitOptions } from '../connection/connection-wait.js'
 import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { Unanswered } from '../connection/unanswered.js'
 import { IdleWaiters } from '../idle-waiters.js'
-import { RefusalRetry } from './refusal-retry.js'
-import { Subscription } from './subscription-entry.js'
+import { RefusalRetry, Subscription } from './subscription-entry.js'
 import { Unsubscriptions } from './unsubscriptions.js'
 
 /** Filters that health names. */

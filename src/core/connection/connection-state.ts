@@ -1,6 +1,6 @@
 import type { MqttError } from '../errors.js'
-import type { BrokerLimits } from '../protocol/broker-limits.js'
-import type { Verdict } from './reason-code-rules.js'
+import type { BrokerLimits } from '../protocol/packets.js'
+import type { Verdict } from './reconnect-rules.js'
 
 /** 5, or 4 for MQTT 3.1.1, as the protocol counts (MQTT 5, 3.1.2.2). */
 export type ProtocolVersion = 4 | 5

@@ -1,5 +1,5 @@
 import { MqttError } from '../errors.js'
-import type { BrokerLimits } from '../protocol/broker-limits.js'
+import type { BrokerLimits } from '../protocol/packets.js'
 import type { OutboundMessage } from './outbound-message.js'
 
 export interface MeasuredPublish {

@@ -33,3 +33,97 @@ export interface SubscribePacket {
   subscriptions: { topic: string; qos: 0 | 1 | 2; nl: boolean; rap: boolean; rh: 0 | 1 | 2 }[]
   properties?: { subscriptionIdentifier: number }
 }
+
+/** What the broker allows on this connection, from CONNACK (MQTT 5, 3.2.2.3); MQTT 3.1.1 brokers state no limits. */
+export interface BrokerLimits {
+  readonly receiveMaximum: number
+  readonly maximumQoS: 0 | 1 | 2
+  readonly retainAvailable: boolean
+  /** Bytes of a whole packet; Infinity where the broker states none. */
+  readonly maximumPacketSize: number
+  readonly wildcardSubscriptionAvailable: boolean
+  readonly subscriptionIdentifiersAvailable: boolean
+  readonly sharedSubscriptionAvailable: boolean
+  /** Topic Aliases that the broker takes (MQTT 5, 3.2.2.3.8). */
+  readonly topicAliasMaximum: number
+}
+
+export interface ConnackProperties {
+  readonly receiveMaximum?: number
+  readonly maximumQoS?: number
+  readonly retainAvailable?: boolean
+  readonly maximumPacketSize?: number
+  readonly wildcardSubscriptionAvailable?: boolean
+  readonly subscriptionIdentifiersAvailable?: boolean
+  readonly sharedSubscriptionAvailable?: boolean
+  readonly topicAliasMaximum?: number
+}
+
+const MAX_UINT16 = 65_535
+
+export function brokerLimits(protocolVersion: 4 | 5, properties: ConnackProperties = {}): BrokerLimits {
+  return {
+    receiveMaximum: properties.receiveMaximum ?? MAX_UINT16,
+    maximumQoS: properties.maximumQoS === 0 ? 0 : properties.maximumQoS === 1 ? 1 : 2,
+    retainAvailable: properties.retainAvailable ?? true,
+    maximumPacketSize: properties.maximumPacketSize ?? Number.POSITIVE_INFINITY,
+    wildcardSubscriptionAvailable: properties.wildcardSubscriptionAvailable ?? true,
+    subscriptionIdentifiersAvailable:
+      protocolVersion === 5 && (properties.subscriptionIdentifiersAvailable ?? true),
+    sharedSubscriptionAvailable: properties.sharedSubscriptionAvailable ?? true,
+    topicAliasMaximum: properties.topicAliasMaximum ?? 0,
+  }
+}
+
+/** Names of Reason Codes (MQTT 5, 2.4), and of the return codes of CONNACK in MQTT 3.1.1 (3.2.2.3). */
+const NAMES: ReadonlyMap<number, string> = new Map([
+  [0x00, 'Success'],
+  [0x01, 'Unacceptable protocol version'],
+  [0x02, 'Identifier rejected'],
+  [0x03, 'Server unavailable'],
+  [0x04, 'Bad username or password'],
+  [0x05, 'Not authorized'],
+  [0x10, 'No matching subscribers'],
+  [0x11, 'No subscription existed'],
+  [0x80, 'Unspecified error'],
+  [0x81, 'Malformed Packet'],
+  [0x82, 'Protocol Error'],
+  [0x83, 'Implementation specific error'],
+  [0x84, 'Unsupported Protocol Version'],
+  [0x85, 'Client Identifier not valid'],
+  [0x86, 'Bad User Name or Password'],
+  [0x87, 'Not authorized'],
+  [0x88, 'Server unavailable'],
+  [0x89, 'Server busy'],
+  [0x8a, 'Banned'],
+  [0x8b, 'Server shutting down'],
+  [0x8c, 'Bad authentication method'],
+  [0x8d, 'Keep Alive timeout'],
+  [0x8e, 'Session taken over'],
+  [0x8f, 'Topic Filter invalid'],
+  [0x90, 'Topic Name invalid'],
+  [0x91, 'Packet identifier in use'],
+  [0x92, 'Packet Identifier not found'],
+  [0x93, 'Receive Maximum exceeded'],
+  [0x94, 'Topic Alias invalid'],
+  [0x95, 'Packet too large'],
+  [0x96, 'Message rate too high'],
+  [0x97, 'Quota exceeded'],
+  [0x98, 'Administrative action'],
+  [0x99, 'Payload format invalid'],
+  [0x9a, 'Retain not supported'],
+  [0x9b, 'QoS not supported'],
+  [0x9c, 'Use another server'],
+  [0x9d, 'Server moved'],
+  [0x9e, 'Shared Subscriptions not supported'],
+  [0x9f, 'Connection rate exceeded'],
+  [0xa0, 'Maximum connect time'],
+  [0xa1, 'Subscription Identifiers not supported'],
+  [0xa2, 'Wildcard Subscriptions not supported'],
+])
+
+/** A Reason Code as a person reads it: number and name (MQTT 5, 2.4). */
+export function describeReasonCode(reasonCode: number): string {
+  const hex = `0x${reasonCode.toString(16).padStart(2, '0').toUpperCase()}`
+  return `${hex} ${NAMES.get(reasonCode) ?? 'Unknown Reason Code'}`
+}

@@ -1,7 +1,7 @@
 import { describe, expect, it, vi } from 'vitest'
 import type { Link, OutgoingPublish, Packet } from '../../../../src/client/connection/link.js'
 import { PacedLink, type Pacing } from '../../../../src/client/outbound/paced-link.js'
-import { brokerLimits } from '../../../../src/core/protocol/broker-limits.js'
+import { brokerLimits } from '../../../../src/core/protocol/packets.js'
 import { holdClock, quiet } from '../../../support/held-clock.js'
 import { outboundMessage } from '../../../support/waiting-publish.js'
 

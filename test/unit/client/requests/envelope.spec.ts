@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { decodeEnvelopeData, parseEnvelope } from '../../../../src/client/requests/envelope.js'
+import { decodeEnvelopeData, parseEnvelope } from '../../../../src/client/requests/nest-envelope.js'
 import { unwrapEvent } from '../../../../src/core/requests/reply-target.js'
 import { bytesCodec, type Codec, jsonCodec, textCodec } from '../../../../src/options/codec.js'
 

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import type { Link, Packet } from '../../../../src/client/connection/link.js'
 import { Unsubscriptions } from '../../../../src/client/subscriptions/unsubscriptions.js'
-import { brokerLimits } from '../../../../src/core/protocol/broker-limits.js'
 import { PacketIds } from '../../../../src/core/protocol/packet-ids.js'
+import { brokerLimits } from '../../../../src/core/protocol/packets.js'
 
 const nothing = (): void => {}
 

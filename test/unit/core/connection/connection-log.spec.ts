@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { describeTransition } from '../../../../src/core/connection/connection-log.js'
 import type { ConnectionState, ProtocolVersion } from '../../../../src/core/connection/connection-state.js'
 import { MqttError } from '../../../../src/core/errors.js'
-import { brokerLimits } from '../../../../src/core/protocol/broker-limits.js'
+import { brokerLimits } from '../../../../src/core/protocol/packets.js'
 
 const target = 'mqtt://a:1883, mqtt://b:1883'
 const broker = 'mqtt://b:1883'

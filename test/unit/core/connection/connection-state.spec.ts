@@ -11,9 +11,9 @@ import {
   type ProtocolVersion,
   transition,
 } from '../../../../src/core/connection/connection-state.js'
-import { verdictOf } from '../../../../src/core/connection/reason-code-rules.js'
+import { verdictOf } from '../../../../src/core/connection/reconnect-rules.js'
 import { MqttError } from '../../../../src/core/errors.js'
-import { brokerLimits } from '../../../../src/core/protocol/broker-limits.js'
+import { brokerLimits } from '../../../../src/core/protocol/packets.js'
 
 type Status = ConnectionState['status']
 type EventType = ConnectionEvent['type']

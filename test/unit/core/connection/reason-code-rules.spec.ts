@@ -5,7 +5,7 @@ import {
   DISCONNECT_RULES,
   type ReasonCodeRule,
   verdictOf,
-} from '../../../../src/core/connection/reason-code-rules.js'
+} from '../../../../src/core/connection/reconnect-rules.js'
 import { MqttError, type MqttErrorCode } from '../../../../src/core/errors.js'
 import type { Verdict } from '../../../../src/options/options.js'
 import {

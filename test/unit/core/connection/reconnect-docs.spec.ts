@@ -5,7 +5,7 @@ import {
   CONNACK_RULES_3_1_1,
   DISCONNECT_RULES,
   type ReasonCodeRule,
-} from '../../../../src/core/connection/reason-code-rules.js'
+} from '../../../../src/core/connection/reconnect-rules.js'
 import { resolveOptions } from '../../../../src/options/option-checks.js'
 import type { Verdict } from '../../../../src/options/options.js'
 import {

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
-import { reconnectDelayMs } from '../../../../src/core/connection/reconnect-policy.js'
+import { reconnectDelayMs } from '../../../../src/core/connection/reconnect-rules.js'
 import { MqttError } from '../../../../src/core/errors.js'
 import type { ResolvedBackoff } from '../../../../src/options/resolved-options.js'
 

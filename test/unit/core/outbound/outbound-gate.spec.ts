@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { assertWithinLimits, type MeasuredPublish } from '../../../../src/core/outbound/outbound-gate.js'
-import { brokerLimits, type ConnackProperties } from '../../../../src/core/protocol/broker-limits.js'
+import { brokerLimits, type ConnackProperties } from '../../../../src/core/protocol/packets.js'
 import { errorOf } from '../../errors-of.js'
 
 describe('assertWithinLimits', () => {

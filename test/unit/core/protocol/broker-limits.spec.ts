@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { brokerLimits } from '../../../../src/core/protocol/broker-limits.js'
+import { brokerLimits } from '../../../../src/core/protocol/packets.js'
 
 const UNLIMITED = {
   receiveMaximum: 65_535,

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { OwnReplies } from '../../../../src/core/requests/own-replies.js'
+import { OwnReplies } from '../../../../src/core/requests/reply-target.js'
 
 it('knows what stands behind the prefix, and what was added', () => {
   const replies = new OwnReplies('fleet/answers')

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { Routes } from '../../../../src/core/topic/routes.js'
 import { parseTopicFilter } from '../../../../src/core/topic/topic-filter.js'
+import { Routes } from '../../../../src/core/topic/topic-trie.js'
 
 function routesOf(...filters: string[]): Routes<string> {
   const routes = new Routes<string>()

@@ -1,0 +1,225 @@
+import { MqttError } from '../errors.js'
+import type { AckRules } from '../protocol/oldest-wait.js'
+import type { BrokerLimits, SubscribePacket } from '../protocol/packets.js'
+import { matchesTopicFilter, type TopicFilter } from '../topic/topic-filter.js'
+
+/** What a filter is subscribed with. */
+export interface SubscriptionOptions {
+  readonly qos: 0 | 1 | 2
+  /** No Local (MQTT 5, 3.8.3.1): the broker does not send back what this connection publishes. */
+  readonly noLocal: boolean
+  /** Retain Handling (MQTT 5, 3.8.3.1). */
+  readonly retainHandling: 0 | 1 | 2
+}
+
+/** What several handlers of one filter need together: the most that any of them asks for. */
+export function mergeOptions(a: SubscriptionOptions, b: SubscriptionOptions): SubscriptionOptions {
+  return {
+    qos: higher(a.qos, b.qos),
+    noLocal: a.noLocal && b.noLocal,
+    retainHandling:
+      higher(a.retainHandling, b.retainHandling) === a.retainHandling ? b.retainHandling : a.retainHandling,
+  }
+}
+
+function higher<T extends number>(a: T, b: T): T {
+  return a > b ? a : b
+}
+
+export function isSameOptions(a: SubscriptionOptions, b: SubscriptionOptions): boolean {
+  return a.qos === b.qos && a.noLocal === b.noLocal && a.retainHandling === b.retainHandling
+}
+
+/** A filter that the broker refused, or that it cannot serve. */
+interface RefusedSubscription {
+  readonly subscription: string
+  readonly error: MqttError
+}
+
+/** How the subscriptions of a connection are. */
+export interface SubscriptionCounters {
+  readonly granted: number
+  readonly refused: number
+  readonly pending: number
+  /** Filters that the broker did not remove when it was told to. */
+  readonly unsubscribesRefused: number
+}
+
+/** What follows a refusal, and what depends on the subscriptions. */
+export interface SubscriptionRules extends AckRules {
+  /** The broker keeps the session of this client at the end of a connection. */
+  readonly keepsSession: boolean
+  /** After a connection with more filters than fit at once: every SUBSCRIBE has left. */
+  readonly onRestored: () => void
+  /** Told once when a filter is refused, and again only after it was granted in between. */
+  readonly onRefused: (refused: RefusedSubscription) => void
+  /** What an operator should know. */
+  readonly onWarning: (text: string) => void
+  /** A filter that was refused is granted now. */
+  readonly onRecovered: (subscription: string) => void
+  /** Delay before refused filters are tried again. @param round refusals in a row, from 1 */
+  readonly retryDelayMs: (round: number, cause: MqttError) => number
+}
+
+/** The error for a filter that the broker refused. */
+export function refusal(subscription: string, why: string, reasonCode?: number): MqttError {
+  return new MqttError(
+    'SUBSCRIBE_REFUSED',
+    `the broker refused the subscription "${subscription}": ${why}. Check the access rules of the broker for this user`,
+    reasonCode === undefined ? {} : { reasonCode },
+  )
+}
+
+/** The error for a filter that nobody wants any more. */
+export function unsubscribedError(subscription: string): MqttError {
+  return new MqttError('SUBSCRIBE_REFUSED', `the subscription "${subscription}" was removed`)
+}
+
+/** MQTT 3.1.1 brokers that do not know Shared Subscriptions grant them like any other topic, and deliver nothing. */
+export function uncertainShare({ subscription, sharedGroup, levels }: TopicFilter): string {
+  return `MQTT 3.1.1 does not define Shared Subscriptions: a broker that does not support them grants "${subscription}" and delivers nothing. Publish to a topic of "${levels.join('/')}" and check that one client of the group "${sharedGroup}" receives it, or use a broker with MQTT 5`
+}
+
+/** Why the broker cannot serve a filter that takes so many bytes in a packet: what it said it has not is not asked of it, which would be a Protocol Error. */
+export function unservedError(
+  filter: TopicFilter,
+  bytes: number,
+  limits: BrokerLimits,
+): MqttError | undefined {
+  const isWildcard = filter.levels.some(level => level === '#' || level === '+')
+  if (bytes > limits.maximumPacketSize)
+    return unserved(
+      filter,
+      `its SUBSCRIBE packet of ${bytes} bytes is larger than the Maximum Packet Size of the broker, ${limits.maximumPacketSize}`,
+      0x95,
+    )
+  if (filter.sharedGroup !== undefined && !limits.sharedSubscriptionAvailable)
+    return unserved(filter, 'the broker has no Shared Subscriptions', 0x9e)
+  if (isWildcard && !limits.wildcardSubscriptionAvailable)
+    return unserved(filter, 'the broker has no wildcard subscriptions', 0xa2)
+  return undefined
+}
+
+function unserved({ subscription }: TopicFilter, why: string, reasonCode: number): MqttError {
+  const hex = `0x${reasonCode.toString(16).toUpperCase()}`
+  return new MqttError('SUBSCRIBE_REFUSED', `cannot subscribe to "${subscription}": ${why} (${hex})`, {
+    reasonCode,
+  })
+}
+
+/** Which filter a Subscription Identifier stands for (MQTT 5, 3.8.2.1.2). */
+export class SubscriptionIdentifiers {
+  private readonly filters = new Map<number, TopicFilter>()
+
+  /** Gives a filter its identifier: the hash of it, or the next one that is free. */
+  assign(filter: TopicFilter): number {
+    let identifier = hashOf(filter.subscription)
+    while (this.filters.has(identifier)) identifier = (identifier % MAX_IDENTIFIER) + 1
+    this.filters.set(identifier, filter)
+    return identifier
+  }
+
+  /** The filter is not subscribed any more. */
+  release(identifier: number): void {
+    this.filters.delete(identifier)
+  }
+
+  /**
+   * The subscriptions that a message was sent for, by the Subscription Identifiers it carries (MQTT 5, 3.3.4).
+   * Undefined when it carries none that is known: a kept session may hold messages with identifiers of another
+   * process, and these must find their handlers by the topic. For the same reason each one must match the topic.
+   */
+  identify(topic: string, identifiers: number | readonly number[] | undefined): string[] | undefined {
+    if (identifiers === undefined) return undefined
+    if (typeof identifiers === 'number') {
+      const filter = this.filters.get(identifiers)
+      return filter !== undefined && matchesTopicFilter(filter, topic) ? [filter.subscription] : undefined
+    }
+    const named = identifiers
+      .map(identifier => this.filters.get(identifier))
+      .filter(filter => filter !== undefined && matchesTopicFilter(filter, topic))
+      .flatMap(filter => filter?.subscription ?? [])
+    return named.length === 0 ? undefined : named
+  }
+}
+
+/** Largest Subscription Identifier (MQTT 5, 3.8.2.1.2). */
+const MAX_IDENTIFIER = 268_435_455
+
+/**
+ * The identifier of a filter is a hash of it (FNV-1a), so that a message which a kept session stored before a
+ * restart of this process still names the same filter after it.
+ */
+function hashOf(subscription: string): number {
+  let hash = 0x811c9dc5
+  for (const byte of Buffer.from(subscription)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
+  return (hash % MAX_IDENTIFIER) + 1
+}
+
+/** Filters in one SUBSCRIBE where they need no identifier of their own. */
+const FILTERS_PER_PACKET = 50
+/** Fixed header, Packet Identifier and Subscription Identifier at their longest (MQTT 5, 3.8). */
+const SUBSCRIBE_OVERHEAD_BYTES = 14
+/** Length of the filter and its options. */
+const FILTER_OVERHEAD_BYTES = 3
+
+/** Filters in packets that the broker takes. */
+export function batches(subscriptions: readonly string[], maximumPacketSize: number): string[][] {
+  const all: string[][] = []
+  let bytes = Number.POSITIVE_INFINITY
+  for (const subscription of subscriptions) {
+    const more = Buffer.byteLength(subscription) + FILTER_OVERHEAD_BYTES
+    const last = all.at(-1)
+    if (last === undefined || last.length === FILTERS_PER_PACKET || bytes + more > maximumPacketSize) {
+      all.push([subscription])
+      bytes = SUBSCRIBE_OVERHEAD_BYTES + more
+    } else {
+      last.push(subscription)
+      bytes += more
+    }
+  }
+  return all
+}
+
+/** The next filters that go into one packet, and those among them that the broker cannot serve. */
+export function nextBatch<T extends { readonly filter: TopicFilter }>(
+  unsent: Iterable<T>,
+  limits: BrokerLimits,
+): { readonly taken: T[]; readonly unserved: ReadonlyMap<T, MqttError> } {
+  // A Subscription Identifier is for a whole packet.
+  const most = limits.subscriptionIdentifiersAvailable ? 1 : FILTERS_PER_PACKET
+  const taken: T[] = []
+  const unserved = new Map<T, MqttError>()
+  let bytes = SUBSCRIBE_OVERHEAD_BYTES
+  for (const entry of unsent) {
+    const more = Buffer.byteLength(entry.filter.subscription) + FILTER_OVERHEAD_BYTES
+    if (taken.length === most || (taken.length > 0 && bytes + more > limits.maximumPacketSize)) break
+    const error = unservedError(entry.filter, SUBSCRIBE_OVERHEAD_BYTES + more, limits)
+    if (error === undefined) {
+      taken.push(entry)
+      bytes += more
+    } else unserved.set(entry, error)
+  }
+  return { taken, unserved }
+}
+
+/** @param identifier Subscription Identifier, where the broker takes them */
+export function subscribePacket(
+  messageId: number,
+  entries: readonly { readonly filter: TopicFilter; readonly options: SubscriptionOptions }[],
+  identifier: number | undefined,
+): SubscribePacket {
+  return {
+    cmd: 'subscribe',
+    messageId,
+    subscriptions: entries.map(({ filter, options }) => ({
+      topic: filter.subscription,
+      qos: options.qos,
+      // No Local on a Shared Subscription is a Protocol Error [MQTT-3.8.3-4].
+      nl: options.noLocal && filter.sharedGroup === undefined,
+      rap: true,
+      rh: options.retainHandling,
+    })),
+    ...(identifier === undefined ? {} : { properties: { subscriptionIdentifier: identifier } }),
+  }
+}
