@@ -8,11 +8,11 @@ import {
 import { mqttClientToken, mqttServiceToken } from './mqtt.tokens.js'
 import { MqttContext } from './transport/mqtt.context.js'
 
-/** Injects the `MqttService` of the connection with this name; without a name that of the unnamed one. */
+/** Injects the `MqttService` of the connection with this name, or of the connection without a name. */
 export const InjectMqtt = (name?: string): ParameterDecorator & PropertyDecorator =>
   Inject(mqttServiceToken(name))
 
-/** Injects the `MqttClientProxy` of the connection with this name. */
+/** Injects the `MqttClientProxy` of the connection with this name, or of the connection without a name. */
 export const InjectMqttClient = (name?: string): ParameterDecorator & PropertyDecorator =>
   Inject(mqttClientToken(name))
 
@@ -29,9 +29,9 @@ const readTopicParam: (
 )
 
 /**
- * Passes the text that a named wildcard of the handler's pattern matched: `@TopicParam('deviceId')` for
- * `devices/+deviceId/telemetry`. Pipes may follow. A name that the pattern does not have fails the start with
- * `INVALID_OPTION`.
+ * Passes the value of a named wildcard of the handler's pattern, such as `@TopicParam('deviceId')` for
+ * `devices/+deviceId/telemetry`. Pipes may follow the name. The application does not start, with the error
+ * `INVALID_OPTION`, if the pattern has no wildcard with this name.
  */
 export function TopicParam(
   name: string,
@@ -45,8 +45,8 @@ export function TopicParam(
   }
 }
 
-/** The names that the `@TopicParam` decorators of a method ask for. */
+/** Returns the names in the `@TopicParam` decorators of a method. */
 export function topicParamsOf(target: object, method: string | symbol): readonly string[] {
-  // Seam: written above, and nowhere else.
+  // Seam: only `TopicParam` writes this metadata.
   return (Reflect.getMetadata(TOPIC_PARAMS, target, method) as readonly string[] | undefined) ?? []
 }

@@ -3,20 +3,20 @@ import type { Transport } from '@nestjs/microservices'
 import { MqttError } from './core/errors.js'
 import { topicParamsOf } from './mqtt.decorators.js'
 
-/** Metadata keys of `@EventPattern` and `@MessagePattern`, which Nest does not export. */
+/** Metadata keys of `@EventPattern` and `@MessagePattern`. Nest does not export them. */
 const PATTERN = 'microservices:pattern'
 const TRANSPORT = 'microservices:transport'
 
 /** A controller method with `@EventPattern` or `@MessagePattern`. */
 export interface PatternHandler {
-  /** As `Controller.method`. */
+  /** Name in the form `Controller.method`. */
   readonly name: string
   readonly patterns: readonly unknown[]
-  /** What its `@TopicParam` decorators ask for. */
+  /** Names in its `@TopicParam` decorators. */
   readonly topicParams: readonly string[]
 }
 
-/** Controller methods with a pattern that a transport with this id would take. */
+/** Returns the controller methods that a transport with this id would handle. */
 export function findPatternHandlers(
   modules: ModulesContainer,
   transportId: Transport | symbol,
@@ -27,8 +27,8 @@ export function findPatternHandlers(
 }
 
 /**
- * A `@TopicParam` that names no wildcard is `undefined` for every message, so it is a typing error.
- * @param wildcardsOf names of the wildcards of a pattern; undefined for one that is not read here
+ * Checks that every `@TopicParam` names a wildcard of its pattern. Otherwise it would be undefined for every message.
+ * @param wildcardsOf returns the wildcards of a pattern, or undefined if the pattern cannot be checked
  * @throws MqttError `INVALID_OPTION`
  */
 export function assertTopicParams(
@@ -44,7 +44,7 @@ export function assertTopicParams(
     const list = [...known].map(param => `"${param}"`).join(', ')
     throw new MqttError(
       'INVALID_OPTION',
-      `${name}: @TopicParam('${unknown}') names no wildcard of ${patterns.map(pattern => JSON.stringify(pattern)).join(', ')}; ${known.size === 0 ? `write a named wildcard into the pattern, such as "+${unknown}"` : `the names there are ${list}`}`,
+      `${name}: @TopicParam('${unknown}') is not a named wildcard of ${patterns.map(pattern => JSON.stringify(pattern)).join(', ')}; ${known.size === 0 ? `add a named wildcard to the pattern, such as "+${unknown}"` : `use one of ${list}`}`,
     )
   }
 }

@@ -2,43 +2,43 @@ import { toldBy } from './inbound/told-error.js'
 
 const BRAND = Symbol.for('nestjs-mqtt.error')
 
-/** Every code that an {@link MqttError} can carry. The list is closed: a new code is a new minor version. */
+/** Every code of an {@link MqttError}. New codes are added in minor versions only. */
 export const MQTT_ERROR_CODES = [
-  /** An option of the module, a handler or a publish is unknown, of the wrong type or out of range. */
+  /** An option is unknown or has an invalid value. */
   'INVALID_OPTION',
-  /** A Topic Name is empty, too long, or holds a wildcard or NUL (MQTT 5, 4.7). */
+  /** A Topic Name is empty, too long, or contains a wildcard or NUL (MQTT 5, 4.7). */
   'INVALID_TOPIC_NAME',
-  /** A Topic Filter or pattern breaks the rules of MQTT 5, 4.7 and 4.8.2. */
+  /** A Topic Filter or pattern is invalid (MQTT 5, 4.7 and 4.8.2). */
   'INVALID_TOPIC_FILTER',
   /** The codec could not encode a payload. */
   'PAYLOAD_NOT_ENCODABLE',
   /** The codec could not decode a payload. */
   'PAYLOAD_NOT_DECODABLE',
-  /** A packet is larger than the broker's Maximum Packet Size (MQTT 5, 3.2.2.3.6). */
+  /** A packet exceeds the broker's Maximum Packet Size (MQTT 5, 3.2.2.3.6). */
   'PACKET_TOO_LARGE',
-  /** A QoS above the broker's Maximum QoS (MQTT 5, 3.2.2.3.4). */
+  /** A QoS exceeds the broker's Maximum QoS (MQTT 5, 3.2.2.3.4). */
   'QOS_NOT_SUPPORTED',
-  /** Retain while the broker said Retain Available 0 (MQTT 5, 3.2.2.3.5). */
+  /** A message is retained, but the broker does not support retained messages (MQTT 5, 3.2.2.3.5). */
   'RETAIN_NOT_SUPPORTED',
-  /** The network connection could not be made, or ended before CONNACK. */
+  /** The network connection failed, or ended before CONNACK. */
   'CONNECT_FAILED',
-  /** The broker answered CONNECT with a Reason Code that is not success; see `reasonCode`. */
+  /** The broker refused the connection in CONNACK; see `reasonCode`. */
   'CONNECT_REFUSED',
-  /** An established connection ended. */
+  /** The connection ended after CONNACK, or a call needs a connection and there is none. */
   'CONNECTION_LOST',
-  /** The connection was closed by the application, or could not be used because it is closing. */
+  /** The application closed the connection, or is closing it. */
   'CONNECTION_CLOSED',
-  /** The broker refused a Topic Filter in SUBACK; see `reasonCode`. */
+  /** The broker refused a subscription in SUBACK; see `reasonCode`. */
   'SUBSCRIBE_REFUSED',
-  /** The broker refused to remove a subscription in UNSUBACK; see `reasonCode`. */
+  /** The broker refused to remove a subscription, in UNSUBACK; see `reasonCode`. */
   'UNSUBSCRIBE_REFUSED',
-  /** A request or its publish was dropped or refused before a responder could have it; see `reasonCode`. */
+  /** A publish, such as that of a request, was dropped or refused; see `reasonCode`. */
   'NOT_SENT',
-  /** The broker said that nobody subscribes to the topic of a request (MQTT 5, 3.4.2.1). */
+  /** The broker reported that nobody subscribes to the topic of a request (MQTT 5, 3.4.2.1). */
   'NO_RESPONDER',
-  /** The responder answered with an error; see `response`. */
+  /** The handler of a request failed; see `response`. */
   'REQUEST_FAILED',
-  /** As many requests are open as `requests.maxOpen` allows. */
+  /** `requests.maxOpen` requests are already open. */
   'TOO_MANY_REQUESTS',
   /**
    * No response can be delivered at QoS 1: every message that the broker may deliver before it gets an acknowledgement
@@ -46,30 +46,30 @@ export const MQTT_ERROR_CODES = [
    * `inbound.maxInFlight`.
    */
   'REQUEST_BLOCKED',
-  /** A wait ended because its time was over. */
+  /** The time limit of a call expired. */
   'TIMEOUT',
-  /** A wait ended because its AbortSignal was aborted. */
+  /** The AbortSignal of a call was aborted. */
   'ABORTED',
 ] as const
 
 /** One of {@link MQTT_ERROR_CODES}. */
 export type MqttErrorCode = (typeof MQTT_ERROR_CODES)[number]
 
-/** What an {@link MqttError} may carry besides its code and message. */
+/** Optional properties of an {@link MqttError}. */
 export interface MqttErrorDetails {
-  /** What led to this error. Kept as it came. */
+  /** The original error. */
   readonly cause?: unknown
-  /** MQTT 5 Reason Code, or MQTT 3.1.1 return code, where a broker's answer is the reason. */
+  /** Reason Code (MQTT 5) or return code (MQTT 3.1.1), if the broker reported one. */
   readonly reasonCode?: number
-  /** Where the broker sends this client (MQTT 5, 4.11), with Reason Code 0x9C or 0x9D. */
+  /** Server to which the broker redirects the client, with Reason Code 0x9C or 0x9D (MQTT 5, 4.11). */
   readonly serverReference?: string
-  /** What a responder sent as its error, decoded. */
+  /** Decoded error of a responder. Not shown when the error is logged. */
   readonly response?: unknown
 }
 
 /**
- * The error of this package. Recognise it with {@link isMqttError}, which also works across two installed
- * copies; switch on `code`.
+ * The error class of this package; `code` identifies the error. Use {@link isMqttError} to recognise it, which also works
+ * with several installed copies of the package.
  */
 export class MqttError extends Error {
   readonly code: MqttErrorCode
@@ -83,29 +83,29 @@ export class MqttError extends Error {
     this.code = code
     if (details.reasonCode !== undefined) this.reasonCode = details.reasonCode
     if (details.serverReference !== undefined) this.serverReference = details.serverReference
-    // What came from outside belongs into no log by accident.
+    // Not enumerable, so that loggers do not print data from the network.
     if (details.response !== undefined)
       Object.defineProperty(this, 'response', { value: details.response, enumerable: false })
     Object.defineProperty(this, BRAND, { value: true })
   }
 
   /**
-   * As a console shows it: what led to it by name, code and text alone, since the errors of other packages carry
-   * requests, URLs and options along. All of them are in `cause`.
+   * Output of `util.inspect`. Shows only name, code and message of each cause, because errors of other packages may hold
+   * URLs and options with secrets. `cause` has the complete errors.
    */
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     const facts = this.reasonCode === undefined ? this.code : `${this.code}, Reason Code ${this.reasonCode}`
     return `${this.stack ?? this.message} {${facts}}${chainOf(this.cause).map(causeLine).join('')}`
   }
 
-  /** For a health check or a structured log: with the message, which JSON leaves out of an Error, and no stack. */
+  /** Output of `JSON.stringify`, which otherwise omits the message of an Error. Does not include the stack. */
   toJSON(): { name: string; code: MqttErrorCode; message: string; reasonCode?: number } {
     const { name, code, message, reasonCode } = this
     return { name, code, message, ...(reasonCode === undefined ? {} : { reasonCode }) }
   }
 }
 
-/** Whether `value` is an error of this package, and of `code` when one is given. Never throws. */
+/** Whether `value` is an {@link MqttError}, and has `code` if one is passed. Never throws. */
 export function isMqttError(value: unknown, code?: MqttErrorCode): value is MqttError {
   return (
     value instanceof Error &&
@@ -120,7 +120,7 @@ function causeLine(cause: unknown): string {
   return `\n  [cause]: ${cause.name}: ${messageOf(cause)}${code}`
 }
 
-/** The innermost readable message of an error chain, for one line of a log. */
+/** Returns the innermost message of a chain of causes, for one log line. */
 export function describeCause(cause: unknown): string {
   const readable = chainOf(cause)
     .map(messageOf)
@@ -128,9 +128,9 @@ export function describeCause(cause: unknown): string {
   return readable ?? (cause instanceof Error ? cause.name : 'unknown cause')
 }
 
-/** Why a handler failed. Nest's filters make objects of errors. */
+/** Describes why a handler failed. Nest's exception filters may turn errors into plain objects. */
 export function describeFailure(error: unknown): string {
-  // Its cause may quote the payload, which belongs into no log.
+  // Its cause may quote the payload, which must not appear in a log.
   if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return error.message
   const told = toldBy(error)
   if (told !== undefined) return told.message
@@ -140,26 +140,26 @@ export function describeFailure(error: unknown): string {
 
 const ORIGINAL = Symbol('original')
 
-/** Keeps the error behind what is told of it, for the log of this process alone. */
+/** Attaches the original error to the error that is sent to others. Only the log of this process shows it. */
 export function withOriginal<T extends object>(told: T, original: unknown): T {
   return Object.defineProperty(told, ORIGINAL, { value: original })
 }
 
-/** The error behind what is told of it, or the error itself. */
+/** Returns the original error, or the error itself. */
 export function originalOf(error: unknown): unknown {
   return typeof error === 'object' && error !== null && ORIGINAL in error ? error[ORIGINAL] : error
 }
 
-/** What came from outside may be nothing that a text can be made of. */
+/** A value from outside may not be convertible to a string. */
 function textOf(value: unknown): string {
   try {
     return String(value)
   } catch {
-    return 'a failure without a text'
+    return 'an error without a message'
   }
 }
 
-/** A chain may be a circle. */
+/** A chain of causes may be circular. */
 const MAX_CHAIN = 10
 
 function chainOf(cause: unknown): unknown[] {

@@ -3,12 +3,12 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { turn, WAIT_MS, within } from './real-time.js'
 
-/** Node announces every TCP connection that this process opens here. */
+/** Diagnostics channel on which Node reports every TCP connection that this process opens. */
 const CHANNEL = 'net.client.socket'
 
 /**
- * The other ends of connections, where they are in this process: what a test waits for, so that the client knows
- * what happened to its connection.
+ * Finds the client sockets of connections within this process, so that a test can wait until the client has noticed what
+ * happened to its connection.
  */
 export class ClientEnds {
   private readonly sockets = new Set<Socket>()
@@ -17,7 +17,7 @@ export class ClientEnds {
     subscribe(CHANNEL, this.add)
   }
 
-  /** The socket at the other end of one that a server accepted; undefined when it is in another process, or TLS. */
+  /** Returns the client socket of an accepted socket; undefined if it is in another process or uses TLS. */
   of(accepted: Duplex): Socket | undefined {
     if (!(accepted instanceof Socket)) return undefined
     return [...this.sockets].find(
@@ -38,13 +38,14 @@ export class ClientEnds {
   }
 }
 
-/** Resolves when these streams are closed and their owners have been told. It need not be awaited. */
+/** Resolves when these streams are closed and have emitted `close`. You need not await it. */
 export function allClosed(streams: readonly Duplex[]): Promise<void> {
   const closed = Promise.all(streams.map(closeOf))
   const noticed = within(
     closed.then(turn),
     WAIT_MS,
-    () => `a client did not notice within ${WAIT_MS} ms that its connection was cut; it may not be reading`,
+    () =>
+      `a client did not notice within ${WAIT_MS} ms that its connection was cut; check that it is reading from its socket`,
   )
   noticed.catch(() => {})
   return noticed

@@ -10,13 +10,13 @@ import { streamPair } from './stream-pair.js'
 import { SubscriptionLog } from './subscription-log.js'
 
 export interface EmbeddedBrokerOptions {
-  /** Port to listen on; 0 lets the operating system choose. @default 0 */
+  /** Port to listen on. With 0 the operating system chooses a port. @default 0 */
   readonly port?: number
   /** Address to listen on. @default '127.0.0.1' */
   readonly host?: string
-  /** Whether a client may subscribe to a filter; a refused one gets 0x80 in SUBACK. @default every filter */
+  /** Decides whether a client may subscribe to a filter. A refused filter gets 0x80 in SUBACK. @default all filters */
   readonly allowSubscribe?: (filter: string, clientId: string) => boolean
-  /** Whether a client may connect. @default every client */
+  /** Decides whether a client may connect. @default all clients */
   readonly allowConnect?: (
     clientId: string,
     username: string | undefined,
@@ -24,16 +24,15 @@ export interface EmbeddedBrokerOptions {
   ) => boolean
 }
 
-/** What `publish` and `deliver` take: text and bytes go as they are, anything else as JSON. */
+/** Payload of `publish` and `deliver`. Strings and bytes are sent unchanged, other values as JSON. */
 export type BrokerPayload = string | Uint8Array | object | number | boolean
 
 /**
- * An MQTT 3.1.1 broker inside the process, for tests and for trying things out. Built on `aedes`, which must be
- * installed: any version, but 0.51 in Jest, which cannot load the ES modules of 1.x before Node 24. Keeps sessions
- * and retained messages in memory.
+ * An MQTT 3.1.1 broker inside the process, for tests and experiments. Requires the package `aedes`, version 0.51 or 1.x.
+ * Jest cannot load the ES modules of 1.x before Node 24. Sessions and retained messages are kept in memory.
  */
 export class EmbeddedBroker {
-  /** Each open connection with the client's end of it, where that is known. */
+  /** The open connections, with the socket of the client if it is known. */
   private readonly streams = new Map<Duplex, Duplex | undefined>()
   private readonly clientEnds = new ClientEnds()
   private readonly publishes = new MessageLog('published')
@@ -44,7 +43,7 @@ export class EmbeddedBroker {
   private constructor(
     private readonly broker: Aedes,
     private readonly server: Server,
-    /** Where it listens, for the option `url`. */
+    /** URL of the broker, for the option `url`. */
     readonly url: string,
   ) {
     broker.on('publish', (packet, client) => {
@@ -56,7 +55,7 @@ export class EmbeddedBroker {
     broker.on('unsubscribe', (topics, client) => this.subscriptions.remove(sessionOf(client), topics))
   }
 
-  /** Starts a broker that listens. Rejects when the port is taken. */
+  /** Starts a broker. Resolves when it listens, and rejects if the port is in use or `aedes` cannot be loaded. */
   static async start(options: EmbeddedBrokerOptions = {}): Promise<EmbeddedBroker> {
     const host = options.host ?? '127.0.0.1'
     const server = createServer()
@@ -71,40 +70,40 @@ export class EmbeddedBroker {
     return embedded
   }
 
-  /** Opens a connection inside the process, without a port: give it as the option `createStream`. */
+  /** Opens a connection inside the process, without a port. Pass it as the option `createStream`. */
   readonly createStream = (): Duplex => {
     const [client, server] = streamPair()
     this.serve(server, client)
     return client
   }
 
-  /** Clients connected now. */
+  /** Number of connected clients. */
   get connectedClients(): number {
     return this.broker.connectedClients
   }
 
-  /** What clients have published, in order; the last 1,000 messages or 16 MiB. */
+  /** Messages that clients have published, in order. Limited to the last 1,000 messages or 16 MiB. */
   get published(): readonly BrokerMessage[] {
     return this.publishes.all
   }
 
   /**
-   * What clients have acknowledged at QoS 1 and 2, in order; the last 1,000 messages or 16 MiB. A client of this
-   * package acknowledges QoS 1 when the handlers of the message have ended.
+   * QoS 1 and 2 messages that clients have acknowledged, in order. Limited to the last 1,000 messages or 16 MiB. A client of
+   * this package acknowledges a QoS 1 message when its handlers have finished.
    */
   get acknowledged(): readonly BrokerMessage[] {
     return this.acknowledgements.all
   }
 
   /**
-   * The next message that a client publishes on a matching topic, or has published; each is returned once.
-   * Rejects after `timeoutMs` and says which topics there were.
+   * Returns the next message that a client publishes, or has published, on a matching topic. Returns each message once.
+   * Rejects after `timeoutMs` with an error that lists the topics of the published messages.
    */
   nextMessage(filter: string, options?: NextOptions): Promise<BrokerMessage> {
     return this.publishes.next(filter, options)
   }
 
-  /** Publishes as the broker itself. Resolves when the broker has passed the message on. */
+  /** Publishes a message as the broker. Resolves when the broker has forwarded it to the subscribers. */
   publish(
     topic: string,
     payload: BrokerPayload,
@@ -120,9 +119,9 @@ export class EmbeddedBroker {
   }
 
   /**
-   * Publishes at QoS 1, as a device would, as soon as a client subscribes to the topic at QoS 1, and resolves when a
-   * client has acknowledged the message: when the handlers of an application on this package have ended. Rejects
-   * after `timeoutMs`, and says which of the two was missing.
+   * Publishes a message at QoS 1, as a device would. Waits until a client subscribes to the topic at QoS 1, and resolves when
+   * a client has acknowledged the message. A client of this package does so when the handlers have finished. Rejects after
+   * `timeoutMs` with an error that says which of the two is missing.
    */
   async deliver(topic: string, payload: BrokerPayload, options: NextOptions = {}): Promise<void> {
     const { timeoutMs = WAIT_MS } = options
@@ -132,7 +131,7 @@ export class EmbeddedBroker {
     await within(
       this.subscriptions.matching(topic),
       timeoutMs,
-      late('no client has subscribed at QoS 1 to a filter that matches it'),
+      late('no client has a matching subscription at QoS 1'),
     )
     let listener: (message: BrokerMessage) => void = () => {}
     const acknowledged = new Promise<void>(resolve => {
@@ -146,8 +145,8 @@ export class EmbeddedBroker {
   }
 
   /**
-   * Cuts every connection; clients may come back at once. Resolves when the clients in this process know it: from
-   * then on `whenConnected()` waits for the next connection.
+   * Cuts every connection; clients may reconnect at once. Resolves when the clients in this process have noticed. After that,
+   * `whenConnected()` waits for the next connection.
    */
   cut(): Promise<void> {
     const ends = [...this.streams].flatMap(([stream, clientEnd]) => [
@@ -158,7 +157,7 @@ export class EmbeddedBroker {
     return allClosed(ends)
   }
 
-  /** Ends the broker and every connection. Sessions and retained messages are forgotten. */
+  /** Closes every connection and stops the broker. Sessions and retained messages are lost. */
   async stop(): Promise<void> {
     this.clientEnds.stop()
     const serverClosed = new Promise<void>(resolve => this.server.close(() => resolve()))
@@ -185,7 +184,7 @@ export class EmbeddedBroker {
   }
 }
 
-/** A session that the broker keeps outlives its connection. */
+/** A persistent session outlives its connection. */
 function sessionOf(client: Client): unknown {
   return Reflect.get(client, 'clean') === false ? client.id : client
 }
@@ -200,12 +199,12 @@ function bytesOf(payload: BrokerPayload): Buffer {
   return Buffer.from(JSON.stringify(payload))
 }
 
-/** Loaded here only, so that the other test doubles need no `aedes`. */
+/** Loads `aedes` on demand, so that the other test doubles work without it. */
 async function createAedes(options: AedesOptions): Promise<Aedes> {
   const loaded = await import('aedes').catch((cause: unknown) => {
     throw new Error(ADVICE, { cause })
   })
-  // Seam: version 0.51, without ES modules, exports the function instead of the class.
+  // Seam: version 0.51 is CommonJS and exports a function instead of the class.
   const { createBroker } = 'Aedes' in loaded ? loaded.Aedes : (loaded as { createBroker: CreateBroker })
   return createBroker(options)
 }

@@ -13,12 +13,12 @@ export interface FaultLinkOptions {
 
 const MAX_TURNS = 1_000
 
-/** Which way bytes go: from the client to the broker, back, or both. */
+/** Direction of bytes: from the client to the broker, from the broker to the client, or both. */
 export type LinkDirection = 'to-broker' | 'to-client' | 'both'
 
 /**
- * A TCP link to a broker that fails on demand: it cuts, stalls, throttles, delays, half-opens and refuses. Point
- * the client at `url`; what is set holds for the connections there are and for new ones, until it is set back.
+ * A TCP proxy in front of a broker that fails on demand. Connect the client to `url`. Settings apply to existing and new
+ * connections until you reset them.
  */
 export class FaultLink {
   private readonly connections = new Set<LinkConnection>()
@@ -32,7 +32,7 @@ export class FaultLink {
 
   private constructor(
     private readonly server: Server,
-    /** Port of the loopback address at which clients reach the broker through this link. */
+    /** Port of the link on 127.0.0.1. */
     readonly port: number,
     private readonly target: Required<FaultLinkOptions>,
   ) {
@@ -52,19 +52,19 @@ export class FaultLink {
     return `mqtt://127.0.0.1:${this.port}`
   }
 
-  /** Connections open now. */
+  /** Number of open connections. */
   get open(): number {
     return this.connections.size
   }
 
-  /** Connections that clients have made since the start, refused ones left out. */
+  /** Number of accepted connections since the start. */
   get dials(): number {
     return this.accepted
   }
 
   /**
-   * Cuts every connection on both sides, with RST, so that what is under way is lost. Resolves when the clients in
-   * this process know it; of clients that use TLS or run elsewhere only this end is waited for.
+   * Resets every connection on both sides with RST; bytes in transit are lost. Resolves when the clients in this process have
+   * noticed. For clients that use TLS or run in another process, it resolves when the link has closed its own side.
    */
   cut(): Promise<void> {
     const ends = [...this.connections].flatMap(connection => connection.ends(this.clientEnds))
@@ -73,8 +73,8 @@ export class FaultLink {
   }
 
   /**
-   * Takes no more bytes in; the sender's buffers fill. Resolves when what was let through before has left, and the
-   * clients in this process have read it: from then on nothing arrives.
+   * Forwards no more bytes, so that the buffers of the sender fill up. Resolves when all bytes forwarded before have been
+   * sent, and the clients in this process have read them. After that nothing arrives.
    */
   async stall(direction: LinkDirection = 'both'): Promise<void> {
     this.change(direction, conditions => {
@@ -83,7 +83,7 @@ export class FaultLink {
     await Promise.all([...this.connections].map(connection => connection.passed(this.clientEnds)))
   }
 
-  /** Ends stalling, throttling and delaying, both ways. */
+  /** Ends stall, throttle and delay in both directions. */
   heal(): void {
     this.change('both', conditions => {
       conditions.isStalled = false
@@ -92,35 +92,35 @@ export class FaultLink {
     })
   }
 
-  /** Lets at most so many bytes a second through, each way on its own. */
+  /** Limits the rate of each direction, in bytes per second. */
   throttle(bytesPerSecond: number, direction: LinkDirection = 'both'): void {
     this.change(direction, conditions => {
       conditions.bytesPerSecond = bytesPerSecond
     })
   }
 
-  /** Holds all bytes back for so long, in milliseconds. */
+  /** Delays all bytes in both directions, in milliseconds. */
   delay(delayMs: number, direction: LinkDirection = 'both'): void {
     this.change(direction, conditions => {
       conditions.delayMs = delayMs
     })
   }
 
-  /** The broker's side of every connection goes; the client's stays open, swallows bytes and never answers. */
+  /** Closes the broker's side of every connection. The client's side stays open and discards bytes without a response. */
   halfOpen(): void {
     for (const connection of this.connections) connection.halfOpen()
   }
 
   /**
-   * New connections are reset; those there are stay. With `answer`, they are taken, get these bytes in answer to
-   * their first ones (a CONNACK that refuses, say), and are ended.
+   * Resets new connections; existing connections stay open. With `answer`, the link accepts a new connection, sends these bytes
+   * after the first bytes of the client (such as a CONNACK that refuses), and closes it.
    */
   refuse(isRefusing = true, answer?: Buffer): void {
     this.isRefusing = isRefusing
     this.answer = answer
   }
 
-  /** Sends bytes of the test's own to every client, as if the broker had sent them. */
+  /** Sends bytes to every client, as if they came from the broker. */
   inject(bytes: Buffer): void {
     for (const connection of this.connections) connection.inject(bytes)
   }
@@ -185,15 +185,15 @@ class LinkConnection {
     this.broker.resetAndDestroy()
   }
 
-  /** Both sockets of the link, and the client's where it is in this process. */
+  /** Both sockets of the link, and the client's socket if it is in this process. */
   ends(clientEnds: ClientEnds): Socket[] {
     const clientEnd = clientEnds.of(this.client)
     return [this.client, this.broker, ...(clientEnd === undefined ? [] : [clientEnd])]
   }
 
   /**
-   * Resolves when nothing that was let through waits on this side, or in the client's socket; at the latest after
-   * some turns of the event loop, since a side that does not read would keep its bytes waiting.
+   * Resolves when no forwarded bytes wait in the link or in the client's socket. The number of turns is limited, because a
+   * side that does not read would never become empty.
    */
   async passed(clientEnds: ClientEnds): Promise<void> {
     const clientEnd = clientEnds.of(this.client)
@@ -208,7 +208,7 @@ class LinkConnection {
     this.isHalfOpen = true
     for (const pipe of this.pipes) pipe.stop()
     this.broker.destroy()
-    // A listener for 'readable' would keep the stream from flowing.
+    // A listener for 'readable' would stop the stream from flowing.
     this.client.removeAllListeners('readable')
     this.client.resume()
   }

@@ -1,23 +1,23 @@
 import type { Socket } from 'node:net'
 
-/** What one direction of a link is like now. Shared by all its connections, and changed in place. */
+/** Current conditions of one direction. Shared by all connections of a link, and changed in place. */
 export interface LinkConditions {
   isStalled: boolean
-  /** Undefined: as fast as it goes. */
+  /** Undefined: no limit. */
   bytesPerSecond: number | undefined
   delayMs: number
 }
 
-/** Longest stretch that is let through at once under a throttle, so that the rate is even. */
+/** Longest interval whose bytes a throttled link forwards at once, so that the rate is even. */
 const SLICE_MS = 10
 
-/** One direction of one connection: reads no faster than its conditions allow, so that the sender feels it. */
+/** One direction of one connection. Reads no faster than its conditions allow, so that the sender gets backpressure. */
 export class FaultPipe {
   private timer: NodeJS.Timeout | undefined
   private isStopped = false
   private isBlocked = false
   private freeAtMs = 0
-  /** Bytes, and the end behind them, that wait for their time, in order. */
+  /** Delayed bytes, and the end of the stream, in order. */
   private held: (() => void)[] = []
   private readonly timers = new Set<NodeJS.Timeout>()
   private lastDueMs = 0
@@ -36,7 +36,7 @@ export class FaultPipe {
     })
   }
 
-  /** Passes on what the conditions allow now. */
+  /** Forwards as many bytes as the conditions allow. */
   look(): void {
     if (this.timer !== undefined) return
     while (!this.isStopped && !this.isBlocked && !this.conditions.isStalled) {
@@ -56,7 +56,7 @@ export class FaultPipe {
     this.held = []
   }
 
-  /** The source is gone: so is the sink, when it has what was held. */
+  /** Closes the sink when the source has ended and all delayed bytes have been forwarded. */
   finish(): void {
     this.later(() => this.sink.destroySoon())
   }
@@ -66,7 +66,7 @@ export class FaultPipe {
     if (bytesPerSecond === undefined) return this.source.read()
     const slice = Math.max(1, Math.floor((bytesPerSecond * SLICE_MS) / 1_000))
     const size = Math.min(slice, this.source.readableLength)
-    // A read of nothing keeps the source filling its buffer.
+    // Reading zero bytes makes the source continue to fill its buffer.
     const chunk: Buffer | null = size === 0 ? this.source.read(0) : this.source.read(size)
     if (chunk === null) return null
     const now = performance.now()
@@ -78,7 +78,7 @@ export class FaultPipe {
     this.later(() => this.write(chunk))
   }
 
-  /** After the delay, and never before what is held already. */
+  /** Forwards bytes after the delay, and never before bytes that are already delayed. */
   private later(work: () => void): void {
     const now = performance.now()
     this.lastDueMs = Math.max(this.held.length === 0 ? 0 : this.lastDueMs, now + this.conditions.delayMs)
@@ -86,7 +86,7 @@ export class FaultPipe {
     this.held.push(work)
     const timer = setTimeout(() => {
       this.timers.delete(timer)
-      // Timers of different lengths may fire out of turn; what they let go is in order all the same.
+      // Timers of different lengths may fire out of order, but each releases the bytes in order.
       this.held.shift()?.()
     }, this.lastDueMs - now)
     this.timers.add(timer)

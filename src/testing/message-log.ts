@@ -1,22 +1,22 @@
 import { matchesTopicFilter, parseTopicFilter, type TopicFilter } from '../core/topic/topic-filter.js'
 import { WAIT_MS, within } from './real-time.js'
 
-/** A message as a broker saw it. */
+/** A message that a client published or acknowledged. */
 export interface BrokerMessage {
   readonly topic: string
   readonly payload: Buffer
   readonly qos: 0 | 1 | 2
   readonly retain: boolean
-  /** Client that published or acknowledged it. */
+  /** Client Identifier of that client. */
   readonly clientId: string
 }
 
 export interface NextOptions {
-  /** How long to wait, in milliseconds of real time, under fake timers too. @default 4000 */
+  /** Time limit in milliseconds of real time, also with fake timers. @default 4000 */
   readonly timeoutMs?: number
 }
 
-/** A test that runs for long does not fill the memory: the oldest messages go. */
+/** Limit that keeps a long test from filling the memory. The oldest messages are removed. */
 const MAX_MESSAGES = 1_000
 const MAX_BYTES = 16 * 1024 * 1024
 
@@ -25,7 +25,7 @@ interface Waiter {
   readonly take: (message: BrokerMessage) => void
 }
 
-/** Messages in the order in which they came, of which each can be taken once. */
+/** Messages in the order of arrival. Each can be taken once. */
 export class MessageLog {
   private readonly messages: BrokerMessage[] = []
   private readonly taken = new WeakSet<BrokerMessage>()
@@ -52,7 +52,7 @@ export class MessageLog {
     }
   }
 
-  /** The first message on a matching topic that was not taken before; waits for it. */
+  /** Takes the first message on a matching topic that was not taken before, and waits for it if there is none. */
   async next(topicFilter: string, { timeoutMs = WAIT_MS }: NextOptions = {}): Promise<BrokerMessage> {
     const filter = parseTopicFilter(topicFilter)
     const found = this.messages.find(

@@ -2,8 +2,8 @@ import type { Duplex } from 'node:stream'
 import { type IPublishPacket, type Packet, parser } from 'mqtt-packet'
 
 /**
- * Reads along with the owner of a broker's stream, who reads by `read()`, and tells of each message of QoS 1 and 2
- * that the client acknowledged.
+ * Observes the bytes that the broker reads from a stream with `read()`, and reports each QoS 1 and 2 message that the client
+ * acknowledges.
  */
 export function tapAcknowledgements(stream: Duplex, acknowledged: (packet: IPublishPacket) => void): void {
   const sent = new Map<number | undefined, IPublishPacket>()
@@ -35,7 +35,7 @@ export function tapAcknowledgements(stream: Duplex, acknowledged: (packet: IPubl
 function parsing(onPacket: (packet: Packet) => void): (chunk: Uint8Array | string) => void {
   const packets = parser()
   packets.on('packet', onPacket)
-  // The broker ends the connection over what is not MQTT.
+  // The broker itself ends a connection that does not send MQTT.
   packets.on('error', () => {})
   return chunk => packets.parse(Buffer.from(chunk))
 }

@@ -1,12 +1,12 @@
 import timers from 'node:timers'
 
-// Taken when this module is loaded, so that the fake timers of a test do not hold up the kit.
+// Stored when this module is loaded, so that the test kit does not use the fake timers of a test.
 const { setTimeout, clearTimeout, setImmediate } = timers
 
-/** Default deadline of every wait of the kit. Below the 5 s that Jest and Vitest give a test, so that its error is seen. */
+/** Default time limit of the test kit. Shorter than the 5 s limit of Jest and Vitest, so that the test shows our error. */
 export const WAIT_MS = 4_000
 
-/** Settles as `work` does, or rejects with `explain()` when that takes longer than `timeoutMs`. */
+/** Settles like `work`, or rejects with the message of `explain()` after `timeoutMs`. */
 export function within<T>(work: Promise<T>, timeoutMs: number, explain: () => string): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => reject(new Error(explain())), timeoutMs)
@@ -14,7 +14,7 @@ export function within<T>(work: Promise<T>, timeoutMs: number, explain: () => st
   })
 }
 
-/** One turn of the event loop, in which what has arrived is read. */
+/** Waits for one turn of the event loop, in which sockets are read. */
 export function turn(): Promise<void> {
   return new Promise(resolve => setImmediate(resolve))
 }

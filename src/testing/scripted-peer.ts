@@ -4,18 +4,18 @@ import { generate, type IConnackPacket, type Packet, type PacketCmd, parser } fr
 import { allClosed } from './client-ends.js'
 import { streamPair } from './stream-pair.js'
 
-/** The packet of one kind, as `mqtt-packet` parses it. */
+/** A packet of one type, as parsed by `mqtt-packet`. */
 export type PacketOf<C extends PacketCmd> = Extract<Packet, { cmd: C }>
 
 /**
- * The other end of an MQTT connection that does exactly what a test tells it, packet by packet, in MQTT 3.1.1
- * and 5. Give `createStream` as the option of the same name; each attempt to connect is one `PeerConnection`.
+ * Plays the broker packet by packet, in MQTT 3.1.1 and 5. Pass `createStream` as the option of the same name. Each attempt
+ * to connect is one `PeerConnection`.
  */
 export class ScriptedPeer {
   private readonly connections: PeerConnection[] = []
   private readonly emitter = new EventEmitter()
   private taken = 0
-  /** Dials that are refused before any byte: the next ones, by count. */
+  /** Number of attempts that are still to be refused. */
   private refusals = 0
 
   readonly createStream = (): Duplex => {
@@ -31,17 +31,17 @@ export class ScriptedPeer {
     return client
   }
 
-  /** How often a client has dialled and was not refused. */
+  /** Number of attempts to connect that were not refused. */
   get dials(): number {
     return this.connections.length
   }
 
-  /** Refuses the next `count` dials as a closed port does. */
+  /** Refuses the next `count` attempts to connect, like a closed port. */
   refuse(count: number): void {
     this.refusals = count
   }
 
-  /** The next connection that was not taken yet; waits for it. */
+  /** Returns the next connection, and waits for it if there is none. */
   async connection(): Promise<PeerConnection> {
     const next = this.connections[this.taken]
     if (next === undefined) {
@@ -52,7 +52,7 @@ export class ScriptedPeer {
     return next
   }
 
-  /** Takes the next connection and answers its CONNECT with success. */
+  /** Waits for the next connection and its CONNECT, and sends a CONNACK with success. */
   async accept(connack: Partial<IConnackPacket> = {}): Promise<PeerConnection> {
     const connection = await this.connection()
     await connection.expect('connect')
@@ -65,7 +65,7 @@ export class ScriptedPeer {
 export class PeerConnection {
   /** Every packet that arrived, in order. */
   readonly received: Packet[] = []
-  /** Whether PINGREQ is answered at once, as a broker does it that keeps up. */
+  /** Whether the peer responds to PINGREQ at once. Set to false to play a broker that does not keep up. */
   answersPings = true
   private readonly emitter = new EventEmitter()
   private read = 0
@@ -83,7 +83,7 @@ export class PeerConnection {
       if (packet.cmd === 'pingreq' && this.answersPings) this.send({ cmd: 'pingresp' })
       this.emitter.emit('change')
     })
-    // Bytes that are no MQTT end the connection, as a broker does it.
+    // A broker also ends a connection that does not send MQTT.
     packets.on('error', () => stream.destroy())
     stream.on('data', (bytes: Buffer) => packets.parse(bytes))
     stream.on('error', () => {})
@@ -94,8 +94,8 @@ export class PeerConnection {
   }
 
   /**
-   * The next packet, waiting for it if need be; it must be of this kind. PINGREQ is passed over, unless it is what
-   * is expected.
+   * Returns the next packet, and waits for it if there is none. Rejects if it is of another type. PINGREQ is skipped, unless
+   * `cmd` is `pingreq`.
    */
   async expect<C extends PacketCmd>(cmd: C): Promise<PacketOf<C>> {
     const packet = this.received[this.read]
@@ -110,7 +110,7 @@ export class PeerConnection {
     return packet
   }
 
-  /** The next packet of this kind, passing over all others; waits for it if need be. */
+  /** Returns the next packet of this type and skips all others. Waits for it if there is none. */
   async find<C extends PacketCmd>(cmd: C): Promise<PacketOf<C>> {
     const packet = this.received[this.read]
     if (packet === undefined) {
@@ -126,12 +126,12 @@ export class PeerConnection {
     this.stream.write(generate(packet, { protocolVersion: this.protocolVersion }))
   }
 
-  /** Writes bytes as they are, for packets that no encoder makes. */
+  /** Writes raw bytes, such as malformed packets. */
   sendBytes(bytes: Buffer): void {
     this.stream.write(bytes)
   }
 
-  /** Takes the next SUBSCRIBE and grants it, or answers with the given codes. */
+  /** Waits for the next SUBSCRIBE and responds with SUBACK: granted, or with the given Reason Codes. */
   async grant(...codes: number[]): Promise<PacketOf<'subscribe'>> {
     const packet = await this.expect('subscribe')
     const granted = packet.subscriptions.map((subscription, index) => codes[index] ?? subscription.qos)
@@ -143,12 +143,12 @@ export class PeerConnection {
     return packet
   }
 
-  /** Reads nothing more: the client's bytes pile up on its side. */
+  /** Stops reading, so that the client gets backpressure. */
   stall(): void {
     this.stream.pause()
   }
 
-  /** Ends the connection without DISCONNECT. Resolves when the client knows it. */
+  /** Ends the connection without DISCONNECT. Resolves when the client has noticed. */
   cut(): Promise<void> {
     this.stream.destroy()
     return allClosed([this.stream, this.clientEnd])

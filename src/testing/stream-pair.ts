@@ -1,6 +1,6 @@
 import { type Duplex, duplexPair } from 'node:stream'
 
-/** The two ends of a byte stream inside the process. When one end is destroyed, the other closes too. */
+/** Returns the two ends of a byte stream inside the process. Destroying one end closes the other. */
 export function streamPair(): readonly [Duplex, Duplex] {
   const [client, server] = duplexPair({ allowHalfOpen: false })
   client.once('close', () => server.destroy())

@@ -1,6 +1,6 @@
 import { matchesTopicFilter, parseTopicFilter, type TopicFilter } from '../core/topic/topic-filter.js'
 
-/** Subscriptions of QoS 1 and 2 at a broker, by session, so that a delivery can wait for one that matches. */
+/** QoS 1 and 2 subscriptions by session, so that `deliver` can wait for a matching one. */
 export class SubscriptionLog {
   private readonly filters = new Map<unknown, Map<string, TopicFilter>>()
   private readonly waiters = new Map<() => void, string>()
@@ -23,7 +23,7 @@ export class SubscriptionLog {
     for (const topic of topics) this.filters.get(session)?.delete(topic)
   }
 
-  /** This session has ended. */
+  /** Removes the subscriptions of a session that has ended. */
   removeAll(session: unknown): void {
     this.filters.delete(session)
   }
@@ -34,7 +34,7 @@ export class SubscriptionLog {
     )
   }
 
-  /** Resolves when there is a subscription that matches. */
+  /** Resolves when a subscription matches the topic. */
   matching(topic: string): Promise<void> {
     return new Promise(resolve => {
       if (this.has(topic)) resolve()

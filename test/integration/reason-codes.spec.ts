@@ -130,7 +130,7 @@ describe.each(rows('go-elsewhere'))('$table $code: $verdict ($why)', ({ ...row }
     await peer.accept()
     await session.connection.whenConnected()
     expect({ dials: peer.dials, credentials: asked.credentials }).toEqual({ dials: 2, credentials: 2 })
-    expect(log.visible).toContainEqual(expect.stringContaining(`going to ${ELSEWHERE}`))
+    expect(log.visible).toContainEqual(expect.stringContaining(`redirected to ${ELSEWHERE}`))
     await session.close()
   })
 

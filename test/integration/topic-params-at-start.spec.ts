@@ -15,7 +15,7 @@ afterAll(() => broker.stop())
 const start = (controller: Type, variables: Record<string, string> = {}) =>
   startMicroservice({ url: broker.url, variables }, { controllers: [controller] })
 
-describe('a @TopicParam that names no wildcard of its pattern', () => {
+describe('a @TopicParam without a wildcard of that name in its pattern', () => {
   it('fails the start, and the error names the method and what there is', async () => {
     @Controller()
     class Telemetry {
@@ -25,7 +25,7 @@ describe('a @TopicParam that names no wildcard of its pattern', () => {
     await expect(start(Telemetry)).rejects.toMatchObject({
       code: 'INVALID_OPTION',
       message:
-        'Telemetry.on: @TopicParam(\'devceId\') names no wildcard of "devices/+deviceId/+kind"; the names there are "deviceId", "kind"',
+        'Telemetry.on: @TopicParam(\'devceId\') is not a named wildcard of "devices/+deviceId/+kind"; use one of "deviceId", "kind"',
     })
   })
 
@@ -35,7 +35,7 @@ describe('a @TopicParam that names no wildcard of its pattern', () => {
       @EventPattern<string>('devices/+/telemetry')
       on(@TopicParam('id') _id: string): void {}
     }
-    await expect(start(Telemetry)).rejects.toThrow('write a named wildcard into the pattern, such as "+id"')
+    await expect(start(Telemetry)).rejects.toThrow('add a named wildcard to the pattern, such as "+id"')
   })
 })
 

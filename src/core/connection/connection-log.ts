@@ -12,7 +12,7 @@ export interface LogLine {
 
 const versionName = (protocolVersion: 4 | 5): string => (protocolVersion === 5 ? 'MQTT 5' : 'MQTT 3.1.1')
 
-/** The one line that a change of state is worth, for a person who reads the log of a bad night. */
+/** Returns the log line for a change of state. */
 export function describeTransition(state: ConnectionState, before: ConnectionState, target: string): LogLine {
   switch (state.status) {
     case 'connecting':
@@ -47,5 +47,8 @@ function describeConnecting(
   if (cause === undefined) return { level: 'debug', text: `connecting to ${target}, attempt ${attempt}` }
   return cause.serverReference === undefined
     ? { level: 'debug', text: `${cause.message}; trying ${versionName(4)}` }
-    : { level: 'warn', text: `${cause.message}; going to ${printable(cause.serverReference).slice(1, -1)}` }
+    : {
+        level: 'warn',
+        text: `${cause.message}; redirected to ${printable(cause.serverReference).slice(1, -1)}`,
+      }
 }

@@ -2,21 +2,21 @@ import type { MqttError } from '../errors.js'
 import type { BrokerLimits } from '../protocol/packets.js'
 import type { Verdict } from './reconnect-rules.js'
 
-/** 5, or 4 for MQTT 3.1.1, as the protocol counts (MQTT 5, 3.1.2.2). */
+/** 5, or 4 for MQTT 3.1.1; the number in CONNECT (MQTT 5, 3.1.2.2). */
 export type ProtocolVersion = 4 | 5
 
-/** What CONNACK settled for one network connection. */
+/** Properties of one network connection, known after CONNACK. */
 export interface ConnectedSession {
-  /** The broker: its URL without user, password and query. */
+  /** URL of the broker, without user, password and query. */
   readonly broker: string
   readonly protocolVersion: ProtocolVersion
-  /** Session Present (MQTT 5, 3.2.2.1.1): the broker kept subscriptions and unacknowledged messages. */
+  /** Session Present (MQTT 5, 3.2.2.1.1): the broker has kept subscriptions and unacknowledged messages. */
   readonly sessionPresent: boolean
   readonly limits: BrokerLimits
 }
 
 /**
- * The life of a connection.
+ * State of a connection.
  *
  * ```
  *            open                accepted
@@ -30,19 +30,19 @@ export interface ConnectedSession {
  *                      ▼                         ▼ lost
  *                    closed ◄────────────────────┘
  * ```
- * `lost` leads from connecting and connected to closed where the verdict on its cause is to stop, and where the
- * first round of attempts fails under `fail-fast`; straight to connecting where the broker names another one, or
- * refuses MQTT 5 under `auto`. Nothing leads out of closed.
+ * Not shown: `lost` leads to `closed` if the verdict is `stop`, or if the first round of attempts fails with
+ * `fail-fast`. It leads directly to `connecting` if the broker redirects the client, or refuses MQTT 5 with
+ * `protocolVersion: 'auto'`. `closed` is final.
  */
 export type ConnectionState =
   | { readonly status: 'idle' }
   /**
-   * `attempt` counts from 1, since the start or since the last connection. `cause` is there when an end led here
-   * without a delay: the broker named another one, or refuses MQTT 5.
+   * `attempt` counts from 1, since the start or the last connection. `cause` is set if this attempt follows without a
+   * delay, because the broker redirected the client or refused MQTT 5.
    */
   | { readonly status: 'connecting'; readonly attempt: number; readonly cause?: MqttError }
   | { readonly status: 'connected'; readonly attempt: number; readonly session: ConnectedSession }
-  /** `attempt` is the one that failed; 0 when it was a connection that ended. */
+  /** `attempt` is the failed attempt, or 0 if an established connection ended. */
   | {
       readonly status: 'waiting'
       readonly attempt: number
@@ -50,26 +50,26 @@ export type ConnectionState =
       readonly cause: MqttError
     }
   | { readonly status: 'closing' }
-  /** With a cause: the connection stopped for good by itself, and why. */
+  /** `cause` is set if the connection stopped for good by itself. */
   | { readonly status: 'closed'; readonly cause?: MqttError }
 
-/** What the next attempt has to know about those before it. */
+/** What the next attempt depends on. */
 interface Progress {
-  /** Ends of a connection or an attempt in a row, since the last connection that lasted. */
+  /** Consecutive failures since the last connection that lasted for `resetAfterMs`. */
   readonly failures: number
   readonly previousDelayMs: number
-  /** Which of the URLs is dialled. */
+  /** Index of the URL to connect to. */
   readonly target: number
-  /** Server Reference of the broker, dialled in place of the URL. */
+  /** Server Reference to connect to, in place of the URL. */
   readonly reference: string | undefined
   readonly protocolVersion: ProtocolVersion
-  /** The broker took `protocolVersion`, or refused the other one, so it is no guess any more. */
+  /** Whether the broker has accepted `protocolVersion`, or has refused the other version. */
   readonly isVersionKnown: boolean
   readonly wasConnected: boolean
   readonly connectedAtMs: number
 }
 
-/** State and progress together: all that a transition depends on. */
+/** State and progress of a connection. */
 export interface ConnectionMachine {
   readonly state: ConnectionState
   readonly progress: Progress
@@ -78,7 +78,7 @@ export interface ConnectionMachine {
 export type ConnectionEvent =
   | { readonly type: 'open' }
   | { readonly type: 'accepted'; readonly session: ConnectedSession; readonly nowMs: number }
-  /** The network connection is gone, or never came to be. */
+  /** The network connection has ended, or could not be opened. */
   | { readonly type: 'lost'; readonly cause: MqttError; readonly nowMs: number }
   | { readonly type: 'delay-elapsed' }
   | { readonly type: 'close' }
@@ -94,16 +94,16 @@ export type ConnectionEffect =
   | { readonly type: 'cancel-wait' }
   /** Send DISCONNECT and end the network connection. */
   | { readonly type: 'disconnect' }
-  /** Destroy a network connection that has no CONNACK yet. */
+  /** Destroy a network connection before CONNACK. */
   | { readonly type: 'abort' }
 
 export interface ConnectionRules {
   readonly protocolVersion: 'auto' | ProtocolVersion
   readonly failFast: boolean
   readonly resetAfterMs: number
-  /** How many URLs there are to try in order. */
+  /** Number of URLs to try in order. */
   readonly targets: number
-  /** @param round rounds of failures over all targets, from 1 */
+  /** @param round consecutive failed rounds over all targets, from 1 */
   readonly delayMs: (round: number, cause: MqttError, previousMs: number) => number
   readonly verdict: (cause: MqttError) => Verdict
 }
@@ -130,7 +130,7 @@ function newProgress(rules: ConnectionRules): Progress {
   }
 }
 
-/** The one place where a connection changes. An event that a state does not know leaves it as it is. */
+/** Returns the next state and the effects of an event. Events that a state does not handle change nothing. */
 export function transition(
   machine: ConnectionMachine,
   event: ConnectionEvent,
@@ -202,15 +202,15 @@ function failedAttempt(
   const { progress } = machine
   const isAuto = rules.protocolVersion === 'auto'
   if (isAuto && progress.protocolVersion === 5 && suggestsOlderBroker(cause, progress)) {
-    // A refusal is knowledge, a hang-up is a guess: a load balancer hangs up too, while the broker starts.
+    // Only a refusal proves that the broker does not support MQTT 5: a load balancer also hangs up while the broker starts.
     return dial({ ...progress, protocolVersion: 4, isVersionKnown: refusesVersion(cause) }, attempt, cause)
   }
   const verdict = rules.verdict(cause)
   const isFallBack = 'cause' in machine.state && refusesVersion(machine.state.cause)
-  // A version that was right before and is refused now is worth another guess.
+  // The broker accepted this version before, so the other version may work now.
   const isStale = isAuto && progress.wasConnected && refusesVersion(cause) && !isFallBack
   if (verdict === 'stop' && !isStale) return to(machine, { status: 'closed', cause })
-  // A broker that names another one has not failed: only where that one fails, too, it is the next one's turn.
+  // A redirect is not a failure: the next target is tried only if the referenced broker fails too.
   if (namesAnother(verdict, cause) && progress.reference === undefined) {
     return goTo(progress, attempt + 1, cause, rules)
   }
@@ -234,12 +234,12 @@ function lostConnection(
   const known = since.isVersionKnown ? since : guessVersion(since, rules)
   const lost = { ...known, failures: since.failures + 1 }
   if (!namesAnother(verdict, cause)) return wait(lost, 0, cause, rules)
-  // Two brokers that send this client to each other must not make it run in circles.
+  // Prevents two brokers from redirecting the client back and forth without a delay.
   if (isGood || progress.reference === undefined) return goTo(lost, 1, cause, rules)
   return wait({ ...guessVersion(lost, rules), reference: cause.serverReference }, 0, cause, rules)
 }
 
-/** "Elsewhere" without a Server Reference is no place to go, whoever says so. */
+/** The `verdict` option may return `go-elsewhere` without a Server Reference, which leaves no address to connect to. */
 function namesAnother(verdict: Verdict, cause: MqttError): boolean {
   return verdict === 'go-elsewhere' && cause.serverReference !== undefined
 }
@@ -248,7 +248,7 @@ function goTo(progress: Progress, attempt: number, cause: MqttError, rules: Conn
   return dial({ ...guessVersion(progress, rules), reference: cause.serverReference }, attempt, cause)
 }
 
-/** The last good broker is tried first; one that fails gives way to the next in the list. */
+/** After a failed attempt the next target is tried. */
 function nextTarget(progress: Progress, cause: MqttError, rules: ConnectionRules): Progress {
   const next = { ...progress, reference: undefined, target: (progress.target + 1) % rules.targets }
   const isOther = next.target !== progress.target || progress.reference !== undefined
@@ -267,7 +267,7 @@ function wait(progress: Progress, attempt: number, cause: MqttError, rules: Conn
   return {
     machine: {
       state: { status: 'waiting', attempt, delayMs, cause },
-      // A delay that grows from the one before it grows once in a round, too.
+      // The previous delay changes once per round, like the delay itself.
       progress:
         progress.failures % rules.targets === 0 ? { ...progress, previousDelayMs: delayMs } : progress,
     },
@@ -285,7 +285,7 @@ function refusesVersion(cause: MqttError | undefined): boolean {
   )
 }
 
-/** A broker that knows only 3.1.1 says so in CONNACK, or just hangs up on a CONNECT that it cannot read. */
+/** A broker that only supports 3.1.1 refuses in CONNACK, or hangs up because it cannot parse CONNECT. */
 function suggestsOlderBroker(cause: MqttError, progress: Progress): boolean {
   if (refusesVersion(cause)) return true
   return !progress.isVersionKnown && cause.code === 'CONNECT_FAILED' && hungUp(cause.cause)

@@ -112,24 +112,24 @@ export function verdictOf(cause: MqttError): Verdict {
   return verdict === 'go-elsewhere' && !cause.serverReference?.trim() ? 'retry' : verdict
 }
 
-/** A growing delay with every default in place. */
+/** Options of a growing delay, with all defaults. */
 export interface ResolvedBackoff {
   readonly min: number
   readonly max: number
   readonly jitter: 'full' | 'decorrelated' | 'none'
 }
 
-/** Delays in a row: a list whose last value repeats, a function of failures in a row and the cause, or a growing delay. */
+/** A list of delays whose last value repeats, a function of consecutive failures and the cause, or a growing delay. */
 export type DelayRule = readonly number[] | ((attempt: number, cause: MqttError) => number) | ResolvedBackoff
 
 const FALLBACK: ResolvedBackoff = { min: 500, max: 30_000, jitter: 'full' }
 const MAX_DELAY_MS = 86_400_000
 
 /**
- * Delay before the next attempt to connect, in milliseconds.
- * @param attempt failures in a row, from 1
- * @param previousMs the delay before this one, 0 for the first
- * @param random a number from 0 up to 1
+ * Returns the delay before the next attempt to connect, in milliseconds.
+ * @param attempt consecutive failures, from 1
+ * @param previousMs previous delay, 0 for the first
+ * @param random a number from 0 to 1 (exclusive)
  */
 export function reconnectDelayMs(
   rule: DelayRule,
@@ -149,7 +149,7 @@ function delayByFunction(
   cause: MqttError,
   random: number,
 ): number {
-  // The application's own function must not be able to end the reconnecting.
+  // An error in the application's function must not stop the client from reconnecting.
   let delayMs = Number.NaN
   try {
     delayMs = rule(attempt, cause)

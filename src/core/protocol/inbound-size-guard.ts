@@ -2,11 +2,11 @@ const CONTINUES = 0x80
 const MAX_LENGTH_BYTES = 4
 
 /**
- * Watches the lengths that packets announce (MQTT 5, 2.1.4), so that one that is too large ends the connection before
- * a parser collects it.
+ * Checks the Remaining Length of incoming packets (MQTT 5, 2.1.4), so that a packet that is too large ends the connection
+ * before the parser buffers it.
  */
 export class InboundSizeGuard {
-  /** Bytes of the present packet that are still to come. */
+  /** Remaining bytes of the current packet. */
   private rest = 0
   private isInHeader = false
   private length = 0
@@ -14,7 +14,7 @@ export class InboundSizeGuard {
 
   constructor(private readonly maxPacketBytes: number) {}
 
-  /** @returns the size of a packet that is too large */
+  /** @returns the size of a packet that is too large, or undefined */
   feed(bytes: Uint8Array): number | undefined {
     let at = 0
     while (at < bytes.length) {
@@ -36,11 +36,11 @@ export class InboundSizeGuard {
     return undefined
   }
 
-  /** @returns the size of the packet, once its length is there */
+  /** @returns the size of the packet, once its length has arrived */
   private takeLengthByte(byte: number): number | undefined {
     this.length += (byte % CONTINUES) * CONTINUES ** this.lengthBytes
     this.lengthBytes += 1
-    // A length of more bytes is malformed, for which the parser ends the connection.
+    // A longer length field is malformed; the parser ends the connection.
     if (byte >= CONTINUES && this.lengthBytes < MAX_LENGTH_BYTES) return undefined
     this.isInHeader = false
     this.rest = this.length

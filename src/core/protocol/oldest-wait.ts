@@ -1,36 +1,36 @@
 import type { MqttError } from '../errors.js'
 
-/** How long a response may take, and what follows. */
+/** Time limit for a response of the broker. */
 export interface AckRules {
-  /** In milliseconds. */
+  /** Time limit, in milliseconds. */
   readonly ackTimeoutMs: number
-  /** The connection is to be given up. */
+  /** Called when the time limit has expired. */
   readonly onOverdue: (cause: MqttError) => void
 }
 
-/** A packet that waits for the broker's acknowledgement. */
+/** A packet without an acknowledgement. */
 export interface Unacknowledged {
-  /** When it was written on this connection. */
+  /** Time at which it was written on this connection. */
   readonly sentMs: number
 }
 
 /**
- * How long the oldest of many unacknowledged packets has waited. A packet has its whole time from the moment when it
- * becomes the oldest, so that a slow link with many packets on it is not taken for a broker that says nothing.
+ * Measures how long the oldest unacknowledged packet has waited. The time starts when a packet becomes the oldest, so that
+ * a slow link with many packets does not look like an unresponsive broker.
  */
 export class OldestWait<T extends Unacknowledged> {
   private oldest: T | undefined
   private sinceMs = 0
   private answeredMs = Number.NEGATIVE_INFINITY
 
-  /** An acknowledgement arrived, for whichever packet. */
+  /** Records the arrival of any acknowledgement. */
   answered(nowMs: number): void {
     this.answeredMs = nowMs
   }
 
-  /** @param blindUntilMs nothing could be read before this, so an acknowledgement may have been there */
+  /** @param blindUntilMs until then nothing could be read, so an acknowledgement may have arrived unnoticed */
   waitedMs(oldest: T, blindUntilMs: number, nowMs: number): number {
-    // It became the oldest when the one before it was acknowledged, which was not later than this.
+    // The packet became the oldest no later than the last acknowledgement.
     if (oldest !== this.oldest) this.sinceMs = this.answeredMs
     this.oldest = oldest
     this.sinceMs = Math.max(this.sinceMs, oldest.sentMs, blindUntilMs)

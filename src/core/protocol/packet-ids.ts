@@ -1,20 +1,20 @@
-/** Packet Identifiers go from 1 to this. */
+/** Largest Packet Identifier. */
 export const MAX_PACKET_ID = 65_535
 
 /**
- * Packet Identifiers of one connection, for PUBLISH, SUBSCRIBE and UNSUBSCRIBE together (MQTT 5, 2.2.1).
- * Never hands out one that is in use.
+ * Assigns the Packet Identifiers of one connection to PUBLISH, SUBSCRIBE and UNSUBSCRIBE (MQTT 5, 2.2.1). Never assigns an
+ * identifier that is in use.
  */
 export class PacketIds {
   private readonly used = new Set<number>()
 
   /**
-   * @param last the identifier before the first one. A process that finds a session of the one before it should not
-   * start at 1 like that one did: the broker may still hold QoS 2 messages of these identifiers.
+   * @param last the identifier before the first one. A new process should not start at 1 like the previous one, because
+   * the broker may still hold QoS 2 messages with these identifiers.
    */
   constructor(private last = 0) {}
 
-  /** The next free identifier, or undefined when all 65,535 are in use. */
+  /** @returns the next free identifier, or undefined if all 65,535 are in use */
   allocate(): number | undefined {
     if (this.used.size === MAX_PACKET_ID) return undefined
     do {

@@ -2,7 +2,7 @@ import type { PublishPacket } from './packets.js'
 
 const CONTINUES = 0x80
 
-/** Length of the whole packet by its fixed header (MQTT 5, 1.5.5 and 2.1.4). */
+/** Returns the length of a packet, read from its fixed header (MQTT 5, 1.5.5 and 2.1.4). */
 export function announcedLength(bytes: Buffer): number {
   let length = 0
   for (let at = 1; at < 5; at += 1) {
@@ -13,10 +13,10 @@ export function announcedLength(bytes: Buffer): number {
   return Number.NaN
 }
 
-/** What a message costs besides its bytes: the objects around it. */
+/** Approximate size of the objects that hold a message. */
 const OVERHEAD_BYTES = 512
 
-/** Memory that a message takes, about. */
+/** Approximate memory use of a message, in bytes. */
 export function bytesOf({ length, topic, payload }: PublishPacket): number {
   return OVERHEAD_BYTES + (length ?? topic.length + payload.length)
 }

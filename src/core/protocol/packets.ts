@@ -7,12 +7,12 @@ export interface PublishProperties {
   responseTopic?: string
   correlationData?: Buffer
   userProperties?: Record<string, string | string[]>
-  /** Several, where a broker sends one copy for several subscriptions. */
+  /** A list if the broker sends one copy for several subscriptions. */
   subscriptionIdentifier?: number | number[]
   contentType?: string
 }
 
-/** A PUBLISH packet as it arrived (MQTT 5, 3.3). */
+/** A received PUBLISH packet (MQTT 5, 3.3). */
 export interface PublishPacket {
   cmd: 'publish'
   topic: string
@@ -26,7 +26,7 @@ export interface PublishPacket {
   properties?: PublishProperties
 }
 
-/** A SUBSCRIBE packet as it is sent (MQTT 5, 3.8). */
+/** A SUBSCRIBE packet to send (MQTT 5, 3.8). */
 export interface SubscribePacket {
   cmd: 'subscribe'
   messageId: number
@@ -34,17 +34,17 @@ export interface SubscribePacket {
   properties?: { subscriptionIdentifier: number }
 }
 
-/** What the broker allows on this connection, from CONNACK (MQTT 5, 3.2.2.3); MQTT 3.1.1 brokers state no limits. */
+/** Limits of the broker for this connection, from CONNACK (MQTT 5, 3.2.2.3). MQTT 3.1.1 brokers send no limits. */
 export interface BrokerLimits {
   readonly receiveMaximum: number
   readonly maximumQoS: 0 | 1 | 2
   readonly retainAvailable: boolean
-  /** Bytes of a whole packet; Infinity where the broker states none. */
+  /** Maximum size of a packet in bytes; Infinity if the broker sets no limit. */
   readonly maximumPacketSize: number
   readonly wildcardSubscriptionAvailable: boolean
   readonly subscriptionIdentifiersAvailable: boolean
   readonly sharedSubscriptionAvailable: boolean
-  /** Topic Aliases that the broker takes (MQTT 5, 3.2.2.3.8). */
+  /** Number of Topic Aliases that the broker accepts (MQTT 5, 3.2.2.3.8). */
   readonly topicAliasMaximum: number
 }
 
@@ -75,7 +75,7 @@ export function brokerLimits(protocolVersion: 4 | 5, properties: ConnackProperti
   }
 }
 
-/** Names of Reason Codes (MQTT 5, 2.4), and of the return codes of CONNACK in MQTT 3.1.1 (3.2.2.3). */
+/** Names of Reason Codes (MQTT 5, 2.4) and of CONNACK return codes (MQTT 3.1.1, 3.2.2.3). */
 const NAMES: ReadonlyMap<number, string> = new Map([
   [0x00, 'Success'],
   [0x01, 'Unacceptable protocol version'],
@@ -122,7 +122,7 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [0xa2, 'Wildcard Subscriptions not supported'],
 ])
 
-/** A Reason Code as a person reads it: number and name (MQTT 5, 2.4). */
+/** Returns a Reason Code as number and name (MQTT 5, 2.4). */
 export function describeReasonCode(reasonCode: number): string {
   const hex = `0x${reasonCode.toString(16).padStart(2, '0').toUpperCase()}`
   return `${hex} ${NAMES.get(reasonCode) ?? 'Unknown Reason Code'}`

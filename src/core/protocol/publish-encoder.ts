@@ -1,4 +1,4 @@
-/** A PUBLISH without properties but a Topic Alias. */
+/** A PUBLISH whose only property may be a Topic Alias. */
 export interface PlainPublish {
   readonly topic: string
   readonly payload: Buffer
@@ -9,7 +9,7 @@ export interface PlainPublish {
   readonly alias: { readonly alias: number; readonly isNew: boolean } | undefined
 }
 
-/** What fits into the four bytes of a length (MQTT 5, 1.5.5). */
+/** Largest Remaining Length, which has four bytes (MQTT 5, 1.5.5). */
 export const MAX_REMAINING_LENGTH = 268_435_455
 
 const PUBLISH = 0x30
@@ -17,19 +17,19 @@ const TOPIC_ALIAS = 0x23
 const ALIAS_BYTES = 3
 const CONTINUES = 0x80
 
-/** Bytes behind the fixed header (MQTT 5, 2.1.4). */
+/** Number of bytes after the fixed header (MQTT 5, 2.1.4). */
 export function remainingLength(publish: PlainPublish, topicBytes: number, hasProperties: boolean): number {
   const identifier = publish.qos === 0 ? 0 : 2
   const properties = hasProperties ? 1 + (publish.alias === undefined ? 0 : ALIAS_BYTES) : 0
   return 2 + topicBytes + identifier + properties + publish.payload.length
 }
 
-/** Bytes of the Topic Name in this packet: an alias that the broker knows stands for it. */
+/** Number of bytes of the Topic Name in this packet: 0 if the broker knows its alias. */
 export function topicLength({ topic, alias }: PlainPublish): number {
   return alias !== undefined && !alias.isNew ? 0 : Buffer.byteLength(topic)
 }
 
-/** Bytes of the fixed header before so many others. */
+/** Number of bytes of the fixed header, for a given Remaining Length. */
 export function fixedHeaderLength(remaining: number): number {
   if (remaining < 128) return 2
   if (remaining < 16_384) return 3
@@ -37,8 +37,8 @@ export function fixedHeaderLength(remaining: number): number {
 }
 
 /**
- * Writes all but the payload (MQTT 5, 3.3) and returns where the payload goes. The package that makes every other
- * packet takes several times as long for this most frequent one.
+ * Writes a PUBLISH packet up to its payload (MQTT 5, 3.3) and returns the offset of the payload. `mqtt-packet`, which
+ * encodes all other packets, takes several times as long for this most frequent packet.
  */
 export function writePublishHeader(
   target: Buffer,
@@ -73,7 +73,7 @@ function writeUint16(target: Buffer, at: number, value: number): number {
   return at + 2
 }
 
-/** A call into the runtime costs more than a short loop. */
+/** For short strings a loop is faster than a call into the runtime. */
 const SHORT_TEXT = 32
 
 function writeText(target: Buffer, at: number, text: string, bytes: number): number {

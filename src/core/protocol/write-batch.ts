@@ -1,23 +1,23 @@
 const SLAB_BYTES = 65_536
-/** A longer payload is handed on as it is, instead of being copied. */
+/** Longer payloads are not copied. */
 const COPY_BYTES = 8_192
 
-/** Collects packets for one write, in memory that is never used twice. */
+/** Collects packets for one write, in memory that is never reused. */
 export class WriteBatch {
   private slab = Buffer.alloc(0)
-  /** What stands before this was taken. */
+  /** Start of the bytes that have not been taken yet. */
   private start = 0
   private end = 0
   private chunks: Buffer[] = []
   private chunkBytes = 0
-  /** How many were put in. */
+  /** Number of packets in the batch. */
   packets = 0
 
   get bytes(): number {
     return this.chunkBytes + this.end - this.start
   }
 
-  /** Where the next `length` bytes go, in `buffer`; `commit` says how many of them were written. */
+  /** Reserves `length` bytes in `buffer` and returns their offset. Call `commit` with the number of bytes written. */
   reserve(length: number): number {
     if (this.end + length > this.slab.length) {
       this.cut()
@@ -48,7 +48,7 @@ export class WriteBatch {
     this.end = at + bytes.length
   }
 
-  /** Everything so far, in order. */
+  /** Takes all collected bytes, in order. */
   take(): Buffer[] {
     this.cut()
     const { chunks } = this

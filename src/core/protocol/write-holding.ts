@@ -1,19 +1,18 @@
-/** Longest time that a packet is held, in milliseconds; waited for at the end of a stream only. 1 may be no time at all. */
+/** Longest time that a packet is held, in milliseconds. Not 1, because a timer of 1 ms may fire at once. */
 export const HOLD_MS = 2
-/** So many turns of the event loop in a row with something to send make a stream. */
+/** Number of consecutive turns of the event loop with packets to send after which packets are held. */
 const STREAM_TURNS = 16
-/** After a hold that the next packets did not end, so many turns go by before there is another one; twice as many each time. */
+/** Number of turns without a hold after one that ended by its timer. Doubles each time. */
 const PENALTY_TURNS = 16
 const LONGEST_PENALTY_TURNS = 4_096
 const HOLD_PACKETS = 12
 const HOLD_BYTES = 16_384
-/** With so many times as many publishes unanswered as packets are held, an answer comes soon, and makes a turn. */
+/** With this many times more unacknowledged publishes than held packets, an acknowledgement soon starts a new turn. */
 const ANSWERS_FOR_PACKET = 4
 
 /**
- * Whether the packets of this turn of the event loop wait for those of the next ones: in a stream, a call into the
- * kernel for each turn costs more than all the rest. A packet that stands alone, and the next one after its
- * answer, is never held.
+ * Decides whether the packets of this turn of the event loop wait for those of later turns. Under load, one system call per
+ * turn costs more than everything else. A single packet, and the packet that follows its response, is never held.
  */
 export class WriteHolding {
   private busyTurns = 0
@@ -21,7 +20,7 @@ export class WriteHolding {
   private nextPenalty = PENALTY_TURNS
   private unanswered = 0
 
-  /** A publish was sent that the broker answers. */
+  /** Records a publish that the broker will acknowledge. */
   asked(): void {
     this.unanswered += 1
   }
@@ -30,7 +29,7 @@ export class WriteHolding {
     this.unanswered = Math.max(0, this.unanswered - 1)
   }
 
-  /** At the end of a turn in which something was sent. */
+  /** Called at the end of a turn in which packets were sent. */
   mayHold(packets: number, bytes: number): boolean {
     this.busyTurns += 1
     if (this.penalty > 0) {
@@ -44,12 +43,12 @@ export class WriteHolding {
     return this.busyTurns > STREAM_TURNS || this.unanswered >= ANSWERS_FOR_PACKET * (packets + 1)
   }
 
-  /** A turn right behind a write had nothing to send. */
+  /** Called when the turn after a write had nothing to send. */
   idle(): void {
     this.busyTurns = 0
   }
 
-  /** The time was over before there was more. */
+  /** Called when the hold ended by its timer. */
   wasInVain(): void {
     this.penalty = this.nextPenalty
     this.nextPenalty = Math.min(LONGEST_PENALTY_TURNS, this.nextPenalty * 2)

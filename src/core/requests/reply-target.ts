@@ -1,16 +1,16 @@
 import type { PublishPacket } from '../protocol/packets.js'
 import { isTopicName } from '../topic/topic-filter.js'
 
-/** How the responder is asked: as MQTT 5 has it, or with the envelope of Nest's built-in transport. */
+/** Format of a request: MQTT 5 properties, or the envelope of Nest's built-in transport. */
 export type RequestProtocol = 'mqtt5' | 'nest'
 
-/** Where the answer of a request goes. */
+/** Where the response to a request is sent. */
 export type ReplyTarget =
   | {
       readonly kind: 'mqtt5'
       readonly topic: string
       readonly correlationData: Buffer | undefined
-      /** The requester takes several answers. */
+      /** Whether the requester accepts several responses. */
       readonly isStream?: boolean
     }
   /** The envelope of Nest's built-in transport, for MQTT 3.1.1. */
@@ -19,15 +19,15 @@ export type ReplyTarget =
 export interface Incoming {
   readonly data: unknown
   readonly replyTo: ReplyTarget | undefined
-  /** The data is that of an envelope, and the codec of the handler has not seen it. */
+  /** Whether `data` comes from an envelope and the codec of the handler has not decoded it yet. */
   readonly isRaw?: boolean
-  /** What the envelope carries beside the data. */
+  /** Metadata of the envelope. */
   readonly metadata?: unknown
 }
 
 /**
- * What a `@MessagePattern` handler gets, and whether somebody asked for an answer: by a Response Topic, or by an
- * envelope that has the built-in transport's full shape. Everything else is a plain message.
+ * Reads what a `@MessagePattern` handler receives, and where its response is sent. A request has a Response Topic, or an
+ * envelope with exactly the keys of the built-in transport. Everything else is a plain message.
  */
 export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
   if (packet.properties?.responseTopic !== undefined)
@@ -40,8 +40,8 @@ export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
 }
 
 /**
- * What the built-in `emit()` sends: `{ pattern, data }`, where the pattern is that of the topic, and `metadata` where
- * the sender has some. Everything else is a plain message.
+ * Reads an event from the built-in `emit()`: `{ pattern, data }` with the pattern of the topic, and optional `metadata`.
+ * Everything else is a plain message.
  */
 export function unwrapEvent(
   topic: string,
@@ -57,7 +57,7 @@ export function unwrapEvent(
   return metadata === undefined ? { data } : { data, metadata }
 }
 
-/** The Response Topic of a request (MQTT 5, 4.10), which is known whatever the payload is. */
+/** Returns the response target from the properties of a request (MQTT 5, 4.10). */
 export function responseTarget(packet: PublishPacket): ReplyTarget | undefined {
   const { responseTopic, correlationData, userProperties } = packet.properties ?? {}
   if (responseTopic === undefined || !isSafe(responseTopic)) return undefined
@@ -65,15 +65,15 @@ export function responseTarget(packet: PublishPacket): ReplyTarget | undefined {
   return userProperties?.[STREAM] === 'true' ? { ...target, isStream: true } : target
 }
 
-/** A requester must not be able to make this process publish to the broker's own topics, or to no topic at all. */
+/** Whether responses may be sent to a topic: it must be a valid Topic Name, and not a topic of the broker (`$…`). */
 export function isSafe(responseTopic: string): boolean {
   return isTopicName(responseTopic) && !responseTopic.startsWith('$')
 }
 
-/** User Property of a request whose responder may answer several times. */
+/** User Property of a request that accepts several responses. */
 export const STREAM = 'stream'
 
-/** User Property of such a request: its requester renews the stream at least once in so many seconds. */
+/** User Property of such a request: number of seconds within which the requester renews the stream. */
 export const LEASE = 'lease'
 
 function isEnvelope(
@@ -85,7 +85,7 @@ function isEnvelope(
   return typeof decoded.id === 'string' && hasKeys(decoded, keys)
 }
 
-/** Counts no further than it must: a payload may have a million keys. */
+/** Stops counting early, because a payload may have a million keys. */
 function hasKeys(value: object, wanted: number): boolean {
   let count = 0
   for (const _key in value) {
@@ -98,11 +98,11 @@ function hasKeys(value: object, wanted: number): boolean {
 const MAX_TOPICS = 1_000
 
 /**
- * Topics that carry answers and nothing else: a wildcard handler must not take an answer that this connection gave, or
- * gets, for an event.
+ * Topics that carry only responses. Wildcard handlers must not receive the responses that this connection sends or
+ * receives as events.
  */
 export class OwnReplies {
-  /** Reply topics of Nest's envelope, in the order of their last use. */
+  /** Reply topics of Nest's envelope, least recently used first. */
   private readonly topics = new Set<string>()
 
   constructor(private readonly responseTopicPrefix: string) {}

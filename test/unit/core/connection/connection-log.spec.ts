@@ -71,7 +71,7 @@ const LINES: readonly {
     before: connected(1, 5, false),
     state: connecting(1, elsewhere),
     level: 'warn',
-    text: 'the broker sent DISCONNECT: 0x9D Server moved; going to other.example:1884',
+    text: 'the broker sent DISCONNECT: 0x9D Server moved; redirected to other.example:1884',
   },
   {
     what: 'the first connection',
