@@ -17,19 +17,19 @@ import { assertRoutable } from './mqtt.pattern.js'
 import { readRecord } from './mqtt.response-messages.js'
 import type { MqttTransportEvents } from './mqtt.transport.js'
 
-/** Options of a client that has a connection of its own. */
+/** Options of an `MqttClientProxy` with its own connection. */
 export interface MqttClientOptions extends MqttModuleOptions {
   /**
-   * Who answers and listens: an application with this package, or with Nest's built-in transport, which takes its own
-   * envelope only. @default 'nestjs-mqtt'
+   * Transport of the applications that receive the messages: this package, or Nest's built-in transport, which only
+   * accepts its own envelope. @default 'nestjs-mqtt'
    */
   readonly peer?: 'nestjs-mqtt' | 'nest'
 }
 
 /**
- * `send()` and `emit()` over MQTT, for code that has Nest's `ClientProxy`: by
- * `ClientsModule.register([{ name, customClass: MqttClientProxy, options }])` with a connection of its own, or injected
- * where `MqttModule` is imported, on the connection of the module. `MqttRecordBuilder` gives QoS, retain and properties.
+ * `send()` and `emit()` over MQTT, for code that uses Nest's `ClientProxy`. Inject it to use the connection of
+ * `MqttModule`, or register it with `ClientsModule.register([{ name, customClass: MqttClientProxy, options }])` to use its
+ * own connection. Set QoS, retain and properties with `MqttRecordBuilder`.
  */
 export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   private session: MqttSession
@@ -52,7 +52,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     if (peer !== 'nestjs-mqtt' && peer !== 'nest')
       throw new MqttError(
         'INVALID_OPTION',
-        'MqttClientProxy options: "peer": allowed is one of "nestjs-mqtt", "nest"',
+        'MqttClientProxy options: "peer" must be one of "nestjs-mqtt", "nest"',
       )
     this.isPeerBuiltIn = peer === 'nest'
     this.options = shared?.options ?? resolveOptions(rest, 'MqttClientProxy options')
@@ -63,14 +63,14 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     this.listen()
   }
 
-  /** Connects. The module's connection is there already. */
+  /** Opens its own connection. Does nothing on the connection of the module. */
   connect(): Promise<void> {
     if (!this.ownsSession) return Promise.resolve()
     this.opened ??= this.open()
     return this.opened
   }
 
-  /** Ends a connection of its own, and waits for what is under way. */
+  /** Closes its own connection after open requests and publishes have settled. Does nothing on the connection of the module. */
   async close(): Promise<void> {
     if (!this.ownsSession) return
     const { session } = this
@@ -84,11 +84,11 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     callback: MqttTransportEvents[Event],
   ): void {
     if (event !== 'state')
-      throw new MqttError('INVALID_OPTION', `there is no event "${String(event)}"; listen to "state"`)
+      throw new MqttError('INVALID_OPTION', `unknown event "${String(event)}"; use "state"`)
     this.listeners.add(callback)
   }
 
-  /** @throws MqttError `CONNECTION_LOST` while there is no connection */
+  /** Returns the `mqtt` client of the current connection. @throws MqttError `CONNECTION_LOST` without a connection */
   unwrap<T>(): T {
     return this.session.connection.unwrap<T>()
   }
@@ -108,7 +108,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
       {
         next: response => callback({ response }),
         end: () => callback({ isDisposed: true }),
-        // What the responder sent is what the caller gets, as with the built-in client.
+        // As with the built-in client, the caller receives the error object that the responder sent.
         fail: error =>
           callback({ err: isMqttError(error, 'REQUEST_FAILED') ? (error.response ?? error) : error }),
       },
@@ -120,7 +120,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     const payload = this.isPeerBuiltIn ? jsonCodec.encode({ pattern, data, metadata }) : message.payload
     const outcome = await this.session.publish({ ...message, payload })
     assertDelivered(message.topic, outcome)
-    // Seam: the contract of Nest's emit() lets the caller name the type of nothing.
+    // Seam: Nest declares a type parameter for the result of emit(), which has no value.
     return undefined as T
   }
 
@@ -171,14 +171,14 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   }
 }
 
-/** The type of a packet has no metadata in Nest 11. */
+/** In Nest 11 the type of a packet has no `metadata`. */
 type PacketWithMetadata = ReadPacket & { readonly metadata?: Record<string, string> | undefined }
 
 function metadataOf({ metadata }: PacketWithMetadata): Record<string, string> | undefined {
   return metadata
 }
 
-/** A User Property of the record has priority over metadata of the same name. */
+/** Adds metadata to the User Properties. A User Property of the record takes precedence over metadata of the same name. */
 function withMetadata(
   properties: PublishProperties | undefined,
   metadata: Readonly<Record<string, string>> | undefined,
@@ -193,7 +193,7 @@ function assertDelivered(topic: string, outcome: PublishOutcome): void {
   throw new MqttError('NOT_SENT', `the event on "${topic}" was not delivered: ${why}`)
 }
 
-/** The log of a connection. */
+/** Returns the logger of a connection. */
 export function loggerOf(context: string) {
   const logger = new Logger(context)
   return {

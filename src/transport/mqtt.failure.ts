@@ -9,8 +9,8 @@ const IS_SET = Symbol.for('nestjs-mqtt.tells-reasons')
 const HIDDEN = { status: 'error', message: 'Internal server error' } as const
 
 /**
- * Has Nest's filter of last resort tell why a message to a handler of this package failed, where the error was made to
- * be told. Filters of the application come first, as ever; other transports and HTTP are left alone.
+ * Makes Nest's default RPC exception filter pass on the reason of errors that are meant for the sender, such as those of
+ * pipes. Applies to handlers of this package only. Exception filters of the application still run first.
  */
 export function tellReasons(): void {
   const { prototype } = BaseRpcExceptionFilter
@@ -20,7 +20,7 @@ export function tellReasons(): void {
   prototype.catch = function (exception: unknown, host: ArgumentsHost) {
     if (exception instanceof RpcException || !isOurs(host)) return plain.call(this, exception, host)
     const told = toldBy(exception)
-    // Logs it with its stack.
+    // Nest's filter logs the error with its stack.
     if (told === undefined) plain.call(this, exception, host)
     const failure = withOriginal({ ...(told ?? HIDDEN) }, exception)
     return throwError(() => failure)

@@ -5,11 +5,11 @@ const KINDS = ['Pipes', 'Guards', 'Interceptors', 'Filters'] as const
 type Enhancers = Record<(typeof KINDS)[number], readonly object[]>
 
 /**
- * Nest gives a handler the global pipes, guards, interceptors and filters that the application has when the handler is
- * added, and says nothing about those that come later.
+ * Warns about global pipes, guards, interceptors and filters that are registered after the handlers. Nest silently does not
+ * apply them to these handlers.
  */
 export class GlobalEnhancers {
-  /** Leads to objects of the application. */
+  /** Private, so that `util.inspect` does not show the objects of the application. */
   readonly #config: ApplicationConfig
   #ofHandlers: Enhancers | undefined
 
@@ -21,7 +21,7 @@ export class GlobalEnhancers {
     this.#ofHandlers = this.present()
   }
 
-  /** Warns once of what came too late. */
+  /** Warns once about each enhancer that was registered too late. */
   check(): void {
     const before = this.#ofHandlers
     if (before === undefined) return
@@ -34,7 +34,7 @@ export class GlobalEnhancers {
     if (late.length === 0) return
     this.#ofHandlers = now
     new Logger('MqttModule').warn(
-      `MQTT handlers run without app.${late.join(', app.')}, which came after app.connectMicroservice(). Use this order: app.useGlobalPipes(…) and the like; app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true }); await app.startAllMicroservices()`,
+      `MQTT handlers run without app.${late.join(', app.')}, because it was called after app.connectMicroservice(). Use this order: app.useGlobalPipes(…) and the like; app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true }); await app.startAllMicroservices()`,
     )
   }
 

@@ -3,10 +3,10 @@ import type { MsObjectPattern } from '@nestjs/microservices'
 import { MqttError } from '../core/errors.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
 
-/** A pattern of which Nest makes a text: the text itself, a number, or an object. */
+/** A pattern that Nest can convert to a string: a string, a number or an object. */
 type RoutablePattern = string | number | MsObjectPattern
 
-/** Nest replaces what lies deeper, or has more keys, by a constant, which is the same for different patterns. */
+/** Beyond these limits Nest replaces values by a constant, so that different patterns become equal. */
 const MAX_DEPTH = 5
 const MAX_KEYS = 20
 
@@ -15,18 +15,18 @@ export function isRoutable(pattern: unknown): pattern is RoutablePattern {
 }
 
 /**
- * The topic of an object or a number is matched as it is: a "+" or "#" in a value would be a wildcard for the broker,
- * and no client could publish to it.
+ * Checks the topic of an object or number pattern. A "+" or "#" in a value would be a wildcard for the broker, and no
+ * client could publish to it.
  * @throws MqttError `INVALID_TOPIC_FILTER`
  */
 export function assertLiteral(route: string): void {
   if (isTopicName(route)) return
-  const text = `the pattern ${route} is not a valid Topic Name: its text must not contain "+", "#" or NUL, and have at most 65,535 bytes (MQTT 5, 4.7); use a string pattern for wildcards`
+  const text = `the pattern ${route} is not a valid Topic Name: it must not contain "+", "#" or NUL, and must have at most 65,535 bytes (MQTT 5, 4.7); use a string pattern for wildcards`
   throw new MqttError('INVALID_TOPIC_FILTER', text)
 }
 
 /**
- * Nest makes a text of these without complaint, but not one that tells one pattern from another.
+ * Rejects patterns that Nest converts to a string that is not unique.
  * @throws MqttError with `code`
  */
 export function assertRoutable(

@@ -1,6 +1,6 @@
 import { type CustomTransportStrategy, Server, type Transport } from '@nestjs/microservices'
 
-/** Takes the handlers of an application that is only looked at (`preview: true`). Nothing is dialled. */
+/** Transport of an application in preview mode (`preview: true`). It registers handlers and never connects. */
 export class PreviewTransport extends Server implements CustomTransportStrategy {
   constructor(transportId: Transport | symbol) {
     super()
@@ -16,6 +16,6 @@ export class PreviewTransport extends Server implements CustomTransportStrategy 
   override on(): void {}
 
   override unwrap<T>(): T {
-    throw new Error('there is no connection in a preview')
+    throw new Error('there is no connection in preview mode')
   }
 }

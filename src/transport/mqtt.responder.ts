@@ -21,29 +21,29 @@ import {
 } from './mqtt.response-messages.js'
 import { isAsyncIterable, SourcedAnswers } from './mqtt.response-source.js'
 
-/** Time in which a response must be acknowledged by the broker. */
+/** Time limit for the acknowledgement of a response, in milliseconds. */
 const REPLY_TIMEOUT_MS = 30_000
-/** A source that has given nothing for so long waits for something to happen, and holds no slot meanwhile. */
+/** Time without a value, in milliseconds, after which a source no longer holds a concurrency slot. */
 const SILENCE_MS = 1_000
 const SENT = Promise.resolve()
 
-/** The run of the handler that responds. */
+/** The handler run that produces the response. */
 export interface RespondingRun {
   readonly attempt: HandlerAttempt
   readonly timeoutMs: number | undefined
-  /** The handler has an order or a concurrency of its own, which holds until its source gives a value. */
+  /** Whether the handler has its own `order` or `concurrency`, and keeps its place until the first value. */
   readonly keepsPlace: boolean
-  /** The source failed after the run had ended. */
+  /** Called if the source fails after the run has ended. */
   readonly onFailed: (error: unknown) => void
 }
 
-/** How the values of a source become messages. */
+/** Turns the values of a source into messages. */
 interface Sink {
   send(value: unknown, isLast: boolean): AnswerOnItsWay
   finish(end: AnswersEnd): void
 }
 
-/** Sends what handlers return to those who asked. */
+/** Sends the results of handlers to their requesters. */
 export class Responder {
   constructor(
     private readonly session: MqttSession,
@@ -51,7 +51,7 @@ export class Responder {
     private readonly allow: ((responseTopic: string) => boolean) | undefined,
   ) {}
 
-  /** The target, if a response may go there. */
+  /** @returns the target, or undefined if no response may be sent there */
   checked(target: ReplyTarget | undefined): ReplyTarget | undefined {
     if (target === undefined) return undefined
     if (this.isAllowed(target)) return target
@@ -60,9 +60,9 @@ export class Responder {
   }
 
   /**
-   * Sends what a handler gave: a value, or the values of an Observable or an async iterable. Resolves when the run is over: a
-   * source that has given a value, or nothing for a second, goes on by itself. Rejects with the handler's own error,
-   * which is not sent by this.
+   * Sends the result of a handler: a value, or the values of an Observable or an async iterable. Resolves when the run is
+   * over, while a source that has emitted a value, or nothing for a second, continues. Rejects with the error of the
+   * handler and does not send it; see `respondError`.
    */
   async respond(
     request: PublishPacket,
@@ -76,7 +76,7 @@ export class Responder {
     if (!isObservable(result) && !isAsyncIterable(result))
       return this.hand(exchange, onlyMessage(exchange, result))
     const answers = new SourcedAnswers(result, run.attempt)
-    // Behind an interceptor every result is an Observable, and the handler runs when it is subscribed to.
+    // Behind an interceptor every result is an Observable, and the handler only runs on subscription.
     if (!answers.isObservable) run.attempt.returned()
     const stream = this.requester.streams.begin({
       key: keyOf(target),
@@ -86,7 +86,7 @@ export class Responder {
     return this.untilBegun(exchange, answers, stream, run)
   }
 
-  /** Sends the error of a handler. */
+  /** Sends the error of a handler to its requester. */
   respondError(request: PublishPacket, target: ReplyTarget, codec: Codec, error: unknown): void {
     const exchange = { request, target, codec }
     if (target.kind === 'nest') this.requester.ownReplies.add(target.topic)
@@ -106,7 +106,7 @@ export class Responder {
         if (hasBegun) return
         hasBegun = true
         clearTimeout(silence)
-        // Until now the run itself was timed.
+        // Until here the time limit of the run applied.
         if (run.timeoutMs !== undefined)
           limit = setTimeout(() => answers.outOfTime(run.timeoutMs), run.timeoutMs)
         resolve()
@@ -144,7 +144,7 @@ export class Responder {
     if (end !== 'cancelled') sink.finish(end)
   }
 
-  /** Where the requester can renew and cancel. One that may not subscribe to it responds all the same. */
+  /** Topic on which the requester can renew and cancel. Undefined if the broker refuses the subscription. */
   private cancelTopic(target: ReplyTarget, stream: OpenStream): Promise<string | undefined> | undefined {
     if (keyOf(target) === undefined) return undefined
     return new Promise(resolve => {
@@ -167,7 +167,7 @@ export class Responder {
     let hasSent = false
     return {
       send: value => {
-        // The requester learns now where to renew.
+        // The first response carries the topic on which the requester renews.
         if (!hasSent) stream.renew()
         hasSent = true
         return this.sendPart(exchange, stream, mqtt5Message(exchange, target, value, extra))
@@ -189,7 +189,7 @@ export class Responder {
     }
   }
 
-  /** For a requester that takes one response. */
+  /** Sends only the last value, to a requester that accepts one response. */
   private lastValueSink(exchange: Exchange): Sink {
     const { target } = exchange
     let last: { readonly value: unknown } | undefined
@@ -205,35 +205,35 @@ export class Responder {
     }
   }
 
-  /** The stream ends before its source does. */
+  /** Ends a stream before its source has ended. */
   private cutShort(exchange: Exchange, answers: SourcedAnswers, reason: StreamEnd, error: MqttError): void {
     answers.cancel(error)
     const { request, target, codec } = exchange
     if (reason === 'evicted') this.session.journal.streamEvicted(target.topic)
-    // One that waits for its one response has given it up by now.
+    // The request has already timed out if the requester waits for a single response.
     const mayListen = target.kind === 'nest' || target.isStream === true || reason !== 'abandoned'
     if (reason !== 'cancelled' && mayListen) this.respondError(request, target, codec, error)
   }
 
   /**
-   * The one response, or the last: it goes its way with the acknowledgement of the request behind it. The handler's place is
-   * not kept until the broker has acknowledged the response, nor is the request.
+   * Publishes the only or last response. Neither the handler's place in the order nor the acknowledgement of the request waits
+   * for the broker to acknowledge the response.
    */
   private hand(exchange: Exchange, message: OutboundMessage): void {
     this.publish(exchange, message).catch((error: unknown) => {
       const { request, target, codec } = exchange
-      // Larger than the broker takes, say: the requester is told, if it can be.
+      // The response may exceed the broker's Maximum Packet Size. The error message is smaller.
       this.respondError(request, target, codec, error)
     })
   }
 
-  /** A response that others follow: without it they would say something else. */
+  /** Publishes one response of several. If it is lost, the stream fails, because later responses would be misleading. */
   private sendPart(exchange: Exchange, stream: OpenStream, message: OutboundMessage): AnswerOnItsWay {
     const sent = this.publish(exchange, message).then(outcome => {
       if (outcome.status === 'acknowledged') {
         if (outcome.reasonCode === NO_MATCHING_SUBSCRIBERS) this.requester.streams.abandon(stream)
       } else if (outcome.status !== 'sent')
-        throw new MqttError('NOT_SENT', `a response before was not delivered: ${outcome.status}`)
+        throw new MqttError('NOT_SENT', `an earlier response was not delivered: ${outcome.status}`)
     })
     return { bytes: message.payload.length, sent }
   }
@@ -255,7 +255,7 @@ export class Responder {
   }
 }
 
-/** By which the requester of a stream cancels and renews it. */
+/** Returns the key with which a requester cancels and renews its stream. */
 function keyOf(target: ReplyTarget): string | undefined {
   if (target.kind === 'nest' || target.isStream !== true || target.correlationData === undefined)
     return undefined

@@ -7,14 +7,14 @@ import type { ReplyTarget } from '../core/requests/reply-target.js'
 import { type Codec, jsonCodec } from '../options/codec.js'
 import { parseOptions, recordSchema } from '../options/schema.js'
 
-/** What `MqttRecordBuilder` puts beside the data. */
+/** Options of an `MqttRecord`. */
 interface RecordOptions {
   readonly qos?: 0 | 1 | 2
   readonly retain?: boolean
   readonly properties?: PublishProperties
 }
 
-/** Data, and the options that came with it in a record. @throws MqttError `INVALID_OPTION` */
+/** Returns the data and the options of a record. @throws MqttError `INVALID_OPTION` */
 export function readRecord(
   door: string,
   value: unknown,
@@ -26,14 +26,14 @@ export function readRecord(
 
 export type Mqtt5Target = Extract<ReplyTarget, { kind: 'mqtt5' }>
 
-/** A request, and where its response goes. */
+/** A request and the target of its response. */
 export interface Exchange {
   readonly request: PublishPacket
   readonly target: ReplyTarget
   readonly codec: Codec
 }
 
-/** The one response, which is also the last. */
+/** Creates the only response to a request. */
 export function onlyMessage(exchange: Exchange, value: unknown): OutboundMessage {
   const { target } = exchange
   return target.kind === 'nest'
@@ -41,7 +41,7 @@ export function onlyMessage(exchange: Exchange, value: unknown): OutboundMessage
     : mqtt5Message(exchange, target, value)
 }
 
-/** What tells the requester of a failure. */
+/** Creates the error response to a request. */
 export function errorMessage(exchange: Exchange, error: unknown): OutboundMessage {
   const { target } = exchange
   const err = readableError(error)
@@ -53,7 +53,7 @@ export function errorMessage(exchange: Exchange, error: unknown): OutboundMessag
   }
 }
 
-/** One value for an MQTT 5 requester. @throws MqttError `INVALID_OPTION` */
+/** Creates one response for an MQTT 5 requester. @throws MqttError `INVALID_OPTION` */
 export function mqtt5Message(
   exchange: Exchange,
   target: Mqtt5Target,
@@ -72,7 +72,7 @@ export function mqtt5Message(
   }
 }
 
-/** No value comes any more. */
+/** Creates the message that ends a stream. */
 export function endMessage(exchange: Exchange, target: Mqtt5Target): OutboundMessage {
   return { ...base(exchange), payload: Buffer.alloc(0), properties: properties(target, { status: 'end' }) }
 }
@@ -81,7 +81,7 @@ function base({ request, target }: Exchange) {
   return { topic: target.topic, qos: request.qos, retain: false }
 }
 
-/** A part of what goes to `<topic>/reply`. @throws MqttError `INVALID_OPTION` */
+/** Creates one reply in Nest's envelope. @throws MqttError `INVALID_OPTION` */
 export function nestMessage(exchange: Exchange, reply: object): OutboundMessage {
   if (!('response' in reply)) return { ...base(exchange), payload: jsonCodec.encode(reply) }
   const { data, options } = readRecord('record of a handler', reply.response)
@@ -122,7 +122,7 @@ function isJson(value: unknown): boolean {
   }
 }
 
-/** What an answer may tell of a failure: what Nest's exception filters made of it. */
+/** Returns what a response may contain of an error, after Nest's exception filters have run. */
 function readableError(error: unknown): unknown {
   if (!(error instanceof Error))
     return isJson(error) ? error : { status: 'error', message: describeFailure(error) }

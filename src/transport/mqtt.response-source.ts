@@ -3,10 +3,10 @@ import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
 import { type AnswerOnItsWay, AnswerQueue, type AnswersEnd } from '../client/requests/response-queue.js'
 import { MqttError } from '../core/errors.js'
 
-/** Responses of one stream that may wait for the link. */
+/** Maximum number of responses of one stream that wait for the link. */
 const MAX_WAITING_ANSWERS = 1_000
 
-/** The values of a source on their way into messages. */
+/** Passes the values of a source to the messages of a stream. */
 export class SourcedAnswers {
   private queue: AnswerQueue | undefined
 
@@ -19,7 +19,7 @@ export class SourcedAnswers {
     return isObservable(this.source)
   }
 
-  /** The run that it came from has failed. */
+  /** Whether the run of the source has been aborted. */
   get isUnwanted(): boolean {
     return this.attempt.isAborted
   }
@@ -32,7 +32,7 @@ export class SourcedAnswers {
       : this.queue.takeEach(source, attempt.signal)
   }
 
-  /** Nobody wants them any more, and the `signal` of the handler says so. */
+  /** Discards the remaining values and aborts the `signal` of the handler. */
   cancel(reason: MqttError): void {
     this.queue?.cancel()
     this.attempt.abort(reason)
@@ -43,7 +43,7 @@ export class SourcedAnswers {
   }
 }
 
-/** A source that ends when nobody waits for the run any more that it came from. */
+/** Returns an Observable that mirrors `source`, and fails with the reason of `signal` when it is aborted. */
 export function whileWanted<T>(source: Observable<T>, signal: AbortSignal): Observable<T> {
   return new Observable(subscriber => {
     const abort = (): void => subscriber.error(signal.reason)
@@ -54,7 +54,7 @@ export function whileWanted<T>(source: Observable<T>, signal: AbortSignal): Obse
         complete: () => subscriber.complete(),
       }),
     )
-    // What has ended by now has ended, and may have failed.
+    // Has no effect if the source has already ended.
     if (signal.aborted) return abort()
     signal.addEventListener('abort', abort)
     subscriber.add(() => signal.removeEventListener('abort', abort))
