@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process'
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process'
 import {
   cpSync,
   existsSync,
@@ -19,6 +19,42 @@ const LIMIT_MS = 30_000
 export interface Ended {
   readonly code: number | null
   readonly output: string
+}
+
+interface StartOptions {
+  readonly args?: readonly string[]
+  readonly env?: Readonly<Record<string, string>>
+}
+
+/** A program in a process of its own. */
+export class Program {
+  output = ''
+  readonly ended: Promise<Ended>
+
+  constructor(private readonly child: ChildProcessWithoutNullStreams) {
+    for (const stream of [child.stdout, child.stderr])
+      stream.on('data', data => {
+        this.output += data
+      })
+    this.ended = new Promise(resolve => child.on('close', code => resolve({ code, output: this.output })))
+  }
+
+  /** Resolves when this was printed. Rejects with the output when the program ends without it. */
+  printed(text: string): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (this.output.includes(text)) resolve()
+      }
+      this.child.stdout.on('data', look)
+      this.ended.then(({ output }) => reject(new Error(`"${text}" was not printed: ${output}`)))
+      look()
+    })
+  }
+
+  terminate(): Promise<Ended> {
+    this.child.kill('SIGTERM')
+    return this.ended
+  }
 }
 
 /** A folder in which the packed package is installed with its dependencies and nothing else, without a registry. */
@@ -45,11 +81,18 @@ export class LonePackage {
 
   /** Runs a program until it ends by itself. One that does not is killed, and has no exit code. */
   run(name: string, code: string, args: readonly string[] = []): Promise<Ended> {
+    return this.start(name, code, { args }).ended
+  }
+
+  start(name: string, code: string, { args = [], env = {} }: StartOptions = {}): Program {
     writeFileSync(join(this.folder, name), code)
-    const child = spawn(process.execPath, [name, ...args], { cwd: this.folder, timeout: LIMIT_MS })
-    let output = ''
-    for (const stream of [child.stdout, child.stderr]) stream.on('data', data => (output += data))
-    return new Promise(resolve => child.on('close', exitCode => resolve({ code: exitCode, output })))
+    return new Program(
+      spawn(process.execPath, [name, ...args], {
+        cwd: this.folder,
+        timeout: LIMIT_MS,
+        env: { ...process.env, ...env },
+      }),
+    )
   }
 
   remove(): void {
