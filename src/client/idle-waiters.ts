@@ -1,6 +1,7 @@
 /** Those who wait until nothing is left to do. */
 export class IdleWaiters {
-  private waiting: (() => void)[] = []
+  /** Those who wait. */
+  waiting: (() => void)[] = []
 
   constructor(private readonly isIdle: () => boolean) {}
 

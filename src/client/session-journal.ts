@@ -79,8 +79,10 @@ export class SessionJournal {
     this.say(this.drops.dropped(reason, performance.now()))
   }
 
-  publishesCaughtUp(): void {
+  /** @returns whether the drops are over */
+  publishesCaughtUp(): boolean {
     this.say(this.drops.caughtUp(performance.now()))
+    return !this.drops.isOpen
   }
 
   connectionChanged(): void {

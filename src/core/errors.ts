@@ -105,6 +105,11 @@ export class MqttError extends Error {
   }
 }
 
+/** This application has closed the connection. */
+export function closedError(): MqttError {
+  return new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
+}
+
 /** Whether `value` is an {@link MqttError}, and has `code` if one is passed. Never throws. */
 export function isMqttError(value: unknown, code?: MqttErrorCode): value is MqttError {
   return (

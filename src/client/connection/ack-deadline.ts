@@ -1,5 +1,10 @@
-import { OldestWait, type Unacknowledged } from '../../core/protocol/oldest-wait.js'
 import type { Link } from './link.js'
+
+/** A packet that waits for the broker's acknowledgement. */
+export interface Unacknowledged {
+  /** When it was written on this connection. */
+  readonly sentMs: number
+}
 
 /** What an {@link AckDeadline} watches over. */
 export interface AckWatch<T extends Unacknowledged> {
@@ -17,10 +22,18 @@ const BUSY_MIN_MS = 100
 
 /**
  * One deadline over the oldest of many packets that wait for an acknowledgement on one connection: one timer,
- * whatever their number, and nothing to do for a packet but to keep the time when it was written.
+ * whatever their number, and nothing to do for a packet but to keep the time when it was written. A packet has its
+ * whole time from the moment when it becomes the oldest, so that a slow link with many packets on it is not taken for
+ * a broker that acknowledges nothing.
  */
 export class AckDeadline<T extends Unacknowledged> {
-  private readonly wait = new OldestWait<T>()
+  /** When the last acknowledgement arrived, for whichever packet. */
+  acknowledgedMs = Number.NEGATIVE_INFINITY
+  /** Whether the timer runs: it needs no call of `sent` then. */
+  isArmed = false
+  private oldest: T | undefined
+  /** Since when the oldest waits. */
+  private sinceMs = 0
   private timer: NodeJS.Timeout | undefined
   private dueMs = 0
   private busyUntilMs = Number.NEGATIVE_INFINITY
@@ -34,12 +47,7 @@ export class AckDeadline<T extends Unacknowledged> {
 
   /** A packet was written that the broker has to acknowledge. */
   sent(): void {
-    if (this.timer === undefined && !this.isStopped) this.arm(this.timeoutMs / 2)
-  }
-
-  /** An acknowledgement arrived. */
-  answered(nowMs: number): void {
-    this.wait.answered(nowMs)
+    if (!this.isArmed && !this.isStopped) this.arm(this.timeoutMs / 2)
   }
 
   /** Whether the oldest has waited for half of its time. */
@@ -55,12 +63,13 @@ export class AckDeadline<T extends Unacknowledged> {
   }
 
   private arm(delayMs: number): void {
+    this.isArmed = true
     this.dueMs = performance.now() + delayMs
     this.timer = setTimeout(this.check, delayMs)
   }
 
   private readonly check = (): void => {
-    this.timer = undefined
+    this.isArmed = false
     const nowMs = performance.now()
     const isBusy = nowMs - this.dueMs > Math.max(BUSY_MIN_MS, this.timeoutMs * BUSY_SHARE)
     if (isBusy) this.busyUntilMs = nowMs
@@ -77,6 +86,10 @@ export class AckDeadline<T extends Unacknowledged> {
   private waitedMs(oldest: T, nowMs: number): number {
     const { isIntakePaused, intakeResumedMs } = this.link
     const blindUntilMs = isIntakePaused ? nowMs : Math.max(intakeResumedMs, this.busyUntilMs)
-    return this.wait.waitedMs(oldest, blindUntilMs, nowMs)
+    // It became the oldest when the one before it was acknowledged, which was not later than this.
+    if (oldest !== this.oldest) this.sinceMs = this.acknowledgedMs
+    this.oldest = oldest
+    this.sinceMs = Math.max(this.sinceMs, oldest.sentMs, blindUntilMs)
+    return nowMs - this.sinceMs
   }
 }

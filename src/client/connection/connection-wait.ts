@@ -1,5 +1,5 @@
 import type { ConnectionState } from '../../core/connection/connection-state.js'
-import { MqttError } from '../../core/errors.js'
+import { closedError, MqttError } from '../../core/errors.js'
 
 /** How long to wait. */
 export interface WaitOptions {
@@ -59,10 +59,6 @@ export function waitFor(
     end = begin(settle)
     if (isSettled) end()
   })
-}
-
-export function closedError(): MqttError {
-  return new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
 }
 
 function abortedError(what: string, signal: AbortSignal | undefined): MqttError {

@@ -1,22 +1,38 @@
-import type { Packet } from 'mqtt-packet'
+import type { IPubackPacket, IPubcompPacket, IPubrecPacket, Packet } from 'mqtt-packet'
 import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
 import type { MqttError } from '../../core/errors.js'
+import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import type { PublishPacket, PublishProperties } from '../../core/protocol/packets.js'
+import type { TopicAlias } from '../../core/protocol/write-batch.js'
 import type { Endpoint } from './endpoint.js'
 
 export type { ISubackPacket as SubackPacket, Packet } from 'mqtt-packet'
 export type { PublishPacket, PublishProperties }
 
-/** A message of ours, as this connection writes it. */
-export interface OutgoingPublish {
-  readonly topic: string
-  readonly payload: Buffer
-  readonly qos: 0 | 1 | 2
-  readonly retain: boolean
-  readonly properties?: PublishProperties
-  readonly messageId: number | undefined
-  /** Given to the topic on this connection (MQTT 5, 3.3.2.3.4). */
-  readonly alias: { readonly alias: number; readonly isNew: boolean } | undefined
+/** A packet that acknowledges a publish. */
+export type AcknowledgingPacket = IPubackPacket | IPubrecPacket | IPubcompPacket
+
+/** Writes the publishes of one connection. */
+export interface PublishWriter {
+  /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
+  isCongested(): boolean
+  /** As `send` of the link, for the most frequent packet. Returns its size in bytes. */
+  publish(message: OutboundMessage, messageId: number | undefined, alias: TopicAlias | undefined): number
+  /** Size of a message on this connection, in bytes, without a Topic Alias. */
+  sizeOf(message: OutboundMessage): number
+}
+
+/** Where a link reports what concerns the publishes of this client. */
+export interface PublishFeedback {
+  acknowledged(packet: AcknowledgingPacket): void
+  /** PINGRESP came. */
+  confirmed(): void
+  /** A PINGREQ was sent that was not asked for by `send`: Keep Alive. */
+  pinged(): void
+  /** What was sent in this turn is about to leave; what is sent now leaves with it. */
+  flushing(): void
+  /** The network has taken everything. */
+  flushed(): void
 }
 
 /** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
@@ -24,16 +40,13 @@ export interface Link {
   readonly protocolVersion: ProtocolVersion
   /** The client of `mqtt` behind this connection. Its options hold secrets. */
   unwrap(): unknown
-  /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
-  isCongested(): boolean
+  readonly writer: PublishWriter
+  /** Reports to this one from now on; nobody after the end of the connection. */
+  reportTo(feedback: PublishFeedback | undefined): void
   /** False when the stream has ended, though its end was not announced yet. */
   isWritable(): boolean
   /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
   send(packet: Packet): void
-  /** As `send`, for the most frequent packet. Returns its size in bytes. */
-  publish(message: OutgoingPublish): number
-  /** Size of a message on this connection, in bytes. */
-  sizeOf(message: OutgoingPublish): number
   /** Nothing is read until `resumeIntake`, answers of the broker included; Keep Alive goes on. */
   pauseIntake(): void
   resumeIntake(): void
@@ -52,14 +65,8 @@ export interface Link {
 
 export interface LinkEvents {
   connected(session: ConnectedSession): void
-  /** Every packet that answers one of ours. */
+  /** SUBACK or UNSUBACK. What responds to publishes goes to their `PublishFeedback`. */
   answered(packet: Packet): void
-  /** A PINGREQ was sent that was not asked for by `send`: Keep Alive. */
-  pinged(): void
-  /** What was sent in this turn is about to leave; what is sent now leaves with it. */
-  flushing(): void
-  /** The network has taken everything. */
-  flushed(): void
   /** A message. For QoS 1 the PUBACK is left to the receiver. Must not throw. */
   message(packet: PublishPacket): void
   /** A QoS 2 message came, and waits for its PUBREL. Must not throw. */

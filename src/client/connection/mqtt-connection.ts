@@ -10,10 +10,10 @@ import {
   transition,
 } from '../../core/connection/connection-state.js'
 import { reconnectDelayMs, verdictOf } from '../../core/connection/reconnect-rules.js'
-import { describeCause, MqttError } from '../../core/errors.js'
+import { closedError, describeCause, MqttError } from '../../core/errors.js'
 import type { Verdict } from '../../options/options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
-import { closedError, type WaitOptions, whenConnected } from './connection-wait.js'
+import { type WaitOptions, whenConnected } from './connection-wait.js'
 import type { Endpoint } from './endpoint.js'
 import type { Dialler, Link, LinkEvents, Packet, PublishPacket } from './link.js'
 
@@ -25,13 +25,8 @@ export interface ConnectionListener {
   connected?(link: Link, session: ConnectedSession): void
   /** An established connection is gone. */
   lost?(cause: MqttError): void
+  /** SUBACK or UNSUBACK came. */
   answered?(packet: Packet): void
-  /** Keep Alive has sent a PINGREQ. */
-  pinged?(): void
-  /** What was sent in this turn is about to leave; what is sent now leaves with it. */
-  flushing?(): void
-  /** The network has taken everything. */
-  flushed?(): void
   /** What else went wrong with a connection that is ending already: for the debug log. */
   noticed?(cause: MqttError): void
   message?(packet: PublishPacket, link: Link): void
@@ -48,7 +43,7 @@ export class MqttConnection {
   private link: Link | undefined
   private timer: NodeJS.Timeout | undefined
   private locateTimer: NodeJS.Timeout | undefined
-  /** Those who take packets. Replaced at each change, so that those who are told now are told to the end. */
+  /** Those who use the link. Replaced at each change, so that those who are told now are told to the end. */
   private parts: readonly ConnectionListener[] = []
   /** Those who are told how the connection changes: there may be many, and no packet visits them. */
   private readonly observers = new Set<ConnectionListener>()
@@ -95,9 +90,9 @@ export class MqttConnection {
     return this.link.unwrap() as T
   }
 
-  /** Those who take packets are told of a change before all others. @returns what ends this */
+  /** Those who use the link are told of a change before all others. @returns what ends this */
   attach(listener: ConnectionListener): () => void {
-    if (!takesPackets(listener)) {
+    if (!usesLink(listener)) {
       this.observers.add(listener)
       return () => this.observers.delete(listener)
     }
@@ -228,15 +223,6 @@ export class MqttConnection {
       answered: ifCurrent(packet => {
         for (const part of this.parts) part.answered?.(packet)
       }),
-      pinged: ifCurrent(() => {
-        for (const part of this.parts) part.pinged?.()
-      }),
-      flushing: ifCurrent(() => {
-        for (const part of this.parts) part.flushing?.()
-      }),
-      flushed: ifCurrent(() => {
-        for (const part of this.parts) part.flushed?.()
-      }),
       message: ifCurrent(packet => {
         for (const part of this.parts) if (this.link !== undefined) part.message?.(packet, this.link)
       }),
@@ -272,8 +258,8 @@ export class MqttConnection {
   }
 }
 
-function takesPackets({ answered, pinged, flushing, flushed, message }: ConnectionListener): boolean {
-  return [answered, pinged, flushing, flushed, message].some(take => take !== undefined)
+function usesLink({ connected, answered, message }: ConnectionListener): boolean {
+  return connected !== undefined || answered !== undefined || message !== undefined
 }
 
 const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']

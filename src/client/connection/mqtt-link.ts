@@ -4,13 +4,23 @@ import type { IConnackPacket, IPublishPacket, Packet } from 'mqtt-packet'
 import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
 import { describeCause, MqttError } from '../../core/errors.js'
 import { InboundSizeGuard } from '../../core/protocol/inbound-size-guard.js'
-import { brokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
+import { brokerLimits } from '../../core/protocol/packets.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { clientOptions, withoutUser } from './client-settings.js'
 import { type Endpoint, Endpoints } from './endpoint.js'
-import type { Dialler, Link, LinkEvents, OutgoingPublish } from './link.js'
+import type { Dialler, Link, LinkEvents, PublishFeedback } from './link.js'
 import { PacketWriter } from './packet-writer.js'
-import { malformed, mayBeFirst, serverDisconnect, tooEarly, tooLarge } from './protocol-errors.js'
+import {
+  hungUp,
+  internalError,
+  isMalformed,
+  malformed,
+  mayBeFirst,
+  refusedConnect,
+  serverDisconnect,
+  tooEarly,
+  tooLarge,
+} from './protocol-errors.js'
 import { ReadingLag } from './reading-lag.js'
 import { Unreleased, UnreleasedStore } from './unreleased.js'
 
@@ -68,7 +78,8 @@ class ClientLink implements Link {
   /** The client and its stream know the password, the headers and the keys. */
   readonly #client: MqttClient
   readonly #stream: MqttClient['stream']
-  private readonly writer: PacketWriter
+  readonly writer: PacketWriter
+  private feedback: PublishFeedback | undefined
   private readonly topicAliases = new Map<number, string>()
 
   constructor(
@@ -80,7 +91,7 @@ class ClientLink implements Link {
   ) {
     this.#client = client
     this.#stream = client.stream
-    this.writer = new PacketWriter(this.#stream, protocolVersion, events)
+    this.writer = new PacketWriter(this.#stream, protocolVersion)
     // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
     if ('setNoDelay' in this.#stream && typeof this.#stream.setNoDelay === 'function')
       this.#stream.setNoDelay(true)
@@ -116,20 +127,13 @@ class ClientLink implements Link {
     return this.#stream.writable
   }
 
-  isCongested(): boolean {
-    return this.writer.isCongested()
-  }
-
   send(packet: Packet): void {
     this.writer.send(packet)
   }
 
-  publish(message: OutgoingPublish): number {
-    return this.writer.publish(message)
-  }
-
-  sizeOf(message: OutgoingPublish): number {
-    return this.writer.sizeOf(message)
+  reportTo(feedback: PublishFeedback | undefined): void {
+    this.feedback = feedback
+    this.writer.observer = feedback
   }
 
   pauseIntake(): void {
@@ -177,30 +181,15 @@ class ClientLink implements Link {
     client.on('packetsend', ({ cmd }) => {
       if (cmd !== 'pingreq') return
       this.hasStalled = this.isIntakePaused
-      this.events.pinged()
+      this.feedback?.pinged()
     })
     const giveUp = client.onKeepaliveTimeout.bind(client)
     // Asked again after each half of the keepalive, until PINGRESP comes.
     client.onKeepaliveTimeout = () => (this.hasStalled ? client.sendPing() : giveUp())
     // The peer sends no more, which MQTT has no use for; some streams announce no 'close' after it.
-    stream.on('end', () => this.cause ?? this.fail(this.hungUp()))
-    if (stream.destroyed) setImmediate(() => this.fail(this.hungUp()))
-    client.on('packetreceive', packet => {
-      const needsPacketId = packet.cmd === 'pubrel' || (packet.cmd === 'publish' && packet.qos > 0)
-      if (!this.connected && !mayBeFirst(packet)) this.refuse(packet, tooEarly(packet))
-      else if (needsPacketId && !((packet.messageId ?? 0) > 0)) this.refuse(packet, malformed(packet))
-      else if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
-      else if (packet.cmd === 'connack') {
-        this.serverReference = packet.properties?.serverReference
-        const { serverKeepAlive } = packet.properties ?? {}
-        if (serverKeepAlive !== undefined) client.options.keepalive = serverKeepAlive
-        // `mqtt` emits 'connect' a few turns later, when it may have handed on what stands behind CONNACK.
-        this.guard(() => this.accept(packet))
-      } else if (packet.cmd !== 'disconnect') {
-        if (packet.cmd === 'puback' || packet.cmd === 'pubcomp') this.writer.answered()
-        this.guard(() => this.events.answered(packet))
-      }
-    })
+    stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.target)))
+    if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.target)))
+    client.on('packetreceive', this.received)
     client.handleMessage = (packet, done) => {
       // What comes behind the end of the connection is not taken, so that the broker delivers it again.
       if (this.cause !== undefined) return done(ACK_LATER)
@@ -212,7 +201,40 @@ class ClientLink implements Link {
     }
   }
 
+  /** An exception inside an event of `mqtt` would stop its parser for good, so it ends the connection instead. */
+  private readonly received = (packet: Packet): void => {
+    try {
+      if (!this.connected && !mayBeFirst(packet)) return this.refuse(packet, tooEarly(packet))
+      switch (packet.cmd) {
+        case 'puback':
+        case 'pubcomp':
+          this.writer.acknowledged()
+          return this.feedback?.acknowledged(packet)
+        case 'pubrec':
+          return this.feedback?.acknowledged(packet)
+        case 'pingresp':
+          return this.feedback?.confirmed()
+        case 'suback':
+        case 'unsuback':
+          return this.events.answered(packet)
+        case 'publish':
+        case 'pubrel':
+          if (isMalformed(packet)) this.refuse(packet, malformed(packet))
+          else if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
+          return
+        case 'connack':
+          return this.accept(packet)
+      }
+    } catch (cause) {
+      this.fail(internalError(cause))
+    }
+  }
+
   private accept(packet: IConnackPacket): void {
+    this.serverReference = packet.properties?.serverReference
+    const { serverKeepAlive } = packet.properties ?? {}
+    // `mqtt` emits 'connect' a few turns later, when it may have handed on what stands behind CONNACK.
+    if (serverKeepAlive !== undefined) this.#client.options.keepalive = serverKeepAlive
     const code = this.protocolVersion === 5 ? packet.reasonCode : packet.returnCode
     if (code !== 0 || this.connected || this.cause !== undefined) return
     this.connected = true
@@ -237,7 +259,7 @@ class ClientLink implements Link {
     try {
       work()
     } catch (cause) {
-      this.fail(new MqttError('CONNECTION_LOST', `internal error: ${describeCause(cause)}`, { cause }))
+      this.fail(internalError(cause))
     }
   }
 
@@ -264,27 +286,13 @@ class ClientLink implements Link {
     this.lag.stop()
     // Its timers end with this event, which not every stream leads to.
     this.#client.emit('close')
-    this.events.closed(this.cause ?? this.hungUp())
-  }
-
-  private hungUp(): MqttError {
-    if (this.connected)
-      return new MqttError('CONNECTION_LOST', 'the broker or the network closed the connection')
-    const text = `could not connect to ${this.target}: the connection was closed before CONNACK`
-    return new MqttError('CONNECT_FAILED', text)
+    this.events.closed(this.cause ?? hungUp(this.connected, this.target))
   }
 
   private explain(error: Error): MqttError {
     const reasonCode = 'code' in error && typeof error.code === 'number' ? error.code : undefined
     if (this.connected) return new MqttError('CONNECTION_LOST', describeCause(error), { cause: error })
-    if (reasonCode !== undefined) {
-      const text = `${this.target} refused the connection: ${describeReasonCode(reasonCode)}`
-      return new MqttError('CONNECT_REFUSED', text, {
-        cause: error,
-        reasonCode,
-        ...(this.serverReference === undefined ? {} : { serverReference: this.serverReference }),
-      })
-    }
+    if (reasonCode !== undefined) return refusedConnect(this.target, reasonCode, this.serverReference, error)
     return new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: ${describeCause(error)}`, {
       cause: error,
     })

@@ -1,18 +1,17 @@
 import type { Duplex } from 'node:stream'
-import { generate, type IPublishPacket, type Packet } from 'mqtt-packet'
+import { generate, type Packet } from 'mqtt-packet'
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
+import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import { announcedLength } from '../../core/protocol/packet-length.js'
 import {
-  fixedHeaderLength,
   MAX_REMAINING_LENGTH,
-  remainingLength,
-  topicLength,
-  writePublishHeader,
-} from '../../core/protocol/publish-encoder.js'
-import { WriteBatch } from '../../core/protocol/write-batch.js'
+  publishLength,
+  type TopicAlias,
+  WriteBatch,
+} from '../../core/protocol/write-batch.js'
 import { HOLD_MS, WriteHolding } from '../../core/protocol/write-holding.js'
-import type { LinkEvents, OutgoingPublish } from './link.js'
+import type { PublishFeedback, PublishWriter } from './link.js'
 
 /** Bytes collected in one turn before they are written, so that a burst meets the kernel while it lasts. */
 const FLUSH_BYTES = 65_536
@@ -23,7 +22,9 @@ const OPAQUE_BACKLOG_BYTES = 65_536
 const PUBACK = 0x40
 
 /** Encodes packets and writes them to the stream of one connection, all of a turn in one call. */
-export class PacketWriter {
+export class PacketWriter implements PublishWriter {
+  /** Told of the progress. */
+  observer: Pick<PublishFeedback, 'flushing' | 'flushed'> | undefined
   private readonly batch = new WriteBatch()
   private isTurnEndScheduled = false
   /** So much was written that it could not wait for the end of the turn. */
@@ -33,6 +34,7 @@ export class PacketWriter {
   private isStopped = false
   /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
   private readonly kernelIsVisible: boolean
+  private readonly hasProperties: boolean
 
   /** A TLS or WebSocket stream knows keys and headers. */
   readonly #stream: Duplex
@@ -40,9 +42,9 @@ export class PacketWriter {
   constructor(
     stream: Duplex,
     private readonly protocolVersion: ProtocolVersion,
-    private readonly events: Pick<LinkEvents, 'flushing' | 'flushed'>,
   ) {
     this.#stream = stream
+    this.hasProperties = protocolVersion === 5
     this.kernelIsVisible = 'setNoDelay' in stream && !('encrypted' in stream)
   }
 
@@ -52,33 +54,33 @@ export class PacketWriter {
     return this.kernelIsVisible && this.#stream.writableCorked === 0 ? true : waiting >= OPAQUE_BACKLOG_BYTES
   }
 
+  /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
   send(packet: Packet): void {
     this.batch.append(this.encode(packet))
-    this.batch.packets += 1
-    this.scheduleFlush()
+    if (!this.isTurnEndScheduled || this.batch.bytes >= FLUSH_BYTES) this.scheduleFlush()
   }
 
-  publish(message: OutgoingPublish): number {
+  publish(message: OutboundMessage, messageId: number | undefined, alias: TopicAlias | undefined): number {
+    const { batch, hasProperties } = this
     const size =
-      this.protocolVersion === 5 && message.properties !== undefined
-        ? this.appendGenerated(message)
-        : this.appendPlain(message)
-    if (message.qos > 0) this.holding.asked()
-    this.batch.packets += 1
-    this.scheduleFlush()
+      message.properties !== undefined && hasProperties
+        ? this.appendGenerated(message, messageId, alias)
+        : batch.publish(message, messageId, alias, hasProperties)
+    if (size === undefined) throw tooLong(publishLength(message, hasProperties))
+    if (message.qos > 0) this.holding.unacknowledged += 1
+    if (!this.isTurnEndScheduled || batch.bytes >= FLUSH_BYTES) this.scheduleFlush()
     return size
   }
 
-  sizeOf(message: OutgoingPublish): number {
-    if (this.protocolVersion === 5 && message.properties !== undefined)
-      return this.encode(publishPacket(message)).length
-    const remaining = remainingLength(message, topicLength(message), this.protocolVersion === 5)
-    return fixedHeaderLength(remaining) + remaining
+  sizeOf(message: OutboundMessage): number {
+    if (!this.hasProperties || message.properties === undefined)
+      return publishLength(message, this.hasProperties)
+    return this.generate(message, message.qos === 0 ? undefined : 1, undefined).length
   }
 
-  /** The broker has answered a publish for good. */
-  answered(): void {
-    this.holding.answered()
+  /** The broker has acknowledged a publish for good. */
+  acknowledged(): void {
+    if (this.holding.unacknowledged > 0) this.holding.unacknowledged -= 1
   }
 
   /** Nothing is written any more. */
@@ -88,24 +90,25 @@ export class PacketWriter {
     this.batch.take()
   }
 
-  private appendGenerated(message: OutgoingPublish): number {
-    const bytes = this.encode(publishPacket(message))
+  private appendGenerated(...publish: Parameters<PacketWriter['generate']>): number {
+    const bytes = this.generate(...publish)
     this.batch.append(bytes)
     return bytes.length
   }
 
-  private appendPlain(message: OutgoingPublish): number {
-    const { batch } = this
-    const { payload } = message
-    const hasProperties = this.protocolVersion === 5
-    const topicBytes = topicLength(message)
-    const remaining = remainingLength(message, topicBytes, hasProperties)
-    if (remaining > MAX_REMAINING_LENGTH) throw tooLong(remaining)
-    const headerBytes = fixedHeaderLength(remaining) + remaining - payload.length
-    const at = batch.reserve(headerBytes)
-    batch.commit(writePublishHeader(batch.buffer, at, message, topicBytes, remaining, hasProperties))
-    batch.append(payload)
-    return headerBytes + payload.length
+  private generate(
+    { topic, properties, ...message }: OutboundMessage,
+    messageId: number | undefined,
+    alias: TopicAlias | undefined,
+  ): Buffer {
+    return this.encode({
+      cmd: 'publish',
+      ...message,
+      dup: false,
+      topic: alias !== undefined && !alias.isNew ? '' : topic,
+      properties: { ...properties, ...(alias === undefined ? {} : { topicAlias: alias.alias }) },
+      ...(messageId === undefined ? {} : { messageId }),
+    })
   }
 
   private encode(packet: Packet): Buffer {
@@ -138,10 +141,14 @@ export class PacketWriter {
     if (this.isStopped) return
     if (this.isUnannounced) {
       this.isUnannounced = false
-      this.events.flushing()
+      this.observer?.flushing()
     }
-    if (this.batch.bytes === 0) return this.holding.idle()
-    if (this.holding.mayHold(this.batch.packets, this.batch.bytes)) {
+    const { batch, holding } = this
+    if (batch.bytes === 0) {
+      holding.busyTurns = 0
+      return
+    }
+    if (holding.mayHold(batch.packets, batch.bytes)) {
       this.holdTimer ??= setTimeout(this.endHold, HOLD_MS)
       return
     }
@@ -161,10 +168,11 @@ export class PacketWriter {
   private writeTurn(): void {
     clearTimeout(this.holdTimer)
     this.holdTimer = undefined
-    this.events.flushing()
+    this.observer?.flushing()
     this.flush()
   }
 
+  /** Writes what was sent so far. */
   flush(): void {
     const stream = this.#stream
     const chunks = this.batch.take()
@@ -182,7 +190,7 @@ export class PacketWriter {
   }
 
   private readonly taken = (): void => {
-    if (!this.isStopped && this.#stream.writableLength === 0) this.events.flushed()
+    if (!this.isStopped && this.#stream.writableLength === 0) this.observer?.flushed()
   }
 }
 
@@ -191,15 +199,4 @@ function tooLong(bytes: number): MqttError {
     'PACKET_TOO_LARGE',
     `a packet of ${bytes} bytes: MQTT takes at most ${MAX_REMAINING_LENGTH}`,
   )
-}
-
-function publishPacket({ alias, properties, messageId, ...message }: OutgoingPublish): IPublishPacket {
-  return {
-    cmd: 'publish',
-    dup: false,
-    ...message,
-    topic: alias !== undefined && !alias.isNew ? '' : message.topic,
-    properties: { ...properties, ...(alias === undefined ? {} : { topicAlias: alias.alias }) },
-    ...(messageId === undefined ? {} : { messageId }),
-  }
 }

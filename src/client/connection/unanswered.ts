@@ -1,7 +1,7 @@
 import { MqttError } from '../../core/errors.js'
-import type { AckRules, Unacknowledged } from '../../core/protocol/oldest-wait.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
-import { AckDeadline } from './ack-deadline.js'
+import type { AckRules } from '../../core/protocol/packets.js'
+import { AckDeadline, type Unacknowledged } from './ack-deadline.js'
 import type { Link } from './link.js'
 
 interface Sent<T> extends Unacknowledged {
@@ -54,7 +54,7 @@ export class Unanswered<T> {
     if (messageId === undefined || sent === undefined) return undefined
     this.packets.delete(messageId)
     this.packetIds.release(messageId)
-    this.deadline?.answered(performance.now())
+    if (this.deadline !== undefined) this.deadline.acknowledgedMs = performance.now()
     return sent.content
   }
 

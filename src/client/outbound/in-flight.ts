@@ -1,24 +1,21 @@
 import { MqttError } from '../../core/errors.js'
 import { excessOf } from '../../core/outbound/outbound-gate.js'
-import type { OutboundMessage, Publication } from '../../core/outbound/outbound-message.js'
-import {
-  expiresMs,
-  messageLeft,
-  type Pending,
-  pubcompCode,
-  unacknowledged,
-} from '../../core/outbound/pending-publish.js'
+import type {
+  OutboundMessage,
+  Pending,
+  Publication,
+  PublishObserver,
+} from '../../core/outbound/outbound-message.js'
+import { messageLeft, pubcompCode, SECOND_MS, unacknowledged } from '../../core/outbound/pending-publish.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import type { OutboundOptions } from '../../options/options.js'
 import { AckDeadline } from '../connection/ack-deadline.js'
-import type { Packet } from '../connection/link.js'
+import type { AcknowledgingPacket } from '../connection/link.js'
 import type { PacedLink } from './paced-link.js'
 
 export interface InFlightObserver {
-  settled(publication: Publication, outcome: PublishOutcome): void
-  /** The broker acknowledges nothing on this connection, which is to be given up. */
-  onUnacknowledged(cause: MqttError): void
+  settle(publication: Publication, outcome: PublishOutcome): void
 }
 
 /** Resumed connections in a row that ended without an answer to anything; then the oldest publish is given up. */
@@ -35,24 +32,23 @@ const SLOWEST_LINK = 1
 export class InFlight {
   /** In the order in which PUBLISH, or else PUBREL, was written. */
   private readonly pending = new Map<number, Pending>()
-  private readonly identifiers = new Map<Publication, number>()
+  /** Publishes that nobody has given up. */
+  size = 0
   /** How many of the pending were not sent on the present connection. */
-  private unsent = 0
+  unsent = 0
   /** Where sending again goes on. */
   private next: IterableIterator<Pending> | undefined
   private fruitless = 0
+  /** How many may be unacknowledged on this connection. */
+  private mostPending = 0
   private deadline: AckDeadline<Pending> | undefined
 
   constructor(
     private readonly packetIds: PacketIds,
     private readonly options: Pick<Required<OutboundOptions>, 'maxInFlight' | 'ackTimeoutMs'>,
     private readonly observer: InFlightObserver,
+    private readonly connection: Pick<PublishObserver, 'onUnacknowledged'>,
   ) {}
-
-  /** Publishes that nobody has given up. */
-  get size(): number {
-    return this.identifiers.size
-  }
 
   /** Whether the broker has acknowledged nothing for half of the time after which the connection is given up. */
   get isLate(): boolean {
@@ -60,8 +56,8 @@ export class InFlight {
   }
 
   /** Whether one more may be sent: not before what a resumed session left open. */
-  hasRoom(receiveMaximum: number): boolean {
-    return this.unsent === 0 && this.pending.size < Math.min(this.options.maxInFlight, receiveMaximum)
+  hasRoom(): boolean {
+    return this.unsent === 0 && this.pending.size < this.mostPending
   }
 
   /** Sends a message that the broker is to acknowledge. @returns false when no Packet Identifier is free */
@@ -74,48 +70,49 @@ export class InFlight {
       this.packetIds.release(messageId)
       throw error
     }
-    this.pending.set(messageId, {
+    const { nowMs } = paced
+    const seconds = message.properties?.messageExpiryInterval
+    const pending: Pending = {
       publication,
       messageId,
       message,
-      expiresMs: expiresMs(message, paced.nowMs),
-      sentMs: paced.nowMs,
+      expiresMs: seconds === undefined ? undefined : nowMs + seconds * SECOND_MS,
+      sentMs: nowMs,
       sentBytes: paced.bytes,
       isReleased: false,
       isReleaseRepeated: false,
       isSent: true,
       isRepeated: false,
-    })
-    this.identifiers.set(publication, messageId)
-    this.deadline?.sent()
+    }
+    this.pending.set(messageId, pending)
+    publication.pending = pending
+    this.size += 1
+    if (this.deadline?.isArmed === false) this.deadline.sent()
     return true
   }
 
-  /** What is sent stays sent; nobody waits for its answer any more. @returns whether it was in flight */
-  giveUp(publication: Publication): boolean {
-    const messageId = this.identifiers.get(publication)
-    const pending = messageId === undefined ? undefined : this.pending.get(messageId)
+  /** What is sent stays sent; nobody waits for its acknowledgement any more. @returns whether it was in flight */
+  giveUp({ pending }: Publication): boolean {
     if (pending === undefined) return false
     this.forget(pending)
     return true
   }
 
-  /** Takes the broker's answer. @returns whether something has settled */
-  answered(packet: Packet, paced: PacedLink): boolean {
-    const messageId = packet.messageId
-    const pending = messageId === undefined ? undefined : this.pending.get(messageId)
-    // An answer to a packet that this connection has not sent cannot be trusted.
+  /** Takes the broker's acknowledgement. @returns whether a publish is over, so that another one may be sent */
+  acknowledged(packet: AcknowledgingPacket, paced: PacedLink): boolean {
+    const pending = packet.messageId === undefined ? undefined : this.pending.get(packet.messageId)
+    // An acknowledgement of a packet that this connection has not sent cannot be trusted.
     if (!pending?.isSent) return false
     this.fruitless = 0
-    this.deadline?.answered(paced.nowMs)
-    const { qos } = pending.message
-    if (packet.cmd === 'pubrec' && qos === 2) return this.takePubrec(pending, packet, paced)
-    if (packet.cmd === 'pubcomp' && qos === 2)
-      return this.settle(pending, pubcompCode(packet, pending), packet.properties?.reasonString)
+    if (this.deadline !== undefined) this.deadline.acknowledgedMs = paced.nowMs
+    const isQoS2 = pending.message.qos === 2
+    if (packet.cmd === 'pubrec') return isQoS2 && this.takePubrec(pending, packet, paced)
     // Some brokers do QoS 1 where they are asked for QoS 2, and send PUBACK.
-    if (packet.cmd === 'puback' && !pending.isReleased)
-      return this.settle(pending, packet.reasonCode ?? 0, packet.properties?.reasonString)
-    return false
+    if (packet.cmd === 'puback' ? pending.isReleased : !isQoS2) return false
+    const reasonCode = packet.cmd === 'puback' ? (packet.reasonCode ?? 0) : pubcompCode(packet, pending)
+    if (reasonCode < FAILURE) this.end(pending, { status: 'acknowledged', reasonCode })
+    else this.end(pending, refusal(reasonCode, packet.properties?.reasonString))
+    return true
   }
 
   /** @param isResumed whether the broker goes on with the session */
@@ -125,12 +122,13 @@ export class InFlight {
       this.loseAll(
         new MqttError('CONNECTION_LOST', 'the broker forgot the session before it acknowledged the publish'),
       )
-    const { ackTimeoutMs } = this.options
+    const { ackTimeoutMs, maxInFlight } = this.options
+    this.mostPending = Math.min(maxInFlight, paced.limits.receiveMaximum)
     this.deadline = new AckDeadline(paced.link, ackTimeoutMs, {
       oldest: () => this.oldest(),
       extraMs: ({ sentBytes }) => Math.max(0, sentBytes - paced.readBytes) / SLOWEST_LINK,
       onOverdue: oldest =>
-        this.observer.onUnacknowledged(unacknowledged(oldest, ackTimeoutMs, this.pending.size)),
+        this.connection.onUnacknowledged(unacknowledged(oldest, ackTimeoutMs, this.pending.size)),
     })
   }
 
@@ -187,17 +185,17 @@ export class InFlight {
       const { nowMs } = paced
       const isExpired = pending.expiresMs !== undefined && pending.expiresMs <= nowMs
       const excess = isExpired ? undefined : excessOf(pending.message, paced)
-      if (isExpired) this.forget(pending, EXPIRED)
-      else if (excess !== undefined) this.forget(pending, { status: 'lost', cause: excess })
-      else {
+      if (!isExpired && excess === undefined) {
         paced.repeat(messageLeft(pending, nowMs), pending.messageId)
         this.wrote(paced, pending)
         return true
       }
+      const outcome: PublishOutcome = excess === undefined ? EXPIRED : { status: 'lost', cause: excess }
       if (pending.message.qos === 1) {
-        this.remove(pending)
+        this.end(pending, outcome)
         return false
       }
+      this.abandon(pending, outcome)
       // The broker may have taken the PUBLISH, and holds the identifier until it is released.
       pending.isReleased = true
     }
@@ -211,20 +209,22 @@ export class InFlight {
     pending.isSent = true
     pending.sentMs = paced.nowMs
     pending.sentBytes = paced.bytes
-    this.deadline?.sent()
+    if (this.deadline?.isArmed === false) this.deadline.sent()
   }
 
   private takePubrec(
     pending: Pending,
-    packet: Extract<Packet, { cmd: 'pubrec' }>,
+    packet: Extract<AcknowledgingPacket, { cmd: 'pubrec' }>,
     paced: PacedLink,
   ): boolean {
     const { messageId } = pending
     const reasonCode = packet.reasonCode ?? 0
     // Some brokers answer so to a PUBLISH with DUP that they have taken on the earlier connection.
     const isKnown = pending.isRepeated && reasonCode === PACKET_IDENTIFIER_IN_USE
-    if (reasonCode >= FAILURE && !isKnown)
-      return this.settle(pending, reasonCode, packet.properties?.reasonString)
+    if (reasonCode >= FAILURE && !isKnown) {
+      this.end(pending, refusal(reasonCode, packet.properties?.reasonString))
+      return true
+    }
     pending.isReleased = true
     paced.link.send({ cmd: 'pubrel', messageId })
     this.wrote(paced, pending)
@@ -245,35 +245,33 @@ export class InFlight {
     this.fruitless = 0
   }
 
-  private settle(pending: Pending, reasonCode: number, reasonString?: string): true {
-    if (reasonCode < FAILURE) this.end(pending, { status: 'acknowledged', reasonCode })
-    else {
-      const said = reasonString === undefined ? {} : { reasonString }
-      this.end(pending, { status: 'refused', reasonCode, ...said })
-    }
-    return true
-  }
-
+  /** The Packet Identifier is free, and nobody waits for it any more. */
   private end(pending: Pending, outcome: PublishOutcome): void {
-    this.remove(pending)
-    this.forget(pending, outcome)
+    if (!pending.isSent) this.unsent -= 1
+    this.pending.delete(pending.messageId)
+    this.packetIds.release(pending.messageId)
+    this.abandon(pending, outcome)
   }
 
-  /** The Packet Identifier is free. */
-  private remove({ messageId, isSent }: Pending): void {
-    if (!isSent) this.unsent -= 1
-    this.pending.delete(messageId)
-    this.packetIds.release(messageId)
+  /** Settles a publish whose Packet Identifier is still in use. */
+  private abandon(pending: Pending, outcome: PublishOutcome): void {
+    const { publication } = pending
+    if (publication === undefined) return
+    this.forget(pending)
+    this.observer.settle(publication, outcome)
   }
 
   /** Nobody waits for it any more. */
-  private forget(pending: Pending, outcome?: PublishOutcome): void {
-    const { publication } = pending
-    if (publication === undefined) return
+  private forget(pending: Pending): void {
+    if (pending.publication === undefined) return
+    pending.publication.pending = undefined
     pending.publication = undefined
-    this.identifiers.delete(publication)
-    if (outcome !== undefined) this.observer.settled(publication, outcome)
+    this.size -= 1
   }
 }
 
 const EXPIRED: PublishOutcome = { status: 'dropped', reason: 'expired' }
+
+function refusal(reasonCode: number, reasonString: string | undefined): PublishOutcome {
+  return { status: 'refused', reasonCode, ...(reasonString === undefined ? {} : { reasonString }) }
+}

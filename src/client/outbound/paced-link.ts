@@ -2,7 +2,7 @@ import { LinkWindow } from '../../core/outbound/link-window.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import { TopicAliases } from '../../core/outbound/topic-aliases.js'
 import type { BrokerLimits } from '../../core/protocol/packets.js'
-import type { Link, OutgoingPublish } from '../connection/link.js'
+import type { Link } from '../connection/link.js'
 
 export interface Pacing {
   readonly flowControl: 'markers' | 'kernel'
@@ -22,7 +22,8 @@ export class PacedLink {
   /** Something else has to leave first. */
   isHeld = false
   private readonly window: LinkWindow | undefined
-  private readonly aliases: TopicAliases
+  /** Undefined where none may be given: on most connections. */
+  private readonly aliases: TopicAliases | undefined
   private timer: NodeJS.Timeout | undefined
   private timerDueMs = Number.POSITIVE_INFINITY
   /** The event loop was late then: responses may have waited unread. */
@@ -40,7 +41,9 @@ export class PacedLink {
     pacing: Pacing,
   ) {
     this.window = pacing.flowControl === 'markers' ? new LinkWindow() : undefined
-    this.aliases = new TopicAliases(pacing.topicAlias ? limits.topicAliasMaximum : 0)
+    const { topicAliasMaximum } = limits
+    const hasAliases = pacing.topicAlias && topicAliasMaximum > 0
+    this.aliases = hasAliases ? new TopicAliases(topicAliasMaximum) : undefined
   }
 
   get nowMs(): number {
@@ -68,7 +71,7 @@ export class PacedLink {
   }
 
   isOpen(): boolean {
-    if (this.isHeld || this.link.isCongested()) return false
+    if (this.isHeld || this.link.writer.isCongested()) return false
     // Responses, which measure the link, cannot be read while the intake is paused.
     if (this.window === undefined || this.link.isIntakePaused) return true
     const { behindSinceMs } = this.link
@@ -78,7 +81,7 @@ export class PacedLink {
   /** How long until so many bytes more would be read by the broker, as far as that is known. */
   delayMs(bytes: number): number {
     if (this.window !== undefined) return this.window.delayMs(bytes, this.nowMs) ?? 0
-    return this.link.isCongested() ? Number.POSITIVE_INFINITY : 0
+    return this.link.writer.isCongested() ? Number.POSITIVE_INFINITY : 0
   }
 
   /** How many bytes may wait for this link under `drop`. */
@@ -87,23 +90,12 @@ export class PacedLink {
   }
 
   sizeOf(message: OutboundMessage): number {
-    return this.link.sizeOf({ ...message, messageId: message.qos === 0 ? undefined : 1, alias: undefined })
+    return this.link.writer.sizeOf(message)
   }
 
   publish(message: OutboundMessage, messageId: number | undefined): void {
-    const { topic, payload, qos, retain, properties } = message
-    const alias = this.aliases.assign(topic)
-    const outgoing: OutgoingPublish = {
-      topic,
-      payload,
-      qos,
-      retain,
-      messageId,
-      alias,
-      ...(properties === undefined ? undefined : { properties }),
-    }
-    this.count(this.send(outgoing))
-    if (qos !== 1 || this.awaitedId !== undefined) return
+    this.count(this.send(message, messageId))
+    if (message.qos !== 1 || this.awaitedId !== undefined) return
     this.awaitedId = messageId
     this.awaitedAt = this.written
   }
@@ -121,12 +113,14 @@ export class PacedLink {
     this.count(this.sizeOf(message))
   }
 
-  private send(outgoing: OutgoingPublish): number {
+  private send(message: OutboundMessage, messageId: number | undefined): number {
+    const { aliases } = this
+    const alias = aliases?.assign(message.topic)
     try {
-      return this.link.publish(outgoing)
+      return this.link.writer.publish(message, messageId, alias)
     } catch (error) {
       // The broker has not heard of the alias.
-      this.aliases.forget(outgoing.topic)
+      aliases?.forget(message.topic)
       throw error
     }
   }

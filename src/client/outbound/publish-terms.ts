@@ -11,10 +11,10 @@ import type {
 export function withTerms(
   message: OutboundMessage,
   { timeoutMs, signal }: PublishTerms,
-  promise: Pick<Publication, 'settle' | 'fail'>,
+  promise: Publication,
   giveUp: (publication: Publication, reason: GivenUp, cause: MqttError) => void,
 ): Publication {
-  if (timeoutMs === undefined && signal === undefined) return { message, ...promise }
+  if (timeoutMs === undefined && signal === undefined) return promise
   const abort = (): void => {
     const text = `the publish to "${message.topic}" was aborted before the broker answered`
     giveUp(publication, 'aborted', new MqttError('ABORTED', text, { cause: signal?.reason }))
@@ -35,6 +35,8 @@ export function withTerms(
   }
   const publication: Publication = {
     message,
+    waiting: undefined,
+    pending: undefined,
     settle: outcome => {
       end()
       promise.settle(outcome)

@@ -1,6 +1,7 @@
 import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
-import { describeCause, MqttError } from '../../core/errors.js'
-import { assertTaken } from '../../core/outbound/outbound-gate.js'
+import { closedError, type MqttError } from '../../core/errors.js'
+import { OutboundBuffer } from '../../core/outbound/outbound-buffer.js'
+import { assertTaken, isUnlimited, refusalOf } from '../../core/outbound/outbound-gate.js'
 import type {
   GivenUp,
   OutboundCounters,
@@ -15,16 +16,15 @@ import type { DropReason, PublishOutcome, TryPublishOutcome } from '../../core/o
 import { messageAt } from '../../core/outbound/waiting.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import type { OutboundOptions, WhenBlocked } from '../../options/options.js'
-import type { Link, Packet } from '../connection/link.js'
+import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../idle-waiters.js'
-import { InFlight } from './in-flight.js'
+import { InFlight, type InFlightObserver } from './in-flight.js'
 import { PacedLink } from './paced-link.js'
 import { withTerms } from './publish-terms.js'
-import { WaitingRoom } from './waiting-room.js'
+import { WaitingRoom, type WaitingRoomObserver } from './waiting-room.js'
 
 const NO_TERMS: PublishTerms = {}
-const UNSPECIFIED_ERROR = 0x80
 const SENT: PublishOutcome = { status: 'sent' }
 const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
 const ignore = (): void => {}
@@ -33,11 +33,16 @@ const ignore = (): void => {}
  * Sends messages and tells how each ended. What the link cannot carry soon waits in the buffer, where it can still
  * be dropped; what is written waits for nothing but the broker's acknowledgement.
  */
-export class Publisher implements ConnectionListener {
+export class Publisher implements ConnectionListener, PublishFeedback, InFlightObserver, WaitingRoomObserver {
+  private readonly queue: OutboundBuffer
   private readonly room: WaitingRoom
   private readonly inFlight: InFlight
   private readonly count = new OutcomeCount()
   private paced: PacedLink | undefined
+  /** The broker takes every publish. */
+  private takesAll = false
+  /** Drops were told of, and not that they are over. */
+  private isDropping = false
   private isClosing = false
   private readonly idle = new IdleWaiters(() => !this.isWaiting)
   private writtenBytes = 0
@@ -49,47 +54,38 @@ export class Publisher implements ConnectionListener {
     private readonly keepsSession: boolean,
     private readonly observer: PublishObserver,
   ) {
-    this.room = new WaitingRoom(options, {
-      onDropped: (publication, reason) => {
-        this.settle(publication, { status: 'dropped', reason })
-        this.idle.check()
-      },
-      waitsForAcknowledgement: ({ message }) =>
-        message.qos > 0 &&
-        this.paced !== undefined &&
-        !this.inFlight.hasRoom(this.paced.limits.receiveMaximum),
-    })
-    this.inFlight = new InFlight(packetIds, options, {
-      settled: (publication, outcome) => this.settle(publication, outcome),
-      onUnacknowledged: observer.onUnacknowledged,
-    })
+    this.queue = new OutboundBuffer(options)
+    this.room = new WaitingRoom(this.queue, options, this)
+    this.inFlight = new InFlight(packetIds, options, this, observer)
   }
 
   get counters(): OutboundCounters {
-    const { room, paced } = this
+    const { queue, paced } = this
     return {
       ...this.count.outcomes,
       inFlight: this.inFlight.size,
-      queued: room.size,
-      queuedBytes: room.bytes,
+      queued: queue.size,
+      queuedBytes: queue.bytes,
       bytes: this.writtenBytes + (paced?.bytes ?? 0),
       unconfirmedBytes: paced?.unconfirmedBytes ?? 0,
       bytesPerSecond: paced?.bytesPerSecond,
-      delayMs: paced?.delayMs(room.bytes) ?? 0,
-      oldestMs: room.oldestMs,
+      delayMs: paced?.delayMs(queue.bytes) ?? 0,
+      oldestMs: this.room.oldestMs,
     }
   }
 
   /**
-   * QoS 0 settles when it is written, QoS 1 and 2 with the broker's answer or the end of the session.
+   * QoS 0 settles when it is written, QoS 1 and 2 with the broker's response or the end of the session.
    * @throws MqttError when the broker said beforehand that it does not take such a message
    */
   publish(message: OutboundMessage, terms = NO_TERMS): PublishOutcome | Promise<PublishOutcome> {
     const paced = this.admit(message)
-    const isPlain = message.qos === 0 && terms.signal?.aborted !== true
-    if (isPlain && paced !== undefined && this.isFree(paced, 0)) return this.writePlain(paced, message)
+    if (terms.signal?.aborted) return { status: 'dropped', reason: this.dropAtOnce('aborted') }
+    if (message.qos === 0 && paced !== undefined && this.queue.isEmpty(0) && paced.isOpen())
+      return this.writePlain(paced, message)
     return new Promise((resolve, reject) => {
-      const publication = withTerms(message, terms, { settle: resolve, fail: reject }, this.giveUp)
+      const promise = { message, settle: resolve, fail: reject, waiting: undefined, pending: undefined }
+      const publication = terms === NO_TERMS ? promise : withTerms(message, terms, promise, this.giveUp)
       try {
         this.start(publication, terms, paced)
       } catch (error) {
@@ -101,7 +97,7 @@ export class Publisher implements ConnectionListener {
   /** QoS 0 without a promise. @throws MqttError as `publish` does */
   tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
     const paced = this.admit(message)
-    if (paced !== undefined && this.isFree(paced, 0)) {
+    if (paced !== undefined && this.queue.isEmpty(0) && paced.isOpen()) {
       this.writePlain(paced, message)
       return ACCEPTED
     }
@@ -116,9 +112,9 @@ export class Publisher implements ConnectionListener {
     this.end(closedError())
   }
 
-  /** Whether something waits to be written or answered. */
+  /** Whether something waits to be written or acknowledged. */
   get isWaiting(): boolean {
-    return this.inFlight.size + this.room.size > 0
+    return this.inFlight.size + this.queue.size > 0
   }
 
   /** Whether the broker has acknowledged nothing for half of `ackTimeoutMs`. */
@@ -137,25 +133,33 @@ export class Publisher implements ConnectionListener {
 
   connected(link: Link, { limits, sessionPresent }: ConnectedSession): void {
     this.paced = new PacedLink(link, limits, this.options)
+    this.takesAll = isUnlimited(limits)
     this.paced.isHeld = this.observer.mustWait()
+    link.reportTo(this)
     this.inFlight.connected(this.paced, sessionPresent)
     this.pump()
   }
 
   lost(cause: MqttError): void {
-    this.leave()
+    this.writtenBytes += this.paced?.bytes ?? 0
+    this.paced?.stop()
+    this.paced?.link.reportTo(undefined)
+    this.paced = undefined
     this.room.drop('offline', ({ mode }) => mode === 'drop')
     this.inFlight.lost(cause, this.keepsSession && !this.isClosing)
     this.idle.check()
   }
 
-  answered(packet: Packet): void {
+  acknowledged(packet: AcknowledgingPacket): void {
     const { paced } = this
     if (paced === undefined) return
     if (packet.cmd === 'puback') paced.acknowledged(packet.messageId)
-    if (packet.cmd === 'pingresp') paced.confirm()
-    else if (!this.inFlight.answered(packet, paced)) return
-    this.pump()
+    if (this.inFlight.acknowledged(packet, paced) && this.hasWork) this.pump()
+  }
+
+  confirmed(): void {
+    this.paced?.confirm()
+    if (this.hasWork) this.pump()
   }
 
   pinged(): void {
@@ -167,34 +171,51 @@ export class Publisher implements ConnectionListener {
   }
 
   flushed(): void {
-    this.pump()
+    if (this.hasWork) this.pump()
+  }
+
+  dropped(publication: Publication, reason: DropReason): void {
+    this.settle(publication, { status: 'dropped', reason })
+    this.idle.check()
+  }
+
+  waitsForAcknowledgement({ message }: Publication): boolean {
+    return message.qos > 0 && this.paced !== undefined && !this.inFlight.hasRoom()
+  }
+
+  /** A publish has ended. */
+  settle(publication: Publication, outcome: PublishOutcome): void {
+    if (outcome.status === 'dropped') {
+      this.count.dropped[outcome.reason] += 1
+      this.tellDropped(outcome.reason)
+    } else {
+      this.count.ended[outcome.status] += 1
+      if (outcome.status === 'refused')
+        this.observer.onRefused(publication.message.topic, outcome.reasonCode, outcome.reasonString)
+    }
+    publication.settle(outcome)
   }
 
   /** The link to write to, unless there is none. @throws MqttError for what the broker does not take */
   private admit(message: OutboundMessage): PacedLink | undefined {
     const { paced } = this
     if (this.isClosing || paced === undefined || !paced.link.isWritable()) return undefined
-    assertTaken(message, paced)
+    if (!this.takesAll) assertTaken(message, paced)
     return paced
-  }
-
-  private isFree(paced: PacedLink, qos: 0 | 1 | 2): boolean {
-    if (!this.room.isEmpty(qos)) return false
-    return (qos === 0 || this.inFlight.hasRoom(paced.limits.receiveMaximum)) && paced.isOpen()
   }
 
   private writePlain(paced: PacedLink, message: OutboundMessage): PublishOutcome {
     paced.publish(message, undefined)
-    this.count.sentAtOnce()
+    this.count.begun += 1
+    this.count.ended.sent += 1
     return SENT
   }
 
   private start(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined): void {
-    const { message } = publication
-    if (terms.signal?.aborted)
-      return publication.settle({ status: 'dropped', reason: this.dropAtOnce('aborted') })
-    if (paced !== undefined && this.isFree(paced, message.qos) && this.write(paced, publication, message)) {
-      this.count.attempted()
+    const { qos } = publication.message
+    const isFree = paced !== undefined && this.queue.isEmpty(qos) && (qos === 0 || this.inFlight.hasRoom())
+    if (isFree && paced.isOpen() && this.write(paced, publication, publication.message)) {
+      this.count.begun += 1
       return
     }
     const dropped = this.hold(publication, terms, paced)
@@ -204,44 +225,53 @@ export class Publisher implements ConnectionListener {
   /** Lets a publish wait. @returns why it is dropped instead */
   private hold(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined) {
     const dropped = this.isClosing ? 'closed' : this.room.hold(publication, terms, paced)
-    if (dropped !== undefined) return this.dropAtOnce(dropped)
-    this.count.attempted()
-    return undefined
+    if (dropped === undefined) this.count.begun += 1
+    return dropped === undefined ? undefined : this.dropAtOnce(dropped)
   }
 
   private dropAtOnce(reason: DropReason): DropReason {
     this.count.droppedAtOnce(reason)
-    this.observer.onDropped(reason)
+    this.tellDropped(reason)
     return reason
+  }
+
+  private tellDropped(reason: DropReason): void {
+    this.isDropping = true
+    this.observer.onDropped(reason)
+  }
+
+  /** Whether `pump` has something to do. */
+  private get hasWork(): boolean {
+    const { paced, queue, inFlight, idle } = this
+    if (queue.size > 0 || inFlight.unsent > 0 || this.isDropping) return true
+    return idle.waiting.length > 0 || paced?.isHeld === true
   }
 
   /** Writes as much of what waits as the link carries soon. */
   private pump(): void {
-    const { paced, room } = this
+    const { paced, queue, room } = this
     if (paced === undefined) return
     if (paced.isHeld) paced.isHeld = this.observer.mustWait()
-    this.inFlight.resend(paced)
-    while (room.size > 0) {
-      const mayAcknowledge = this.inFlight.hasRoom(paced.limits.receiveMaximum)
-      const next = room.next(mayAcknowledge, paced.nowMs)
+    if (this.inFlight.unsent > 0) this.inFlight.resend(paced)
+    while (queue.size > 0) {
+      const next = room.next(this.inFlight.hasRoom(), paced.nowMs)
       if (next === undefined || !paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
-    if (room.size === 0) this.observer.onCaughtUp()
+    if (this.isDropping && queue.size === 0) this.isDropping = !this.observer.onCaughtUp()
     this.idle.check()
   }
 
   private writeWaiting(paced: PacedLink, waiting: Waiting): boolean {
     const { publication } = waiting
+    let outcome = publication.message.qos === 0 ? SENT : undefined
     try {
       assertTaken(publication.message, paced)
       if (!this.write(paced, publication, messageAt(waiting, paced.nowMs))) return false
     } catch (error) {
-      this.room.remove(waiting)
-      this.settle(publication, refusedBeforehand(error))
-      return true
+      outcome = refusalOf(error)
     }
     this.room.remove(waiting)
-    if (publication.message.qos === 0) this.settle(publication, SENT)
+    if (outcome !== undefined) this.settle(publication, outcome)
     return true
   }
 
@@ -258,35 +288,10 @@ export class Publisher implements ConnectionListener {
     this.idle.check()
   }
 
-  private settle(publication: Publication, outcome: PublishOutcome): void {
-    this.count.settled(outcome)
-    if (outcome.status === 'dropped') this.observer.onDropped(outcome.reason)
-    else if (outcome.status === 'refused')
-      this.observer.onRefused(publication.message.topic, outcome.reasonCode, outcome.reasonString)
-    publication.settle(outcome)
-  }
-
-  private leave(): void {
-    this.writtenBytes += this.paced?.bytes ?? 0
-    this.paced?.stop()
-    this.paced = undefined
-  }
-
   private end(cause: MqttError): void {
     this.isClosing = true
     this.room.drop('closed', () => true)
     this.inFlight.loseAll(cause)
     this.idle.check()
   }
-}
-
-/** Nobody knew of this connection's limits when the publish began to wait. */
-function refusedBeforehand(error: unknown): PublishOutcome {
-  const { reasonCode = UNSPECIFIED_ERROR } = error instanceof MqttError ? error : {}
-  return { status: 'refused', reasonCode, reasonString: describeCause(error) }
-}
-
-function closedError(): MqttError {
-  const text = 'the application closed the connection before the broker responded'
-  return new MqttError('CONNECTION_CLOSED', text)
 }

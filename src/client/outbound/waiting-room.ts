@@ -1,4 +1,4 @@
-import { OutboundBuffer } from '../../core/outbound/outbound-buffer.js'
+import type { OutboundBuffer } from '../../core/outbound/outbound-buffer.js'
 import type { Publication, PublishTerms, Waiting } from '../../core/outbound/outbound-message.js'
 import type { DropReason } from '../../core/outbound/publish-outcome.js'
 import { waitingOf } from '../../core/outbound/waiting.js'
@@ -8,41 +8,25 @@ import { SweepTimer } from './sweep-timer.js'
 
 export interface WaitingRoomObserver {
   /** A publish that waited is dropped. */
-  onDropped(publication: Publication, reason: DropReason): void
+  dropped(publication: Publication, reason: DropReason): void
   /** Whether a publish that is behind waits for acknowledgements, and not for the link. */
   waitsForAcknowledgement(publication: Publication): boolean
 }
 
 /** Where publishes wait for the link: bounded, and nothing in it grows old unseen. */
 export class WaitingRoom {
-  private readonly buffer: OutboundBuffer
-  /** Those that may be withdrawn. */
-  private readonly held = new Map<Publication, Waiting>()
   private readonly sweeper = new SweepTimer(() => this.dropLate())
 
   constructor(
+    private readonly buffer: OutboundBuffer,
     private readonly options: Required<OutboundOptions>,
     private readonly observer: WaitingRoomObserver,
-  ) {
-    this.buffer = new OutboundBuffer(options)
-  }
-
-  get size(): number {
-    return this.buffer.size
-  }
-
-  get bytes(): number {
-    return this.buffer.bytes
-  }
+  ) {}
 
   /** Age of the oldest, in milliseconds. */
   get oldestMs(): number {
     const oldestMs = this.buffer.oldestMs()
     return oldestMs === undefined ? 0 : performance.now() - oldestMs
-  }
-
-  isEmpty(qos: 0 | 1 | 2): boolean {
-    return this.buffer.isEmpty(qos)
   }
 
   /** Lets a publish wait. @returns why it is dropped instead */
@@ -54,7 +38,7 @@ export class WaitingRoom {
     }
     const admission = this.buffer.add(waiting, paced?.backlogBytes ?? 0)
     if (!admission.isAdmitted) return this.reasonOf(waiting, admission.reason)
-    this.held.set(publication, waiting)
+    publication.waiting = waiting
     for (const [{ publication: displaced }, reason] of admission.displaced) this.dropOne(displaced, reason)
     this.sweeper.arm(this.buffer.nextDeadlineMs)
     return undefined
@@ -70,13 +54,12 @@ export class WaitingRoom {
 
   /** @returns whether it was waiting */
   remove(waiting: Waiting): boolean {
-    this.held.delete(waiting.publication)
+    waiting.publication.waiting = undefined
     return this.buffer.remove(waiting)
   }
 
   /** @returns whether it was waiting */
-  withdraw(publication: Publication): boolean {
-    const waiting = this.held.get(publication)
+  withdraw({ waiting }: Publication): boolean {
     return waiting !== undefined && this.remove(waiting)
   }
 
@@ -94,8 +77,8 @@ export class WaitingRoom {
   }
 
   private dropOne(publication: Publication, reason: DropReason): void {
-    this.held.delete(publication)
-    this.observer.onDropped(publication, reason)
+    publication.waiting = undefined
+    this.observer.dropped(publication, reason)
   }
 
   /** Acknowledgements that stay away are another thing than a slow link. */

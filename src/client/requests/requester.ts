@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reconnect-rules.js'
-import { MqttError } from '../../core/errors.js'
+import { closedError, MqttError } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import { isSafe, LEASE, OwnReplies, STREAM } from '../../core/requests/reply-target.js'
@@ -287,8 +287,4 @@ function asMqttError(error: unknown): MqttError {
   return error instanceof MqttError
     ? error
     : new MqttError('NOT_SENT', 'the request could not be sent', { cause: error })
-}
-
-function closedError(): MqttError {
-  return new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
 }

@@ -1,5 +1,5 @@
 import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
-import type { MqttError } from '../../core/errors.js'
+import { closedError, type MqttError } from '../../core/errors.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import { type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import {
@@ -16,7 +16,7 @@ import {
   unsubscribedError,
 } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
-import { closedError, type WaitOptions } from '../connection/connection-wait.js'
+import type { WaitOptions } from '../connection/connection-wait.js'
 import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { Unanswered } from '../connection/unanswered.js'
@@ -134,7 +134,10 @@ export class Subscriptions implements ConnectionListener {
     const { link, limits } = this.current
     while (this.unsent.size > 0 && this.inFlight.size < PACKETS_IN_FLIGHT) {
       const messageId = this.packetIds.allocate()
-      if (messageId === undefined) break
+      if (messageId === undefined) {
+        this.packetIds.whenFree(this.sendMore)
+        break
+      }
       this.send(link, limits, messageId)
     }
     if (this.isRestoring && !this.isWindowFull) {
@@ -208,7 +211,10 @@ export class Subscriptions implements ConnectionListener {
   answered(packet: Packet): void {
     if (packet.cmd === 'suback') this.takeSuback(packet)
     else if (packet.cmd === 'unsuback') this.unsubscriptions.answered(packet)
-    // An answer may have set a Packet Identifier free that a SUBSCRIBE waits for.
+    this.sendMore()
+  }
+
+  private readonly sendMore = (): void => {
     if (this.unsent.size > 0) this.flush()
   }
 

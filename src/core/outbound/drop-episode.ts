@@ -11,6 +11,11 @@ export class DropEpisode {
   private startedMs = 0
   private lastMs = 0
 
+  /** Whether drops were told of whose end was not. */
+  get isOpen(): boolean {
+    return this.counts.size > 0
+  }
+
   /** @returns what to log */
   dropped(reason: DropReason, nowMs: number): string | undefined {
     if (this.counts.size === 0 && AS_ASKED.includes(reason)) return undefined

@@ -35,6 +35,8 @@ const NONE: readonly Displaced[] = []
  * to earlier ones; the order within each kind is kept.
  */
 export class OutboundBuffer {
+  /** How many wait. */
+  size = 0
   private readonly plain: Lane = new Map()
   private readonly acknowledged: Lane = new Map()
   private readonly places = new Map<Waiting, Place>()
@@ -50,10 +52,6 @@ export class OutboundBuffer {
 
   constructor(private readonly limits: BufferLimits) {}
 
-  get size(): number {
-    return this.backlog.count + this.kept.count
-  }
-
   get bytes(): number {
     return this.backlog.bytes + this.kept.bytes
   }
@@ -66,7 +64,7 @@ export class OutboundBuffer {
 
   /** Whether a message of this QoS has none before it. */
   isEmpty(qos: 0 | 1 | 2): boolean {
-    return this.lane(qos).size === 0
+    return this.size === 0 || this.lane(qos).size === 0
   }
 
   /** @param backlogBytes what `drop` may hold back: a burst that the wire takes in the moments to come */
@@ -210,6 +208,7 @@ export class OutboundBuffer {
 
   private account({ mode, bytes }: Waiting, sign: 1 | -1): void {
     const group = mode === 'drop' ? this.backlog : this.kept
+    this.size += sign
     group.count += sign
     group.bytes += sign * bytes
   }

@@ -1,6 +1,9 @@
-import { MqttError } from '../errors.js'
+import { describeCause, MqttError } from '../errors.js'
 import type { BrokerLimits } from '../protocol/packets.js'
 import type { OutboundMessage } from './outbound-message.js'
+import type { PublishOutcome } from './publish-outcome.js'
+
+const UNSPECIFIED_ERROR = 0x80
 
 export interface MeasuredPublish {
   readonly topic: string
@@ -30,6 +33,11 @@ export function assertWithinLimits(publish: MeasuredPublish, limits: BrokerLimit
   }
 }
 
+/** Whether this broker takes everything, so that no publish has to be checked. */
+export function isUnlimited({ maximumQoS, retainAvailable, maximumPacketSize }: BrokerLimits): boolean {
+  return maximumQoS === 2 && retainAvailable && !Number.isFinite(maximumPacketSize)
+}
+
 interface Measuring {
   readonly limits: BrokerLimits
   sizeOf(message: OutboundMessage): number
@@ -53,4 +61,10 @@ export function excessOf(message: OutboundMessage, link: Measuring): MqttError |
     if (error instanceof MqttError) return error
     throw error
   }
+}
+
+/** The same for a publish that waited: nobody knew of the limits of this connection when its wait began. */
+export function refusalOf(error: unknown): PublishOutcome {
+  const { reasonCode = UNSPECIFIED_ERROR } = error instanceof MqttError ? error : {}
+  return { status: 'refused', reasonCode, reasonString: describeCause(error) }
 }

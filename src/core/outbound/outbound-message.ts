@@ -16,8 +16,8 @@ export interface OutboundMessage {
 export interface PublishObserver {
   onDropped(reason: DropReason): void
   onRefused(topic: string, reasonCode: number, reasonString: string | undefined): void
-  /** Nothing waits to be written. */
-  onCaughtUp(): void
+  /** Nothing waits to be written. @returns whether the drops so far are over */
+  onCaughtUp(): boolean
   /** The broker acknowledges nothing on this connection, which is to be given up. */
   onUnacknowledged(cause: MqttError): void
   /** Whether something else must leave first on a new connection. `flushed` asks again. */
@@ -46,6 +46,10 @@ export interface Publication {
   settle(outcome: PublishOutcome): void
   /** The caller made a mistake. */
   fail(error: unknown): void
+  /** Where it waits to be written. */
+  waiting?: Waiting | undefined
+  /** Where it waits for the acknowledgement. */
+  pending?: Pending | undefined
 }
 
 /** A publish that waits for its turn, in the buffer. */
@@ -58,6 +62,28 @@ export interface Waiting {
   readonly deadlineMs: number
   /** What it is dropped as then. */
   readonly lateReason: 'backlog' | 'expired'
+}
+
+/** A QoS 1 or 2 publish that the broker has not acknowledged. */
+export interface Pending {
+  /** Undefined once it was given up: the broker may respond all the same, and the identifier is in use until then. */
+  publication: Publication | undefined
+  readonly messageId: number
+  readonly message: OutboundMessage
+  /** When its Message Expiry Interval is over. */
+  readonly expiresMs: number | undefined
+  /** When it was written on this connection. */
+  sentMs: number
+  /** Bytes of this connection that were written when it was. */
+  sentBytes: number
+  /** QoS 2: PUBREL is what is sent from now on. */
+  isReleased: boolean
+  /** PUBREL was sent on an earlier connection, too. */
+  isReleaseRepeated: boolean
+  /** Sent on the present connection. */
+  isSent: boolean
+  /** Sent on an earlier connection, too: the broker may have it already. */
+  isRepeated: boolean
 }
 
 /** Why a publish is given up by the one who asked for it. */

@@ -1,4 +1,4 @@
-import type { DropReason, PublishOutcome } from './publish-outcome.js'
+import type { DropReason } from './publish-outcome.js'
 
 /** How many publishes ended in each way. */
 export interface CountedOutcomes {
@@ -11,12 +11,13 @@ export interface CountedOutcomes {
   readonly dropped: Readonly<Record<DropReason, number>>
 }
 
-/** Counts each publish when it begins and when it ends. */
+/** Counts each publish when it begins and when it ends. Its numbers are counted where that happens, without a call. */
 export class OutcomeCount {
-  private begun = 0
+  /** Publishes that began, however they end. */
+  begun = 0
+  readonly ended = { sent: 0, acknowledged: 0, refused: 0, lost: 0 }
   private rejected = 0
-  private readonly ended = { sent: 0, acknowledged: 0, refused: 0, lost: 0 }
-  private readonly dropped: Record<DropReason, number> = {
+  readonly dropped: Record<DropReason, number> = {
     offline: 0,
     backlog: 0,
     'in-flight-full': 0,
@@ -36,23 +37,9 @@ export class OutcomeCount {
     }
   }
 
-  attempted(): void {
-    this.begun += 1
-  }
-
-  sentAtOnce(): void {
-    this.begun += 1
-    this.ended.sent += 1
-  }
-
   droppedAtOnce(reason: DropReason): void {
     this.begun += 1
     this.rejected += 1
     this.dropped[reason] += 1
-  }
-
-  settled(outcome: PublishOutcome): void {
-    if (outcome.status === 'dropped') this.dropped[outcome.reason] += 1
-    else this.ended[outcome.status] += 1
   }
 }

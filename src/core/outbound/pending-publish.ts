@@ -1,36 +1,9 @@
 import { MqttError } from '../errors.js'
-import type { Unacknowledged } from '../protocol/oldest-wait.js'
-import type { OutboundMessage, Publication } from './outbound-message.js'
+import type { OutboundMessage, Pending } from './outbound-message.js'
 
 const PACKET_IDENTIFIER_NOT_FOUND = 0x92
 const UNSPECIFIED_ERROR = 0x80
-const SECOND_MS = 1_000
-
-/** A QoS 1 or 2 publish that the broker has not acknowledged. */
-export interface Pending extends Unacknowledged {
-  /** Undefined once it was given up: the broker may answer all the same, and the identifier is in use until then. */
-  publication: Publication | undefined
-  readonly messageId: number
-  readonly message: OutboundMessage
-  /** When its Message Expiry Interval is over. */
-  readonly expiresMs: number | undefined
-  sentMs: number
-  /** Bytes of this connection that were written when it was. */
-  sentBytes: number
-  /** QoS 2: PUBREL is what is sent from now on. */
-  isReleased: boolean
-  /** PUBREL was sent on an earlier connection, too. */
-  isReleaseRepeated: boolean
-  /** Sent on the present connection. */
-  isSent: boolean
-  /** Sent on an earlier connection, too: the broker may have it already. */
-  isRepeated: boolean
-}
-
-export function expiresMs({ properties }: OutboundMessage, nowMs: number): number | undefined {
-  const seconds = properties?.messageExpiryInterval
-  return seconds === undefined ? undefined : nowMs + seconds * SECOND_MS
-}
+export const SECOND_MS = 1_000
 
 /** The message with what is left of its lifetime (MQTT 5, 3.3.2.3.3). */
 export function messageLeft({ message, expiresMs }: Pending, nowMs: number): OutboundMessage {

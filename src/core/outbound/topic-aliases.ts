@@ -1,11 +1,7 @@
+import type { TopicAlias } from '../protocol/write-batch.js'
+
 /** Shorter topics gain nothing: the property takes three bytes itself. */
 const WORTHWHILE_LENGTH = 6
-
-/** What a PUBLISH says of its topic: the alias, and whether the Topic Name must come with it. */
-export interface TopicAlias {
-  readonly alias: number
-  readonly isNew: boolean
-}
 
 /**
  * Topic Aliases of one connection, as many as the broker takes (MQTT 5, 3.3.2.3.4). The topic that was not used for

@@ -7,6 +7,7 @@ export const MAX_PACKET_ID = 65_535
  */
 export class PacketIds {
   private readonly used = new Set<number>()
+  private wake: (() => void) | undefined
 
   /**
    * @param last the identifier before the first one. A new process should not start at 1 like the previous one, because
@@ -26,5 +27,16 @@ export class PacketIds {
 
   release(id: number): void {
     this.used.delete(id)
+    if (this.wake !== undefined) this.wakeUp(this.wake)
+  }
+
+  /** Calls `wake` once, with the next one that is released. */
+  whenFree(wake: () => void): void {
+    this.wake = wake
+  }
+
+  private wakeUp(wake: () => void): void {
+    this.wake = undefined
+    wake()
   }
 }

@@ -1,3 +1,13 @@
+import type { MqttError } from '../errors.js'
+
+/** How long a response may take, and what follows. */
+export interface AckRules {
+  /** In milliseconds. */
+  readonly ackTimeoutMs: number
+  /** The connection is to be given up. */
+  readonly onOverdue: (cause: MqttError) => void
+}
+
 /** Properties of a PUBLISH packet (MQTT 5, 3.3.2.3). */
 export interface PublishProperties {
   payloadFormatIndicator?: boolean

@@ -8,26 +8,19 @@ const LONGEST_PENALTY_TURNS = 4_096
 const HOLD_PACKETS = 12
 const HOLD_BYTES = 16_384
 /** With this many times more unacknowledged publishes than held packets, an acknowledgement soon starts a new turn. */
-const ANSWERS_FOR_PACKET = 4
+const PUBACKS_FOR_PACKET = 4
 
 /**
  * Decides whether the packets of this turn of the event loop wait for those of later turns. Under load, one system call per
  * turn costs more than everything else. A single packet, and the packet that follows its response, is never held.
  */
 export class WriteHolding {
-  private busyTurns = 0
+  /** Publishes of this connection that the broker has not acknowledged. */
+  unacknowledged = 0
+  /** So many turns in a row had something to send; 0 after a turn right behind a write that had nothing. */
+  busyTurns = 0
   private penalty = 0
   private nextPenalty = PENALTY_TURNS
-  private unanswered = 0
-
-  /** Records a publish that the broker will acknowledge. */
-  asked(): void {
-    this.unanswered += 1
-  }
-
-  answered(): void {
-    this.unanswered = Math.max(0, this.unanswered - 1)
-  }
 
   /** Called at the end of a turn in which packets were sent. */
   mayHold(packets: number, bytes: number): boolean {
@@ -40,12 +33,7 @@ export class WriteHolding {
       this.nextPenalty = PENALTY_TURNS
       return false
     }
-    return this.busyTurns > STREAM_TURNS || this.unanswered >= ANSWERS_FOR_PACKET * (packets + 1)
-  }
-
-  /** Called when the turn after a write had nothing to send. */
-  idle(): void {
-    this.busyTurns = 0
+    return this.busyTurns > STREAM_TURNS || this.unacknowledged >= PUBACKS_FOR_PACKET * (packets + 1)
   }
 
   /** Called when the hold ended by its timer. */

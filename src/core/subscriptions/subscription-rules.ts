@@ -1,6 +1,5 @@
 import { MqttError } from '../errors.js'
-import type { AckRules } from '../protocol/oldest-wait.js'
-import type { BrokerLimits, SubscribePacket } from '../protocol/packets.js'
+import type { AckRules, BrokerLimits, SubscribePacket } from '../protocol/packets.js'
 import { matchesTopicFilter, type TopicFilter } from '../topic/topic-filter.js'
 
 /** What a filter is subscribed with. */

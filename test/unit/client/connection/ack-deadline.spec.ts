@@ -35,7 +35,7 @@ function watched(extraMs = 0) {
         waiting.findIndex(sent => sent.name === name),
         1,
       )
-      deadline.answered(performance.now())
+      deadline.acknowledgedMs = performance.now()
     },
   }
 }

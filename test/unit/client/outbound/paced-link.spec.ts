@@ -1,7 +1,9 @@
 import { describe, expect, it, vi } from 'vitest'
-import type { Link, OutgoingPublish, Packet } from '../../../../src/client/connection/link.js'
+import type { Link, Packet, PublishWriter } from '../../../../src/client/connection/link.js'
 import { PacedLink, type Pacing } from '../../../../src/client/outbound/paced-link.js'
+import type { OutboundMessage } from '../../../../src/core/outbound/outbound-message.js'
 import { brokerLimits } from '../../../../src/core/protocol/packets.js'
+import type { TopicAlias } from '../../../../src/core/protocol/write-batch.js'
 import { holdClock, quiet } from '../../../support/held-clock.js'
 import { outboundMessage } from '../../../support/waiting-publish.js'
 
@@ -19,14 +21,21 @@ class RecordingLink implements Link {
   readonly protocolVersion = 5
   unwrap = () => undefined
   readonly sent: string[] = []
-  readonly published: OutgoingPublish[] = []
+  readonly published: { readonly topic: string; readonly alias: TopicAlias | undefined }[] = []
   congested = false
   isIntakePaused = false
   intakeResumedMs = Number.NEGATIVE_INFINITY
   behindSinceMs: number | undefined
 
-  isCongested(): boolean {
-    return this.congested
+  readonly writer: PublishWriter = {
+    isCongested: () => this.congested,
+    publish: ({ topic, payload }, _messageId, alias) => {
+      if (payload.length > LONGEST) throw new Error('too long')
+      this.sent.push('publish')
+      this.published.push({ topic, alias })
+      return payload.length
+    },
+    sizeOf: ({ payload, qos }: OutboundMessage) => payload.length + (qos === 0 ? 0 : 2),
   }
 
   isWritable(): boolean {
@@ -35,17 +44,6 @@ class RecordingLink implements Link {
 
   send(packet: Packet): void {
     this.sent.push(packet.cmd)
-  }
-
-  publish(message: OutgoingPublish): number {
-    if (message.payload.length > LONGEST) throw new Error('too long')
-    this.sent.push('publish')
-    this.published.push(message)
-    return message.payload.length
-  }
-
-  sizeOf(message: OutgoingPublish): number {
-    return message.payload.length + (message.messageId === undefined ? 0 : 2)
   }
 
   pauseIntake(): void {
@@ -57,6 +55,7 @@ class RecordingLink implements Link {
     this.intakeResumedMs = performance.now()
   }
 
+  reportTo(): void {}
   disconnect(): void {}
   hangUp(): void {}
   destroy(): void {}

@@ -22,6 +22,7 @@ function publishWith(terms: PublishTerms) {
     outboundMessage({ topic: 'a/b' }),
     terms,
     {
+      message: outboundMessage({ topic: 'a/b' }),
       settle: outcome => promise.settle(outcome),
       fail: error => promise.fail(error),
     },

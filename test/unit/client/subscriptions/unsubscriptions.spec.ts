@@ -14,14 +14,13 @@ function newLink() {
     isIntakePaused: false,
     intakeResumedMs: 0,
     behindSinceMs: undefined,
-    isCongested: () => false,
+    writer: { isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
+    reportTo: nothing,
     isWritable: () => true,
     send: (packet: Packet) => {
       if (packet.cmd !== 'unsubscribe') throw new Error(`${packet.cmd} was not expected`)
       sent.push({ messageId: packet.messageId ?? 0, filters: packet.unsubscriptions })
     },
-    publish: () => 0,
-    sizeOf: () => 0,
     pauseIntake: nothing,
     resumeIntake: nothing,
     disconnect: nothing,

@@ -1,36 +1,38 @@
 import { generate } from 'mqtt-packet'
 import { describe, expect, it } from 'vitest'
 import {
-  fixedHeaderLength,
   MAX_REMAINING_LENGTH,
   type PlainPublish,
-  remainingLength,
-  topicLength,
-  writePublishHeader,
-} from '../../../../src/core/protocol/publish-encoder.js'
+  publishLength,
+  type TopicAlias,
+  WriteBatch,
+} from '../../../../src/core/protocol/write-batch.js'
 import { SeededRandom } from '../../../support/seeded-random.js'
 
-const GUARD = 0xee
 const VERSIONS = [5, 4] as const
 const LENGTHS = [127, 128, 16_383, 16_384, 2_097_151, 2_097_152]
 
-/** The packet as this package writes it, behind bytes that must stay as they are. */
-function written(publish: PlainPublish, protocolVersion: 4 | 5, start = 3): Buffer {
-  const hasProperties = protocolVersion === 5
-  const topicBytes = topicLength(publish)
-  const remaining = remainingLength(publish, topicBytes, hasProperties)
-  const length = fixedHeaderLength(remaining) + remaining
-  const target = Buffer.alloc(start + length + 3, GUARD)
-  const at = writePublishHeader(target, start, publish, topicBytes, remaining, hasProperties)
-  expect(at + publish.payload.length).toBe(start + length)
-  publish.payload.copy(target, at)
-  expect(target.subarray(0, start)).toEqual(Buffer.alloc(start, GUARD))
-  expect(target.subarray(start + length)).toEqual(Buffer.alloc(3, GUARD))
-  return target.subarray(start, start + length)
+interface Publish extends PlainPublish {
+  readonly messageId: number | undefined
+  readonly alias: TopicAlias | undefined
+}
+
+/** The packet as this package writes it, between others that must stay as they are. */
+function written(publish: Publish, protocolVersion: 4 | 5): Buffer {
+  const batch = new WriteBatch()
+  batch.append(Buffer.from('before'))
+  const size = batch.publish(publish, publish.messageId, publish.alias, protocolVersion === 5)
+  batch.append(Buffer.from('behind'))
+  expect(batch.bytes).toBe(12 + (size ?? 0))
+  const bytes = Buffer.concat(batch.take())
+  expect(bytes.subarray(0, 6).toString()).toBe('before')
+  expect(bytes.subarray(-6).toString()).toBe('behind')
+  if (publish.alias === undefined) expect(publishLength(publish, protocolVersion === 5)).toBe(size)
+  return bytes.subarray(6, -6)
 }
 
 /** The packet as `mqtt-packet` writes it. */
-function generated(publish: PlainPublish, protocolVersion: 4 | 5): Buffer {
+function generated(publish: Publish, protocolVersion: 4 | 5): Buffer {
   const { topic, payload, qos, retain, messageId, alias } = publish
   return generate(
     {
@@ -47,7 +49,7 @@ function generated(publish: PlainPublish, protocolVersion: 4 | 5): Buffer {
   )
 }
 
-function publishOf(fields: Partial<PlainPublish> = {}): PlainPublish {
+function publishOf(fields: Partial<Publish> = {}): Publish {
   const { qos = 0 } = fields
   return {
     topic: 'a/b',
@@ -61,7 +63,7 @@ function publishOf(fields: Partial<PlainPublish> = {}): PlainPublish {
 }
 
 /** Compared as bytes: a difference in a long packet would take minutes to print. */
-function expectSame(publish: PlainPublish, protocolVersion: 4 | 5): void {
+function expectSame(publish: Publish, protocolVersion: 4 | 5): void {
   const ours = written(publish, protocolVersion)
   const theirs = generated(publish, protocolVersion)
   expect(ours.length).toBe(theirs.length)
@@ -112,9 +114,9 @@ describe.each(VERSIONS)('a PUBLISH of MQTT version %i is what mqtt-packet makes'
   it.each(LENGTHS)('for a Remaining Length of exactly %i', length => {
     for (const qos of [0, 1] as const) {
       const empty = publishOf({ qos, payload: Buffer.alloc(0) })
-      const rest = remainingLength(empty, 3, protocolVersion === 5)
+      // Without the fixed header of a short packet.
+      const rest = publishLength(empty, protocolVersion === 5) - 2
       const publish = publishOf({ qos, payload: Buffer.alloc(length - rest, 0xa5) })
-      expect(remainingLength(publish, 3, protocolVersion === 5)).toBe(length)
       expectSame(publish, protocolVersion)
     }
   })
@@ -150,7 +152,6 @@ describe('a Topic Alias', () => {
 
   it.each([1, 255, 256, 65_535])('%i stands for the topic when it is known', alias => {
     const known = { alias, isNew: false }
-    expect(topicLength(publishOf({ alias: known }))).toBe(0)
     for (const qos of [0, 1, 2] as const) {
       expectSame(publishOf({ qos, alias: known }), 5)
       expectSame(publishOf({ qos, topic: '温度'.repeat(10_000), alias: known, retain: true }), 5)
@@ -167,29 +168,12 @@ describe('a Topic Alias', () => {
   })
 })
 
-describe('lengths', () => {
-  it.each([
-    [0, 2],
-    [127, 2],
-    [128, 3],
-    [16_383, 3],
-    [16_384, 4],
-    [2_097_151, 4],
-    [2_097_152, 5],
-    [MAX_REMAINING_LENGTH, 5],
-  ])('a fixed header before %i bytes has %i', (remaining, length) => {
-    expect(fixedHeaderLength(remaining)).toBe(length)
-  })
-
-  it('the longest Remaining Length is four full bytes', () => {
+describe('a packet that is too long for MQTT', () => {
+  it('is not written', () => {
+    const batch = new WriteBatch()
+    const payload = { length: MAX_REMAINING_LENGTH } as Buffer
+    expect(batch.publish(publishOf({ payload }), undefined, undefined, true)).toBeUndefined()
+    expect(batch.bytes).toBe(0)
     expect(MAX_REMAINING_LENGTH).toBe(128 ** 4 - 1)
-    const target = Buffer.alloc(20)
-    writePublishHeader(target, 0, publishOf({ topic: 'a' }), 1, MAX_REMAINING_LENGTH, true)
-    expect([...target.subarray(0, 5)]).toEqual([0x30, 0xff, 0xff, 0xff, 0x7f])
-  })
-
-  it('topics are counted in bytes of UTF-8', () => {
-    expect(topicLength(publishOf({ topic: '温度' }))).toBe(6)
-    expect(topicLength(publishOf({ topic: '😀' }))).toBe(4)
   })
 })

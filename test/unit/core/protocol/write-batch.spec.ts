@@ -6,13 +6,6 @@ import { SeededRandom } from '../../../support/seeded-random.js'
 const COPIED = 8_192
 const SLAB = 65_536
 
-/** Writes bytes in place, as an encoder does. */
-function encode(batch: WriteBatch, bytes: Buffer, reserved = bytes.length): void {
-  const at = batch.reserve(reserved)
-  bytes.copy(batch.buffer, at)
-  batch.commit(at + bytes.length)
-}
-
 const filled = (length: number, value: number) => Buffer.alloc(length, value)
 
 describe('WriteBatch', () => {
@@ -24,9 +17,9 @@ describe('WriteBatch', () => {
 
   it('makes one chunk of short packets, in order', () => {
     const batch = new WriteBatch()
-    encode(batch, Buffer.from('ab'))
+    batch.append(Buffer.from('ab'))
     batch.append(Buffer.from('cd'))
-    encode(batch, Buffer.from('ef'))
+    batch.append(Buffer.from('ef'))
     expect(batch.bytes).toBe(6)
     expect(batch.take().map(String)).toEqual(['abcdef'])
     expect(batch.bytes).toBe(0)
@@ -46,7 +39,7 @@ describe('WriteBatch', () => {
     const batch = new WriteBatch()
     const taken: Buffer[] = []
     for (let round = 0; round < 200; round += 1) {
-      encode(batch, filled(1_000, round))
+      batch.append(filled(1_000, round))
       taken.push(...batch.take())
     }
     expect(taken.map(chunk => chunk.length)).toEqual(Array(200).fill(1_000))
@@ -57,11 +50,11 @@ describe('WriteBatch', () => {
     const batch = new WriteBatch()
     const short = filled(COPIED, 1)
     const long = filled(COPIED + 1, 2)
-    encode(batch, Buffer.from('a'))
+    batch.append(Buffer.from('a'))
     batch.append(short)
-    encode(batch, Buffer.from('b'))
+    batch.append(Buffer.from('b'))
     batch.append(long)
-    encode(batch, Buffer.from('c'))
+    batch.append(Buffer.from('c'))
     expect(batch.bytes).toBe(short.length + long.length + 3)
     const chunks = batch.take()
     expect(chunks).toHaveLength(3)
@@ -80,35 +73,27 @@ describe('WriteBatch', () => {
 
   it('begins another piece of memory where one is full, and keeps what stands in the first', () => {
     const batch = new WriteBatch()
-    encode(batch, filled(SLAB - 10, 1))
-    encode(batch, filled(11, 2))
+    batch.append(filled(SLAB - 10, 1))
+    batch.append(filled(11, 2))
     expect(batch.bytes).toBe(SLAB + 1)
     expect(batch.take()).toEqual([filled(SLAB - 10, 1), filled(11, 2)])
   })
 
   it('takes a packet that is longer than its memory', () => {
     const batch = new WriteBatch()
-    encode(batch, filled(5, 1))
-    encode(batch, filled(3 * SLAB, 2))
-    encode(batch, filled(5, 3))
+    batch.append(filled(5, 1))
+    batch.append(filled(3 * SLAB, 2))
+    batch.append(filled(5, 3))
     expect(batch.bytes).toBe(3 * SLAB + 10)
     expect(Buffer.concat(batch.take())).toEqual(
       Buffer.concat([filled(5, 1), filled(3 * SLAB, 2), filled(5, 3)]),
     )
   })
 
-  it('goes by what was written, not by what was reserved', () => {
-    const batch = new WriteBatch()
-    encode(batch, Buffer.from('abc'), 1_000)
-    encode(batch, Buffer.from('def'), 1_000)
-    expect(batch.bytes).toBe(6)
-    expect(batch.take().map(String)).toEqual(['abcdef'])
-  })
-
   it('with nothing written has nothing', () => {
     const batch = new WriteBatch()
     batch.append(Buffer.alloc(0))
-    encode(batch, Buffer.alloc(0))
+    batch.append(Buffer.alloc(0))
     expect(batch.bytes).toBe(0)
     expect(batch.take()).toEqual([])
   })
@@ -122,8 +107,7 @@ describe('WriteBatch', () => {
     for (let round = 0; round < 3_000; round += 1) {
       const limit = random.pick([10, 100, 3_000, 2 * COPIED])
       const bytes = filled(random.below(random.chance(0.01) ? 2 * SLAB : limit), random.below(256))
-      if (random.chance(0.5)) encode(batch, bytes)
-      else batch.append(bytes)
+      batch.append(bytes)
       expected.push(bytes)
       untaken += bytes.length
       expect(batch.bytes).toBe(untaken)

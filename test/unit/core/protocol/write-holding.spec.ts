@@ -23,30 +23,30 @@ describe('a stream of packets', () => {
   it('is over with a turn that has nothing to send', () => {
     const holding = new WriteHolding()
     writtenBeforeHold(holding)
-    holding.idle()
+    holding.busyTurns = 0
     expect(writtenBeforeHold(holding)).toBe(16)
   })
 
   it('that stands alone each time is never held', () => {
     const holding = new WriteHolding()
     for (let request = 0; request < 1_000; request += 1) {
-      holding.asked()
+      holding.unacknowledged += 1
       expect(holding.mayHold(1, 10)).toBe(false)
-      holding.idle()
-      holding.answered()
+      holding.busyTurns = 0
+      holding.unacknowledged -= 1
     }
   })
 })
 
-describe('many publishes without an answer', () => {
-  it('let packets be held: an answer, and with it a turn, comes soon', () => {
+describe('many publishes without a PUBACK', () => {
+  it('let packets be held: a PUBACK, and with it a turn, comes soon', () => {
     const holding = new WriteHolding()
-    for (let count = 0; count < 7; count += 1) holding.asked()
+    for (let count = 0; count < 7; count += 1) holding.unacknowledged += 1
     expect(holding.mayHold(1, 10)).toBe(false)
-    holding.asked()
+    holding.unacknowledged += 1
     expect(holding.mayHold(1, 10)).toBe(true)
     expect(holding.mayHold(2, 10)).toBe(false)
-    holding.answered()
+    holding.unacknowledged -= 1
     expect(holding.mayHold(1, 10)).toBe(false)
   })
 })
