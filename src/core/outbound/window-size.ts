@@ -9,8 +9,6 @@ const FLOOR_BYTES = 512
 const CEILING_BYTES = 64 * 1_048_576
 /** A window that shrank to this part of what it was may have shrunk because round trips are longer now. */
 const SUSPICIOUS_SHRINK = 1 / 2
-/** A window so many times as large as the rate had it shows that the rate is another one now. */
-const OUTGROWN = 2
 const SHORTEST_INTERVAL_MS = 0.05
 
 /** The response to a marker, as it is judged. */
@@ -133,11 +131,8 @@ export class WindowSize {
   ): void {
     const { rate, roundTrip } = this
     rate.raise(sample)
-    // A small window on a slow link has moments without a queue, too.
-    const isOutgrown = this.bytes > OUTGROWN * (rate.bytesPerMs ?? 0) * roundTrip.wireMs
-    if (!isLimited || isOutgrown) rate.notLimited()
     if (!isHolding) this.forget()
-    if (!isLimited) return
+    if (!isLimited) return rate.notLimited()
     const bytes = Math.min(CEILING_BYTES, (trainRate ?? 0) * roundTrip.wireMs)
     if (bytes > this.bytes) {
       this.bytes = bytes
