@@ -3,7 +3,7 @@ import { MqttSession } from './client/mqtt-session.js'
 
 const SAME_SIGNAL_MS = 1_000
 
-/** Puts the drain in front of `app.close()`, and closes on these signals. */
+/** Makes `app.close()` drain first, and closes the application on these signals. */
 export function drainOnClose(app: INestApplicationContext, signals: readonly NodeJS.Signals[]): void {
   // Nest hands out proxies that swallow assignments and look methods up at each call, so the method of the
   // class itself is called, and the new one is defined.
@@ -18,7 +18,7 @@ export function drainOnClose(app: INestApplicationContext, signals: readonly Nod
   Object.defineProperty(app, 'close', { configurable: true, value: drainThenClose })
   let firstSignalMs: number | undefined
   const onSignal = (signal: NodeJS.Signals): void => {
-    // A terminal and a package manager may both send the one Ctrl-C on, so an early second one is the first.
+    // A terminal and a package manager may both forward one Ctrl-C, so an early second signal is ignored.
     const isImpatient = firstSignalMs !== undefined && performance.now() - firstSignalMs > SAME_SIGNAL_MS
     firstSignalMs ??= performance.now()
     if (isImpatient) {
@@ -38,18 +38,18 @@ export function drainOnClose(app: INestApplicationContext, signals: readonly Nod
   for (const signal of signals) process.on(signal, onSignal)
 }
 
-/** Node ends with 13 where a module awaits what never settles, unless there is an exit code. */
+/** Without an exit code, Node exits with 13 if a top-level await never settles. */
 function abandonStart(app: INestApplicationContext): void {
   for (const session of sessionsOf(app)) session.abandonStart()
   process.exitCode ??= 0
 }
 
-/** Never rejects: an application without a connection, or with one that fails, must close all the same. */
+/** Never rejects, so that the application also closes without a connection or after a failed drain. */
 async function drainAll(app: INestApplicationContext): Promise<void> {
   await Promise.allSettled(sessionsOf(app).map(session => session.drain()))
 }
 
-/** Found without the names of the connections. Nest throws where there is none, and gives null in a preview. */
+/** Finds all connections, whatever their names. Nest throws if there is none, and returns null in preview mode. */
 function sessionsOf(app: INestApplicationContext): MqttSession[] {
   try {
     const sessions: (MqttSession | null)[] = app.get(MqttSession, { strict: false, each: true })

@@ -1,15 +1,15 @@
 import { ConfigurableModuleBuilder } from '@nestjs/common'
 import type { MqttModuleOptions } from './options/options.js'
 
-/** What `forRoot` and `forRootAsync` take besides the options of the connection. */
+/** Options of `forRoot` and `forRootAsync` in addition to those of the connection. */
 export interface MqttModuleExtras {
-  /** Visible in every module without an import. @default true */
+  /** Whether the module is global. @default true */
   isGlobal?: boolean
-  /** Name of the connection, where an application has several. @default none */
+  /** Name of the connection, if the application has several. @default none */
   name?: string
 }
 
-/** Options as the application gave them; private to each connection's module. */
+/** Token of the raw options. Private to the module of each connection. */
 export const MQTT_OPTIONS = Symbol('nestjs-mqtt:options')
 
 const extras: MqttModuleExtras = { isGlobal: true }

@@ -35,7 +35,7 @@ import { MqttTransport } from './transport/mqtt.transport.js'
 
 const RESOLVED_OPTIONS = Symbol('nestjs-mqtt:resolved-options')
 const CONNECTION_NAME = Symbol('nestjs-mqtt:name')
-/** The transport of this module, whatever the connection is called. */
+/** The transport of this module, whatever the name of its connection. */
 const OWN_TRANSPORT = Symbol('nestjs-mqtt:transport')
 
 const GLOBALS = Symbol('nestjs-mqtt:globals')
@@ -47,7 +47,7 @@ export class MqttModule
   implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
   private readonly logger: Logger
-  /** Leads to everything in the application. */
+  /** Private, so that `util.inspect` does not show the whole application. */
   readonly #modules: ModulesContainer
 
   constructor(
@@ -63,8 +63,8 @@ export class MqttModule
   }
 
   /**
-   * Gives the application one MQTT connection and an injectable `MqttService`. Global unless `isGlobal: false`.
-   * With a `name` it is one of several: inject it by `@InjectMqtt(name)`.
+   * Adds one MQTT connection and an injectable `MqttService` to the application. The module is global, unless
+   * `isGlobal: false`. For several connections, set a `name` and inject the service with `@InjectMqtt(name)`.
    * @throws MqttError `INVALID_OPTION`, when the application is created
    */
   static override forRoot(options: typeof OPTIONS_TYPE): DynamicModule {
@@ -72,15 +72,16 @@ export class MqttModule
     return withConnection(super.forRoot({ ...own, ...(isGlobal === undefined ? {} : { isGlobal }) }), name)
   }
 
-  /** As `forRoot`, with the options made by `useFactory`, `useClass` (`createMqttOptions()`) or `useExisting`. */
+  /** Like `forRoot`, with options from `useFactory`, or from `createMqttOptions()` of `useClass` or `useExisting`. */
   static override forRootAsync(options: typeof ASYNC_OPTIONS_TYPE): DynamicModule {
     return withConnection(super.forRootAsync(options), options.name)
   }
 
   /**
-   * What Nest takes to run the handlers of this connection: `NestFactory.createMicroservice(AppModule,
-   * MqttModule.microservice())`, or `app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })`.
-   * Nest throws `INVALID_OPTION` when no module imports the connection.
+   * Returns the microservice options for Nest, so that it runs the handlers of this connection. Pass them to
+   * `NestFactory.createMicroservice(AppModule, MqttModule.microservice())`, or in a hybrid application to
+   * `app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })`. The application fails to start with
+   * `INVALID_OPTION` if no module imports the connection.
    */
   static microservice(name?: string): AsyncMicroserviceOptions {
     return {
@@ -90,12 +91,11 @@ export class MqttModule
   }
 
   /**
-   * Drains the connections before anything of the application is torn down: on `app.close()`, and on SIGTERM and
-   * SIGINT, which then close the application and let the process end by itself with exit code 0. Publishing works until
-   * all of it is torn down. A start that such a signal interrupts is abandoned: the promise of `app.listen()` or `app.init()`
-   * then never settles, so that nothing behind it runs. Without `enableDrain` the handlers of a hybrid application are
-   * drained with its other modules, in the order in which Nest destroys them.
-   * Use it in place of `app.enableShutdownHooks()` for these signals, before the application starts.
+   * Drains the connections before Nest destroys any module of the application. This happens on `app.close()`, and on SIGTERM
+   * and SIGINT, which close the application and let the process end with exit code 0. You can publish until all modules are
+   * destroyed. If a signal interrupts the start, the promise of `app.listen()` or `app.init()` never settles, so that no
+   * later code runs. Without `enableDrain`, the handlers of a hybrid application drain when Nest destroys `MqttModule`.
+   * Call it before the application starts, in place of `app.enableShutdownHooks()`.
    */
   static enableDrain(
     app: INestApplicationContext,
@@ -105,8 +105,8 @@ export class MqttModule
   }
 
   /**
-   * @throws MqttError `INVALID_OPTION` when two connections have the same name or a `@TopicParam` names no wildcard, or
-   * why `fail-fast` failed
+   * @throws MqttError `INVALID_OPTION` if two connections have the same name or a `@TopicParam` does not name a wildcard; with
+   * `fail-fast`, the cause of the failed start
    */
   async onModuleInit(): Promise<void> {
     const { name } = this.connectionName
@@ -130,7 +130,7 @@ export class MqttModule
   onApplicationBootstrap(): void {
     this.globals.check()
     if (this.transport.isConnectedToApp) return
-    // Nobody will start the handlers that were added at run time.
+    // Without a transport, nothing else starts the handlers that were added at run time.
     this.session.serve()
     const { name } = this.connectionName
     const names = findPatternHandlers(this.#modules, mqttTransportId(name)).map(handler => handler.name)
@@ -141,7 +141,7 @@ export class MqttModule
     )
   }
 
-  /** HTTP handlers may still run, and publish. */
+  /** Keeps the connection open, because HTTP handlers may still run and publish. */
   onModuleDestroy(): Promise<void> {
     return this.session.beginShutdown()
   }
@@ -200,7 +200,7 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
   }
 }
 
-/** What holds the options as they were given: passwords and keys are among them. */
+/** The providers that hold the raw options, which contain passwords and keys. */
 function sealed(provider: Provider): Provider {
   if (typeof provider === 'function' || provider.provide !== MQTT_OPTIONS) return provider
   if ('useValue' in provider) return { provide: MQTT_OPTIONS, useValue: new Sealed(provider.useValue) }
@@ -228,13 +228,13 @@ function strategyOf(
     )
   }
   const transport = provider?.instance ?? undefined
-  // With `preview: true` Nest makes no instances, but registers handlers all the same.
+  // With `preview: true` Nest creates no instances, but still registers handlers.
   if (transport === undefined) return new PreviewTransport(mqttTransportId(name))
   transport.isConnectedToApp = true
   return transport
 }
 
-/** Tells the connections of an application apart in its log. */
+/** Log context of a connection, with its name. */
 function contextOf(context: string, name: string | undefined): string {
   return name === undefined ? context : `${context}:${name}`
 }

@@ -5,11 +5,11 @@ import type { ConnectionState } from './core/connection/connection-state.js'
 import type { HandlerOptions } from './options/handler-options.js'
 
 /**
- * The client of the application's connection, with Observables. `MqttModule` makes it, starts it with the application,
- * and closes it when the application has shut down.
+ * The MQTT client of the application, with Observables. `MqttModule` creates it, starts it with the application, and closes
+ * it when the application has shut down.
  */
 export class MqttService extends MqttClient {
-  /** The state now and at each change. Never errors and never completes. */
+  /** Emits the current state, and each new state. Never errors or completes. */
   get status$(): Observable<ConnectionState> {
     return new Observable<ConnectionState>(subscriber => {
       subscriber.next(this.state)
@@ -18,8 +18,8 @@ export class MqttService extends MqttClient {
   }
 
   /**
-   * The same as an Observable: each subscriber has a handler of its own, which ends with it. Completes when the
-   * application closes.
+   * Returns the messages of a pattern as an Observable. Each subscriber has its own handler, which is removed when it
+   * unsubscribes. Completes when the application closes.
    * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
    */
   messages$<T = unknown>(pattern: string, options: HandlerOptions = {}): Observable<MqttMessage<T>> {

@@ -36,8 +36,8 @@ const NO_OPTIONS = {}
 const MAX_WAITING_RESPONSES = 1_000
 
 /**
- * An MQTT client: one connection that comes back after every loss, until `close()`. A client that has closed stays
- * closed; make a new one to connect again.
+ * An MQTT client with one connection. It reconnects after every loss, until `close()`. A closed client cannot be used again;
+ * create a new one.
  */
 export class MqttClient implements AsyncDisposable {
   /** @internal */
@@ -46,8 +46,8 @@ export class MqttClient implements AsyncDisposable {
   private readonly subscriber: Subscriber
 
   /**
-   * A client that is not connected yet, so that you can add handlers before the first message arrives. `start()`
-   * connects it.
+   * Creates a client that is not connected yet, so that you can add handlers before the first message arrives. Call
+   * `start()` to connect.
    * @throws MqttError `INVALID_OPTION`
    */
   constructor(options: MqttConnectOptions)
@@ -60,9 +60,9 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * A client that is connected: `new MqttClient(options)` and `start()`. With `connect: 'background'` it resolves at once, and
-   * the connection comes when the broker does.
-   * @throws MqttError `INVALID_OPTION`; with `connect: 'fail-fast'` the reason why the first attempt failed
+   * Creates a client and connects it. Resolves when it is connected; with `connect: 'background'` it resolves at once, and the
+   * client keeps trying to connect.
+   * @throws MqttError `INVALID_OPTION`; with `connect: 'fail-fast'` the cause of the first failed round of attempts
    */
   static async connect(options: MqttConnectOptions): Promise<MqttClient> {
     const client = new MqttClient(options)
@@ -71,9 +71,9 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * Connects, subscribes, and lets handlers run. Calls share one connection.
-   * @throws MqttError with `connect: 'fail-fast'`, which is the default: why the first attempt failed, or
-   * `SUBSCRIBE_REFUSED`; `CONNECTION_CLOSED` for a client that has closed
+   * Connects, subscribes and starts the handlers. Repeated calls share one connection.
+   * @throws MqttError with `connect: 'fail-fast'` (the default), the cause of the first failed round of attempts or
+   * `SUBSCRIBE_REFUSED`; `CONNECTION_CLOSED` if the client is closed
    */
   async start(): Promise<void> {
     const { state } = this
@@ -81,23 +81,23 @@ export class MqttClient implements AsyncDisposable {
     await this.session.listen()
   }
 
-  /** Present state of the connection. */
+  /** Current state of the connection. */
   get state(): ConnectionState {
     return this.session.connection.state
   }
 
-  /** Calls the listener with each new state of the connection. @returns what ends this */
+  /** Calls the listener with each new state of the connection. @returns a function that removes the listener */
   onState(listener: (state: ConnectionState) => void): () => void {
     return this.session.connection.attach({ stateChanged: state => listener(state) })
   }
 
   /**
-   * Publishes one message and tells how it ended, exactly once. QoS 0 settles when it is written to the socket, QoS 1
-   * and 2 with the broker's answer, or as `lost` with the session. What cannot be written now follows `whenBlocked`;
-   * by default it is dropped at once without a connection, and after `maxDelayMs` on a link that is behind. A
-   * Buffer must not be changed before the publish has settled.
+   * Publishes a message and resolves with its outcome. A QoS 0 publish settles when it is written to the socket. A QoS 1 or 2
+   * publish settles when the broker acknowledges or refuses it, or as `lost` when the session ends. `whenBlocked` decides
+   * what happens to a message that cannot be written now: by default it is dropped, at once without a connection, and
+   * after `maxDelayMs` on a slow link. Do not change a Buffer before the publish has settled.
    * @throws MqttError `INVALID_TOPIC_NAME`, `INVALID_OPTION`, `PAYLOAD_NOT_ENCODABLE`, `PACKET_TOO_LARGE`,
-   * `QOS_NOT_SUPPORTED`, `RETAIN_NOT_SUPPORTED`: mistakes that are known before sending
+   * `QOS_NOT_SUPPORTED` or `RETAIN_NOT_SUPPORTED`
    */
   async publish(
     topic: string,
@@ -112,9 +112,9 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * Publishes one message at QoS 0, and tells at once whether it was taken. Costs no promise; one that is dropped
-   * later, because the link stayed behind for `maxDelayMs`, shows in `stats()` only.
-   * @throws MqttError as `publish` does
+   * Publishes a message at QoS 0 and returns at once whether it was accepted. Faster than `publish`, because it creates no
+   * promise. If the message is dropped later, only `stats()` shows it.
+   * @throws MqttError the same as `publish`
    */
   tryPublish(topic: string, payload: unknown, options: TryPublishOptions = NO_OPTIONS): TryPublishOutcome {
     const message = this.message(topic, payload, options, tryPublishSchema)
@@ -122,11 +122,11 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * Asks, and resolves with the answer. The last one, where the responder answers several times.
-   * @throws MqttError `TIMEOUT`, `ABORTED`, `CONNECTION_LOST`, `CONNECTION_CLOSED`, `NOT_SENT`; `NO_RESPONDER` when the
-   * broker says so, for a request of QoS 1; `REQUEST_FAILED` with the `response` of a responder that failed;
-   * `TOO_MANY_REQUESTS`; `REQUEST_BLOCKED` (delivery at QoS 1 only); `SUBSCRIBE_REFUSED` for the topic of the answers; `PAYLOAD_NOT_DECODABLE` for the answer; and
-   * what `publish` throws
+   * Sends a request and resolves with the response, or with the last one if the responder sends several.
+   * @throws MqttError `TIMEOUT`, `ABORTED`, `CONNECTION_LOST`, `CONNECTION_CLOSED`, `NOT_SENT`, `TOO_MANY_REQUESTS`;
+   * `NO_RESPONDER` if the broker reports that nobody subscribes (requests at QoS 1 only); `REQUEST_FAILED` if the handler
+   * failed, with its error in `response`; `REQUEST_BLOCKED` (delivery at QoS 1 only); `SUBSCRIBE_REFUSED` for the response
+   * topic; `PAYLOAD_NOT_DECODABLE` for the response; and the errors of `publish`
    */
   request<T = unknown>(topic: string, payload: unknown, options: RequestOptions = NO_OPTIONS): Promise<T> {
     return new Promise((resolve, reject) => {
@@ -135,7 +135,7 @@ export class MqttClient implements AsyncDisposable {
         next: value => {
           last = value
         },
-        // Seam: the caller names the type of what comes from outside, as with JSON.parse.
+        // Seam: the caller declares the type of the response, as with JSON.parse.
         end: () => resolve(last as T),
         fail: reject,
       })
@@ -143,9 +143,10 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * Asks a handler that answers several times, with an async iterable or an Observable. Ends with its last answer, and
-   * tells it to stop when the loop is left or the signal aborted. No more than 1,000 answers wait for the loop.
-   * @throws MqttError as `request` does, from the loop; mistakes of the caller at once
+   * Sends a request to a handler that returns an async iterable or an Observable, and iterates over its responses. Leaving the
+   * loop or aborting the signal cancels the stream at the responder. At most 1,000 responses wait for the loop; one more
+   * ends it with an error.
+   * @throws MqttError the errors of `publish` at once, and those of `request` from the loop
    */
   requestStream<T = unknown>(
     topic: string,
@@ -158,9 +159,9 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * Adds a handler at run time, with the options of `handle()`. It runs from the moment the client has started,
-   * over reconnects, until `unsubscribe`. A message that the broker retains comes for the first handler of a filter
-   * only, since the broker is asked once for each filter.
+   * Adds a handler at run time, with the options of `handle()`. It runs once the client has started, and after every
+   * reconnect, until `unsubscribe()`. Only the first handler of a filter receives the retained messages, because the
+   * client subscribes once per filter.
    * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
    */
   subscribe<T = unknown>(
@@ -172,9 +173,9 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * Messages for `for await`. Goes on over reconnects; ends with the signal, with `break`, and when the client
-   * closes, and leaves no subscription behind. A QoS 1 message is acknowledged when the loop asks for the next one;
-   * several loops on one filter each get every message.
+   * Subscribes and returns the messages for `for await`. The loop continues after reconnects. It ends with `signal`, with
+   * `break`, or when the client closes, and then unsubscribes. A QoS 1 message is acknowledged when the loop asks for the
+   * next one. If several loops use one filter, each receives every message.
    * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
    */
   messages<T = unknown>(pattern: string, options: MessagesOptions = NO_OPTIONS): MqttMessages<T> {
@@ -191,7 +192,7 @@ export class MqttClient implements AsyncDisposable {
     return this.session.connection.whenConnected(options)
   }
 
-  /** Whether the connection does what the application needs of it: for a health check. */
+  /** Health of the connection and its subscriptions, for a health check. */
   get health(): MqttHealth {
     return this.session.health
   }
@@ -202,29 +203,29 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * Ends the intake, and waits for handlers, acknowledgements and publishes that are under way, within
-   * `drainTimeoutMs`. You can publish and send requests until the client closes. Repeated calls share one drain.
+   * Stops receiving messages, and waits up to `drainTimeoutMs` for running handlers, acknowledgements and publishes. You can
+   * publish and send requests until the client closes. Repeated calls share one drain.
    */
   drain(): Promise<void> {
     return this.session.drain()
   }
 
   /**
-   * Drains, lets what was published since then settle, sends DISCONNECT and ends. Takes `drainTimeoutMs` at most.
-   * Repeated calls share one close. The client stays closed.
+   * Drains the client, waits for later publishes to settle, and sends DISCONNECT, all within `drainTimeoutMs`. Repeated calls
+   * share one close. A closed client cannot be used again.
    */
   close(): Promise<void> {
     return this.session.close()
   }
 
-  /** `close()`, for `await using`. */
+  /** Calls `close()`, for `await using`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.session.close()
   }
 
   /**
-   * The client of `mqtt` behind the present connection. Each connection has a new one.
-   * @throws MqttError `CONNECTION_LOST` while there is none
+   * Returns the `mqtt` client of the current connection. Each connection has a new one.
+   * @throws MqttError `CONNECTION_LOST` without a connection
    */
   unwrap<T>(): T {
     return this.session.connection.unwrap<T>()
@@ -262,11 +263,11 @@ export class MqttClient implements AsyncDisposable {
     if (typeof topic !== 'string') {
       throw new MqttError(
         'INVALID_TOPIC_NAME',
-        `a topic is a text, not ${topic === null ? 'null' : typeof topic}`,
+        `the topic must be a string, but is ${topic === null ? 'null' : `of type ${typeof topic}`}`,
       )
     }
     assertTopicName(topic)
-    // Most publishes have no options, and need no check of them.
+    // Skips validation on the hot path: most publishes have no options.
     if (options !== NO_OPTIONS) parseOptions(`publish to "${topic}"`, schema, options)
     const codec = options.codec === undefined ? this.codec : resolveCodec(options.codec)
     return {

@@ -3,7 +3,7 @@ import type { InboundCounters } from '../core/inbound/inbound-count.js'
 import type { OutboundCounters } from '../core/outbound/outbound-message.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 
-/** Counters of one connection since the start of the process. They add up: nothing disappears uncounted. */
+/** Counters of one client since its start. Every message is counted exactly once. */
 export interface MqttStats {
   /**
    * received = handled + deadLettered + dropped + givenBack + repeated + waiting + running. A QoS 2 message is `unreleased`
@@ -13,59 +13,56 @@ export interface MqttStats {
   /** attempted = sent + acknowledged + refused + lost + inFlight + queued + every reason of dropped */
   readonly outbound: OutboundCounters
   readonly requests: {
-    /** Requests of this connection that wait for an answer. */
+    /** Open requests of this client. */
     readonly open: number
-    /** Answers that nobody waited for: late ones, and second ones. */
+    /** Responses without an open request, such as late or repeated ones. */
     readonly unexpectedResponses: number
-    /** Requests to this connection that are not answered, for where the answer was to go. */
+    /** Received requests without a response, because their Response Topic is not allowed. */
     readonly refusedResponseTopics: number
-    /** Responses that this connection goes on to give after a handler has returned an Observable or an async iterable. */
+    /** Open streams of responses from handlers that returned an Observable or an async iterable. */
     readonly openStreams: number
-    /** Of these, how many ended because their requester was gone. */
+    /** Streams that ended because their requester was gone. */
     readonly abandonedStreams: number
-    /** How many were ended to make room, since `requests.maxStreams` were open. */
+    /** Streams that were ended to make room (`requests.maxStreams`). */
     readonly evictedStreams: number
   }
   readonly subscriptions: SubscriptionCounters
   readonly connection: {
     /** Connections that the broker accepted. */
     readonly connects: number
-    /** Connections that have ended other than by `close`. */
+    /** Connections that ended without `close()`. */
     readonly losses: number
     /**
-     * Of these, how many this package gave up because the broker sent no acknowledgement in time
-     * (`outbound.ackTimeoutMs`).
+     * Losses caused by a missing acknowledgement (`outbound.ackTimeoutMs`).
      */
     readonly ackTimeouts: number
-    /** Connections at which the broker had forgotten a session that it was to keep. */
+    /** Connections on which the broker had lost the persistent session. */
     readonly sessionsLost: number
   }
 }
 
 /**
- * Whether the connection does what the application needs of it. It can be handed to an indicator of
- * `@nestjs/terminus`, which keeps `status` for itself, and to `JSON.stringify`. A type and no interface, since
- * interfaces do not fit a `Record`.
+ * Health of a client. You can pass it to an indicator of `@nestjs/terminus` and to `JSON.stringify`. A type alias, because an
+ * interface is not assignable to a `Record`.
  */
 export type MqttHealth = {
   /**
-   * `up`: connected, and every subscription granted. `degraded`: connected, and the broker refuses or
-   * withholds what `reasons` says.
-   * `down`: not connected.
+   * `up`: connected, with all subscriptions granted. `degraded`: connected, with the problems in `reasons`. `down`: not
+   * connected.
    */
   readonly state: 'up' | 'degraded' | 'down'
   readonly connection: ConnectionState
-  /** Why it is not `up`, in words. */
+  /** Why the state is not `up`. */
   readonly reasons: readonly string[]
   /** Filters that the broker refuses. */
   readonly refusedSubscriptions: readonly string[]
-  /** Filters to which the broker has not responded for half of `outbound.ackTimeoutMs`: 100 of them at most. */
+  /** Filters without a response from the broker for half of `outbound.ackTimeoutMs`, at most 100. */
   readonly unansweredSubscriptions: readonly string[]
 }
 
 /** A publish that the broker refused. */
 export interface RefusedPublish {
-  /** Reason Code, by number and name. */
+  /** Reason Code, as number and name. */
   readonly reason: string
   readonly ageMs: number
 }
@@ -74,16 +71,16 @@ export interface HealthFacts {
   readonly connection: ConnectionState
   readonly refusedSubscriptions: readonly string[]
   readonly unansweredSubscriptions: readonly string[]
-  /** The last one. */
+  /** The most recent one. */
   readonly refusedPublish: RefusedPublish | undefined
   /** The oldest QoS 1 or 2 publish has waited for its acknowledgement for half of `outbound.ackTimeoutMs`. */
   readonly isAcknowledgementLate: boolean
 }
 
-/** A publish that was refused longer ago says nothing of now. */
+/** A publish that was refused longer ago does not affect the health. */
 const RECENT_MS = 60_000
 
-/** What is told of the health of a session. Each thing that can go wrong is one reason. */
+/** Computes the health of a session, with one reason per problem. */
 export function healthOf(facts: HealthFacts): MqttHealth {
   const { connection, refusedSubscriptions, unansweredSubscriptions, refusedPublish, isAcknowledgementLate } =
     facts

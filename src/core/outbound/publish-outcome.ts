@@ -1,47 +1,47 @@
-/** Why a publish was given up before it reached the wire. */
+/** Why a publish was dropped before it was written. */
 export type DropReason =
   /** There was no connection. */
   | 'offline'
-  /** The link does not take bytes as fast as they come: it would have been written later than `maxDelayMs`. */
+  /** The link is slower than the data: the message would have been written after more than `maxDelayMs`. */
   | 'backlog'
   /**
-   * As many QoS 1 and 2 messages were unacknowledged, all of `maxDelayMs`, as the broker's Receive Maximum or
-   * `maxInFlight` allow.
+   * For `maxDelayMs`, the number of unacknowledged QoS 1 and 2 publishes was at the limit: `maxInFlight`, or the broker's
+   * Receive Maximum.
    */
   | 'in-flight-full'
-  /** More waits already than `maxQueued` or `maxQueuedBytes` allow. */
+  /** The limit `maxQueued` or `maxQueuedBytes` was reached. */
   | 'queue-full'
-  /** A newer message of the same topic took its place (`whenBlocked: 'latest'`). */
+  /** A newer message of the same topic replaced it (`whenBlocked: 'latest'`). */
   | 'superseded'
   /**
-   * It waited longer than `maxAgeMs`, its Message Expiry Interval or its `timeoutMs` allow. Or its Message Expiry
-   * Interval was over before it could be sent again after an outage: the broker may have the first copy then.
+   * It waited longer than `maxAgeMs`, its `timeoutMs` or its Message Expiry Interval allows. Or its Message Expiry Interval
+   * ended before it could be sent again after an outage; the broker may then have received the first copy.
    */
   | 'expired'
   /** Its `signal` was aborted while it waited. */
   | 'aborted'
-  /** The connection is closing or closed by the application. */
+  /** The application has closed the connection, or is closing it. */
   | 'closed'
 
-/** How a publish ended. Exactly one for every publish. */
+/** How a publish ended. Every publish has exactly one outcome. */
 export type PublishOutcome =
-  /** QoS 0: handed to the socket. */
+  /** QoS 0: written to the socket. */
   | { readonly status: 'sent' }
-  /** QoS 1 and 2: the broker acknowledged with success. 0x10 says that nobody subscribes (MQTT 5, 3.4.2.1). */
+  /** QoS 1 and 2: the broker acknowledged the message. Reason Code 0x10: nobody subscribes to it (MQTT 5, 3.4.2.1). */
   | { readonly status: 'acknowledged'; readonly reasonCode: number }
-  /** Given up before it was written, or before it was written again (`expired`). */
+  /** Dropped before it was written, or before it was sent again (`expired`). */
   | { readonly status: 'dropped'; readonly reason: DropReason }
-  /** The broker answered with a Reason Code of 0x80 or above. */
+  /** The broker refused the message with a Reason Code of 0x80 or above. */
   | { readonly status: 'refused'; readonly reasonCode: number; readonly reasonString?: string }
   /**
-   * QoS 1 and 2: written, and the connection ended before the answer and the session was not resumed, or its
-   * `timeoutMs` or `signal` came first. The broker may have it or not.
+   * QoS 1 and 2: written but not acknowledged, because the connection ended and the session was not resumed, or because
+   * of its `timeoutMs` or `signal`. The broker may have received the message.
    */
   | { readonly status: 'lost'; readonly cause: Error }
 
 /**
- * What `tryPublish` says at once: written or taken to wait, or dropped. One that is dropped while it waits shows in
- * the counters only.
+ * Result of `tryPublish`: the message was written or waits, or was dropped at once. If it is dropped later, only the
+ * counters show it.
  */
 export type TryPublishOutcome =
   | { readonly status: 'accepted' }
