@@ -7,6 +7,7 @@ import { type MqttConnectOptions, resolveConnectOptions } from '../options/clien
 import { type Codec, encodePayload, resolveCodec } from '../options/codec.js'
 import type { HandlerOptions } from '../options/handler-options.js'
 import {
+  isCommonPublish,
   messagesSchema,
   parseOptions,
   publishSchema,
@@ -267,8 +268,9 @@ export class MqttClient implements AsyncDisposable {
       )
     }
     assertTopicName(topic)
-    // Skips validation on the hot path: most publishes have no options.
-    if (options !== NO_OPTIONS) parseOptions(`publish to "${topic}"`, schema, options)
+    // Skips validation on the hot path: most publishes have no options, or these alone.
+    const isChecked = options === NO_OPTIONS || (schema !== tryPublishSchema && isCommonPublish(options))
+    if (!isChecked) parseOptions(`publish to "${topic}"`, schema, options)
     const codec = options.codec === undefined ? this.codec : resolveCodec(options.codec)
     return {
       topic,

@@ -2,6 +2,8 @@ import { MqttError } from '../errors.js'
 
 /** Maximum length of a UTF-8 Encoded String (MQTT 5, 1.5.4). */
 const MAX_TOPIC_BYTES = 65_535
+/** A character has at most three bytes, or four for two. */
+const SURELY_SHORT = MAX_TOPIC_BYTES / 3
 
 /** A valid Topic Filter. Only `parseTopicFilter` creates one, so it need not be checked again. */
 export interface TopicFilter {
@@ -71,6 +73,9 @@ function splitShare(subscription: string): { filter: string; sharedGroup?: strin
  * @throws MqttError `INVALID_TOPIC_NAME`
  */
 export function assertTopicName(topic: string): void {
+  // Most Topic Names are short, and need no count of their bytes.
+  const isShort = topic !== '' && topic.length <= SURELY_SHORT
+  if (isShort && !/[+#]/.test(topic) && !topic.includes('\u0000') && topic.isWellFormed()) return
   const problem = topicNameProblem(topic)
   if (problem !== undefined) {
     throw new MqttError(
