@@ -271,7 +271,7 @@ export class MqttSession {
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
     const cause = state.status === 'closed' ? state.cause : undefined
-    // The promise of start() tells of a start that failed.
+    // The promise of start() reports a failed start.
     const isStartFailure = cause !== undefined && this.isStarting
     if (!isStartFailure) this.log[level](text)
     if (state.status === 'closed' && !isStartFailure) this.journal.flush()
@@ -288,6 +288,6 @@ export class MqttSession {
 
 /** One client has one life. */
 export function hasClosed(cause?: MqttError): MqttError {
-  const text = 'this client has closed, and stays closed; make a new one to connect again'
+  const text = 'this client is closed and cannot be used again; create a new one to connect again'
   return new MqttError('CONNECTION_CLOSED', text, cause === undefined ? {} : { cause })
 }

@@ -37,7 +37,7 @@ export class SessionJournal {
   inboundDropped(): void {
     this.thinned.say(
       'warn',
-      'QoS 0 messages were dropped, since handlers are slower than they come; raise inbound.concurrency, inbound.maxQueued or inbound.maxQueuedBytes',
+      'QoS 0 messages were dropped, because they arrive faster than handlers run; raise inbound.concurrency, inbound.maxQueued or inbound.maxQueuedBytes',
     )
   }
 
@@ -93,18 +93,21 @@ export class SessionJournal {
     this.shortConnections = wasShort ? this.shortConnections + 1 : 0
     if (this.shortConnections !== SUSPICIOUS_CONNECTIONS) return
     this.log.warn(
-      `${SUSPICIOUS_CONNECTIONS} connections in a row ended early: is the Client Identifier "${clientId}" in use by another client?`,
+      `${SUSPICIOUS_CONNECTIONS} consecutive connections ended early: is the Client Identifier "${clientId}" in use by another client?`,
     )
   }
 
   deadLetterTakenByNobody(topic: string): void {
-    this.thinned.say('warn', `nobody subscribes to the dead letter topic "${topic}"; its letters are gone`)
+    this.thinned.say(
+      'warn',
+      `nobody subscribes to the dead letter topic "${topic}"; its dead letters are lost`,
+    )
   }
 
   deadLetterRefused(topic: string, why: string): void {
     this.thinned.say(
       'error',
-      `the dead letter topic "${topic}" does not take letters: ${oneLine(why)}; the messages stay unacknowledged until it does`,
+      `dead letters cannot be published to "${topic}": ${oneLine(why)}; their messages stay unacknowledged until they can`,
     )
   }
 
@@ -114,7 +117,7 @@ export class SessionJournal {
   }
 
   sessionForgotten(): void {
-    this.log.warn('the broker has forgotten the session: messages that it kept for this client are lost')
+    this.log.warn('the broker has lost the session: messages that it stored for this client are lost')
   }
 
   shutdownGaveUp(
@@ -122,7 +125,7 @@ export class SessionJournal {
     left: { running: number; waiting: number; streams: number; unanswered: number; queued: number },
   ): void {
     this.log.warn(
-      `shutdown gave up after ${Math.round(timeoutMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.streams} open streams of responses, ${left.unanswered} publishes without an answer, ${left.queued} not written`,
+      `shutdown stopped waiting after ${Math.round(timeoutMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.streams} open streams of responses, ${left.unanswered} publishes without an acknowledgement, ${left.queued} not written`,
     )
   }
 
@@ -134,7 +137,7 @@ export class SessionJournal {
 export function overrun(): MqttError {
   return new MqttError(
     'CONNECTION_LOST',
-    'the broker sent more QoS 1 and 2 messages than may be held; raise inbound.maxQueued or inbound.maxQueuedBytes',
+    'the broker sent more QoS 1 and 2 messages than the client can hold; raise inbound.maxQueued or inbound.maxQueuedBytes',
     { reasonCode: RECEIVE_MAXIMUM_EXCEEDED },
   )
 }

@@ -9,7 +9,7 @@ import type { Subscriptions } from './subscriptions/subscriptions.js'
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
-/** Part of the time for draining that the broker has to answer UNSUBSCRIBE. */
+/** Part of the time for draining in which the broker must respond to UNSUBSCRIBE. */
 const UNSUBSCRIBE_SHARE = 0.5
 /** Part of the time that is left then in which streams of responses may end by themselves. */
 const STREAMS_SHARE = 0.8
@@ -49,7 +49,7 @@ export class SessionShutdown {
 
   /** Told when the intake ends. @returns what ends this */
   onDrain(work: () => void): () => void {
-    // Nothing comes any more; whoever asked gets the way to stop before it is told.
+    // Callers receive the function that removes the listener before the listener is called.
     if (this.drained !== undefined) queueMicrotask(work)
     else this.listeners.add(work)
     return () => this.listeners.delete(work)

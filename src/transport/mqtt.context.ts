@@ -16,9 +16,9 @@ export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishP
   readonly pattern: string
   /** Quality of Service in which the broker delivered. */
   readonly qos: 0 | 1 | 2
-  /** The message is a retained one (MQTT 5, 3.3.1.3). */
+  /** Whether this is a retained message (MQTT 5, 3.3.1.3). */
   readonly retain: boolean
-  /** The message was delivered before (MQTT 5, 3.3.1.1). */
+  /** Whether the broker may have delivered the message before (MQTT 5, 3.3.1.1). */
   readonly dup: boolean
   /** Properties of the PUBLISH (MQTT 5, 3.3.2.3); empty on MQTT 3.1.1. */
   readonly properties: PublishProperties
@@ -83,7 +83,7 @@ export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishP
     this.run.ack()
   }
 
-  /** What the named wildcards of the pattern took in this topic. */
+  /** Values of the named wildcards of the pattern. */
   get params(): Readonly<Record<string, string>> {
     return readTopicParams(this.template, this.topic)
   }

@@ -114,7 +114,7 @@ describe('a client that has closed', () => {
     await client.close()
     await expect(client.start()).rejects.toMatchObject({
       code: 'CONNECTION_CLOSED',
-      message: 'this client has closed, and stays closed; make a new one to connect again',
+      message: 'this client is closed and cannot be used again; create a new one to connect again',
     })
     expect((await connect()).state.status).toBe('connected')
   })

@@ -287,7 +287,7 @@ describe('close() within its deadline', () => {
       )
       expect(parts.connection.received.at(-1)).toMatchObject({ cmd: 'disconnect' })
       expect(parts.session.stats.outbound).toMatchObject({ attempted: 5, lost: 5, inFlight: 0 })
-      expect(parts.log.visible).toContainEqual(expect.stringContaining('5 publishes without an answer'))
+      expect(parts.log.visible).toContainEqual(expect.stringContaining('5 publishes without an acknowledgement'))
       await expectNothingLeft(parts)
     },
   )
@@ -389,7 +389,7 @@ describe('what is published after a drain', () => {
     const pending = parts.session.publish(publish(1))
     expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
     expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
-    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publishes without an answer'))
+    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publishes without an acknowledgement'))
     await expectNothingLeft(parts)
   })
 })
@@ -405,7 +405,7 @@ describe('a shutdown that nobody completes', () => {
     expect(parts.session.connection.state.status).toBe('connected')
     vi.advanceTimersByTime(1)
     expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
-    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publishes without an answer'))
+    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publishes without an acknowledgement'))
     await nextState(parts.session, 'closed')
     await parts.session.close()
     await expectNothingLeft(parts)
@@ -494,7 +494,7 @@ describe('start()', () => {
       const closed = parts.session.close()
       const hasClosed = {
         code: 'CONNECTION_CLOSED',
-        message: 'this client has closed, and stays closed; make a new one to connect again',
+        message: 'this client is closed and cannot be used again; create a new one to connect again',
       }
       await expect(parts.session.start()).rejects.toMatchObject(hasClosed)
       await closed

@@ -291,7 +291,7 @@ describe('closing', () => {
     await vi.advanceTimersByTimeAsync(400)
     await closed
     expect(await Promise.all(outcomes)).toMatchObject([{ status: 'lost' }, { status: 'lost' }])
-    expect(log.visible).toContainEqual(expect.stringContaining('2 publishes without an answer'))
+    expect(log.visible).toContainEqual(expect.stringContaining('2 publishes without an acknowledgement'))
   })
 })
 

@@ -414,9 +414,9 @@ describe('what the broker says it cannot do', () => {
   }
 
   const unable = [
-    ['sharedSubscriptionAvailable', '$share/group/a', 'has no Shared Subscriptions', 0x9e],
-    ['wildcardSubscriptionAvailable', 'a/#', 'has no wildcard subscriptions', 0xa2],
-    ['wildcardSubscriptionAvailable', 'a/+/b', 'has no wildcard subscriptions', 0xa2],
+    ['sharedSubscriptionAvailable', '$share/group/a', 'does not support Shared Subscriptions', 0x9e],
+    ['wildcardSubscriptionAvailable', 'a/#', 'does not support wildcard subscriptions', 0xa2],
+    ['wildcardSubscriptionAvailable', 'a/+/b', 'does not support wildcard subscriptions', 0xa2],
   ] as const
 
   it.each(unable)('%s: "%s" is not asked for, and refused with a clear error', async (name, filter, why) => {

@@ -17,7 +17,7 @@ describe('a request whose time is over', () => {
     expect(asked.state).toBe('open')
     await pass(1)
     expect(asked).toMatchObject({ code: 'TIMEOUT' })
-    expect(asked.error?.message).toBe('no answer to the request on "ask" within 50 ms')
+    expect(asked.error?.message).toBe('no response to the request on "ask" within 50 ms')
     expect(on.mqtt.stats().requests.open).toBe(0)
     await finish(on)
   })

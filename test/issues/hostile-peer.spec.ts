@@ -144,7 +144,7 @@ describe('a session that the broker forgot', () => {
     await peer.accept({ sessionPresent: false })
     await session.connection.whenConnected()
     expect(session.stats.connection).toEqual({ connects: 2, losses: 1, ackTimeouts: 0, sessionsLost: 1 })
-    expect(log.visible.filter(line => line.includes('has forgotten the session'))).toHaveLength(1)
+    expect(log.visible.filter(line => line.includes('has lost the session'))).toHaveLength(1)
     await session.close()
   })
 

@@ -1,7 +1,7 @@
 import type { ConnectionState } from '../../core/connection/connection-state.js'
 import { closedError, MqttError } from '../../core/errors.js'
 
-/** How long to wait. */
+/** Limits of a wait. */
 export interface WaitOptions {
   /** Ends the wait with `ABORTED`. @default none */
   readonly signal?: AbortSignal

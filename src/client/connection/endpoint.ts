@@ -51,7 +51,7 @@ export class Endpoints {
     const secrets = this.options.secrets.reveal()
     const credentials = await readTlsFiles(secrets, (await this.options.credentials?.()) ?? {})
     if (this.options.createStream !== undefined) {
-      return { url: undefined, name: 'the stream of createStream', credentials }
+      return { url: undefined, name: 'the stream from createStream()', credentials }
     }
     const home = secrets.urls[target] ?? ''
     const url = await this.locate(
@@ -106,14 +106,14 @@ function inOrder(records: readonly SrvRecord[]): SrvRecord[] {
   return [...records].sort((a, b) => a.priority - b.priority || b.weight - a.weight)
 }
 
-/** A Server Reference is a list of hosts, with or without a port (MQTT 5, 4.11); the first is dialled. */
+/** A Server Reference is a list of hosts, with or without a port (MQTT 5, 4.11). The client uses the first one. */
 function referenceUrl(home: string, reference: string): string {
   const [first = ''] = reference.trim().split(/\s+/)
   const { protocol, pathname } = new URL(home)
   const scheme = protocol.replace('+srv', '')
   // Checked without the user: the error of the URL parser repeats what it was given.
   if (!HOST.test(first) || !URL.canParse(`${scheme}//${first}`))
-    throw new Error(`the Server Reference ${printable(reference)} is no host`)
+    throw new Error(`the Server Reference ${printable(reference)} is not a valid host`)
   return `${scheme}//${userOf(home)}${first}${pathname}`
 }
 

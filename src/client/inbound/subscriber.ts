@@ -11,17 +11,17 @@ import type { InboundHandler } from './inbound-handler.js'
 import { MessageStream, type StreamLimits } from './message-stream.js'
 import { newHandler } from './new-handler.js'
 
-/** A message, as a handler at run time gets it. */
+/** A message, as passed to a handler that was added at run time. */
 export interface MqttMessage<T = unknown> {
   readonly topic: string
-  /** Decoded by the codec. */
+  /** The decoded payload. */
   readonly payload: T
-  /** What the named wildcards of the pattern took in this topic. */
+  /** Values of the named wildcards of the pattern. */
   readonly params: Readonly<Record<string, string>>
   readonly qos: 0 | 1 | 2
-  /** The message is a retained one (MQTT 5, 3.3.1.3). */
+  /** Whether this is a retained message (MQTT 5, 3.3.1.3). */
   readonly retain: boolean
-  /** The message was delivered before (MQTT 5, 3.3.1.1). */
+  /** Whether the broker may have delivered the message before (MQTT 5, 3.3.1.1). */
   readonly dup: boolean
   /** Properties of the PUBLISH (MQTT 5, 3.3.2.3); empty on MQTT 3.1.1. */
   readonly properties: PublishProperties
@@ -29,31 +29,31 @@ export interface MqttMessage<T = unknown> {
 
 /** Messages for a `for await` loop. */
 export interface MqttMessages<T> extends AsyncIterableIterator<MqttMessage<T>> {
-  /** QoS 0 messages that made room for others, so far. */
+  /** Number of QoS 0 messages that were dropped because `limit` messages waited. */
   readonly dropped: number
 }
 
-/** What else a handler at run time gets. */
+/** The second argument of a handler that was added at run time. */
 export interface MqttRun {
-  /** Aborted when nobody waits for this run any more: its time is over, or the application closes. */
+  /** Aborted when the run exceeds `timeoutMs`, or when the application closes. */
   readonly signal: AbortSignal
-  /** 1, and more for a repeated run. */
+  /** Number of this run: 1, and more for retries. */
   readonly attempt: number
-  /** With `ack: 'manual'`: the message may be acknowledged. */
+  /** Acknowledges the message, with `ack: 'manual'`. */
   ack(): void
 }
 
-/** A subscription that was made at run time. */
+/** A subscription that was added at run time. */
 export interface MqttSubscription {
   /**
-   * Resolves when the broker has granted it, over reconnects if need be.
-   * @throws MqttError `SUBSCRIBE_REFUSED` with `reasonCode` when the broker refused it, or cannot serve it;
-   * `CONNECTION_CLOSED`; `TIMEOUT` and `ABORTED` as the options say
+   * Resolves when the broker has granted the subscription, if necessary after a reconnect.
+   * @throws MqttError `SUBSCRIBE_REFUSED` with `reasonCode` if the broker refused it or cannot serve it;
+   * `CONNECTION_CLOSED`; `TIMEOUT` or `ABORTED`, if you set `timeoutMs` or `signal`
    */
   whenGranted(wait?: WaitOptions): Promise<void>
   /**
-   * No more messages for this handler. The broker is told when no other handler has the same filter. Resolves when
-   * the broker has confirmed it, over reconnects if need be, or when there is nothing to tell. Need not be awaited.
+   * Removes the handler, and unsubscribes if no other handler has the same filter. Resolves when the broker has confirmed it, if
+   * necessary after a reconnect, or at once if there is nothing to unsubscribe. You need not await it.
    * @throws MqttError `UNSUBSCRIBE_REFUSED` with `reasonCode`; `CONNECTION_CLOSED`
    */
   unsubscribe(): Promise<void>

@@ -18,7 +18,7 @@ export interface InFlightObserver {
   settle(publication: Publication, outcome: PublishOutcome): void
 }
 
-/** Resumed connections in a row that ended without an answer to anything; then the oldest publish is given up. */
+/** Consecutive resumed connections without any acknowledgement after which the oldest publish is `lost`. */
 const FRUITLESS_CONNECTIONS = 10
 const FAILURE = 0x80
 const PACKET_IDENTIFIER_IN_USE = 0x91
@@ -120,7 +120,7 @@ export class InFlight {
     if (isResumed) this.resumed()
     else
       this.loseAll(
-        new MqttError('CONNECTION_LOST', 'the broker forgot the session before it acknowledged the publish'),
+        new MqttError('CONNECTION_LOST', 'the broker lost the session before it acknowledged the publish'),
       )
     const { ackTimeoutMs, maxInFlight } = this.options
     this.mostPending = Math.min(maxInFlight, paced.limits.receiveMaximum)
@@ -163,7 +163,7 @@ export class InFlight {
     this.next = undefined
   }
 
-  /** The session is gone: no answer will come. */
+  /** The session has ended, so no acknowledgement will arrive. */
   loseAll(cause: MqttError): void {
     this.fruitless = 0
     for (const pending of [...this.pending.values()]) this.end(pending, { status: 'lost', cause })
@@ -240,7 +240,7 @@ export class InFlight {
   private giveUpOldest(): void {
     const [oldest] = this.pending.values()
     if (oldest === undefined) return
-    const text = `${FRUITLESS_CONNECTIONS} connections in a row ended before the broker answered this publish`
+    const text = `${FRUITLESS_CONNECTIONS} consecutive connections ended before the broker acknowledged this publish`
     this.end(oldest, { status: 'lost', cause: new MqttError('CONNECTION_LOST', text) })
     this.fruitless = 0
   }

@@ -119,7 +119,7 @@ export class PacedLink {
     try {
       return this.link.writer.publish(message, messageId, alias)
     } catch (error) {
-      // The broker has not heard of the alias.
+      // The broker does not know the alias on this connection.
       aliases?.forget(message.topic)
       throw error
     }

@@ -7,7 +7,7 @@ import type {
   PublishTerms,
 } from '../../core/outbound/outbound-message.js'
 
-/** A publish that is given up at the end of its time, or when its signal is aborted. */
+/** Ends a publish when its `timeoutMs` expires or its `signal` is aborted. */
 export function withTerms(
   message: OutboundMessage,
   { timeoutMs, signal }: PublishTerms,
@@ -16,16 +16,16 @@ export function withTerms(
 ): Publication {
   if (timeoutMs === undefined && signal === undefined) return promise
   const abort = (): void => {
-    const text = `the publish to "${message.topic}" was aborted before the broker answered`
+    const text = `the publish to "${message.topic}" was aborted before the broker acknowledged it`
     giveUp(publication, 'aborted', new MqttError('ABORTED', text, { cause: signal?.reason }))
   }
   const expire = (): void => {
-    const text = `the broker did not answer the publish to "${message.topic}" within ${timeoutMs} ms`
+    const text = `the broker did not acknowledge the publish to "${message.topic}" within ${timeoutMs} ms`
     giveUp(publication, 'expired', new MqttError('TIMEOUT', text))
   }
   const timer = timeoutMs === undefined ? undefined : setTimeout(expire, timeoutMs)
   if (signal !== undefined) {
-    // Many publishes may share one signal, which is no leak.
+    // Many publishes may share one signal, so many listeners are not a leak.
     setMaxListeners(0, signal)
     signal.addEventListener('abort', abort)
   }

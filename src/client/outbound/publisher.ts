@@ -122,7 +122,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
     return this.inFlight.isLate
   }
 
-  /** Resolves when nothing waits to be written or answered. */
+  /** Resolves when nothing waits to be written or acknowledged. */
   whenIdle(): Promise<void> {
     return this.idle.wait()
   }

@@ -47,7 +47,7 @@ export function decodeEnvelopeData(codec: Codec, topic: string, data: unknown): 
 const REFUSING: Codec = {
   encode: () => Buffer.alloc(0),
   decode: () => {
-    throw new TypeError('the data of the envelope does not fit the codec')
+    throw new TypeError('the data of the envelope does not fit the codec of the handler')
   },
 }
 
@@ -74,13 +74,13 @@ function fromBase64(text: string): Buffer | undefined {
 const MAX_REPLY_TOPICS = 256
 
 interface ReplyTopic {
-  /** What is answered here. */
+  /** Reply topics that are in use. */
   readonly asked: string
   readonly grant: SharedGrant
   readonly remove: () => void
 }
 
-/** Requests in the envelope of Nest's built-in transport: `{ pattern, data, id }`, answered on `<topic>/reply`. */
+/** Requests in the envelope of Nest's built-in transport: `{ pattern, data, id }`, with replies on `<topic>/reply`. */
 export class NestReplies {
   /** In the order of their last use. */
   private readonly topics = new Map<string, ReplyTopic>()
@@ -92,7 +92,7 @@ export class NestReplies {
     private readonly qos: 0 | 1,
   ) {}
 
-  /** The grant of the topic on which requests to `asked` are answered. */
+  /** The grant of the reply topic of `asked`. */
   listen(asked: string): SharedGrant {
     const topic = `${asked}/reply`
     const known = this.topics.get(topic)

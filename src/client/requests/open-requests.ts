@@ -25,7 +25,7 @@ export interface RequestPlan extends RequestTerms {
 const BYTES = 16
 const POOL_BYTES = 4_096
 
-/** Correlation Data that nobody can guess (MQTT 5, 4.10): whoever may publish could answer in place of the responder otherwise. */
+/** Random Correlation Data (MQTT 5, 4.10), so that other clients cannot send responses in place of the responder. */
 export class Correlation {
   private pool = Buffer.alloc(0)
   private at = 0
@@ -45,10 +45,10 @@ const MAX_LEFT = 1_000
 /** Responders of one stream that are renewed and told to stop. */
 const MAX_RESPONDERS = 32
 
-/** Who gets the answers. */
+/** Receives the responses of a request. */
 export interface ResponseReceiver {
   next(value: unknown): void
-  /** No more answers come. */
+  /** The request has ended. */
   end(): void
   fail(error: MqttError): void
 }
@@ -78,7 +78,7 @@ interface OpenRequest<T> {
 /** What a requester says to a responder of its stream. */
 export type Word = 'cancel' | 'renew'
 
-/** Requests that wait for answers. Each ends once: with its end, an error, its time, its signal or the connection. */
+/** Open requests. Each ends exactly once: with its last response, an error, its timeout, its signal or the connection. */
 export class OpenRequests<T extends RequestTerms = RequestTerms> {
   private readonly open = new Map<string, OpenRequest<T>>()
   /** How many are open on each topic. */
@@ -126,13 +126,16 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     }
     if (this.open.size >= this.maxOpen) {
       receiver.fail(
-        new MqttError('TOO_MANY_REQUESTS', `${this.maxOpen} requests are open, which is requests.maxOpen`),
+        new MqttError(
+          'TOO_MANY_REQUESTS',
+          `${this.maxOpen} requests are already open; raise requests.maxOpen or send fewer requests at a time`,
+        ),
       )
       return false
     }
     const abort = (): void => this.giveUp(key, abortedError(topic, signal))
     if (signal !== undefined) {
-      // Many requests may share one signal, which is no leak.
+      // Many requests may share one signal, so many listeners are not a leak.
       setMaxListeners(0, signal)
       signal.addEventListener('abort', abort)
     }
@@ -170,7 +173,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     return this.open.has(key)
   }
 
-  /** An answer came. @returns false when nobody waits for it */
+  /** Handles a response. @returns false if no request waits for it */
   next(key: string, value: unknown): boolean {
     const request = this.open.get(key)
     if (request === undefined) {
@@ -230,7 +233,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     request.receiver.fail(error)
   }
 
-  /** The time for the first answer, and then for the next one. */
+  /** Starts the time limit for the next response. */
   private startTimer(key: string, request: OpenRequest<T>): void {
     clearTimeout(request.timer)
     const { topic } = request
@@ -238,7 +241,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     request.timer = setTimeout(() => {
       this.giveUp(
         key,
-        new MqttError('TIMEOUT', `no answer to the request on "${topic}" within ${timeoutMs} ms`),
+        new MqttError('TIMEOUT', `no response to the request on "${topic}" within ${timeoutMs} ms`),
       )
     }, timeoutMs)
   }
@@ -287,7 +290,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
 }
 
 function blockedError(topic: string): MqttError {
-  const text = `the request on "${topic}" is blocked: the broker delivers no more messages, since all that are unacknowledged belong to handlers that wait for responses; deliver requests and responses at QoS 0 (requests.responseQos, and qos of the handlers), or raise inbound.maxInFlight (on MQTT 3.1.1 the limit of the broker)`
+  const text = `the request on "${topic}" is blocked: the broker delivers no more messages, because all unacknowledged messages belong to handlers that wait for responses; deliver requests and responses at QoS 0 (requests.responseQos, and qos of the handlers), or raise inbound.maxInFlight (on MQTT 3.1.1 the limit of the broker)`
   return new MqttError('REQUEST_BLOCKED', text)
 }
 

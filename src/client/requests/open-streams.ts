@@ -137,7 +137,7 @@ export class OpenStreams {
   /** The requester wants no more: every handler that responds to it stops. */
   cancel(key: string): void {
     for (const stream of [...(this.byKey.get(key) ?? [])])
-      this.end(stream, 'cancelled', new MqttError('ABORTED', 'the requester wants no more responses'))
+      this.end(stream, 'cancelled', new MqttError('ABORTED', 'the requester cancelled the stream'))
   }
 
   renew(key: string): void {
@@ -156,7 +156,7 @@ export class OpenStreams {
     if (await isInTime(this.idle.wait())) return 0
     const left = [...this.open]
     for (const stream of left)
-      this.end(stream, 'closing', new MqttError('CONNECTION_CLOSED', 'the responder closes'))
+      this.end(stream, 'closing', new MqttError('CONNECTION_CLOSED', 'the responder is closing'))
     return left.length
   }
 
@@ -167,7 +167,7 @@ export class OpenStreams {
 
   /** A stream that its requester renews is wanted; of the others the oldest goes. */
   private makeRoom(): void {
-    const text = `${this.maxOpen} streams of responses are open, which is requests.maxStreams`
+    const text = `${this.maxOpen} streams of responses are already open (requests.maxStreams)`
     for (const stream of this.open) {
       if (stream.isLeased) continue
       this.evicted += 1

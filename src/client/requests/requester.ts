@@ -30,11 +30,11 @@ const MS = 1_000
 /** A lost renewal or two must not end a stream. */
 const RENEWALS_PER_LEASE = 3
 
-/** Asks, and finds the request of each answer. One private topic for each connection takes all of them. */
+/** Sends requests and matches their responses, which arrive on one private topic per connection. */
 export class Requester {
   private readonly open: OpenRequests<RequestPlan>
   private readonly replies: NestReplies
-  /** Topics of answers, which no wildcard handler takes for events. */
+  /** Topics of responses, which wildcard handlers must not receive as events. */
   readonly ownReplies: OwnReplies
   private readonly correlation = new Correlation()
   /** What this connection goes on to give as the responder. */
@@ -83,7 +83,7 @@ export class Requester {
     }
   }
 
-  /** An answer was to go where none may go. */
+  /** Counts a request whose Response Topic is not allowed. */
   refusedTopic(): void {
     this.refusedTopics += 1
   }
@@ -132,7 +132,7 @@ export class Requester {
       return () => {}
     }
     if (plan.protocol === 'mqtt5' && this.defaultProtocol !== 'mqtt5') {
-      const text = `protocol "mqtt5" for the request on "${request.topic}": this connection is MQTT 3.1.1`
+      const text = `the request on "${request.topic}" needs MQTT 5 (protocol: "mqtt5"), but this connection uses MQTT 3.1.1`
       receiver.fail(new MqttError('INVALID_OPTION', text))
       return () => {}
     }
@@ -261,7 +261,7 @@ function privateLevel({ clean, clientId }: ResolvedOptions): string {
   return clean ? randomUUID() : createHash('sha256').update(clientId).digest('hex').slice(0, 32)
 }
 
-/** Why no answer will come, where the outcome of the publish says so. */
+/** Returns the error of a request whose publish failed, or undefined. */
 function failureOf(topic: string, outcome: PublishOutcome): MqttError | undefined {
   switch (outcome.status) {
     case 'sent':

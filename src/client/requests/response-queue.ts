@@ -1,6 +1,6 @@
 import { MqttError } from '../../core/errors.js'
 
-/** How a stream of answers ended: all are sent, the last one as such; or nothing was sent that says so. */
+/** How a stream of responses ended: with a last response that ends it, or without one. */
 export type AnswersEnd = 'said' | 'open' | 'cancelled'
 
 const MAX_ON_THEIR_WAY = 32
@@ -98,7 +98,7 @@ export class AnswerQueue {
     }
   }
 
-  /** Nobody wants the answers any more. */
+  /** Discards the remaining responses. */
   cancel(): void {
     this.isCancelled = true
     this.stop()
@@ -107,7 +107,7 @@ export class AnswerQueue {
   /** No more of them are on their way than a link with long round trips needs. */
   private async sendOne(value: unknown, isLast: boolean): Promise<void> {
     const answer = this.send(value, isLast)
-    // What goes wrong is told when its turn comes.
+    // The error is reported when this response is next in order.
     answer.sent.catch(() => {})
     this.onTheirWay.push(answer)
     this.bytesOnTheirWay += answer.bytes
@@ -121,7 +121,7 @@ export class AnswerQueue {
     await oldest?.sent
   }
 
-  /** An end that comes without all that was before it would be a lie. */
+  /** Ends the stream only after all earlier responses have been sent. */
   private async allSent(end: AnswersEnd): Promise<AnswersEnd> {
     while (this.onTheirWay.length > 0) await this.oldestSent()
     return end
@@ -133,7 +133,7 @@ export class AnswerQueue {
 
   private add(value: unknown): void {
     if (this.waiting.length >= this.limit) {
-      const text = `${this.limit} answers wait for the connection; the stream is faster than it`
+      const text = `${this.limit} responses wait for the connection; the stream produces values faster than the link carries them`
       return this.fail(new MqttError('NOT_SENT', text))
     }
     this.waiting.push(value)

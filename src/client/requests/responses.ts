@@ -4,7 +4,7 @@ import { type Codec, decodePayload } from '../../options/codec.js'
 import type { PublishPacket } from '../connection/link.js'
 import type { ResponseReceiver } from './open-requests.js'
 
-/** User Property that says what a response is; without it, it is the one answer. */
+/** User Property with the kind of a response. Without it, the response is the only one. */
 export const STATUS = 'status'
 
 export type Response =
@@ -51,7 +51,7 @@ type Reader<T> = {
   readonly reject: (error: unknown) => void
 }
 
-/** Answers of one request for a `for await` loop. */
+/** Responses of one request, for a `for await` loop. */
 export class ResponseStream<T> implements AsyncIterableIterator<T> {
   private readonly waiting: { readonly value: T }[] = []
   private readonly readers: Reader<T>[] = []
@@ -69,7 +69,7 @@ export class ResponseStream<T> implements AsyncIterableIterator<T> {
     else cancel()
   }
 
-  /** Where the answers come in. */
+  /** Receives the responses. */
   readonly receiver: ResponseReceiver = {
     // Seam: the caller names the type of what comes from outside, as with JSON.parse.
     next: value => this.add({ value: value as T }),
@@ -82,7 +82,7 @@ export class ResponseStream<T> implements AsyncIterableIterator<T> {
     if (next !== undefined) return Promise.resolve({ done: false, value: next.value })
     const { outcome } = this
     if (outcome === undefined) return new Promise((resolve, reject) => this.readers.push({ resolve, reject }))
-    // An error is told once; after it the stream has ended.
+    // The loop receives the error once; then the stream has ended.
     this.outcome = { error: undefined }
     return outcome.error === undefined
       ? Promise.resolve({ done: true, value: undefined })
@@ -107,7 +107,7 @@ export class ResponseStream<T> implements AsyncIterableIterator<T> {
       this.waiting.push(answer)
       return
     }
-    const text = `${this.limit} answers to the request on "${this.topic}" wait for their loop, which is slower than they come`
+    const text = `${this.limit} responses to the request on "${this.topic}" wait for the loop, which is slower than the responder`
     this.finish(new MqttError('REQUEST_FAILED', text))
     this.cancel?.()
   }

@@ -2,8 +2,8 @@
 type Waiter = (refused: unknown) => void
 
 /**
- * Waits for the grant of one topic on behalf of many. Each of them can leave, and then nothing is kept of it: a broker that
- * never answers SUBSCRIBE must not make requests that timed out pile up.
+ * Waits for the grant of one topic on behalf of many requests. A request that times out leaves nothing behind, so that a
+ * broker that never responds to SUBSCRIBE does not make memory grow.
  */
 export class SharedGrant {
   private readonly waiters = new Set<Waiter>()

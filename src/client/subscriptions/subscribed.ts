@@ -3,7 +3,7 @@ import { isMqttError, MqttError } from '../../core/errors.js'
 import type { MqttConnection } from '../connection/mqtt-connection.js'
 import type { Subscriptions } from './subscriptions.js'
 
-/** Resolves when every SUBSCRIBE is answered, or with why it will not be. */
+/** Resolves when the broker has responded to every SUBSCRIBE, or rejects with the cause if it will not. */
 export function whenSubscribed(
   connection: MqttConnection,
   subscriptions: Subscriptions,
@@ -20,7 +20,10 @@ export function whenSubscribed(
     const timer = setTimeout(() => {
       const { pending } = subscriptions.counts
       settle(
-        new MqttError('TIMEOUT', `the broker did not answer ${pending} subscriptions within ${timeoutMs} ms`),
+        new MqttError(
+          'TIMEOUT',
+          `the broker did not respond to ${pending} subscriptions within ${timeoutMs} ms`,
+        ),
       )
     }, timeoutMs)
     void subscriptions.whenAnswered().then(() => settle(undefined))
@@ -34,7 +37,7 @@ export function failStart(error: unknown): never {
   const { code, message, cause, reasonCode, serverReference } = error
   throw new MqttError(
     code,
-    `${message}. Set connect: 'background' to start without a broker; the connection then comes when the broker does`,
+    `${message}. Set connect: 'background' to start without a broker and connect later`,
     {
       cause,
       ...(reasonCode === undefined ? {} : { reasonCode }),

@@ -73,7 +73,7 @@ export class RefusalRetry {
     private readonly retry: () => void,
   ) {}
 
-  /** Every SUBSCRIBE is answered. @param refused one of those that were refused, if any */
+  /** The broker has responded to every SUBSCRIBE. @param refused one of the refused filters, if any */
   answered(refused: string | undefined): void {
     if (refused === undefined) {
       this.rounds = 0

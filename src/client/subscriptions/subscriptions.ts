@@ -29,7 +29,7 @@ const MAX_NAMED = 100
 /** SUBSCRIBE packets on the way at the same time. */
 const PACKETS_IN_FLIGHT = 1_000
 const FAILURE = 0x80
-/** The table of what this connection subscribes to. After a loss all of it comes back, each answer checked. */
+/** The subscriptions of this connection. After a reconnect all are restored, and each SUBACK is checked. */
 export class Subscriptions implements ConnectionListener {
   private readonly table = new Map<string, Subscription>()
   private readonly unsent = new Set<Subscription>()
@@ -147,7 +147,7 @@ export class Subscriptions implements ConnectionListener {
     this.answers.check()
   }
 
-  /** Resolves when the broker has answered every SUBSCRIBE, over reconnects if need be, or when the connection is closed. */
+  /** Resolves when the broker has responded to every SUBSCRIBE, if necessary after a reconnect, or the connection is closed. */
   whenAnswered(): Promise<void> {
     return this.answers.wait()
   }

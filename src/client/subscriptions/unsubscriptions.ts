@@ -96,7 +96,7 @@ export class Unsubscriptions {
     this.idle.check()
   }
 
-  /** Resolves when everything that was sent is answered, or the connection is lost. */
+  /** Resolves when the broker has responded to every UNSUBSCRIBE, or the connection is lost. */
   whenAnswered(): Promise<void> {
     return this.idle.wait()
   }
@@ -117,14 +117,14 @@ export class Unsubscriptions {
     this.unsent.clear()
   }
 
-  /** The connection is closed: the broker will not be told. */
+  /** The connection is closed, so UNSUBSCRIBE will not be sent. */
   closed(): void {
     for (const entry of this.unsent.values()) entry.reject(closedError())
     this.unsent.clear()
   }
 
   private refuse(entry: Unsubscription, reasonCode: number): void {
-    const text = `the broker refused UNSUBSCRIBE of "${entry.subscription}": ${describeReasonCode(reasonCode)}. It goes on sending its messages until the session ends`
+    const text = `the broker refused UNSUBSCRIBE of "${entry.subscription}": ${describeReasonCode(reasonCode)}. It sends messages for this filter until the session ends`
     const error = new MqttError('UNSUBSCRIBE_REFUSED', text, { reasonCode })
     entry.reject(error)
     this.refusals += 1

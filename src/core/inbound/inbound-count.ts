@@ -1,36 +1,36 @@
 import type { RunOutcome } from './run-outcome.js'
 
-/** How many messages came in, and how they ended. */
+/** Counters of incoming messages. */
 export interface CountedInbound {
   readonly received: number
-  /** Handlers of the message have ended, or there were none. */
+  /** Messages whose handlers have finished, or that have no handler. */
   readonly handled: number
-  /** Of the handled: at least one handler failed. */
+  /** Part of `handled`: messages of which at least one handler failed. */
   readonly failed: number
-  /** Of the handled: no handler takes this topic. */
+  /** Part of `handled`: messages without a handler. */
   readonly unmatched: number
-  /** At least one handler failed, and the broker has the dead letter. */
+  /** Messages of which at least one handler failed, and whose dead letter the broker has acknowledged. */
   readonly deadLettered: number
   /**
-   * QoS 0 messages that had to make room in front of a handler, and messages that no handler had finished at the end of
-   * a shutdown and that the broker does not keep.
+   * QoS 0 messages that `overflow` dropped, and messages that were not handled before the end of a shutdown and that the
+   * broker does not store.
    */
   readonly dropped: number
-  /** QoS 1 messages left to the broker, which delivers them again to the kept session. Handlers may have begun them. */
+  /** Unacknowledged QoS 1 messages, which the broker delivers again. Handlers may have started. */
   readonly givenBack: number
-  /** Delivered again while their handlers had them, or after these had ended; acknowledged without another run. */
+  /** Redelivered messages whose handlers are running or have finished. Acknowledged without another run. */
   readonly repeated: number
 }
 
-/** What became of the messages that came in. */
+/** Counters of incoming messages, with those that are not finished. */
 export interface InboundCounters extends CountedInbound {
-  /** Messages of which no handler has begun. */
+  /** Messages that wait for a handler. */
   readonly waiting: number
-  /** Messages with a handler that runs, or that waits for its next retry, its dead letter or its acknowledgement. */
+  /** Messages with a handler that runs, or that waits for a retry, a dead letter or an acknowledgement. */
   readonly running: number
-  /** QoS 2 messages that the broker has not released yet (PUBREL). They count as received when it has. */
+  /** QoS 2 messages that the broker has not released with PUBREL. They count as received after that. */
   readonly unreleased: number
-  /** Bytes of all messages that are held: waiting, running, unreleased, and unread in `messages()`. */
+  /** Bytes of all messages that the client holds: waiting, running, unreleased, and unread in `messages()`. */
   readonly queuedBytes: number
 }
 

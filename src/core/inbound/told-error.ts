@@ -1,4 +1,4 @@
-/** What whoever sent a message is told of its failure. */
+/** What the sender of a message may learn about its failure. */
 export interface ToldError {
   readonly status: 'error'
   readonly message: string
@@ -10,7 +10,7 @@ export interface ToldError {
 
 const MOST_ISSUES = 20
 const LONGEST_ISSUE = 200
-/** Behind it some libraries quote the value, which belongs into no log. */
+/** Some libraries quote the value after this text. It must not appear in a log. */
 const QUOTED_VALUE = /,? (?:but )?received .*$/s
 
 /**

@@ -18,18 +18,17 @@ export interface PublishObserver {
   onRefused(topic: string, reasonCode: number, reasonString: string | undefined): void
   /** Nothing waits to be written. @returns whether the drops so far are over */
   onCaughtUp(): boolean
-  /** The broker acknowledges nothing on this connection, which is to be given up. */
+  /** The broker acknowledges nothing on this connection, so the client reconnects. */
   onUnacknowledged(cause: MqttError): void
   /** Whether something else must leave first on a new connection. `flushed` asks again. */
   mustWait(): boolean
 }
 
 /**
- * What becomes of a publish that cannot be written now, because the link is down or slower than the data:
- * `drop`: without a connection it is dropped at once; behind, it waits no longer than `maxDelayMs`, and is dropped at
- * once when it would. `latest`: the newest message of each topic waits, also over an outage. `queue`: waits in
- * order, also over an outage, for `maxAgeMs`. `wait`: waits for as long as the caller lets it, by `timeoutMs`
- * or `signal`.
+ * What happens to a publish that cannot be written now, because there is no connection or the link is slower than the data.
+ * `drop`: dropped at once without a connection; otherwise it waits for at most `maxDelayMs`, and is dropped at once if it
+ * would wait longer. `latest`: the newest message of each topic waits, even during an outage. `queue`: messages wait in order
+ * for up to `maxAgeMs`, even during an outage. `wait`: waits until `timeoutMs` or `signal` of the caller.
  */
 export type WhenBlocked = 'drop' | 'latest' | 'queue' | 'wait'
 
@@ -66,7 +65,7 @@ export interface Waiting {
 
 /** A QoS 1 or 2 publish that the broker has not acknowledged. */
 export interface Pending {
-  /** Undefined once it was given up: the broker may respond all the same, and the identifier is in use until then. */
+  /** Undefined after `timeoutMs` or `signal` ended the publish. The identifier stays in use until the broker responds. */
   publication: Publication | undefined
   readonly messageId: number
   readonly message: OutboundMessage
@@ -86,33 +85,33 @@ export interface Pending {
   isRepeated: boolean
 }
 
-/** Why a publish is given up by the one who asked for it. */
+/** Why the caller ended a publish. */
 export type GivenUp = Extract<DropReason, 'expired' | 'aborted'>
 
-/** What became of the publishes. */
+/** Counters of publishes. */
 export interface OutboundCounters {
-  /** Every call. */
+  /** All publishes. */
   readonly attempted: number
-  /** Those that were not dropped at once: sent, or taken to wait. */
+  /** Publishes that were not dropped at once. */
   readonly accepted: number
   readonly sent: number
   readonly acknowledged: number
   readonly refused: number
   readonly lost: number
-  /** QoS 1 and 2: written and not answered. */
+  /** QoS 1 and 2 publishes that are written and not acknowledged. */
   readonly inFlight: number
   /** Waiting to be written. */
   readonly queued: number
   readonly queuedBytes: number
   readonly dropped: Readonly<Record<DropReason, number>>
-  /** Bytes of the PUBLISH packets that were written. */
+  /** Bytes of all written PUBLISH packets. */
   readonly bytes: number
-  /** Bytes on the wire that the broker is not known to have read. */
+  /** Bytes on the wire that the broker may not have read yet. */
   readonly unconfirmedBytes: number
-  /** What the link carries, once it was the limit on this connection. */
+  /** Rate of the link in bytes per second, once the link has been the limit on this connection. */
   readonly bytesPerSecond: number | undefined
-  /** How long a publish of now would take to reach the broker, as far as it is known. */
+  /** Estimated time until a message published now reaches the broker, in milliseconds. */
   readonly delayMs: number
-  /** Age of the oldest publish that waits. */
+  /** Age of the oldest waiting publish, in milliseconds. */
   readonly oldestMs: number
 }

@@ -35,12 +35,12 @@ interface RefusedSubscription {
   readonly error: MqttError
 }
 
-/** How the subscriptions of a connection are. */
+/** Counters of subscriptions. */
 export interface SubscriptionCounters {
   readonly granted: number
   readonly refused: number
   readonly pending: number
-  /** Filters that the broker did not remove when it was told to. */
+  /** Filters for which the broker refused UNSUBSCRIBE. */
   readonly unsubscribesRefused: number
 }
 
@@ -93,9 +93,9 @@ export function unservedError(
       0x95,
     )
   if (filter.sharedGroup !== undefined && !limits.sharedSubscriptionAvailable)
-    return unserved(filter, 'the broker has no Shared Subscriptions', 0x9e)
+    return unserved(filter, 'the broker does not support Shared Subscriptions', 0x9e)
   if (isWildcard && !limits.wildcardSubscriptionAvailable)
-    return unserved(filter, 'the broker has no wildcard subscriptions', 0xa2)
+    return unserved(filter, 'the broker does not support wildcard subscriptions', 0xa2)
   return undefined
 }
 
