@@ -29,7 +29,7 @@ export function resolveConnectOptions(
 ): ResolvedOptions & { readonly logger: MqttLogger } {
   const { logger = SILENT, ...connection } = options ?? {}
   if (!isLogger(logger))
-    throw invalidOption(DOOR, '"logger": allowed is an object with the functions error, warn, log and debug')
+    throw invalidOption(DOOR, '"logger" must be an object with the functions error, warn, log and debug')
   return { ...resolveOptions(connection, DOOR), logger }
 }
 

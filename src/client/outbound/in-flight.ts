@@ -219,7 +219,7 @@ export class InFlight {
   ): boolean {
     const { messageId } = pending
     const reasonCode = packet.reasonCode ?? 0
-    // Some brokers answer so to a PUBLISH with DUP that they have taken on the earlier connection.
+    // Some brokers respond like this to a PUBLISH with DUP that they accepted on an earlier connection.
     const isKnown = pending.isRepeated && reasonCode === PACKET_IDENTIFIER_IN_USE
     if (reasonCode >= FAILURE && !isKnown) {
       this.end(pending, refusal(reasonCode, packet.properties?.reasonString))

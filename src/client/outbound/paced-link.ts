@@ -31,7 +31,7 @@ export class PacedLink {
   /** A PUBACK that is waited for, and the bytes up to its PUBLISH. */
   private awaitedId: number | undefined
   private awaitedAt = 0
-  /** The time of this turn of the event loop: asking for it costs more than writing a message. */
+  /** Time of this turn of the event loop. Cached, because reading the clock costs more than writing a message. */
   private turnMs: number | undefined
   private written = 0
 
@@ -78,7 +78,7 @@ export class PacedLink {
     return this.window.isOpen(this.nowMs, behindSinceMs === undefined ? 0 : this.nowMs - behindSinceMs)
   }
 
-  /** How long until so many bytes more would be read by the broker, as far as that is known. */
+  /** Estimated time until the broker has read this many more bytes. */
   delayMs(bytes: number): number {
     if (this.window !== undefined) return this.window.delayMs(bytes, this.nowMs) ?? 0
     return this.link.writer.isCongested() ? Number.POSITIVE_INFINITY : 0

@@ -41,7 +41,7 @@ export class Unsubscriptions {
     this.inFlight = new Unanswered(packetIds, rules, ([first]) => `UNSUBSCRIBE of "${first?.subscription}"`)
   }
 
-  /** Filters that the broker did not remove, so far. */
+  /** Number of filters for which the broker refused UNSUBSCRIBE. */
   get refused(): number {
     return this.refusals
   }

@@ -50,7 +50,7 @@ export interface SubscriptionRules extends AckRules {
   readonly keepsSession: boolean
   /** After a connection with more filters than fit at once: every SUBSCRIBE has left. */
   readonly onRestored: () => void
-  /** Told once when a filter is refused, and again only after it was granted in between. */
+  /** Called when a filter is refused, and again only if it was granted in between. */
   readonly onRefused: (refused: RefusedSubscription) => void
   /** What an operator should know. */
   readonly onWarning: (text: string) => void
