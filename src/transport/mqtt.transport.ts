@@ -32,7 +32,6 @@ import { Responder } from './mqtt.responder.js'
 import { whileWanted } from './mqtt.response-source.js'
 
 interface Route extends HandlerRules {
-  readonly isEvent: boolean
   readonly callback: MessageHandler
 }
 
@@ -94,10 +93,12 @@ export class MqttTransport
     callback.extras = extras
     // For those who ask Nest what is registered; messages are routed by the session.
     this.messageHandlers.set(route, callback)
-    const bound: Route = { ...rules, isEvent: isEventHandler, callback }
+    const bound: Route = { ...rules, callback }
     const handler = newHandler({
       ...rules.runRules,
-      run: (packet, attempt) => this.handle(bound, packet, attempt),
+      run: isEventHandler
+        ? (packet, attempt) => this.takeEvent(bound, packet, attempt)
+        : (packet, attempt) => this.takeRequest(bound, packet, attempt),
       onFailed: ({ topic }, error) => this.session.journal.handlerFailed(route, topic, error),
     })
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
@@ -150,9 +151,29 @@ export class MqttTransport
     return this.session.connection.unwrap<T>()
   }
 
-  private async handle(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
-    const target = route.isEvent ? undefined : responseTarget(packet)
-    const isAsked = !route.isEvent && packet.properties?.responseTopic !== undefined
+  private takeEvent(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
+    let data = decodeMessage(route, packet)
+    let metadata: unknown
+    if (this.options.envelope === 'all') ({ data, metadata } = unwrapEvent(packet.topic, data, this.routeOf))
+    const context = new MqttContext(packet, route.template, attempt, metadata)
+    if (this.isUnobserved) return this.callHandler(route, data, context, attempt)
+    return this.runWithHooks(context, () => this.callHandler(route, data, context, attempt))
+  }
+
+  private async callHandler(
+    route: Route,
+    data: unknown,
+    context: MqttContext,
+    attempt: HandlerAttempt,
+  ): Promise<void> {
+    const result: unknown = await route.callback(data, context)
+    if (isObservable(result))
+      await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
+  }
+
+  private async takeRequest(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
+    const target = responseTarget(packet)
+    const isAsked = packet.properties?.responseTopic !== undefined
     if (isAsked && target === undefined) this.session.requester.refusedTopic()
     let replyTo = this.responder.checked(target)
     const willAnswer = (): void => {
@@ -173,10 +194,9 @@ export class MqttTransport
   }
 
   private read(route: Route, packet: PublishPacket): Incoming {
-    const raw = route.isEvent ? undefined : readForeignEnvelope(route, packet)
+    const raw = readForeignEnvelope(route, packet)
     if (raw !== undefined) return raw
-    const decoded = decodeMessage(route, packet)
-    const incoming = route.isEvent ? { data: decoded, replyTo: undefined } : readRequest(packet, decoded)
+    const incoming = readRequest(packet, decodeMessage(route, packet))
     const isPlain = incoming.replyTo === undefined && this.options.envelope === 'all'
     if (!isPlain) return incoming
     return { replyTo: undefined, ...unwrapEvent(packet.topic, incoming.data, this.routeOf) }

@@ -223,9 +223,11 @@ export class MqttConnection {
       answered: ifCurrent(packet => {
         for (const part of this.parts) part.answered?.(packet)
       }),
-      message: ifCurrent(packet => {
-        for (const part of this.parts) if (this.link !== undefined) part.message?.(packet, this.link)
-      }),
+      message: packet => {
+        const { current } = link
+        for (const part of this.parts)
+          if (current !== undefined && current === this.link) part.message?.(packet, current)
+      },
       stored: ifCurrent(() => {
         for (const part of this.parts) if (this.link !== undefined) part.stored?.(this.link)
       }),

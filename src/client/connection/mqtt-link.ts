@@ -220,7 +220,8 @@ class ClientLink implements Link {
         case 'publish':
         case 'pubrel':
           if (isMalformed(packet)) this.refuse(packet, malformed(packet))
-          else if (packet.cmd === 'publish') this.resolveTopicAlias(packet)
+          else if (packet.cmd === 'publish' && packet.properties?.topicAlias !== undefined)
+            this.resolveTopicAlias(packet, packet.properties.topicAlias)
           return
         case 'connack':
           return this.accept(packet)
@@ -247,9 +248,7 @@ class ClientLink implements Link {
   }
 
   /** `mqtt` resolves a Topic Alias for its 'message' event only, not in the packet that handleMessage gets. */
-  private resolveTopicAlias(packet: IPublishPacket): void {
-    const alias = packet.properties?.topicAlias
-    if (alias === undefined) return
+  private resolveTopicAlias(packet: IPublishPacket, alias: number): void {
     if (packet.topic === '') packet.topic = this.topicAliases.get(alias) ?? ''
     else this.topicAliases.set(alias, packet.topic)
   }

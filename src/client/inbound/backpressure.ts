@@ -11,6 +11,8 @@ const OVERRUN = 10
  */
 export class Backpressure {
   private readonly stall: Stall
+  /** Nothing is read, or is only read since handlers may wait for it. */
+  isHolding = false
   /** Where the broker knows no limit. */
   private readonly most: number
 
@@ -29,17 +31,19 @@ export class Backpressure {
   bound(link: Link): void {
     if (this.rules.held.isHopeless) return this.rules.onOverrun()
     if (!this.isFull(link.protocolVersion === 5 ? this.rules.maxInFlight : this.most)) return
-    if (!this.stall.pause(link) && this.isFull(OVERRUN * this.most)) this.rules.onOverrun()
+    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.rules.onOverrun()
   }
 
   /** @returns false when it must be read on */
   pause(link: Link | undefined): boolean {
-    return link !== undefined && this.stall.pause(link)
+    if (link === undefined) return false
+    this.isHolding = true
+    return this.stall.pause(link)
   }
 
   /** QoS 0 has room again. */
   release(): void {
-    if (!this.isFull(this.rules.maxInFlight)) this.stall.release()
+    if (!this.isFull(this.rules.maxInFlight)) this.end()
   }
 
   /** A handler has come to an end, or to a pause. */
@@ -49,11 +53,13 @@ export class Backpressure {
 
   /** No more work is taken. */
   end(): void {
+    this.isHolding = false
     this.stall.release()
   }
 
   /** The connection is gone. */
   forget(): void {
+    this.isHolding = false
     this.stall.forget()
   }
 

@@ -13,8 +13,6 @@ const QUIET_MS = 1_000
  * handlers wait for such responses. Their acknowledgements leave in order of arrival, so the oldest message decides.
  */
 export class BlockedRequests {
-  /** Messages of QoS 1 and 2 that came, and runs that ended. */
-  changes = 0
   private seen = 0
   private most = 0
   private isWindowKnown = false
@@ -23,10 +21,10 @@ export class BlockedRequests {
   /** @param maxInFlight the window of the broker, on MQTT 5 */
   constructor(
     private readonly maxInFlight: number,
-    private readonly acks: { readonly open: readonly AckSlot<Delivery>[] },
+    private readonly acks: { readonly open: readonly AckSlot<Delivery>[]; readonly added: number },
     private readonly pool: {
       readonly blockable: number
-      readonly endedRequests: number
+      readonly endedCount: number
       ahead(run: HandlerRun): HandlerRun | undefined
     },
   ) {}
@@ -82,7 +80,7 @@ export class BlockedRequests {
   }
 
   private hasChanged(): boolean {
-    const now = this.changes + this.pool.endedRequests
+    const now = this.acks.added + this.pool.endedCount
     const hasChanged = now !== this.seen
     this.seen = now
     return hasChanged

@@ -1,16 +1,9 @@
-import type { AckSlot, AckWindow } from '../../core/inbound/ack-window.js'
+import type { AckSlot } from '../../core/inbound/ack-window.js'
 import type { RunState, SchedulerRun } from '../../core/inbound/run-scheduler.js'
 import { bytesOf } from '../../core/protocol/packet-length.js'
-import type { Link, PublishPacket } from '../connection/link.js'
+import type { PublishPacket } from '../connection/link.js'
 import type { InboundHandler, RunOutcome } from './inbound-handler.js'
 import type { RunContext } from './run-context.js'
-
-/** The acknowledgement that a QoS 1 message waits for, on the connection it came by. */
-export interface PendingAck {
-  readonly window: AckWindow<Delivery>
-  readonly slot: AckSlot<Delivery>
-  readonly link: Link
-}
 
 /** One handler that is to run for one message. */
 export class HandlerRun implements SchedulerRun<InboundHandler> {
@@ -37,7 +30,8 @@ const GRAVITY: readonly RunOutcome[] = ['handled', 'failed', 'deadLettered', 'dr
 
 /** One message on its way through all its handlers. */
 export class Delivery {
-  ack: PendingAck | undefined
+  /** Of a QoS 1 message. */
+  ack: AckSlot<Delivery> | undefined
   runs: readonly HandlerRun[] = []
   /** Handlers that have begun. */
   started = 0

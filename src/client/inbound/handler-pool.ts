@@ -20,8 +20,8 @@ export class HandlerPool implements RunHost {
   private readonly runner: HandlerRunner
   /** Open requests of runs that wait for a delivery at QoS 1. */
   blockable = 0
-  /** Requests that have ended, so far. */
-  endedRequests = 0
+  /** Requests of runs, and runs, that have ended so far. */
+  endedCount = 0
   private unknownRequests = 0
   private isStopped = false
   private willPump = false
@@ -45,17 +45,20 @@ export class HandlerPool implements RunHost {
     return this.scheduler.remove(run)
   }
 
-  /** Starts what may run. */
-  pump(): void {
-    while (!this.isStopped) {
-      const run = this.scheduler.take()
-      if (run === undefined) return
+  /** Starts what may run. @param hasProgressed a handler has come to an end, or to a pause */
+  pump(hasProgressed: boolean): void {
+    for (let run = this.next(); run !== undefined; run = this.next()) {
       if (run.goOn !== undefined) this.goOn(run)
       else {
         this.listener.runBegins(run)
         this.runner.run(run)
       }
     }
+    this.listener.pumped(hasProgressed)
+  }
+
+  private next(): HandlerRun | undefined {
+    return this.isStopped ? undefined : this.scheduler.take()
   }
 
   /** No handler is started any more, and nobody waits for those that run. */
@@ -97,7 +100,7 @@ export class HandlerPool implements RunHost {
       this.blockable += 1
     }
     return () => {
-      this.endedRequests += 1
+      this.endedCount += 1
       if (request !== undefined && blockable.delete(request)) this.blockable -= 1
       countRequest(-1)
     }
@@ -110,7 +113,7 @@ export class HandlerPool implements RunHost {
 
   paused(run: HandlerRun): void {
     this.scheduler.pause(run)
-    this.freed()
+    this.pump(true)
   }
 
   resumed(run: HandlerRun): Promise<void> {
@@ -118,33 +121,29 @@ export class HandlerPool implements RunHost {
     return new Promise(resolve => {
       run.goOn = resolve
       this.scheduler.resume(run)
-      this.pump()
+      this.pump(false)
     })
   }
 
   returned(run: HandlerRun): void {
     if (run.state === 'returned') return
     this.scheduler.release(run)
-    this.freed()
+    this.pump(true)
   }
 
   ended(run: HandlerRun, outcome: RunOutcome): void {
     this.scheduler.release(run)
     run.isEnded = true
+    this.endedCount += 1
     if (run.context !== undefined) run.context.countRequest = undefined
     this.listener.runEnded(run, outcome)
-    this.freed()
+    this.pump(true)
   }
 
   private goOn(run: HandlerRun): void {
     const { goOn } = run
     run.goOn = undefined
     goOn?.()
-  }
-
-  private freed(): void {
-    this.pump()
-    this.listener.pumped(true)
   }
 
   /** A request of code that is no run, or of a run that began before the first request. */
@@ -160,8 +159,7 @@ export class HandlerPool implements RunHost {
     this.willPump = true
     queueMicrotask(() => {
       this.willPump = false
-      this.pump()
-      this.listener.pumped(false)
+      this.pump(false)
     })
   }
 }

@@ -1,10 +1,10 @@
 import type { ConnectedSession } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
+import { type AckSlot, AckWindow } from '../../core/inbound/ack-window.js'
 import { InboundCount, type InboundCounters } from '../../core/inbound/inbound-count.js'
 import type { Link, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../idle-waiters.js'
-import { Acknowledgements } from './acknowledgements.js'
 import { Backpressure } from './backpressure.js'
 import { BlockedRequests } from './blocked-requests.js'
 import { Delivery, HandlerRun } from './delivery.js'
@@ -28,7 +28,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   private readonly messages: HeldMessages
   /** Left from a lost connection: the next one says whether the broker sends them again. */
   private readonly parked: Delivery[] = []
-  private readonly acks = new Acknowledgements()
+  private readonly acks = new AckWindow<Delivery>()
   private readonly blocked: BlockedRequests
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
@@ -45,7 +45,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   get counters(): InboundCounters {
     const { held } = this.rules
     return {
-      ...this.count.counted,
+      ...this.count.counts,
       unreleased: held.unreleased.count,
       queuedBytes: held.bytes,
       waiting: this.messages.open.size - this.messages.started + this.parked.length,
@@ -60,7 +60,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     for (const delivery of this.messages.open) {
       if (delivery.runs.length === 0) this.route(delivery, this.rules.select(delivery.packet))
     }
-    this.pump()
+    this.pool.pump(false)
   }
 
   /**
@@ -75,15 +75,15 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     for (const delivery of this.parked.splice(0)) this.giveBack(delivery)
     let last = -1
     for (const delivery of this.messages.open)
-      if (delivery.started > 0) last = Math.max(last, this.acks.positionOf(delivery))
+      if (delivery.started > 0) last = Math.max(last, this.acks.positionOf(delivery.ack))
     for (const delivery of [...this.messages.open]) {
       if (delivery.started > 0) continue
-      if (this.canGiveBack(delivery) && this.acks.positionOf(delivery) > last)
+      if (this.canGiveBack(delivery) && this.acks.positionOf(delivery.ack) > last)
         this.withdraw(delivery, 'givenBack')
       // Held for handlers that will not be started any more.
       else if (wasHolding) this.withdraw(delivery, 'dropped')
     }
-    this.pump()
+    this.pool.pump(false)
     return this.idle.wait()
   }
 
@@ -109,17 +109,17 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   }
 
   message(packet: PublishPacket, link: Link): void {
-    this.count.received()
-    if (packet.qos > 0) this.blocked.changes += 1
-    if (packet.qos === 1 && this.takeAgain(packet, link)) return
+    this.count.counts.received += 1
+    if (packet.qos === 1 && this.takeAgain(packet)) return
     const delivery = new Delivery(packet)
-    this.acks.owe(delivery, link)
+    if (packet.qos === 1 && packet.messageId !== undefined)
+      delivery.ack = this.acks.add(packet.messageId, delivery)
     this.messages.add(delivery)
     if (this.mode === 'open') this.route(delivery, this.rules.select(packet))
     else if (this.mode === 'stopped' || (!this.routeInternally(delivery) && this.mode !== 'holding'))
       return this.refuse(delivery)
     if (this.rules.held.isOver || this.mode === 'holding') this.makeRoom(delivery)
-    this.pump()
+    this.pool.pump(false)
     if (packet.qos > 0) this.pressure.bound(link)
   }
 
@@ -133,14 +133,15 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   }
 
   pumped(hasProgressed: boolean): void {
-    if (hasProgressed) this.pressure.progressed()
-    if (this.intake.hasRoom) this.pressure.release()
-    this.idle.check()
+    if (this.pressure.isHolding) {
+      if (hasProgressed) this.pressure.progressed()
+      if (this.intake.hasRoom) this.pressure.release()
+    }
+    if (this.mode !== 'open') this.idle.check()
     if (this.pool.blockable > 0) this.blocked.check(this.link)
   }
 
   runEnded({ delivery }: HandlerRun, outcome: RunOutcome): void {
-    this.blocked.changes += 1
     if (delivery.end(outcome)) this.finish(delivery)
   }
 
@@ -157,7 +158,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
       this.messages.add(delivery)
       if (this.mode === 'open') this.route(delivery, this.rules.select(delivery.packet))
     }
-    this.pump()
+    this.pool.pump(false)
   }
 
   lost(): void {
@@ -177,14 +178,15 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   }
 
   /** A message that a handler has, or had, before the connection was lost. */
-  private takeAgain(packet: PublishPacket, link: Link): boolean {
+  private takeAgain(packet: PublishPacket): boolean {
     const delivery = this.redeliveries.claim(packet)
     if (delivery === undefined) return false
-    this.count.repeated()
-    this.acks.owe(delivery, link, packet.messageId)
-    if (!delivery.isDone) return true
-    this.messages.charge(delivery)
-    for (const { message } of this.acks.pay(delivery)) this.messages.discharge(message)
+    this.count.counts.repeated += 1
+    delivery.ack = this.acks.add(packet.messageId ?? 0, delivery)
+    if (delivery.isDone) {
+      this.messages.charge(delivery)
+      this.acknowledge(delivery.ack)
+    }
     return true
   }
 
@@ -198,7 +200,8 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   private route(delivery: Delivery, handlers: readonly InboundHandler[]): void {
     const { packet } = delivery
     if (handlers.length === 0) {
-      this.rules.onUnmatched(packet.topic, this.count.unmatched())
+      this.count.counts.unmatched += 1
+      this.rules.onUnmatched(packet.topic, this.count.counts.unmatched)
       return this.finish(delivery)
     }
     delivery.runs = handlers.map(handler => new HandlerRun(delivery, handler, handler.orderKey(packet)))
@@ -218,7 +221,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     this.intake.remove(run)
     if (!this.pool.remove(run)) return
     if (run.delivery.end('dropped')) this.finish(run.delivery)
-    this.rules.onDropped(this.count.counted.dropped)
+    this.rules.onDropped(this.count.counts.dropped)
   }
 
   /** QoS 0 messages make room for the one that came, and that one goes when it is of QoS 0 and finds no room. */
@@ -244,12 +247,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
     if (delivery.started > 0 || !this.messages.open.has(delivery)) return
     this.withdraw(delivery, 'dropped')
-    this.rules.onDropped(this.count.counted.dropped)
-  }
-
-  private pump(): void {
-    this.pool.pump()
-    this.pumped(false)
+    this.rules.onDropped(this.count.counts.dropped)
   }
 
   /** All handlers of the message have ended. */
@@ -259,9 +257,16 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     delivery.isDone = true
     const isLeft = delivery.outcome === 'givenBack'
     this.count.done(isLeft && !this.canGiveBack(delivery) ? 'dropped' : delivery.outcome)
-    if (isLeft || !this.acks.owes(delivery)) this.messages.discharge(delivery)
-    if (isLeft) return
-    for (const { message } of this.acks.pay(delivery)) this.messages.discharge(message)
+    if (isLeft || !this.acks.owes(delivery.ack)) this.messages.discharge(delivery)
+    if (!isLeft && delivery.ack !== undefined) this.acknowledge(delivery.ack)
+  }
+
+  /** The message is done: its PUBACK leaves when those of all before it have. */
+  private acknowledge(ack: AckSlot<Delivery>): void {
+    for (const { messageId, message } of this.acks.complete(ack)) {
+      this.link?.send({ cmd: 'puback', messageId })
+      this.messages.discharge(message)
+    }
   }
 
   /** Takes a message of which no handler has begun out of all queues. */

@@ -35,7 +35,7 @@ export interface InboundCounters extends CountedInbound {
 }
 
 export class InboundCount {
-  private readonly counts = {
+  readonly counts = {
     received: 0,
     handled: 0,
     failed: 0,
@@ -44,24 +44,6 @@ export class InboundCount {
     dropped: 0,
     givenBack: 0,
     repeated: 0,
-  }
-
-  get counted(): CountedInbound {
-    return { ...this.counts }
-  }
-
-  received(): void {
-    this.counts.received += 1
-  }
-
-  repeated(): void {
-    this.counts.repeated += 1
-  }
-
-  /** @returns how many so far */
-  unmatched(): number {
-    this.counts.unmatched += 1
-    return this.counts.unmatched
   }
 
   done(outcome: RunOutcome): void {
