@@ -1,15 +1,31 @@
-// A TCP link in front of the broker: any number of bytes towards it, and so many a second back, behind a router's buffer.
+// A TCP link in front of the broker: any number of bytes towards it, and so many a second back, behind a router's
+// buffer. Of the PINGRESPs, every second one is lost, as many as are to be.
 import { connect, createServer } from 'node:net'
 import { answerRequests, config, say } from '../requests.mjs'
 
 const SLICE_MS = 10
-const { port, downBytesPerSecond, bufferBytes } = config
+const { port, downBytesPerSecond, bufferBytes, losing = 0 } = config
+const PINGRESP = 13
+let responses = 0
+let lost = 0
+
+/** What is left of packets that came together. Nothing here is longer than 127 bytes. */
+function lose(chunk) {
+  const kept = []
+  for (let at = 0; at < chunk.length; at += chunk[at + 1] + 2) {
+    const isLost = chunk[at] >> 4 === PINGRESP && ++responses % 2 === 0 && lost < losing
+    if (isLost) lost += 1
+    else kept.push(chunk.subarray(at, at + chunk[at + 1] + 2))
+  }
+  return Buffer.concat(kept)
+}
 
 const server = createServer(client => {
   const broker = connect(port, '127.0.0.1')
   client.setNoDelay(true)
   broker.setNoDelay(true)
   client.pipe(broker)
+  if (losing > 0) return void broker.on('data', chunk => client.write(lose(chunk)))
   if (downBytesPerSecond === null) return void broker.pipe(client)
   const queue = []
   let queued = 0
@@ -33,4 +49,4 @@ const server = createServer(client => {
     if (queued < bufferBytes) broker.resume()
   }, SLICE_MS)
 }).listen(0, '127.0.0.1', () => say({ port: server.address().port }))
-answerRequests(() => ({}))
+answerRequests(() => ({ lost }))

@@ -83,8 +83,9 @@ export class SimulatedLink {
   mostOnWire = 0
   /** PINGREQs that were sent. */
   pings = 0
-  /** As many of the next responses are lost. */
+  /** As many of the next responses are lost, one of so many. */
   losing = 0
+  losingEvery = 1
   /** While this process pauses, nobody writes and no response is taken. */
   isPaused = false
   conduct: LinkConduct
@@ -96,6 +97,7 @@ export class SimulatedLink {
   private readonly down = new Queue<{ readonly bytes: number; readonly isResponse: boolean }>()
   /** When responses leave the broker. */
   private responses: number[] = []
+  private responded = 0
   private waiting: { readonly bytes: number; readonly offeredMs: number }[] = []
   private owed = 0
   private inboundOwed = 0
@@ -238,7 +240,8 @@ export class SimulatedLink {
     const { inbound, nowMs } = this
     while ((this.responses[0] ?? Infinity) <= nowMs) {
       this.responses.shift()
-      if (this.losing > 0) this.losing -= 1
+      this.responded += 1
+      if (this.losing > 0 && this.responded % this.losingEvery === 0) this.losing -= 1
       else this.down.push({ bytes: MARKER_BYTES, isResponse: true })
     }
     if (this.isPaused) return

@@ -73,13 +73,14 @@ export class LinkWindow {
   /** How long until so many bytes more are read by the broker, once that can be told for sure. */
   delayMs(bytes: number, nowMs: number): number | undefined {
     const { bytesPerMs } = this.window.rate
-    if (bytesPerMs === undefined || !this.window.rate.isSure(nowMs)) return undefined
+    if (bytesPerMs === undefined || !this.isSlow(nowMs)) return undefined
     return (this.unconfirmed + bytes) / bytesPerMs
   }
 
   /** Whether the uplink is the limit, by the finding of a hold and every marker for a while. */
   isSlow(nowMs: number): boolean {
-    return this.window.rate.isSure(nowMs)
+    // A rate that is wrong, as after lost responses, would otherwise keep every message back that could correct it.
+    return nowMs - this.lastBlockedMs < PRESSED_MS && this.window.rate.isSure(nowMs)
   }
 
   /**

@@ -80,6 +80,21 @@ describe('a lost response', () => {
     expect(link.window.unconfirmed).toBeLessThan(1_100)
   })
 
+  it.each([1, 2, 3, 5])(
+    'does not stop publishing for good when one of %i is lost, ten in all',
+    losingEvery => {
+      const link = new SimulatedLink(FREE)
+      link.offer(2_000, MODEST)
+      link.losing = 10
+      link.losingEvery = losingEvery
+      link.offer(62_000, MODEST)
+      expect(link.losing).toBe(0)
+      link.forget()
+      link.offer(10_000, MODEST)
+      expect(link.dropped).toBe(0)
+    },
+  )
+
   it.each([1, 10])('does not stop a full link: %i lost', losing => {
     const offered = { bytesPerSecond: 500_000, messageBytes: 1_000 }
     const link = new SimulatedLink({ bytesPerSecond: 50_000, roundTripMs: 20 })
