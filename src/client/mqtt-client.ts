@@ -20,7 +20,7 @@ import type {
   RequestOptions,
   TryPublishOptions,
 } from '../options/service-options.js'
-import type { WaitOptions } from './connection/connection-wait.js'
+import { hasClosed, type WaitOptions } from './connection/connection-wait.js'
 import {
   type MqttMessage,
   type MqttMessages,
@@ -28,7 +28,7 @@ import {
   type MqttSubscription,
   Subscriber,
 } from './inbound/subscriber.js'
-import { hasClosed, MqttSession } from './mqtt-session.js'
+import { MqttSession } from './mqtt-session.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
 import { ResponseStream } from './requests/responses.js'
 import type { MqttHealth, MqttStats } from './session-report.js'
@@ -108,8 +108,8 @@ export class MqttClient implements AsyncDisposable {
     const message = this.message(topic, payload, options, publishSchema)
     const { whenBlocked, timeoutMs, signal } = options
     if (whenBlocked === undefined && timeoutMs === undefined && signal === undefined)
-      return this.session.publisher.publish(message)
-    return this.session.publisher.publish(message, options)
+      return this.session.publish(message)
+    return this.session.publish(message, options)
   }
 
   /**
@@ -119,7 +119,7 @@ export class MqttClient implements AsyncDisposable {
    */
   tryPublish(topic: string, payload: unknown, options: TryPublishOptions = NO_OPTIONS): TryPublishOutcome {
     const message = this.message(topic, payload, options, tryPublishSchema)
-    return this.session.publisher.tryPublish(message, options.whenBlocked)
+    return this.session.tryPublish(message, options.whenBlocked)
   }
 
   /**

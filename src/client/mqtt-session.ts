@@ -1,7 +1,7 @@
 import { describeTransition, type SessionLog } from '../core/connection/connection-log.js'
 import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
 import { reconnectDelayMs } from '../core/connection/reconnect-rules.js'
-import { describeCause, MqttError } from '../core/errors.js'
+import { describeCause, type MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/held-bytes.js'
 import type { OutboundMessage, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
@@ -15,10 +15,11 @@ import { Routes } from '../core/topic/topic-trie.js'
 import { describeTarget } from '../options/option-checks.js'
 import type { WhenBlocked } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import type { WaitOptions } from './connection/connection-wait.js'
-import type { Dialler } from './connection/link.js'
+import { hasClosed, type WaitOptions } from './connection/connection-wait.js'
+import type { Dialler, PublishPacket } from './connection/link.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
 import { createDialler } from './connection/mqtt-link.js'
+import { ClientEvents } from './events.js'
 import { DeadLetters } from './inbound/dead-letters.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { InboundHandler } from './inbound/inbound-handler.js'
@@ -43,6 +44,7 @@ export class MqttSession {
   private readonly deadLetters: DeadLetters
   /** What went wrong with the work of this session, for the log. */
   readonly journal: SessionJournal
+  readonly events: ClientEvents
   private readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
   private refused: MqttError | undefined
@@ -57,6 +59,9 @@ export class MqttSession {
     dialler: Dialler = createDialler(options),
   ) {
     this.journal = new SessionJournal(log)
+    this.events = new ClientEvents(options.clientId, error =>
+      log.error(`a listener of the client failed: ${describeCause(error)}`),
+    )
     const packetIds = new PacketIds(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, error =>
       log.error(`a listener of the connection failed: ${describeCause(error)}`),
@@ -80,7 +85,7 @@ export class MqttSession {
         reconnectDelayMs(options.reconnect.delayMs, round, cause, 0, Math.random()),
     })
     this.deadLetters = new DeadLetters({
-      publish: async letter => this.publisher.publish(letter, { whenBlocked: 'wait' }),
+      publish: async letter => this.publish(letter, { whenBlocked: 'wait' }),
       version: () => this.connection.protocolVersion,
       onNobody: topic => this.journal.deadLetterTakenByNobody(topic),
       onRefused: (topic, why) => this.journal.deadLetterRefused(topic, why),
@@ -89,20 +94,14 @@ export class MqttSession {
       ...options.inbound,
       keepsSession: this.options.keepsSession,
       held: new HeldBytes(options.inbound.maxQueuedBytes, dialler.unreleased),
-      select: packet => {
-        const identifiers = packet.properties?.subscriptionIdentifier
-        const handlers = this.routes.select(
-          packet.topic,
-          this.identifiers.identify(packet.topic, identifiers),
-        )
-        return this.requester.ownReplies.has(packet.topic) ? replyTakers(handlers) : handlers
-      },
+      select: packet => this.handlersOf(packet),
       onUnmatched: topic => this.journal.unmatched(topic),
       onDropped: () => this.journal.inboundDropped(),
       onOverrun: () => this.connection.hangUp(overrun()),
       awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
       disconnect: cause => this.connection.hangUp(cause),
       deadLetter: letter => this.deadLetters.publish(letter),
+      events: this.events,
     })
     this.requester = new Requester(this, options)
     this.shutdown = new SessionShutdown(
@@ -223,11 +222,15 @@ export class MqttSession {
   }
 
   publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome> {
-    return this.publisher.publish(message, terms)
+    const outcome = this.publisher.publish(message, terms)
+    return this.events.publish.isHeard ? this.events.publishing(message, outcome) : outcome
   }
 
   tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
-    return this.publisher.tryPublish(message, whenBlocked)
+    const outcome = this.publisher.tryPublish(message, whenBlocked)
+    const { publish, clientId } = this.events
+    if (publish.isHeard) publish.tell({ clientId, topic: message.topic, qos: 0, outcome })
+    return outcome
   }
 
   /**
@@ -246,6 +249,12 @@ export class MqttSession {
   /** Drains, lets what was published since then settle, sends DISCONNECT and ends. Waits `drainTimeoutMs` at most. */
   close(): Promise<void> {
     return this.shutdown.close()
+  }
+
+  private handlersOf({ topic, properties }: PublishPacket): readonly InboundHandler[] {
+    const identified = this.identifiers.identify(topic, properties?.subscriptionIdentifier)
+    const handlers = this.routes.select(topic, identified)
+    return this.requester.ownReplies.has(topic) ? replyTakers(handlers) : handlers
   }
 
   private noteRefused(error: MqttError): void {
@@ -269,6 +278,8 @@ export class MqttSession {
   }
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
+    const { connection, clientId } = this.events
+    if (connection.isHeard) connection.tell({ clientId, state, before })
     const { level, text } = describeTransition(state, before, describeTarget(this.options))
     const cause = state.status === 'closed' ? state.cause : undefined
     // The promise of start() reports a failed start.
@@ -284,10 +295,4 @@ export class MqttSession {
       this.log.error(`onStopped failed: ${describeCause(error)}`)
     }
   }
-}
-
-/** One client has one life. */
-export function hasClosed(cause?: MqttError): MqttError {
-  const text = 'this client is closed and cannot be used again; create a new one to connect again'
-  return new MqttError('CONNECTION_CLOSED', text, cause === undefined ? {} : { cause })
 }

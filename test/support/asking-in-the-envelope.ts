@@ -1,3 +1,4 @@
+import { ClientEvents } from '../../src/client/events.js'
 import { HandlerAttempt } from '../../src/client/inbound/handler-attempt.js'
 import type { InboundHandler } from '../../src/client/inbound/inbound-handler.js'
 import { inEnvelope, NestReplies } from '../../src/client/requests/nest-envelope.js'
@@ -36,6 +37,7 @@ export function askingInTheEnvelope() {
     flushSubscriptions: () => {},
     dispatcher: { pool: { requestOpened: () => () => {}, trackRequests: () => {} } },
     whenGranted: async () => {},
+    events: new ClientEvents('test', () => {}),
     publish: (message): PublishOutcome => {
       published.push(message)
       return { status: 'sent' }

@@ -61,6 +61,12 @@ export function waitFor(
   })
 }
 
+/** One client has one life. */
+export function hasClosed(cause?: MqttError): MqttError {
+  const text = 'this client is closed and cannot be used again; create a new one to connect again'
+  return new MqttError('CONNECTION_CLOSED', text, cause === undefined ? {} : { cause })
+}
+
 function abortedError(what: string, signal: AbortSignal | undefined): MqttError {
   return new MqttError('ABORTED', `the wait for the ${what} was aborted`, { cause: signal?.reason })
 }

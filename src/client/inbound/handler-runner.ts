@@ -1,5 +1,6 @@
 import { reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
 import { describeFailure, isMqttError, MqttError } from '../../core/errors.js'
+import type { ClientEvents, DeliveryEvent } from '../events.js'
 import { Pauses } from '../pauses.js'
 import type { HandlerRun } from './delivery.js'
 import { HandlerAttempt } from './handler-attempt.js'
@@ -50,13 +51,22 @@ export class HandlerRunner {
   }
 
   private async runToEnd(run: HandlerRun): Promise<void> {
+    const { delivery } = this.surroundings.events
     let outcome: RunOutcome = 'handled'
+    if (delivery.isHeard) delivery.tell(this.eventOf(run, 'start'))
     try {
       await this.attempt(run, 1)
     } catch (error) {
       outcome = await this.recover(run, error)
     }
+    if (delivery.isHeard) delivery.tell({ ...this.eventOf(run, 'end'), outcome })
     this.host.ended(run, outcome)
+  }
+
+  private eventOf(run: HandlerRun, type: DeliveryEvent['type']): DeliveryEvent {
+    const { topic, qos } = run.delivery.packet
+    const { clientId } = this.surroundings.events
+    return { clientId, type, key: run, pattern: run.handler.name, topic, qos }
   }
 
   private async recover(run: HandlerRun, first: unknown): Promise<RunOutcome> {
@@ -140,7 +150,7 @@ export class HandlerRunner {
     const attempt = new HandlerAttempt(number, acknowledge, () => this.host.returned(run))
     this.attempts.add(attempt)
     if (this.stopped !== undefined) attempt.abort(this.stopped)
-    const started = startSafely(run, this.host, attempt)
+    const started = startSafely(run, this.host, attempt, this.surroundings.events)
     // The next message may begin when the handler returns; this one waits for its `ack()`.
     const work =
       acknowledged === undefined
@@ -181,10 +191,13 @@ export class HandlerRunner {
 
 const ignore = (): void => {}
 
-function startSafely(run: HandlerRun, host: RunHost, attempt: HandlerAttempt) {
+function startSafely(run: HandlerRun, host: RunHost, attempt: HandlerAttempt, { aroundRun }: ClientEvents) {
   const { handler, delivery } = run
+  const work = () => callAs(run, host, () => handler.run(delivery.packet, attempt))
   try {
-    return callAs(run, host, () => handler.run(delivery.packet, attempt))
+    if (aroundRun === undefined) return work()
+    const { topic } = delivery.packet
+    return aroundRun({ pattern: handler.name, topic, attempt: attempt.number }, work)
   } catch (error) {
     return Promise.reject(error)
   }

@@ -2,6 +2,7 @@ import type { MqttError } from '../../core/errors.js'
 import type { FailurePolicy, RunOutcome } from '../../core/inbound/run-outcome.js'
 import type { PublishPacket } from '../../core/protocol/packets.js'
 import type { ResolvedBackoff } from '../../options/resolved-options.js'
+import type { ClientEvents } from '../events.js'
 
 export type { RunOutcome }
 
@@ -57,6 +58,7 @@ export interface RunSurroundings {
   readonly deadLetter: (letter: DeadLetter) => Promise<void>
   /** Ends the connection, so that the broker delivers again. */
   readonly disconnect: (cause: MqttError) => void
+  readonly events: ClientEvents
 }
 
 /** A message that no handler could handle. */

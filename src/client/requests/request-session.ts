@@ -5,6 +5,7 @@ import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import type { WaitOptions } from '../connection/connection-wait.js'
+import type { ClientEvents } from '../events.js'
 import type { InboundHandler } from '../inbound/inbound-handler.js'
 import type { BlockableRequest } from '../inbound/run-context.js'
 
@@ -26,5 +27,6 @@ export interface RequestSession {
       trackRequests(): void
     }
   }
+  readonly events: ClientEvents
   publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome>
 }

@@ -25,6 +25,7 @@ import { OpenStreams, streamKey } from './open-streams.js'
 import type { RequestSession } from './request-session.js'
 import { readResponse, responseSubscription, STATUS } from './responses.js'
 import { SharedGrant } from './shared-grant.js'
+import { ToldReceiver } from './told-receiver.js'
 
 const MS = 1_000
 /** A lost renewal or two must not end a stream. */
@@ -122,6 +123,16 @@ export class Requester {
 
   /** Sends a request. @returns what ends it from this side, and tells the responder to stop */
   start(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
+    if (!this.session.events.request.isHeard) return this.begin(request, plan, receiver)
+    const told = new ToldReceiver(receiver, this.session.events, request.topic, plan.protocol)
+    const cancel = this.begin(request, plan, told)
+    return () => {
+      told.cancelled()
+      cancel()
+    }
+  }
+
+  private begin(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
     const { status } = this.session.connection.state
     if (status !== 'connected') {
       receiver.fail(
@@ -194,7 +205,9 @@ export class Requester {
     const { data: _data, pattern: _pattern, metadata: _metadata, ...message } = request
     const userProperties = {
       ...message.properties?.userProperties,
-      ...(isStream ? { [STREAM]: 'true', [LEASE]: this.leaseSeconds } : {}),
+      ...(isStream
+        ? { [STREAM]: 'true', [LEASE]: String(Math.ceil(this.options.requests.streamLeaseMs / MS)) }
+        : {}),
     }
     const properties = {
       // A responder that comes to it later does work that nobody waits for.
@@ -205,10 +218,6 @@ export class Requester {
       correlationData,
     }
     return { ...message, properties }
-  }
-
-  private get leaseSeconds(): string {
-    return String(Math.ceil(this.options.requests.streamLeaseMs / MS))
   }
 
   private takeOutcome(key: string, topic: string, outcome: PublishOutcome): void {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { ClientEvents } from '../../../../src/client/events.js'
 import type { HandlerAttempt } from '../../../../src/client/inbound/handler-attempt.js'
 import { HandlerRunner } from '../../../../src/client/inbound/handler-runner.js'
 import {
@@ -42,6 +43,7 @@ function running(
         if (letterFails) throw new Error('no hope')
       },
       disconnect: cause => events.push(`disconnect ${cause.reasonCode}`),
+      events: new ClientEvents('test', () => {}),
     },
     {
       returned: () => events.push('returned'),
