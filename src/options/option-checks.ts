@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
+import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
 import { REPLACEMENTS } from './option-replacements.js'
 import {
   type MqttModuleOptions,
@@ -34,7 +35,6 @@ import {
   uint32,
   userProperties,
   utf8String,
-  WHEN_BLOCKED,
 } from './schema.js'
 import { Sealed } from './sealed.js'
 

@@ -2,7 +2,7 @@ import type { Duplex } from 'node:stream'
 import type { IClientOptions } from 'mqtt'
 import type { Verdict } from '../core/connection/reconnect-rules.js'
 import type { MqttError } from '../core/errors.js'
-import type { WhenBlocked } from '../core/outbound/outbound-message.js'
+import type { WhenBlocked } from '../core/outbound/when-blocked.js'
 import type { CodecOption } from './codec.js'
 
 export type { Verdict, WhenBlocked }

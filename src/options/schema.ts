@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import { MqttError } from '../core/errors.js'
+import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
 import type { CodecOption } from './codec.js'
 
@@ -100,9 +101,6 @@ export const qosSchema = oneOf([0, 1, 2])
 export function isTextOrBuffer(value: unknown): value is string | Buffer {
   return typeof value === 'string' || Buffer.isBuffer(value)
 }
-
-/** Every value of `whenBlocked`. */
-export const WHEN_BLOCKED = ['drop', 'latest', 'queue', 'wait'] as const
 
 const publishEntries = {
   retain: v.optional(flag),

@@ -11,9 +11,11 @@ import type {
   PublishTerms,
   Waiting,
 } from '../../core/outbound/outbound-message.js'
+import type { OutboundQueue } from '../../core/outbound/outbound-queue.js'
 import { OutcomeCount } from '../../core/outbound/outcome-count.js'
 import type { DropReason, PublishOutcome, TryPublishOutcome } from '../../core/outbound/publish-outcome.js'
 import { messageAt } from '../../core/outbound/waiting.js'
+import { POLICIES } from '../../core/outbound/when-blocked.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import type { OutboundOptions, WhenBlocked } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
@@ -34,7 +36,6 @@ const ignore = (): void => {}
  * be dropped; what is written waits for nothing but the broker's acknowledgement.
  */
 export class Publisher implements ConnectionListener, PublishFeedback, InFlightObserver, WaitingRoomObserver {
-  private readonly queue: OutboundBuffer
   private readonly room: WaitingRoom
   private readonly inFlight: InFlight
   private readonly count = new OutcomeCount()
@@ -53,9 +54,9 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
     /** The broker keeps the session of this client at the end of a connection. */
     private readonly keepsSession: boolean,
     private readonly observer: PublishObserver,
+    private readonly queue: OutboundQueue = new OutboundBuffer(options),
   ) {
-    this.queue = new OutboundBuffer(options)
-    this.room = new WaitingRoom(this.queue, options, this)
+    this.room = new WaitingRoom(queue, options, this)
     this.inFlight = new InFlight(packetIds, options, this, observer)
   }
 
@@ -101,8 +102,9 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
       this.writePlain(paced, message)
       return ACCEPTED
     }
+    const usual = this.options.whenBlocked
     // Nobody can wait for what has no promise.
-    const mode = whenBlocked ?? (this.options.whenBlocked === 'wait' ? 'drop' : this.options.whenBlocked)
+    const mode = whenBlocked ?? (POLICIES[usual].needsPromise ? 'drop' : usual)
     const dropped = this.hold({ message, settle: ignore, fail: ignore }, { whenBlocked: mode }, paced)
     return dropped === undefined ? ACCEPTED : { status: 'dropped', reason: dropped }
   }
@@ -145,7 +147,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
     this.paced?.stop()
     this.paced?.link.reportTo(undefined)
     this.paced = undefined
-    this.room.drop('offline', ({ mode }) => mode === 'drop')
+    this.room.drop('offline', ({ mode }) => !POLICIES[mode].isKept)
     this.inFlight.lost(cause, this.keepsSession && !this.isClosing)
     this.idle.check()
   }

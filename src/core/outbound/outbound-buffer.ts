@@ -1,6 +1,8 @@
 import { DeadlineHeap } from './deadline-heap.js'
 import type { Waiting } from './outbound-message.js'
+import type { Admission, OutboundQueue } from './outbound-queue.js'
 import type { DropReason } from './publish-outcome.js'
+import { POLICIES } from './when-blocked.js'
 
 export interface BufferLimits {
   /** Messages kept by `latest`, `queue` and `wait` together. */
@@ -11,11 +13,6 @@ export interface BufferLimits {
 }
 
 type Displaced = readonly [Waiting, DropReason]
-
-export type Admission =
-  /** It waits now, in place of these. */
-  | { readonly isAdmitted: true; readonly displaced: readonly Displaced[] }
-  | { readonly isAdmitted: false; readonly reason: DropReason }
 
 /** A place in the order, which the newest message of a topic takes over from the one before it. */
 interface Place {
@@ -34,7 +31,7 @@ const NONE: readonly Displaced[] = []
  * What waits to be written, in order. Messages of QoS 0 may overtake those of QoS 1 and 2 that wait for an answer
  * to earlier ones; the order within each kind is kept.
  */
-export class OutboundBuffer {
+export class OutboundBuffer implements OutboundQueue {
   /** How many wait. */
   size = 0
   private readonly plain: Lane = new Map()
@@ -69,11 +66,11 @@ export class OutboundBuffer {
 
   /** @param backlogBytes what `drop` may hold back: a burst that the wire takes in the moments to come */
   add(waiting: Waiting, backlogBytes: number): Admission {
-    const replaced = waiting.mode === 'latest' ? this.replace(waiting) : undefined
+    const replaced = POLICIES[waiting.mode].isReplaced ? this.replace(waiting) : undefined
     if (replaced !== undefined) return replaced
     const displaced = this.makeRoom(waiting, backlogBytes)
     if (displaced === undefined)
-      return { isAdmitted: false, reason: waiting.mode === 'drop' ? 'backlog' : 'queue-full' }
+      return { isAdmitted: false, reason: POLICIES[waiting.mode].isKept ? 'queue-full' : 'backlog' }
     this.insert(waiting)
     return { isAdmitted: true, displaced }
   }
@@ -158,7 +155,8 @@ export class OutboundBuffer {
 
   /** What must go for this one, or undefined where that does not help. */
   private makeRoom(waiting: Waiting, backlogBytes: number): readonly Displaced[] | undefined {
-    if (waiting.mode === 'drop') {
+    const { isKept, givesWay } = POLICIES[waiting.mode]
+    if (!isKept) {
       const { count, bytes } = this.backlog
       if (count >= MAX_BACKLOG_MESSAGES) return undefined
       return count > 0 && bytes + waiting.bytes > backlogBytes ? undefined : NONE
@@ -166,8 +164,7 @@ export class OutboundBuffer {
     const { maxQueued, maxQueuedBytes, overflow } = this.limits
     const fits = () => this.kept.count < maxQueued && this.kept.bytes + waiting.bytes <= maxQueuedBytes
     if (fits()) return NONE
-    if (waiting.mode !== 'queue' || overflow === 'drop-newest' || waiting.bytes > maxQueuedBytes)
-      return undefined
+    if (!givesWay || overflow === 'drop-newest' || waiting.bytes > maxQueuedBytes) return undefined
     return this.displace(waiting, fits)
   }
 
@@ -192,11 +189,11 @@ export class OutboundBuffer {
     this.places.set(waiting, place)
     this.lane(qosOf(waiting)).set(place.order, place)
     this.account(waiting, 1)
-    if (waiting.mode === 'queue') {
+    if (POLICIES[waiting.mode].givesWay) {
       this.queue.add(waiting)
       this.queueBytes += waiting.bytes
     }
-    if (waiting.mode === 'latest') this.latest.set(keyOf(waiting), place)
+    if (POLICIES[waiting.mode].isReplaced) this.latest.set(keyOf(waiting), place)
     this.expect(waiting)
   }
 
@@ -207,7 +204,7 @@ export class OutboundBuffer {
   }
 
   private account({ mode, bytes }: Waiting, sign: 1 | -1): void {
-    const group = mode === 'drop' ? this.backlog : this.kept
+    const group = POLICIES[mode].isKept ? this.kept : this.backlog
     this.size += sign
     group.count += sign
     group.bytes += sign * bytes

@@ -1,6 +1,7 @@
 import type { MqttError } from '../errors.js'
 import type { PublishProperties } from '../protocol/packets.js'
 import type { DropReason, PublishOutcome } from './publish-outcome.js'
+import type { WhenBlocked } from './when-blocked.js'
 
 /** One message on its way to the broker. */
 export interface OutboundMessage {
@@ -23,14 +24,6 @@ export interface PublishObserver {
   /** Whether something else must leave first on a new connection. `flushed` asks again. */
   mustWait(): boolean
 }
-
-/**
- * What happens to a publish that cannot be written now, because there is no connection or the link is slower than the data.
- * `drop`: dropped at once without a connection; otherwise it waits for at most `maxDelayMs`, and is dropped at once if it
- * would wait longer. `latest`: the newest message of each topic waits, even during an outage. `queue`: messages wait in order
- * for up to `maxAgeMs`, even during an outage. `wait`: waits until `timeoutMs` or `signal` of the caller.
- */
-export type WhenBlocked = 'drop' | 'latest' | 'queue' | 'wait'
 
 /** How long, and how, one publish may wait. */
 export interface PublishTerms {

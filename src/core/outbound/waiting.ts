@@ -1,14 +1,8 @@
-import type { OutboundMessage, Publication, PublishTerms, Waiting, WhenBlocked } from './outbound-message.js'
+import type { OutboundMessage, Publication, PublishTerms, Waiting } from './outbound-message.js'
+import { POLICIES, type WaitLimits } from './when-blocked.js'
 
 const MS = 1_000
 const FIXED_BYTES = 8
-
-/** How long publishes wait that do not say so themselves. */
-export interface WaitLimits {
-  readonly whenBlocked: WhenBlocked
-  readonly maxDelayMs: number
-  readonly maxAgeMs: number
-}
 
 /** How a publish waits, and until when. */
 export function waitingOf(
@@ -19,7 +13,8 @@ export function waitingOf(
 ): Waiting {
   const { message } = publication
   const mode = terms.whenBlocked ?? options.whenBlocked
-  const ownMs = { drop: options.maxDelayMs, queue: options.maxAgeMs, latest: Infinity, wait: Infinity }[mode]
+  const policy = POLICIES[mode]
+  const ownMs = policy.maxWaitMs(options)
   const { messageExpiryInterval } = message.properties ?? {}
   const expiryMs = messageExpiryInterval === undefined ? Infinity : messageExpiryInterval * MS
   return {
@@ -28,7 +23,7 @@ export function waitingOf(
     bytes: weightOf(message),
     enteredMs: nowMs,
     deadlineMs: nowMs + Math.min(ownMs, expiryMs),
-    lateReason: mode === 'drop' && ownMs <= expiryMs ? 'backlog' : 'expired',
+    lateReason: ownMs <= expiryMs ? policy.lateReason : 'expired',
   }
 }
 
