@@ -214,9 +214,7 @@ export class Subscriptions implements ConnectionListener {
     this.sendMore()
   }
 
-  private readonly sendMore = (): void => {
-    if (this.unsent.size > 0) this.flush()
-  }
+  private readonly sendMore = (): void => (this.unsent.size > 0 ? this.flush() : undefined)
 
   /** Without a free Packet Identifier it waits for publishes, which must not wait for it. */
   private get isWindowFull(): boolean {
