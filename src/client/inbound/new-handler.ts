@@ -22,3 +22,11 @@ export function newHandler(
     id: last,
   }
 }
+
+/** A reply that only wildcards take is no event for them, and nothing to warn about. */
+export function replyTakers(handlers: readonly InboundHandler[]): readonly InboundHandler[] {
+  const takers = handlers.filter(handler => handler.takesReplies)
+  return takers.length === 0 && handlers.length > 0 ? [NOBODY] : takers
+}
+
+const NOBODY = newHandler({ name: 'nobody', isPassive: true, run: async () => {} })

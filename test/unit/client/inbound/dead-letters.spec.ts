@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { DeadLetterPublish } from '../../../../src/client/inbound/dead-letter.js'
+import type { DeadLetterPublish } from '../../../../src/client/inbound/dead-letters.js'
 import { DeadLetters } from '../../../../src/client/inbound/dead-letters.js'
 import type { PublishOutcome } from '../../../../src/core/outbound/publish-outcome.js'
 import { holdClock } from '../../../support/held-clock.js'

@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
 import type { Link } from '../../../../src/client/connection/link.js'
-import { Stall } from '../../../../src/client/inbound/stall.js'
+import { Stall } from '../../../../src/client/inbound/backpressure.js'
 import { holdClock } from '../../../support/held-clock.js'
 
 holdClock()

@@ -43,6 +43,18 @@ describe('AckWindow', () => {
     expect(window.size).toBe(2)
   })
 
+  it('releases nothing of an earlier connection, and owes nothing to it', () => {
+    const window = new AckWindow<undefined>()
+    const before = window.add(1, undefined)
+    expect(window.owes(before)).toBe(true)
+    expect(window.renew()).toEqual([before])
+    const after = window.add(1, undefined)
+    expect(released(window, before)).toEqual([])
+    expect([window.owes(before), window.owes(after), window.owes(undefined)]).toEqual([false, true, false])
+    expect([window.positionOf(before), window.positionOf(after)]).toEqual([-1, 0])
+    expect(released(window, after)).toEqual([1])
+  })
+
   it('goes by the order of arrival, not by the Packet Identifier', () => {
     const window = new AckWindow<undefined>()
     const [first, second] = [window.add(65_535, undefined), window.add(1, undefined)]
