@@ -112,35 +112,50 @@ export function closedError(): MqttError {
 
 /** Whether `value` is an {@link MqttError}, and has `code` if one is passed. Never throws. */
 export function isMqttError(value: unknown, code?: MqttErrorCode): value is MqttError {
-  return (
-    value instanceof Error &&
-    BRAND in value &&
-    (code === undefined || ('code' in value && value.code === code))
+  return readSafely(
+    () =>
+      value instanceof Error &&
+      BRAND in value &&
+      (code === undefined || ('code' in value && value.code === code)),
+    false,
   )
+}
+
+/** A value that a handler throws may be anything: a proxy that refuses, a getter that throws. */
+export function readSafely<T>(read: () => T, otherwise: T): T {
+  try {
+    return read()
+  } catch {
+    return otherwise
+  }
 }
 
 function causeLine(cause: unknown): string {
   if (!(cause instanceof Error)) return `\n  [cause]: ${messageOf(cause) || typeof cause}`
-  const code = 'code' in cause ? ` {${String(cause.code)}}` : ''
-  return `\n  [cause]: ${cause.name}: ${messageOf(cause)}${code}`
+  const code = 'code' in cause ? ` {${textOf(cause.code)}}` : ''
+  return `\n  [cause]: ${textOf(cause.name)}: ${messageOf(cause)}${code}`
 }
 
-/** Returns the innermost message of a chain of causes, for one log line. */
+/** Returns the innermost message of a chain of causes, for one log line. Never throws. */
 export function describeCause(cause: unknown): string {
-  const readable = chainOf(cause)
-    .map(messageOf)
-    .findLast(message => message !== '')
-  return readable ?? (cause instanceof Error ? cause.name : 'unknown cause')
+  return readSafely(() => {
+    const readable = chainOf(cause)
+      .map(messageOf)
+      .findLast(message => message !== '')
+    return readable ?? (cause instanceof Error ? textOf(cause.name) : 'unknown cause')
+  }, UNREADABLE)
 }
 
-/** Describes why a handler failed. Nest's exception filters may turn errors into plain objects. */
+/** Describes why a handler failed. Nest's exception filters may turn errors into plain objects. Never throws. */
 export function describeFailure(error: unknown): string {
-  // Its cause may quote the payload, which must not appear in a log.
-  if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return error.message
-  const told = toldBy(error)
-  if (told !== undefined) return told.message
-  const isPlain = !(error instanceof Error) && typeof error === 'object' && error !== null
-  return isPlain && 'message' in error ? textOf(error.message) : describeCause(error)
+  return readSafely(() => {
+    // Its cause may quote the payload, which must not appear in a log.
+    if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return error.message
+    const told = toldBy(error)
+    if (told !== undefined) return told.message
+    const isPlain = !(error instanceof Error) && typeof error === 'object' && error !== null
+    return isPlain && 'message' in error ? textOf(error.message) : describeCause(error)
+  }, UNREADABLE)
 }
 
 const ORIGINAL = Symbol('original')
@@ -152,16 +167,23 @@ export function withOriginal<T extends object>(told: T, original: unknown): T {
 
 /** Returns the original error, or the error itself. */
 export function originalOf(error: unknown): unknown {
-  return typeof error === 'object' && error !== null && ORIGINAL in error ? error[ORIGINAL] : error
+  return readSafely(
+    () => (typeof error === 'object' && error !== null && ORIGINAL in error ? error[ORIGINAL] : error),
+    error,
+  )
 }
+
+/** What a handler has thrown, or an error in its place if nothing can be read of it, such as a revoked proxy. */
+export function asFailure(thrown: unknown): unknown {
+  const canBeRead = readSafely(() => !(thrown instanceof Error) || 'message' in thrown, false)
+  return canBeRead ? thrown : new Error(UNREADABLE)
+}
+
+const UNREADABLE = 'an error without a readable message'
 
 /** A value from outside may not be convertible to a string. */
 function textOf(value: unknown): string {
-  try {
-    return String(value)
-  } catch {
-    return 'an error without a message'
-  }
+  return readSafely(() => String(value), UNREADABLE)
 }
 
 /** A chain of causes may be circular. */
@@ -180,5 +202,5 @@ function messageOf(cause: unknown): string {
   if (typeof cause === 'string') return cause
   if (cause instanceof AggregateError && cause.message === '')
     return cause.errors.map(describeCause).join('; ')
-  return cause instanceof Error ? cause.message : ''
+  return cause instanceof Error ? textOf(cause.message) : ''
 }

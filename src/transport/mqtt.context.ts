@@ -1,7 +1,7 @@
 import { BaseRpcContext } from '@nestjs/microservices'
 import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
 import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
-import { STREAM } from '../core/requests/reply-target.js'
+import { LEASE, STREAM } from '../core/requests/reply-target.js'
 import { readTopicParams, type TopicTemplate } from '../core/topic/topic-template.js'
 
 /**
@@ -63,9 +63,10 @@ export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishP
 
   private userProperties(): Record<string, unknown> {
     const { userProperties, responseTopic } = this.properties
-    const { [STREAM]: stream, ...others } = userProperties ?? {}
-    // On a request it belongs to the protocol, not to the sender.
-    return responseTopic === undefined && stream !== undefined ? { ...others, [STREAM]: stream } : others
+    if (responseTopic === undefined) return userProperties ?? {}
+    // On a request these belong to the protocol, not to the sender.
+    const { [STREAM]: _stream, [LEASE]: _lease, ...others } = userProperties ?? {}
+    return others
   }
 
   /** Aborted when nobody waits for this run any more: its `timeoutMs` is over, or the application closes. */

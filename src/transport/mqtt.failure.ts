@@ -1,7 +1,7 @@
 import type { ArgumentsHost } from '@nestjs/common'
 import { BaseRpcExceptionFilter, RpcException } from '@nestjs/microservices'
 import { throwError } from 'rxjs'
-import { withOriginal } from '../core/errors.js'
+import { readSafely, withOriginal } from '../core/errors.js'
 import { toldBy } from '../core/inbound/told-error.js'
 import { MqttContext } from './mqtt.context.js'
 
@@ -19,7 +19,7 @@ export function tellReasons(): void {
   Object.defineProperty(prototype, IS_SET, { value: true })
   prototype.catch = function (exception: unknown, host: ArgumentsHost) {
     if (exception instanceof RpcException || !isOurs(host)) return plain.call(this, exception, host)
-    const told = toldBy(exception)
+    const told = readSafely(() => toldBy(exception), undefined)
     // Nest's filter logs the error with its stack.
     if (told === undefined) plain.call(this, exception, host)
     const failure = withOriginal({ ...(told ?? HIDDEN) }, exception)

@@ -1,7 +1,7 @@
 import { MqttRecord } from '@nestjs/microservices'
 import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
 import { STATUS } from '../client/requests/responses.js'
-import { describeFailure, MqttError } from '../core/errors.js'
+import { describeFailure, MqttError, readSafely } from '../core/errors.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
 import type { ReplyTarget } from '../core/requests/reply-target.js'
 import { type Codec, jsonCodec } from '../options/codec.js'
@@ -124,12 +124,20 @@ function isJson(value: unknown): boolean {
 
 /** Returns what a response may contain of an error, after Nest's exception filters have run. */
 function readableError(error: unknown): unknown {
-  if (!(error instanceof Error))
-    return isJson(error) ? error : { status: 'error', message: describeFailure(error) }
-  const code = error instanceof MqttError ? undefined : 'code' in error ? error.code : undefined
-  return {
-    status: 'error',
-    message: error.message,
-    ...(typeof code === 'string' || typeof code === 'number' ? { code } : {}),
-  }
+  return readSafely(
+    () => {
+      if (!(error instanceof Error) && isJson(error)) return error
+      const hasCode = error instanceof Error && !(error instanceof MqttError) && 'code' in error
+      const code = hasCode ? error.code : undefined
+      return {
+        status: 'error',
+        message:
+          error instanceof Error && typeof error.message === 'string'
+            ? error.message
+            : describeFailure(error),
+        ...(typeof code === 'string' || typeof code === 'number' ? { code } : {}),
+      }
+    },
+    { status: 'error', message: describeFailure(error) },
+  )
 }

@@ -287,7 +287,9 @@ describe('close() within its deadline', () => {
       )
       expect(parts.connection.received.at(-1)).toMatchObject({ cmd: 'disconnect' })
       expect(parts.session.stats.outbound).toMatchObject({ attempted: 5, lost: 5, inFlight: 0 })
-      expect(parts.log.visible).toContainEqual(expect.stringContaining('5 publishes without an acknowledgement'))
+      expect(parts.log.visible).toContainEqual(
+        expect.stringContaining('5 publishes without an acknowledgement'),
+      )
       await expectNothingLeft(parts)
     },
   )
@@ -389,7 +391,9 @@ describe('what is published after a drain', () => {
     const pending = parts.session.publish(publish(1))
     expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
     expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
-    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publishes without an acknowledgement'))
+    expect(parts.log.visible).toContainEqual(
+      expect.stringContaining('1 publishes without an acknowledgement'),
+    )
     await expectNothingLeft(parts)
   })
 })
@@ -405,7 +409,9 @@ describe('a shutdown that nobody completes', () => {
     expect(parts.session.connection.state.status).toBe('connected')
     vi.advanceTimersByTime(1)
     expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
-    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publishes without an acknowledgement'))
+    expect(parts.log.visible).toContainEqual(
+      expect.stringContaining('1 publishes without an acknowledgement'),
+    )
     await nextState(parts.session, 'closed')
     await parts.session.close()
     await expectNothingLeft(parts)

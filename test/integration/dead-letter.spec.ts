@@ -191,7 +191,9 @@ describe('a dead letter that the broker refuses', () => {
     await settle(mqtt)
     expect(acks(connection)).toEqual([1])
     expect(mqtt.stats().inbound).toMatchObject({ deadLettered: 1, running: 0 })
-    expect(log.visible.filter(line => line.includes('dead letters cannot be published')).length).toBeGreaterThan(1)
+    expect(
+      log.visible.filter(line => line.includes('dead letters cannot be published')).length,
+    ).toBeGreaterThan(1)
     await finish(parts)
   })
 

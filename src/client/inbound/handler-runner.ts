@@ -1,5 +1,5 @@
 import { reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
-import { describeFailure, isMqttError, MqttError } from '../../core/errors.js'
+import { asFailure, describeFailure, isMqttError, MqttError } from '../../core/errors.js'
 import type { ClientEvents, DeliveryEvent } from '../events.js'
 import { Pauses } from '../pauses.js'
 import type { HandlerRun } from './delivery.js'
@@ -57,7 +57,8 @@ export class HandlerRunner {
     try {
       await this.attempt(run, 1)
     } catch (error) {
-      outcome = await this.recover(run, error)
+      // Whatever goes wrong with a failure must not hold up its topic and the acknowledgements behind it.
+      outcome = await this.recover(run, error).catch((): RunOutcome => 'failed')
     }
     if (delivery.isHeard) delivery.tell({ ...this.eventOf(run, 'end'), outcome })
     this.host.ended(run, outcome)
@@ -82,9 +83,11 @@ export class HandlerRunner {
       return 'failed'
     }
     this.recovering += 1
-    const outcome = await this.repeat(run, first)
-    this.recovering -= 1
-    return outcome
+    try {
+      return await this.repeat(run, first)
+    } finally {
+      this.recovering -= 1
+    }
   }
 
   private async repeat(run: HandlerRun, first: unknown): Promise<RunOutcome> {
@@ -162,7 +165,8 @@ export class HandlerRunner {
     const { timeoutMs } = handler
     try {
       await (timeoutMs === undefined ? work : this.within(timeoutMs, work, handler, attempt))
-    } catch (error) {
+    } catch (thrown) {
+      const error = asFailure(thrown)
       if (attempt.answerFailure === undefined) throw error
       attempt.answerFailure(error)
       throw new Answered(error)

@@ -51,7 +51,9 @@ describe('a publish with timeoutMs', () => {
     vi.advanceTimersByTime(1)
     expect(givenUp).toMatchObject([{ reason: 'expired', cause: { code: 'TIMEOUT' } }])
     expect(givenUp[0]?.publication).toBe(publication)
-    expect(givenUp[0]?.cause.message).toBe('the broker did not acknowledge the publish to "a/b" within 700 ms')
+    expect(givenUp[0]?.cause.message).toBe(
+      'the broker did not acknowledge the publish to "a/b" within 700 ms',
+    )
     // What becomes of it is for others to say.
     expect(promise.outcomes).toEqual([])
   })
