@@ -152,9 +152,16 @@ export class MqttModule
 }
 
 function withConnection(module: DynamicModule, name: string | undefined): DynamicModule {
-  const service = mqttServiceToken(name)
+  return {
+    ...module,
+    providers: [...(module.providers ?? []).map(sealed), ...providersOf(name)],
+    exports: [mqttServiceToken(name), mqttTransportToken(name), mqttClientToken(name)],
+  }
+}
+
+function providersOf(name: string | undefined): Provider[] {
   const transport = mqttTransportToken(name)
-  const providers: Provider[] = [
+  return [
     { provide: CONNECTION_NAME, useValue: { name } },
     {
       provide: RESOLVED_OPTIONS,
@@ -172,7 +179,7 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
       useFactory: (options: ResolvedOptions) => newSession(options, name),
     },
     {
-      provide: service,
+      provide: mqttServiceToken(name),
       inject: [MqttSession],
       useFactory: (session: MqttSession) => new MqttService(session),
     },
@@ -193,11 +200,6 @@ function withConnection(module: DynamicModule, name: string | undefined): Dynami
         ),
     },
   ]
-  return {
-    ...module,
-    providers: [...(module.providers ?? []).map(sealed), ...providers],
-    exports: [service, transport, mqttClientToken(name)],
-  }
 }
 
 /** The providers that hold the raw options, which contain passwords and keys. */

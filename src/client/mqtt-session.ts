@@ -59,50 +59,19 @@ export class MqttSession {
     dialler: Dialler = createDialler(options),
   ) {
     this.journal = new SessionJournal(log)
-    this.events = new ClientEvents(options.clientId, error =>
-      log.error(`a listener of the client failed: ${describeCause(error)}`),
-    )
+    const failed = (error: unknown) => log.error(`a listener of the client failed: ${describeCause(error)}`)
+    this.events = new ClientEvents(options.clientId, failed)
     const packetIds = new PacketIds(Math.floor(Math.random() * MAX_PACKET_ID))
-    this.connection = new MqttConnection(options, dialler, error =>
-      log.error(`a listener of the connection failed: ${describeCause(error)}`),
-    )
-    this.publisher = new Publisher(packetIds, options.outbound, this.options.keepsSession, {
-      onDropped: reason => this.journal.publishDropped(reason),
-      onCaughtUp: () => this.journal.publishesCaughtUp(),
-      onRefused: (...refusal) => this.journal.publishRefused(...refusal),
-      mustWait: () => this.subscriptions.isRestoring,
-      onUnacknowledged: cause => this.connection.hangUp(cause),
-    })
-    this.subscriptions = new Subscriptions(packetIds, this.identifiers, {
-      keepsSession: this.options.keepsSession,
-      onRestored: () => this.publisher.flushed(),
-      onRefused: ({ error }) => this.noteRefused(error),
-      onWarning: text => log.warn(text),
-      ackTimeoutMs: options.outbound.ackTimeoutMs,
-      onOverdue: cause => this.connection.hangUp(cause),
-      onRecovered: subscription => log.log(`the broker grants the subscription "${subscription}" now`),
-      retryDelayMs: (round, cause) =>
-        reconnectDelayMs(options.reconnect.delayMs, round, cause, 0, Math.random()),
-    })
+    this.connection = new MqttConnection(options, dialler, failed)
+    this.publisher = this.newPublisher(packetIds)
+    this.subscriptions = this.newSubscriptions(packetIds)
     this.deadLetters = new DeadLetters({
       publish: async letter => this.publish(letter, { whenBlocked: 'wait' }),
       version: () => this.connection.protocolVersion,
       onNobody: topic => this.journal.deadLetterTakenByNobody(topic),
       onRefused: (topic, why) => this.journal.deadLetterRefused(topic, why),
     })
-    this.dispatcher = new InboundDispatcher({
-      ...options.inbound,
-      keepsSession: this.options.keepsSession,
-      held: new HeldBytes(options.inbound.maxQueuedBytes, dialler.unreleased),
-      select: packet => this.handlersOf(packet),
-      onUnmatched: topic => this.journal.unmatched(topic),
-      onDropped: () => this.journal.inboundDropped(),
-      onOverrun: () => this.connection.hangUp(overrun()),
-      awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
-      disconnect: cause => this.connection.hangUp(cause),
-      deadLetter: letter => this.deadLetters.publish(letter),
-      events: this.events,
-    })
+    this.dispatcher = this.newDispatcher(dialler)
     this.requester = new Requester(this, options)
     this.shutdown = new SessionShutdown(
       this.parts(),
@@ -118,6 +87,48 @@ export class MqttSession {
       connected: (_link, session) => this.noteConnected(session),
       noticed: cause => log.debug(`after the end of the connection: ${cause.message}`),
       stateChanged: (state, before) => this.noteState(state, before),
+    })
+  }
+
+  private newPublisher(packetIds: PacketIds): Publisher {
+    const { outbound, keepsSession } = this.options
+    return new Publisher(packetIds, outbound, keepsSession, {
+      onDropped: reason => this.journal.publishDropped(reason),
+      onCaughtUp: () => this.journal.publishesCaughtUp(),
+      onRefused: (...refusal) => this.journal.publishRefused(...refusal),
+      mustWait: () => this.subscriptions.isRestoring,
+      onUnacknowledged: cause => this.connection.hangUp(cause),
+    })
+  }
+
+  private newSubscriptions(packetIds: PacketIds): Subscriptions {
+    const { keepsSession, outbound, reconnect } = this.options
+    return new Subscriptions(packetIds, this.identifiers, {
+      keepsSession,
+      onRestored: () => this.publisher.flushed(),
+      onRefused: ({ error }) => this.noteRefused(error),
+      onWarning: text => this.log.warn(text),
+      ackTimeoutMs: outbound.ackTimeoutMs,
+      onOverdue: cause => this.connection.hangUp(cause),
+      onRecovered: subscription => this.log.log(`the broker grants the subscription "${subscription}" now`),
+      retryDelayMs: (round, cause) => reconnectDelayMs(reconnect.delayMs, round, cause, 0, Math.random()),
+    })
+  }
+
+  private newDispatcher(dialler: Dialler): InboundDispatcher {
+    const { inbound, keepsSession } = this.options
+    return new InboundDispatcher({
+      ...inbound,
+      keepsSession,
+      held: new HeldBytes(inbound.maxQueuedBytes, dialler.unreleased),
+      select: packet => this.handlersOf(packet),
+      onUnmatched: topic => this.journal.unmatched(topic),
+      onDropped: () => this.journal.inboundDropped(),
+      onOverrun: () => this.connection.hangUp(overrun()),
+      awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
+      disconnect: cause => this.connection.hangUp(cause),
+      deadLetter: letter => this.deadLetters.publish(letter),
+      events: this.events,
     })
   }
 
@@ -142,9 +153,7 @@ export class MqttSession {
     })
   }
 
-  /**
-   * Connects. `fail-fast`: rejects when the first round of attempts fails. Calls share one connection.
-   */
+  /** Connects. `fail-fast`: rejects when the first round of attempts fails. Calls share one connection. */
   start(): Promise<void> {
     return this.shutdown.unlessAbandoned(() => this.open())
   }
@@ -157,12 +166,10 @@ export class MqttSession {
   private async open(): Promise<void> {
     if (this.shutdown.isClosed) throw hasClosed()
     this.isStarting = true
-    await this.connection
-      .open()
-      .catch(failStart)
-      .finally(() => {
-        this.isStarting = false
-      })
+    const ended = (): void => {
+      this.isStarting = false
+    }
+    await this.connection.open().catch(failStart).finally(ended)
   }
 
   private parts(): SessionParts {
@@ -201,10 +208,7 @@ export class MqttSession {
     return this.shutdown.onDrain(work)
   }
 
-  /**
-   * Subscribes every route and lets handlers run. `fail-fast`: rejects with the first subscription that the
-   * broker refuses, or with the loss of the connection before it answered, having closed the connection.
-   */
+  /** Subscribes every route and lets handlers run. `fail-fast`: closes and rejects on a refusal or a loss. */
   listen(): Promise<void> {
     return this.shutdown.unlessAbandoned(() => this.openAndSubscribe())
   }
@@ -233,10 +237,7 @@ export class MqttSession {
     return outcome
   }
 
-  /**
-   * No new work; handlers end, their acknowledgements leave, publishes settle. The connection stays open, for publishing
-   * and for requests.
-   */
+  /** Stops the intake and waits for handlers, acknowledgements and publishes. Publishing and requests still work. */
   drain(): Promise<void> {
     return this.shutdown.drain()
   }

@@ -27,7 +27,11 @@ export interface HandlerOptions {
   readonly qos?: 0 | 1 | 2
   /** Decodes the payload. @default the codec of the connection */
   readonly codec?: CodecOption
-  /** Number of messages that this handler handles at the same time. 1 to 65,535. @default `inbound.concurrency` */
+  /**
+   * Number of runs of this handler whose code executes at the same time. A run that waits for a retry, a dead letter or the
+   * response to its own request does not count; `order` keeps messages strictly apart. 1 to 65,535.
+   * @default `inbound.concurrency`
+   */
   readonly concurrency?: number
   /**
    * Which messages are handled in order, one at a time. `topic`: the messages of one topic. `none`: all messages are

@@ -316,7 +316,7 @@ describe.each(['mqtts', 'wss'] as const)('%s with a broker that requires a clien
     const own = { certPath: path('none.crt'), keyPath: path('none.key'), caPath: path('other.crt') }
     expect(await connected({ ...own, credentials })).toBeUndefined()
     const twice = await connected({ credentials: () => ({ ...credentials(), key: file('c2.key') }) })
-    expect(twice).toMatchObject({ message: expect.stringContaining('"key" and "keyPath" were given') })
+    expect(twice).toMatchObject({ message: expect.stringContaining('"key" and "keyPath" are both set') })
   })
 
   it('reads the files again for every attempt', async () => {

@@ -278,3 +278,15 @@ describe('messages$', () => {
     expect(seen.at(-1)).toBe('second  ended')
   })
 })
+
+it('a message that a loop has dropped counts as dropped, once for several loops, and is in the log', async () => {
+  const parts = await looping({}, { limit: 2 })
+  const other = parts.mqtt.messages('a', { limit: 2, overflow: 'drop-newest' })
+  deliver(parts, ...Array.from({ length: 10 }, (_value, index) => index))
+  await settle(parts.mqtt)
+  expect([parts.messages.dropped, other.dropped]).toEqual([8, 8])
+  // Of ten messages the newest two wait in one loop, the oldest two in the other: each has lost a loop.
+  expect(parts.mqtt.stats().inbound).toMatchObject({ received: 10, handled: 0, dropped: 10 })
+  expect(parts.log.visible.join()).toContain('dropped')
+  await finish(parts)
+})

@@ -185,7 +185,7 @@ describe('deliver', () => {
   it('rejects when nobody subscribes to the topic at QoS 1', async () => {
     await start({ url: broker.url })
     await expect(broker.deliver('devices/7/log', 'text', { timeoutMs: 20 })).rejects.toThrow(
-      'the message on "devices/7/log" was not handled within 20 ms: no client has subscribed at QoS 1',
+      'the message on "devices/7/log" was not handled within 20 ms: no client has a matching subscription at QoS 1',
     )
   })
 

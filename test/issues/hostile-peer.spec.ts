@@ -55,7 +55,7 @@ describe('a listener that throws', () => {
     await peer.accept()
     await session.connection.whenConnected()
     await session.close()
-    expect(log.visible).toContain('a listener of the connection failed: a bug at waiting')
+    expect(log.visible).toContain('a listener of the client failed: a bug at waiting')
   })
 })
 

@@ -24,6 +24,8 @@ export interface Ended {
 interface StartOptions {
   readonly args?: readonly string[]
   readonly env?: Readonly<Record<string, string>>
+  /** Path of the Node that runs it. @default that of this process */
+  readonly execPath?: string
 }
 
 /** A program in a process of its own. */
@@ -84,10 +86,11 @@ export class LonePackage {
     return this.start(name, code, { args }).ended
   }
 
-  start(name: string, code: string, { args = [], env = {} }: StartOptions = {}): Program {
+  start(name: string, code: string, options: StartOptions = {}): Program {
+    const { args = [], env = {}, execPath = process.execPath } = options
     writeFileSync(join(this.folder, name), code)
     return new Program(
-      spawn(process.execPath, [name, ...args], {
+      spawn(execPath, [name, ...args], {
         cwd: this.folder,
         timeout: LIMIT_MS,
         env: { ...process.env, ...env },

@@ -23,7 +23,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
   readonly pool: HandlerPool
   private readonly intake: Intake
   private readonly redeliveries = new Redeliveries()
-  private readonly count = new InboundCount()
+  readonly count = new InboundCount()
   private readonly pressure: Backpressure
   private readonly messages: HeldMessages
   /** Left from a lost connection: the next one says whether the broker sends them again. */

@@ -4,6 +4,7 @@ interface Entry<T> {
   readonly message: T
   /** Of a message that may be dropped; the bytes of others count until they are done. */
   readonly bytes: number | undefined
+  readonly packet: object
   readonly done: () => void
   readonly leave: (error: NotTaken) => void
 }
@@ -11,6 +12,8 @@ interface Entry<T> {
 export interface StreamLimits {
   readonly limit: number
   readonly overflow: 'drop-oldest' | 'drop-newest'
+  /** A message had to make room for another one. */
+  readonly onDropped?: (packet: object) => void
   /** Bytes that are held, by all loops and handlers together. */
   readonly held: {
     readonly shareOfLoop: number
@@ -21,6 +24,7 @@ export interface StreamLimits {
 }
 
 const TAKEN = Promise.resolve()
+const NO_PACKET = {}
 
 /**
  * Messages for a `for await` loop. One of QoS 1 and 2 counts as handled when the loop asks for the next one; of QoS 0
@@ -48,14 +52,15 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
   /**
    * Resolves when the loop is done with the message, and rejects when it ended before.
    * @param bytes of a message that may be dropped, with which nobody waits for the loop
+   * @param packet what the message came in
    */
-  push(message: T, bytes: number | undefined): Promise<void> {
+  push(message: T, bytes: number | undefined, packet: object = NO_PACKET): Promise<void> {
     if (this.isEnded) return Promise.reject(new NotTaken())
     if (bytes !== undefined) {
-      this.add({ message, bytes, done: ignore, leave: ignore })
+      this.add({ message, bytes, packet, done: ignore, leave: ignore })
       return TAKEN
     }
-    return new Promise((done, leave) => this.add({ message, bytes, done, leave }))
+    return new Promise((done, leave) => this.add({ message, bytes, packet, done, leave }))
   }
 
   next(): Promise<IteratorResult<T, undefined>> {
@@ -115,6 +120,7 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
       this.waiting.splice(this.waiting.indexOf(dropped), 1)
       this.count(dropped.bytes ?? 0, -1)
       this.lost += 1
+      this.limits.onDropped?.(dropped.packet)
       if (dropped === came) return
     }
   }

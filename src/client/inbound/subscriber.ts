@@ -90,12 +90,17 @@ export class Subscriber {
   messages<T>(
     pattern: string,
     options: HandlerOptions,
-    limits: Omit<StreamLimits, 'held'>,
+    limits: Omit<StreamLimits, 'held' | 'onDropped'>,
     signal: AbortSignal | undefined,
   ): MessageStream<MqttMessage<T>> {
     const rules = this.rulesOf(pattern, options)
+    const { dispatcher, journal } = this.session
+    const onDropped = (packet: object): void => {
+      dispatcher.count.droppedByLoop(packet)
+      journal.inboundDropped()
+    }
     const stream = new MessageStream<MqttMessage<T>>(
-      { ...limits, held: this.session.dispatcher.rules.held },
+      { ...limits, held: dispatcher.rules.held, onDropped },
       () => {
         void subscription.unsubscribe()
         stopListening()
@@ -110,7 +115,7 @@ export class Subscriber {
       concurrency: Number.POSITIVE_INFINITY,
       orderKey: () => undefined,
       run: async (packet: PublishPacket) =>
-        stream.push(messageOf<T>(rules, packet), packet.qos === 0 ? bytesOf(packet) : undefined),
+        stream.push(messageOf<T>(rules, packet), packet.qos === 0 ? bytesOf(packet) : undefined, packet),
     })
     const stopListening = this.session.onDrain(end)
     if (signal?.aborted) stream.end()

@@ -125,12 +125,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       return false
     }
     if (this.open.size >= this.maxOpen) {
-      receiver.fail(
-        new MqttError(
-          'TOO_MANY_REQUESTS',
-          `${this.maxOpen} requests are already open; raise requests.maxOpen or send fewer requests at a time`,
-        ),
-      )
+      receiver.fail(tooManyError(this.maxOpen))
       return false
     }
     const abort = (): void => this.giveUp(key, abortedError(topic, signal))
@@ -292,6 +287,11 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
 function blockedError(topic: string): MqttError {
   const text = `the request on "${topic}" is blocked: the broker delivers no more messages, because all unacknowledged messages belong to handlers that wait for responses; deliver requests and responses at QoS 0 (requests.responseQos, and qos of the handlers), or raise inbound.maxInFlight (on MQTT 3.1.1 the limit of the broker)`
   return new MqttError('REQUEST_BLOCKED', text)
+}
+
+function tooManyError(maxOpen: number): MqttError {
+  const text = `${maxOpen} requests are already open; raise requests.maxOpen or send fewer requests at a time`
+  return new MqttError('TOO_MANY_REQUESTS', text)
 }
 
 function abortedError(topic: string, signal: AbortSignal | undefined): MqttError {

@@ -46,6 +46,17 @@ export class InboundCount {
     repeated: 0,
   }
 
+  /** Messages that a loop has dropped; several loops may drop one message. */
+  private readonly droppedByLoops = new WeakSet<object>()
+
+  /** A loop has dropped a message that it had taken over from the dispatcher, where it counts as handled. */
+  droppedByLoop(packet: object): void {
+    if (this.droppedByLoops.has(packet)) return
+    this.droppedByLoops.add(packet)
+    this.counts.handled -= 1
+    this.counts.dropped += 1
+  }
+
   done(outcome: RunOutcome): void {
     if (outcome !== 'failed') this.counts[outcome] += 1
     else {

@@ -16,7 +16,7 @@ export interface WaitLimits {
 }
 
 /** What a policy may ask of the link. */
-export interface LinkOutlook {
+interface LinkOutlook {
   /** How long until so many bytes more are read by the broker, in milliseconds, as far as that is known. */
   delayMs(bytes: number): number
 }

@@ -80,11 +80,7 @@ export function uncertainShare({ subscription, sharedGroup, levels }: TopicFilte
 }
 
 /** Why the broker cannot serve a filter that takes so many bytes in a packet: what it said it has not is not asked of it, which would be a Protocol Error. */
-export function unservedError(
-  filter: TopicFilter,
-  bytes: number,
-  limits: BrokerLimits,
-): MqttError | undefined {
+function unservedError(filter: TopicFilter, bytes: number, limits: BrokerLimits): MqttError | undefined {
   const isWildcard = filter.levels.some(level => level === '#' || level === '+')
   if (bytes > limits.maximumPacketSize)
     return unserved(
