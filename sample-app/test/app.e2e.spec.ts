@@ -65,7 +65,7 @@ it('refuses a command for a truck that it does not know', async () => {
   })
 })
 
-it('refuses a limit that is no number', async () => {
+it('refuses a limit that is not a number', async () => {
   expect(await command('truck-2', { limitCelsius: 'cold' })).toMatchObject({
     err: { message: '"limitCelsius" must be a number from -60 to 40' },
   })

@@ -19,7 +19,7 @@ import type { Dialler, Link, LinkEvents, Packet, PublishPacket } from './link.js
 
 type DialEffect = Extract<ConnectionEffect, { type: 'dial' }>
 
-/** What the parts above a connection hear of it. */
+/** Events of a connection. */
 export interface ConnectionListener {
   /** CONNACK with success arrived. `link` is good until `lost`. */
   connected?(link: Link, session: ConnectedSession): void
@@ -43,7 +43,7 @@ export class MqttConnection {
   private link: Link | undefined
   private timer: NodeJS.Timeout | undefined
   private locateTimer: NodeJS.Timeout | undefined
-  /** Those who use the link. Replaced at each change, so that those who are told now are told to the end. */
+  /** Listeners for the events of the link. Replaced at each change, so that a running notification reaches all of them. */
   private parts: readonly ConnectionListener[] = []
   /** Those who are told how the connection changes: there may be many, and no packet visits them. */
   private readonly observers = new Set<ConnectionListener>()

@@ -186,7 +186,7 @@ class ClientLink implements Link {
     const giveUp = client.onKeepaliveTimeout.bind(client)
     // Asked again after each half of the keepalive, until PINGRESP comes.
     client.onKeepaliveTimeout = () => (this.hasStalled ? client.sendPing() : giveUp())
-    // The peer sends no more, which MQTT has no use for; some streams announce no 'close' after it.
+    // MQTT has no half-closed connections, and some streams emit no 'close' after 'end'.
     stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.target)))
     if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.target)))
     client.on('packetreceive', this.received)

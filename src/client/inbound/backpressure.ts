@@ -1,7 +1,7 @@
 import type { Link } from '../connection/link.js'
 import type { DispatcherRules } from './dispatcher-rules.js'
 
-/** So many times as many as may be held, and it is no use to read on. */
+/** The connection ends at this multiple of the number of messages that may be held. */
 const OVERRUN = 10
 
 /**

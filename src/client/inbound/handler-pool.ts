@@ -5,7 +5,7 @@ import { HandlerRunner, type RunHost } from './handler-runner.js'
 import type { InboundHandler, RunOutcome, RunSurroundings } from './inbound-handler.js'
 import { type BlockableRequest, currentContext, trackRuns } from './run-context.js'
 
-/** What the pool tells of its runs. */
+/** Events of the runs in a pool. */
 export interface PoolListener {
   /** The run is called for the first time. */
   runBegins(run: HandlerRun): void

@@ -2,7 +2,7 @@ import { NotTaken } from './inbound-handler.js'
 
 interface Entry<T> {
   readonly message: T
-  /** Of a message that may be dropped; the bytes of others count until they are done. */
+  /** Size, if the message may be dropped. The bytes of other messages are counted until they are done. */
   readonly bytes: number | undefined
   readonly packet: object
   readonly done: () => void

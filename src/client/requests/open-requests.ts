@@ -42,7 +42,7 @@ export class Correlation {
 
 /** Streams that are over, as many as are remembered: a responder may speak up after that. */
 const MAX_LEFT = 1_000
-/** Responders of one stream that are renewed and told to stop. */
+/** Responders of one stream that receive renewals and cancellations. */
 const MAX_RESPONDERS = 32
 
 /** Receives the responses of a request. */
