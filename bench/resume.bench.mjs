@@ -2,8 +2,8 @@
 // in flight must take about twice as long, and the event loop must stay free.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { resolveOptions } from '../dist/options/option-checks.js'
 import { MqttSession } from '../dist/client/mqtt-session.js'
+import { resolveOptions } from '../dist/options/option-checks.js'
 import { Child } from './child.mjs'
 
 const COUNTS = [16_000, 32_000, 65_000]

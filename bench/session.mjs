@@ -1,9 +1,9 @@
 // The connection without Nest, for benchmarks that look below the handlers.
 
-import { resolveOptions } from '../dist/options/option-checks.js'
-import { parseTopicFilter } from '../dist/core/topic/topic-filter.js'
 import { newHandler } from '../dist/client/inbound/new-handler.js'
 import { MqttSession } from '../dist/client/mqtt-session.js'
+import { parseTopicFilter } from '../dist/core/topic/topic-filter.js'
+import { resolveOptions } from '../dist/options/option-checks.js'
 
 const silent = { error: console.error, warn: () => {}, log: () => {}, debug: () => {} }
 

@@ -1,9 +1,10 @@
 // Takes a flood and does nothing with it, and tells on request what it holds.
-import { resolveOptions } from '../../dist/options/option-checks.js'
-import { parseTopicFilter } from '../../dist/core/topic/topic-filter.js'
+
 import { newHandler } from '../../dist/client/inbound/new-handler.js'
-import { MqttSession } from '../../dist/client/mqtt-session.js'
 import { Subscriber } from '../../dist/client/inbound/subscriber.js'
+import { MqttSession } from '../../dist/client/mqtt-session.js'
+import { parseTopicFilter } from '../../dist/core/topic/topic-filter.js'
+import { resolveOptions } from '../../dist/options/option-checks.js'
 import { memory } from '../memory.mjs'
 import { answerRequests, config, say } from '../requests.mjs'
 
