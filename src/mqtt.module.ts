@@ -38,6 +38,8 @@ const CONNECTION_NAME = Symbol('nestjs-mqtt:name')
 /** The transport of this module, whatever the name of its connection. */
 const OWN_TRANSPORT = Symbol('nestjs-mqtt:transport')
 
+const START_GRACE_MS = 10_000
+
 const GLOBALS = Symbol('nestjs-mqtt:globals')
 
 /** One MQTT connection of the application: see {@link MqttModule.forRoot}. */
@@ -47,6 +49,7 @@ export class MqttModule
   implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
 {
   private readonly logger: Logger
+  private startTimer: NodeJS.Timeout | undefined
   /** Private, so that `util.inspect` does not show the whole application. */
   readonly #modules: ModulesContainer
 
@@ -129,7 +132,7 @@ export class MqttModule
 
   onApplicationBootstrap(): void {
     this.globals.check()
-    if (this.transport.isConnectedToApp) return
+    if (this.transport.isConnectedToApp) return this.expectStart()
     // Without a transport, nothing else starts the handlers that were added at run time.
     this.session.serve()
     const { name } = this.connectionName
@@ -141,8 +144,19 @@ export class MqttModule
     )
   }
 
+  /** An application that starts its microservices after `listen()` has some time for it. */
+  private expectStart(): void {
+    this.startTimer = setTimeout(() => {
+      if (!this.transport.isListening)
+        this.logger.warn(
+          'the handlers of this connection do not run: connectMicroservice() was called, but not app.startAllMicroservices()',
+        )
+    }, START_GRACE_MS).unref()
+  }
+
   /** Keeps the connection open, because HTTP handlers may still run and publish. */
   onModuleDestroy(): Promise<void> {
+    clearTimeout(this.startTimer)
     return this.session.beginShutdown()
   }
 

@@ -54,6 +54,8 @@ export class MqttTransport
 {
   /** Whether the application handed this strategy to Nest. */
   isConnectedToApp = false
+  /** Nest has started this strategy. */
+  isListening = false
   private readonly plainStartHook = this.onProcessingStartHook
   private readonly responder: Responder
 
@@ -125,6 +127,7 @@ export class MqttTransport
 
   /** Connects and subscribes. `fail-fast`: calls back with the error of the first attempt, or of a refused filter. */
   listen(callback: (error?: unknown) => void): void {
+    this.isListening = true
     this.globals?.check()
     this.session.listen().then(
       () => callback(),
