@@ -79,7 +79,10 @@ export function uncertainShare({ subscription, sharedGroup, levels }: TopicFilte
   return `MQTT 3.1.1 does not define Shared Subscriptions: a broker that does not support them grants "${subscription}" and delivers nothing. Publish to a topic of "${levels.join('/')}" and check that one client of the group "${sharedGroup}" receives it, or use a broker with MQTT 5`
 }
 
-/** Why the broker cannot serve a filter that takes so many bytes in a packet: what it said it has not is not asked of it, which would be a Protocol Error. */
+/**
+ * Explains why the broker cannot serve a filter of this encoded size. Sending a filter that needs a feature which CONNACK
+ * ruled out would be a Protocol Error.
+ */
 function unservedError(filter: TopicFilter, bytes: number, limits: BrokerLimits): MqttError | undefined {
   const isWildcard = filter.levels.some(level => level === '#' || level === '+')
   if (bytes > limits.maximumPacketSize)
