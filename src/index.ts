@@ -22,13 +22,27 @@ export type { DropReason, PublishOutcome, TryPublishOutcome } from './core/outbo
 export type { BrokerLimits, PublishPacket, PublishProperties } from './core/protocol/packets.js'
 export { describeReasonCode } from './core/protocol/packets.js'
 export type { SubscriptionCounters } from './core/subscriptions/subscription-rules.js'
-export { fillTopic, type TopicParams } from './core/topic/topic-template.js'
-export { InjectMqtt, InjectMqttClient, TopicParam } from './mqtt.decorators.js'
+export { fillTopic, type TopicParams } from './core/topic/topic-filter.js'
+export {
+  InjectMqtt,
+  InjectMqttClient,
+  mqttClientToken,
+  mqttServiceToken,
+  mqttTransportId,
+  mqttTransportToken,
+  TopicParam,
+} from './mqtt.decorators.js'
+export type { MqttModuleExtras } from './mqtt.module.js'
 export { MqttModule } from './mqtt.module.js'
-export type { MqttModuleExtras } from './mqtt.module-definition.js'
 export { MqttService } from './mqtt.service.js'
-export { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
-export type { MqttConnectOptions, MqttLogger } from './options/client-options.js'
+export type {
+  MessagesOptions,
+  MqttConnectOptions,
+  MqttLogger,
+  PublishOptions,
+  RequestOptions,
+  TryPublishOptions,
+} from './options/client-options.js'
 export {
   bytesCodec,
   type Codec,
@@ -57,12 +71,6 @@ export type {
   Verdict,
   WhenBlocked,
 } from './options/options.js'
-export type {
-  MessagesOptions,
-  PublishOptions,
-  RequestOptions,
-  TryPublishOptions,
-} from './options/service-options.js'
 export { type MqttClientOptions, MqttClientProxy } from './transport/mqtt.client-proxy.js'
 export { MqttContext } from './transport/mqtt.context.js'
 export { type MqttStatus, MqttTransport, type MqttTransportEvents } from './transport/mqtt.transport.js'

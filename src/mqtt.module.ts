@@ -1,4 +1,5 @@
 import {
+  ConfigurableModuleBuilder,
   type DynamicModule,
   type INestApplicationContext,
   Inject,
@@ -14,24 +15,42 @@ import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
 import { MqttSession } from './client/mqtt-session.js'
 import { MqttError } from './core/errors.js'
-import { drainOnClose } from './mqtt.drain.js'
-import { assertTopicParams, findPatternHandlers } from './mqtt.handler-scan.js'
 import {
-  type ASYNC_OPTIONS_TYPE,
-  ConfigurableModuleClass,
-  MQTT_OPTIONS,
-  type OPTIONS_TYPE,
-} from './mqtt.module-definition.js'
+  assertTopicParams,
+  findPatternHandlers,
+  mqttClientToken,
+  mqttServiceToken,
+  mqttTransportId,
+  mqttTransportToken,
+} from './mqtt.decorators.js'
+import { drainOnClose } from './mqtt.drain.js'
 import { MqttService } from './mqtt.service.js'
-import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.tokens.js'
 import { resolveOptions } from './options/option-checks.js'
 import type { MqttModuleOptions } from './options/options.js'
-import type { ResolvedOptions } from './options/resolved-options.js'
-import { Sealed } from './options/sealed.js'
+import { type ResolvedOptions, Sealed } from './options/resolved-options.js'
 import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
-import { GlobalEnhancers } from './transport/mqtt.globals.js'
-import { PreviewTransport } from './transport/mqtt.preview.js'
-import { MqttTransport } from './transport/mqtt.transport.js'
+import { GlobalEnhancers } from './transport/mqtt.enhancers.js'
+import { MqttTransport, PreviewTransport } from './transport/mqtt.transport.js'
+
+/** Options of `forRoot` and `forRootAsync` in addition to those of the connection. */
+export interface MqttModuleExtras {
+  /** Whether the module is global. @default true */
+  isGlobal?: boolean
+  /** Name of the connection, if the application has several. @default none */
+  name?: string
+}
+
+/** Token of the raw options. Private to the module of each connection. */
+export const MQTT_OPTIONS = Symbol('nestjs-mqtt:options')
+
+const extras: MqttModuleExtras = { isGlobal: true }
+
+export const { ConfigurableModuleClass, OPTIONS_TYPE, ASYNC_OPTIONS_TYPE } =
+  new ConfigurableModuleBuilder<MqttModuleOptions>({ optionsInjectionToken: MQTT_OPTIONS })
+    .setClassMethodName('forRoot')
+    .setFactoryMethodName('createMqttOptions')
+    .setExtras(extras, (definition, { isGlobal }) => ({ ...definition, global: isGlobal ?? true }))
+    .build()
 
 const RESOLVED_OPTIONS = Symbol('nestjs-mqtt:resolved-options')
 const CONNECTION_NAME = Symbol('nestjs-mqtt:name')

@@ -18,8 +18,15 @@ export type { BrokerLimits, PublishProperties } from '../core/protocol/packets.j
 export { describeReasonCode } from '../core/protocol/packets.js'
 export type { RequestProtocol } from '../core/requests/reply-target.js'
 export type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
-export { fillTopic, type TopicParams } from '../core/topic/topic-template.js'
-export type { MqttConnectOptions, MqttLogger } from '../options/client-options.js'
+export { fillTopic, type TopicParams } from '../core/topic/topic-filter.js'
+export type {
+  MessagesOptions,
+  MqttConnectOptions,
+  MqttLogger,
+  PublishOptions,
+  RequestOptions,
+  TryPublishOptions,
+} from '../options/client-options.js'
 export {
   bytesCodec,
   type Codec,
@@ -44,12 +51,6 @@ export type {
   Verdict,
   WhenBlocked,
 } from '../options/options.js'
-export type {
-  MessagesOptions,
-  PublishOptions,
-  RequestOptions,
-  TryPublishOptions,
-} from '../options/service-options.js'
 export type { WaitOptions } from './connection/connection-wait.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './inbound/subscriber.js'
 export { MqttClient } from './mqtt-client.js'

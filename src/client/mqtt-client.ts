@@ -3,7 +3,14 @@ import { MqttError } from '../core/errors.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { assertTopicName } from '../core/topic/topic-filter.js'
-import { type MqttConnectOptions, resolveConnectOptions } from '../options/client-options.js'
+import {
+  type MessagesOptions,
+  type MqttConnectOptions,
+  type PublishOptions,
+  type RequestOptions,
+  resolveConnectOptions,
+  type TryPublishOptions,
+} from '../options/client-options.js'
 import { type Codec, encodePayload, resolveCodec } from '../options/codec.js'
 import type { HandlerOptions } from '../options/handler-options.js'
 import {
@@ -14,12 +21,6 @@ import {
   requestSchema,
   tryPublishSchema,
 } from '../options/schema.js'
-import type {
-  MessagesOptions,
-  PublishOptions,
-  RequestOptions,
-  TryPublishOptions,
-} from '../options/service-options.js'
 import { hasClosed, type WaitOptions } from './connection/connection-wait.js'
 import {
   type MqttMessage,

@@ -1,6 +1,5 @@
-import type { SessionLog } from '../core/connection/connection-log.js'
 import { describeFailure, isMqttError, MqttError, originalOf } from '../core/errors.js'
-import { oneLine, printable } from '../core/log-thinning.js'
+import { oneLine, printable, type SessionLog } from '../core/log-lines.js'
 import { DropEpisode } from '../core/outbound/drop-episode.js'
 import type { DropReason } from '../core/outbound/publish-outcome.js'
 import { describeReasonCode } from '../core/protocol/packets.js'

@@ -1,5 +1,4 @@
-import type { LogLevel, SessionLog } from '../core/connection/connection-log.js'
-import { LogWindows, type Repeats } from '../core/log-thinning.js'
+import { type LogLevel, LogWindows, type Repeats, type SessionLog } from '../core/log-lines.js'
 
 /** A log whose repeats are counted, so that a failure in a flood of messages costs a line in 10 s. */
 export class ThinnedLog {

@@ -1,6 +1,10 @@
-import type { LogLevel } from '../core/connection/connection-log.js'
+import type { LogLevel } from '../core/log-lines.js'
+import type { PublishProperties } from '../core/protocol/packets.js'
+import type { RequestProtocol } from '../core/requests/reply-target.js'
+import type { CodecOption } from './codec.js'
+import type { HandlerOptions } from './handler-options.js'
 import { resolveOptions } from './option-checks.js'
-import type { MqttModuleOptions } from './options.js'
+import type { MqttModuleOptions, WhenBlocked } from './options.js'
 import type { ResolvedOptions } from './resolved-options.js'
 import { invalidOption } from './schema.js'
 
@@ -36,4 +40,66 @@ export function resolveConnectOptions(
 function isLogger(value: unknown): value is MqttLogger {
   if (typeof value !== 'object' || value === null) return false
   return LEVELS.every(level => typeof Reflect.get(value, level) === 'function')
+}
+
+/** Options of `tryPublish`. */
+export interface TryPublishOptions {
+  /** Whether the broker keeps the message as the last value of its topic (MQTT 5, 3.3.1.3). @default false */
+  readonly retain?: boolean
+  /** Encodes the payload. A Buffer or Uint8Array is sent unchanged. @default the codec of the connection */
+  readonly codec?: CodecOption
+  /**
+   * Properties of the PUBLISH packet (MQTT 5, 3.3.2.3): User Properties, Message Expiry Interval and others. Not sent on
+   * MQTT 3.1.1. @default none
+   */
+  readonly properties?: PublishProperties
+  /**
+   * What happens to the message when there is no connection, or the link is slower than the data.
+   * @default `outbound.whenBlocked`, or `drop` if that is `wait`
+   */
+  readonly whenBlocked?: Exclude<WhenBlocked, 'wait'>
+}
+
+/** Options of `publish`. */
+export interface PublishOptions extends Omit<TryPublishOptions, 'whenBlocked'> {
+  /** Quality of Service (MQTT 5, 4.3). @default 0 */
+  readonly qos?: 0 | 1 | 2
+  /**
+   * What happens to the message when there is no connection, or the link is slower than the data.
+   * @default `outbound.whenBlocked`
+   */
+  readonly whenBlocked?: WhenBlocked
+  /**
+   * Time limit, in milliseconds. After that a waiting publish is `dropped: expired`, and a written publish without an
+   * acknowledgement is `lost`. 1 to 3,600,000. @default no limit
+   */
+  readonly timeoutMs?: number
+  /** Aborts the publish: it is `dropped: aborted` while it waits, and `lost` once it is written. @default none */
+  readonly signal?: AbortSignal
+}
+
+/** Options of `request` and `requestStream`. */
+export interface RequestOptions extends Omit<PublishOptions, 'whenBlocked'> {
+  /**
+   * Time limit for a response, and for each further response of a stream, in milliseconds. Also the Message Expiry
+   * Interval of the request. 1 to 3,600,000. @default `requests.timeoutMs`
+   */
+  readonly timeoutMs?: number
+  /** Aborts the request, and cancels the stream at its responder. @default none */
+  readonly signal?: AbortSignal
+  /**
+   * `mqtt5`: Response Topic and Correlation Data (MQTT 5, 4.10). `nest`: the envelope of Nest's built-in transport.
+   * @default `mqtt5` on MQTT 5, `nest` on MQTT 3.1.1
+   */
+  readonly protocol?: RequestProtocol
+}
+
+/** Options of `messages` and `messages$`. */
+export interface MessagesOptions extends Omit<HandlerOptions, 'concurrency' | 'order' | 'timeoutMs' | 'ack'> {
+  /** Ends the loop without an error. @default none */
+  readonly signal?: AbortSignal
+  /** Number of QoS 0 messages that wait for the loop. 1 to 10,000,000. @default 1000 */
+  readonly limit?: number
+  /** Which QoS 0 message is dropped when `limit` messages wait. @default 'drop-oldest' */
+  readonly overflow?: 'drop-oldest' | 'drop-newest'
 }

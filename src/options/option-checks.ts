@@ -1,7 +1,6 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
 import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
-import { REPLACEMENTS } from './option-replacements.js'
 import {
   type MqttModuleOptions,
   PASS_THROUGH,
@@ -9,7 +8,7 @@ import {
   type ReconnectOptions,
   type TlsFileOptions,
 } from './options.js'
-import type { ResolvedOptions } from './resolved-options.js'
+import { type ResolvedOptions, Sealed } from './resolved-options.js'
 import {
   aFunction,
   binaryData,
@@ -27,6 +26,7 @@ import {
   oneOf,
   parseOptions,
   qosSchema,
+  REPLACEMENTS,
   sharedGroupSchema,
   strictObject,
   text,
@@ -36,7 +36,6 @@ import {
   userProperties,
   utf8String,
 } from './schema.js'
-import { Sealed } from './sealed.js'
 
 const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:', 'mqtt+srv:', 'mqtts+srv:']
 

@@ -2,7 +2,7 @@ import { BaseRpcContext } from '@nestjs/microservices'
 import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
 import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
 import { LEASE, STREAM } from '../core/requests/reply-target.js'
-import { readTopicParams, type TopicTemplate } from '../core/topic/topic-template.js'
+import { readTopicParams, type TopicTemplate } from '../core/topic/topic-filter.js'
 
 /**
  * What a handler may know of its message besides the payload. Inject it with `@Ctx()`. It has the methods of the class

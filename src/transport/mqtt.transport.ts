@@ -20,13 +20,12 @@ import {
   responseTarget,
   unwrapEvent,
 } from '../core/requests/reply-target.js'
-import { fillVariables, parseTopicTemplate } from '../core/topic/topic-template.js'
+import { fillVariables, parseTopicTemplate } from '../core/topic/topic-filter.js'
 import { jsonCodec } from '../options/codec.js'
 import { resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { MqttContext } from './mqtt.context.js'
-import { tellReasons } from './mqtt.failure.js'
-import type { GlobalEnhancers } from './mqtt.globals.js'
+import { type GlobalEnhancers, tellReasons } from './mqtt.enhancers.js'
 import { assertLiteral, assertRoutable, isRoutable } from './mqtt.pattern.js'
 import { Responder } from './mqtt.responder.js'
 import { whileWanted } from './mqtt.response-source.js'
@@ -258,4 +257,24 @@ function readForeignEnvelope({ codec }: Route, packet: PublishPacket): Incoming 
   if (codec === jsonCodec || packet.properties?.responseTopic !== undefined) return undefined
   const incoming = readRequest(packet, parseEnvelope(Buffer.from(packet.payload)))
   return incoming.replyTo === undefined ? undefined : { ...incoming, isRaw: true }
+}
+
+/** Transport of an application in preview mode (`preview: true`). It registers handlers and never connects. */
+export class PreviewTransport extends Server implements CustomTransportStrategy {
+  constructor(transportId: Transport | symbol) {
+    super()
+    this.transportId = transportId
+  }
+
+  listen(callback: () => void): void {
+    callback()
+  }
+
+  close(): void {}
+
+  override on(): void {}
+
+  override unwrap<T>(): T {
+    throw new Error('there is no connection in preview mode')
+  }
 }

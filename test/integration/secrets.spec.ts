@@ -13,9 +13,9 @@ import {
   type MqttModuleOptions,
   MqttService,
 } from '../../src/index.js'
-import { MQTT_OPTIONS } from '../../src/mqtt.module-definition.js'
+import { MQTT_OPTIONS } from '../../src/mqtt.module.js'
 import { resolveOptions } from '../../src/options/option-checks.js'
-import { Sealed } from '../../src/options/sealed.js'
+import { Sealed } from '../../src/options/resolved-options.js'
 import { EmbeddedBroker, ScriptedPeer } from '../../src/testing/index.js'
 import { MqttTransport } from '../../src/transport/mqtt.transport.js'
 import { CollectingLogger } from '../support/nest-app.js'

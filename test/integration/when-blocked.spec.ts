@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
+import type { PublishOptions } from '../../src/options/client-options.js'
 import type { WhenBlocked } from '../../src/options/options.js'
-import type { PublishOptions } from '../../src/options/service-options.js'
 import { holdClock, quiet } from '../support/held-clock.js'
 import {
   arrived,

@@ -1,6 +1,6 @@
 import { expect, vi } from 'vitest'
 import type { PublishOutcome } from '../../src/core/outbound/publish-outcome.js'
-import type { PublishOptions, TryPublishOptions } from '../../src/options/service-options.js'
+import type { PublishOptions, TryPublishOptions } from '../../src/options/client-options.js'
 import type { PeerConnection } from '../../src/testing/index.js'
 import { quiet } from './held-clock.js'
 import {

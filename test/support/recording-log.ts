@@ -1,4 +1,4 @@
-import type { SessionLog } from '../../src/core/connection/connection-log.js'
+import type { SessionLog } from '../../src/core/log-lines.js'
 
 export interface RecordedLine {
   readonly level: keyof SessionLog

@@ -1,6 +1,6 @@
 import { resolveSrv } from 'node:dns/promises'
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
-import { printable } from '../../core/log-thinning.js'
+import { printable } from '../../core/log-lines.js'
 import { withoutSecrets } from '../../options/option-checks.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { type AttemptCredentials, readTlsFiles } from './tls-files.js'

@@ -1,5 +1,5 @@
 import { describeCause, MqttError } from '../../core/errors.js'
-import { printable } from '../../core/log-thinning.js'
+import { printable } from '../../core/log-lines.js'
 import { describeReasonCode } from '../../core/protocol/packets.js'
 import type { Packet } from './link.js'
 

@@ -1,6 +1,6 @@
 import { MqttError } from '../../core/errors.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
-import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../core/topic/topic-template.js'
+import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../core/topic/topic-filter.js'
 import { type Codec, decodePayload, resolveCodec } from '../../options/codec.js'
 import type { ResolvedHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'

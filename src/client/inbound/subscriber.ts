@@ -1,5 +1,5 @@
 import { bytesOf } from '../../core/protocol/packet-length.js'
-import { readTopicParams } from '../../core/topic/topic-template.js'
+import { readTopicParams } from '../../core/topic/topic-filter.js'
 import { type HandlerOptions, resolveHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { WaitOptions } from '../connection/connection-wait.js'

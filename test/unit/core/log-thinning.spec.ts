@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { LogWindows, oneLine, printable } from '../../../src/core/log-thinning.js'
+import { LogWindows, oneLine, printable } from '../../../src/core/log-lines.js'
 
 /** Lines of so many failures, one each millisecond. */
 const happen = (windows: LogWindows<string>, line: string, count: number, startMs = 0): boolean[] =>

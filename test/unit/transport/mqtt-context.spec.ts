@@ -2,7 +2,7 @@ import { MqttContext as NestMqttContext } from '@nestjs/microservices'
 import { describe, expect, it } from 'vitest'
 import type { PublishPacket, PublishProperties } from '../../../src/client/connection/link.js'
 import { HandlerAttempt } from '../../../src/client/inbound/handler-attempt.js'
-import { parseTopicTemplate } from '../../../src/core/topic/topic-template.js'
+import { parseTopicTemplate } from '../../../src/core/topic/topic-filter.js'
 import { MqttContext } from '../../../src/transport/mqtt.context.js'
 
 function contextOf(properties?: PublishProperties, metadata?: unknown): MqttContext {

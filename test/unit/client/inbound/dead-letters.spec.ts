@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { DeadLetterPublish } from '../../../../src/client/inbound/dead-letters.js'
-import { DeadLetters } from '../../../../src/client/inbound/dead-letters.js'
+import { type DeadLetterPublish, DeadLetters } from '../../../../src/client/inbound/dead-letters.js'
 import type { PublishOutcome } from '../../../../src/core/outbound/publish-outcome.js'
 import { holdClock } from '../../../support/held-clock.js'
 import { pass } from '../../../support/publisher-on-peer.js'

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
-import { describeTransition } from '../../../../src/core/connection/connection-log.js'
 import type { ConnectionState, ProtocolVersion } from '../../../../src/core/connection/connection-state.js'
 import { MqttError } from '../../../../src/core/errors.js'
+import { describeTransition } from '../../../../src/core/log-lines.js'
 import { brokerLimits } from '../../../../src/core/protocol/packets.js'
 
 const target = 'mqtt://a:1883, mqtt://b:1883'

@@ -1,12 +1,12 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { matchesTopicFilter } from '../../../../src/core/topic/topic-filter.js'
 import {
   fillTopic,
   fillVariables,
+  matchesTopicFilter,
   parseTopicTemplate,
   readTopicParams,
-} from '../../../../src/core/topic/topic-template.js'
+} from '../../../../src/core/topic/topic-filter.js'
 import { errorOf } from '../../errors-of.js'
 
 describe('parseTopicTemplate', () => {
