@@ -274,3 +274,78 @@ describe.each(VERSIONS)('MQTT %i: what waited for a handler at the loss', protoc
     await finish(parts)
   })
 })
+
+describe.each(VERSIONS)('MQTT %i: a message that comes twice on one connection', protocolVersion => {
+  it('with DUP while its handler runs is run once and acknowledged once', async () => {
+    const parts = await gated({ protocolVersion })
+    const { mqtt, connection, ran } = parts
+    connection.send(qos1('t/1', 7, 'a'))
+    await settle(mqtt)
+    connection.send(qos1('t/1', 7, 'a', true))
+    await settle(mqtt)
+    expect(mqtt.stats().inbound).toMatchObject({ received: 2, repeated: 1, running: 1, waiting: 0 })
+    await parts.end('a')
+    expect(ran).toEqual(['a'])
+    expect(acks(connection)).toEqual([7])
+    await finish(parts)
+  })
+
+  it('with DUP while its PUBACK waits for that of an earlier message is run once', async () => {
+    const parts = await gated({ protocolVersion })
+    const { mqtt, connection, ran } = parts
+    connection.send(qos1('t/1', 1, 'slow'))
+    connection.send(qos1('quick/1', 2, 'done'))
+    await settle(mqtt)
+    connection.send(qos1('quick/1', 2, 'done', true))
+    await settle(mqtt)
+    await parts.end('slow')
+    expect(ran).toEqual(['slow', 'done'])
+    expect(acks(connection)).toEqual([1, 2])
+    expect(mqtt.stats().inbound).toMatchObject({ received: 3, handled: 2, repeated: 1 })
+    await finish(parts)
+  })
+
+  it('with DUP is also run once on the connection that delivered it again', async () => {
+    const parts = await gated({ protocolVersion })
+    const { mqtt, connection, ran } = parts
+    connection.send(qos1('t/1', 7, 'a'))
+    await settle(mqtt)
+    const second = await reconnect(parts)
+    for (let count = 0; count < 2; count += 1) second.send(qos1('t/1', 7, 'a', true))
+    await settle(mqtt)
+    await parts.end('a')
+    expect(ran).toEqual(['a'])
+    expect(acks(second)).toEqual([7])
+    expect(mqtt.stats().inbound).toMatchObject({ received: 3, handled: 1, repeated: 2 })
+    await finish(parts)
+  })
+
+  it('with DUP after its PUBACK is a new message [MQTT-4.3.2-5]', async () => {
+    const parts = await gated({ protocolVersion })
+    const { mqtt, connection, ran } = parts
+    connection.send(qos1('quick/1', 7, 'a'))
+    await settle(mqtt)
+    connection.send(qos1('quick/1', 7, 'a', true))
+    await settle(mqtt)
+    expect(ran).toEqual(['a', 'a'])
+    expect(acks(connection)).toEqual([7, 7])
+    await finish(parts)
+  })
+
+  it.each([
+    ['without DUP', qos1('t/2', 7, 'b')],
+    ['with DUP and another payload', qos1('t/2', 7, 'b', true)],
+  ])('but with another content %s is handled, since no message may be lost', async (_how, other) => {
+    const parts = await gated({ protocolVersion })
+    const { mqtt, connection, ran } = parts
+    connection.send(qos1('t/1', 7, 'a'))
+    connection.send(other)
+    await settle(mqtt)
+    expect(ran).toEqual(['a', 'b'])
+    await parts.end('b')
+    await parts.end('a')
+    expect(acks(connection)).toEqual([7, 7])
+    expect(mqtt.stats().inbound).toMatchObject({ received: 2, handled: 2, repeated: 0 })
+    await finish(parts)
+  })
+})

@@ -177,11 +177,13 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
     }
   }
 
-  /** A message that a handler has, or had, before the connection was lost. */
+  /** A message that waits for its PUBACK, or that a handler has, or had, before the connection was lost. */
   private takeAgain(packet: PublishPacket): boolean {
-    const delivery = this.redeliveries.claim(packet)
-    if (delivery === undefined) return false
-    this.count.counts.repeated += 1
+    // Without DUP the broker reuses the identifier too early: both messages are handled, since none may be lost.
+    const isOwed = packet.dup && this.acks.has(packet.messageId, message => message.isSameAs(packet))
+    const delivery = isOwed ? undefined : this.redeliveries.claim(packet)
+    if (isOwed || delivery !== undefined) this.count.counts.repeated += 1
+    if (delivery === undefined) return isOwed
     delivery.ack = this.acks.add(packet.messageId ?? 0, delivery)
     if (delivery.isDone) {
       this.messages.charge(delivery)

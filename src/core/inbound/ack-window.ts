@@ -27,6 +27,11 @@ export class AckWindow<T> {
     return this.slots
   }
 
+  /** Whether such a message with this Packet Identifier is not acknowledged on the present connection. */
+  has(messageId: number | undefined, isIt: (message: T) => boolean): boolean {
+    return this.slots.some(slot => slot.messageId === messageId && isIt(slot.message))
+  }
+
   /** Whether the acknowledgement is to leave on the present connection. */
   owes(slot: AckSlot<T> | undefined): boolean {
     return slot?.connection === this.connection

@@ -18,7 +18,10 @@ export interface CountedInbound {
   readonly dropped: number
   /** Unacknowledged QoS 1 messages, which the broker delivers again. Handlers may have started. */
   readonly givenBack: number
-  /** Redelivered messages whose handlers are running or have finished. Acknowledged without another run. */
+  /**
+   * Redelivered messages (DUP) whose handlers are running or have finished, or that still wait for their PUBACK on the same
+   * connection. Acknowledged without another run.
+   */
   readonly repeated: number
 }
 
