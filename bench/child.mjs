@@ -1,13 +1,9 @@
-// Child processes that answer a line of JSON with a line of JSON. None of them outlives this process.
-import { spawn } from 'node:child_process'
+// Child processes that respond to a line of JSON with a line of JSON.
 import { once } from 'node:events'
 import { createInterface } from 'node:readline'
+import { isRunning, spawnOwned } from './owned.mjs'
 
-const ANSWER_WITHIN_MS = 20_000
-const running = new Set()
-process.once('exit', () => {
-  for (const child of running) child.kill('SIGKILL')
-})
+const RESPONSE_TIMEOUT_MS = 30_000
 
 export class Child {
   #process
@@ -15,32 +11,33 @@ export class Child {
   #waiting = []
   #errors = ''
 
-  /** Starts `command ...flags file config` and gives it with its first line. */
+  /** Starts `command ...flags file config` and resolves with the child and its first line. */
   static async start(command, file, config, flags = []) {
     const child = new Child()
     child.#name = `${file.pathname.split('/').at(-1)} ${config.subject ?? ''}`.trim()
-    child.#process = spawn(command, [...flags, file.pathname, JSON.stringify(config)], {
-      stdio: 'pipe',
-    })
-    running.add(child.#process)
+    child.#process = spawnOwned(command, [...flags, file.pathname, JSON.stringify(config)], { stdio: 'pipe' })
     child.#listen()
     try {
-      return { child, first: await child.#answer() }
+      return { child, first: await child.#response() }
     } catch (error) {
       await child.end()
       throw error
     }
   }
 
-  /** Requests are answered in order. */
+  get pid() {
+    return this.#process.pid
+  }
+
+  /** Responses come in the order of the requests. */
   ask(request = {}) {
-    const answer = this.#answer()
+    const response = this.#response()
     this.#process.stdin.write(`${JSON.stringify(request)}\n`)
-    return answer
+    return response
   }
 
   async end() {
-    if (!running.has(this.#process)) return
+    if (!isRunning(this.#process)) return
     const exited = once(this.#process, 'exit')
     this.#process.kill('SIGKILL')
     await exited
@@ -52,22 +49,20 @@ export class Child {
     this.#process.stderr.on('data', text => {
       this.#errors = `${this.#errors}${text}`.slice(-2_000)
     })
-    // A child that is gone cannot be written to; its end is told below.
+    // Writing to a child that has ended fails; the end itself is reported below.
     this.#process.stdin.on('error', () => {})
     const gone = () => {
-      running.delete(this.#process)
       for (const { reject } of this.#waiting.splice(0)) reject(this.#failure('ended'))
     }
     this.#process.once('error', gone)
-    // Its last line may come after its end.
-    this.#process.once('exit', () => running.delete(this.#process))
+    // Its last line may arrive after it has exited.
     this.#process.once('close', gone)
   }
 
-  #answer() {
+  #response() {
     const { promise, resolve, reject } = withResolvers()
     this.#waiting.push({ resolve, reject })
-    const timer = setTimeout(() => reject(this.#failure('gave no answer')), ANSWER_WITHIN_MS)
+    const timer = setTimeout(() => reject(this.#failure('did not respond')), RESPONSE_TIMEOUT_MS)
     return promise.finally(() => clearTimeout(timer))
   }
 

@@ -1,9 +1,8 @@
-import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { ownFolder, spawnOwned } from './owned.mjs'
 
 async function freePort() {
   const server = createServer().listen(0, '127.0.0.1')
@@ -13,7 +12,7 @@ async function freePort() {
   return port
 }
 
-const answers = port =>
+const isListening = port =>
   new Promise(resolve => {
     const socket = connect(port, '127.0.0.1')
     socket.once('connect', () => resolve(socket.destroy() && true))
@@ -21,11 +20,11 @@ const answers = port =>
   })
 
 /**
- * A mosquitto of this run's own, without limits that would be measured instead of the clients. With the files of a
+ * A mosquitto of this run, without limits that would be measured instead of the clients. With the files of a
  * certificate it listens on `tlsPort` too.
  */
 export async function startMosquitto({ tls, nodelay = true } = {}) {
-  const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-bench-'))
+  const folder = ownFolder()
   const port = await freePort()
   const tlsPort = tls === undefined ? undefined : await freePort()
   const config = [
@@ -42,11 +41,11 @@ export async function startMosquitto({ tls, nodelay = true } = {}) {
   writeFileSync(join(folder, 'mosquitto.conf'), config.join('\n'))
   let child
   const up = async () => {
-    child = spawn('mosquitto', ['-c', join(folder, 'mosquitto.conf')], {
+    child = spawnOwned('mosquitto', ['-c', join(folder, 'mosquitto.conf')], {
       stdio: 'ignore',
       env: { ...process.env, PATH: `${process.env.PATH}:/usr/sbin` },
     })
-    while (!(await answers(port))) if (child.exitCode !== null) throw new Error('mosquitto did not start')
+    while (!(await isListening(port))) if (child.exitCode !== null) throw new Error('mosquitto did not start')
   }
   const down = async () => {
     if (child.exitCode !== null || child.signalCode !== null) return
@@ -59,15 +58,13 @@ export async function startMosquitto({ tls, nodelay = true } = {}) {
     port,
     tlsPort,
     url: `mqtt://127.0.0.1:${port}`,
+    pid: () => child.pid,
     /** Ends the broker, waits for what the caller waits for, and starts it again. */
     restart: async whileDown => {
       await down()
       await whileDown()
       await up()
     },
-    stop: async () => {
-      await down()
-      rmSync(folder, { recursive: true, force: true })
-    },
+    stop: down,
   }
 }

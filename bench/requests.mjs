@@ -1,14 +1,14 @@
-// The child's side of child.mjs: a line of JSON in is a request, a line of JSON out is the answer.
+// The child's side of child.mjs: a line of JSON in is a request, a line of JSON out is its response.
 import { createInterface } from 'node:readline'
 
 export const config = JSON.parse(process.argv[2])
 
 export const say = message => process.stdout.write(`${JSON.stringify(message)}\n`)
 
-/** Answers each request, in order. The process ends with its parent. */
-export function answerRequests(answer) {
+/** Responds to each request, in order. The process ends with its parent. */
+export function respondToRequests(respond) {
   const lines = createInterface({ input: process.stdin })
-  lines.on('line', async line => say(await answer(JSON.parse(line))))
+  lines.on('line', async line => say(await respond(JSON.parse(line))))
   lines.once('close', () => process.exit())
 }
 

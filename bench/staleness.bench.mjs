@@ -13,16 +13,12 @@ import { ageTable, stepTable } from './staleness/table.mjs'
 
 const results = new URL('results/', import.meta.url)
 
-/** What is started, to be ended in the opposite order however the run ends. */
+/** What is started, to be ended in the opposite order. */
 const started = []
-const interrupted = new Promise((_, reject) => {
-  for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => reject(new Error(signal)))
-})
 
 async function start({ isPahoNeeded }) {
   const python = findPython({ isPahoNeeded })
   const certificate = makeCertificate()
-  started.push(() => certificate.remove())
   const broker = await startMosquitto({ tls: certificate })
   started.push(() => broker.stop())
   const { child: subscriber } = await Child.start(
@@ -91,7 +87,7 @@ function keep({ shown, steps }) {
 const rounded = (_, value) => (typeof value === 'number' ? Math.round(value * 1_000) / 1_000 : value)
 
 try {
-  report(await Promise.race([measure(plan(process.argv.slice(3))), interrupted]))
+  report(await measure(plan(process.argv.slice(3))))
 } catch (error) {
   console.error(error.message)
   process.exitCode = 2

@@ -1,6 +1,6 @@
 // A process that publishes to one topic, at a rate or as fast as it can.
 import { connectAsync } from 'mqtt'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 
 const { port, topic = 'in', messagesPerSecond, payloadBytes } = config
 const TICK_MS = 5
@@ -8,7 +8,7 @@ const client = await connectAsync(`mqtt://127.0.0.1:${port}`)
 const payload = JSON.stringify('x'.repeat(payloadBytes - 2))
 let sent = 0
 let owed = 0
-answerRequests(({ start }) => {
+respondToRequests(({ start }) => {
   if (start)
     setInterval(() => {
       if (client.stream.writableLength > 1_000_000) return

@@ -1,7 +1,7 @@
 // A TCP link in front of the broker: any number of bytes towards it, and so many a second back, behind a router's
 // buffer. Of the PINGRESPs, every second one is lost, as many as are to be.
 import { connect, createServer } from 'node:net'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 
 const SLICE_MS = 10
 const { port, downBytesPerSecond, bufferBytes, losing = 0 } = config
@@ -49,4 +49,4 @@ const server = createServer(client => {
     if (queued < bufferBytes) broker.resume()
   }, SLICE_MS)
 }).listen(0, '127.0.0.1', () => say({ port: server.address().port }))
-answerRequests(() => ({ lost }))
+respondToRequests(() => ({ lost }))

@@ -2,7 +2,7 @@
 import 'reflect-metadata'
 import { NestFactory } from '@nestjs/core'
 import { MqttModule, MqttService } from '../../dist/index.js'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 
 const { port, qos, burnMicroseconds } = config
 const root = { module: class Root {}, imports: [MqttModule.forRoot({ url: `mqtt://127.0.0.1:${port}` })] }
@@ -16,7 +16,7 @@ mqtt.subscribe('in', () => {
   while (burnMicroseconds > 0 && performance.now() < endMs);
 })
 const payload = Buffer.alloc(100)
-answerRequests(({ start }) => {
+respondToRequests(({ start }) => {
   if (start)
     setInterval(() => {
       published += 1

@@ -6,7 +6,7 @@ import { MqttSession } from '../../dist/client/mqtt-session.js'
 import { parseTopicFilter } from '../../dist/core/topic/topic-filter.js'
 import { resolveOptions } from '../../dist/options/option-checks.js'
 import { memory } from '../memory.mjs'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 
 const { port, protocolVersion, handler } = config
 const options = resolveOptions({
@@ -50,7 +50,7 @@ setInterval(() => {
   most = Math.max(most, process.memoryUsage().rss)
 }, 20)
 say({ ready: true })
-answerRequests(() => {
+respondToRequests(() => {
   most = Math.max(most, process.memoryUsage().rss)
   return { before: before.rss, most, now: memory().rss, stats: session.stats }
 })

@@ -3,7 +3,7 @@
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import mqttPacket from 'mqtt-packet'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 import { PAYLOAD, topicsOf } from './handlers.mjs'
 import { BATCH, WINDOW } from './plan.mjs'
 
@@ -57,4 +57,4 @@ async function round({ receiver, subject, count, qos, messages }) {
 }
 
 say({ ready: true })
-answerRequests(round)
+respondToRequests(round)

@@ -2,7 +2,7 @@
 // request is one round for the subject whose subscriptions it has.
 import { connect, createServer } from 'node:net'
 import mqttPacket from 'mqtt-packet'
-import { answerRequests, say } from '../requests.mjs'
+import { respondToRequests, say } from '../requests.mjs'
 import { PAYLOAD, topicsOf } from './handlers.mjs'
 import { BATCH, WINDOW } from './plan.mjs'
 
@@ -108,4 +108,4 @@ async function round({ receiver, subject, count, qos, messages }) {
 
 const server = createServer(socket => new Client(socket))
 server.listen(0, '127.0.0.1', () => say({ port: server.address().port }))
-answerRequests(round)
+respondToRequests(round)

@@ -2,7 +2,7 @@
 // hears of each batch that is handled, and so never has more under way than may wait.
 import { once } from 'node:events'
 import { createServer } from 'node:net'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 import { controllerOf, patternsOf, topicsOf } from './handlers.mjs'
 import { BATCH } from './plan.mjs'
 import { SUBJECTS } from './subjects.mjs'
@@ -48,4 +48,4 @@ const controller = controllerOf(kind, patterns, take)
 const url = `mqtt://127.0.0.1:${port}`
 await SUBJECTS[subject]({ url, protocolVersion, controller, patterns, topics: topicsOf(subject, count) })
 say({ port: server.address().port })
-answerRequests(round)
+respondToRequests(round)

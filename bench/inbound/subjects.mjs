@@ -54,7 +54,7 @@ class Collector extends Server {
 }
 
 /** `mqtt` and nothing around it: the least that a message to a handler of Nest can cost with this package. */
-async function raw({ url, protocolVersion, controller, patterns, topics }) {
+async function floor({ url, protocolVersion, controller, patterns, topics }) {
   const strategy = new Collector()
   await serve({ module: class Root {}, controllers: [controller] }, { strategy })
   const callback = strategy.callbacks.get(patterns.at(-1))
@@ -67,4 +67,4 @@ async function raw({ url, protocolVersion, controller, patterns, topics }) {
     await client.subscribeAsync(patterns.slice(at, at + PER_SUBSCRIBE), { qos: 1 })
 }
 
-export const SUBJECTS = { ours, builtIn, raw }
+export const SUBJECTS = { ours, builtIn, floor }

@@ -1,6 +1,6 @@
 // A broker that only acknowledges, all of one read in one write: so fast that the client is what is measured.
 import { createServer } from 'node:net'
-import { answerRequests, say } from '../requests.mjs'
+import { respondToRequests, say } from '../requests.mjs'
 
 const CONNACK = { 4: Buffer.from([0x20, 2, 0, 0]), 5: Buffer.from([0x20, 3, 0, 0, 0]) }
 const PINGRESP = Buffer.from([0xd0, 0])
@@ -46,4 +46,4 @@ const server = createServer(socket => {
   })
 })
 server.listen(0, '127.0.0.1', () => say({ port: server.address().port }))
-answerRequests(() => ({}))
+respondToRequests(() => ({}))

@@ -1,5 +1,5 @@
 // One subject in a process of its own. Each request is one round: so many messages, as fast as they go.
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 import { SUBJECTS } from './subjects.mjs'
 
 const IN_FLIGHT = 100
@@ -37,4 +37,4 @@ async function round({ qos, perTurn, messages }) {
 }
 
 say({ ready: true })
-answerRequests(round)
+respondToRequests(round)

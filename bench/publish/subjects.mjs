@@ -39,7 +39,7 @@ async function mqtt({ port, protocolVersion }) {
 }
 
 /** Ready-made packets on a socket: the least that the work can cost. */
-async function raw({ port, protocolVersion }) {
+async function floor({ port, protocolVersion }) {
   const socket = connect(port, '127.0.0.1')
   socket.setNoDelay(true)
   await once(socket, 'connect')
@@ -95,4 +95,4 @@ async function raw({ port, protocolVersion }) {
   }
 }
 
-export const SUBJECTS = { ours, mqtt, raw }
+export const SUBJECTS = { ours, mqtt, floor }

@@ -1,13 +1,14 @@
-// Asks, one at a time or many at once, and measures how long each answer takes.
+// Sends requests, one at a time or many at once, and measures how long each response takes.
 import 'reflect-metadata'
 import { Logger } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { ClientProxyFactory, MqttRecordBuilder, Transport } from '@nestjs/microservices'
 import { MqttModule, MqttService } from 'nestjs-mqtt'
 import { lastValueFrom } from 'rxjs'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
+import { request } from './floor.mjs'
 
-// Its lines would be taken for answers.
+// Its lines would be taken for the responses of this process.
 Logger.overrideLogger(false)
 const url = `mqtt://127.0.0.1:${config.port}`
 
@@ -30,26 +31,28 @@ async function builtIn() {
     lastValueFrom(client.send('bench/echo', new MqttRecordBuilder(value).setQoS(qos).build()))
 }
 
-const ask = await { ours, 'built-in': builtIn }[config.subject]()
+const ask = await { ours, builtIn, floor: () => request(config.port) }[config.subject]()
 
 async function round({ qos, atOnce, count }) {
   const times = []
   let left = count
+  const cpu = process.cpuUsage()
   const start = performance.now()
   const worker = async () => {
     while (left-- > 0) {
       const askedMs = performance.now()
       const value = left
-      if ((await ask(value, qos)) !== value) throw new Error('another answer')
+      if ((await ask(value, qos)) !== value) throw new Error('not the response to this request')
       times.push(performance.now() - askedMs)
     }
   }
   await Promise.all(Array.from({ length: atOnce }, worker))
   const perSecond = (count / (performance.now() - start)) * 1_000
+  const { user, system } = process.cpuUsage(cpu)
   times.sort((a, b) => a - b)
   const at = share => times[Math.floor(times.length * share)]
-  return { p50: at(0.5), p99: at(0.99), perSecond }
+  return { p50Ms: at(0.5), p99Ms: at(0.99), perSecond, cpuMicros: (user + system) / count }
 }
 
 say({ ready: true })
-answerRequests(round)
+respondToRequests(round)

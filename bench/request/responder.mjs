@@ -1,10 +1,11 @@
-// Answers requests, with this package or with Nest's built-in transport.
+// Responds to requests: with this package, with Nest's built-in transport, or on a bare socket.
 import 'reflect-metadata'
 import { Controller, Module } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { MessagePattern, Payload, Transport } from '@nestjs/microservices'
 import { MqttModule } from 'nestjs-mqtt'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
+import { respond } from './floor.mjs'
 
 const url = `mqtt://127.0.0.1:${config.port}`
 
@@ -18,18 +19,22 @@ MessagePattern('bench/echo', { qos: 1 })(EchoController.prototype, 'echo', metho
 Payload()(EchoController.prototype, 'echo', 0)
 Controller()(EchoController)
 
-class AppModule {}
-const isOurs = config.subject === 'ours'
-Module({
-  imports: isOurs ? [MqttModule.forRoot({ url })] : [],
-  controllers: [EchoController],
-})(AppModule)
-const app = await NestFactory.createMicroservice(
-  AppModule,
-  isOurs
-    ? { ...MqttModule.microservice(), logger: false }
-    : { transport: Transport.MQTT, options: { url, subscribeOptions: { qos: 1 } }, logger: false },
-)
-await app.listen()
+async function serve() {
+  const isOurs = config.subject === 'ours'
+  class AppModule {}
+  Module({
+    imports: isOurs ? [MqttModule.forRoot({ url })] : [],
+    controllers: [EchoController],
+  })(AppModule)
+  const app = await NestFactory.createMicroservice(
+    AppModule,
+    isOurs
+      ? { ...MqttModule.microservice(), logger: false }
+      : { transport: Transport.MQTT, options: { url, subscribeOptions: { qos: 1 } }, logger: false },
+  )
+  await app.listen()
+}
+
+await (config.subject === 'floor' ? respond(config.port) : serve())
 say({ ready: true })
-answerRequests(() => ({}))
+respondToRequests(() => ({}))

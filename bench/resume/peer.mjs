@@ -2,7 +2,7 @@
 // with a small Receive Maximum.
 import { createServer } from 'node:net'
 import mqttPacket from 'mqtt-packet'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 
 const options = { protocolVersion: 5 }
 let connections = 0
@@ -43,7 +43,7 @@ const server = createServer(socket => {
 })
 server.listen(0, '127.0.0.1', () => say({ url: `mqtt://127.0.0.1:${server.address().port}` }))
 
-answerRequests(({ cut }) => {
+respondToRequests(({ cut }) => {
   if (cut) current.destroy()
   return { published, mostOpen }
 })

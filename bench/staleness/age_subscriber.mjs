@@ -1,7 +1,7 @@
 // A process with one bare MQTT 3.1.1 connection that notes how old each message is when it comes in.
 import { connect } from 'node:net'
 import mqttPacket from 'mqtt-packet'
-import { answerRequests, config, nowMs, say } from '../requests.mjs'
+import { config, nowMs, respondToRequests, say } from '../requests.mjs'
 
 const PUBLISH = 3
 const arrivals = new Map()
@@ -67,4 +67,4 @@ socket.on('data', chunk => {
   take(chunk)
 })
 socket.once('close', () => process.exit(1))
-answerRequests(report)
+respondToRequests(report)

@@ -1,6 +1,6 @@
 // A process that publishes with one of the subjects, and tells what the subject's API said about it.
 import { readFileSync } from 'node:fs'
-import { answerRequests, config, nowMs, say } from '../requests.mjs'
+import { config, nowMs, respondToRequests, say } from '../requests.mjs'
 import { pace } from './pacing.mjs'
 
 const { subject, port, topic, payloadBytes, load, inboundTopic } = config
@@ -56,7 +56,7 @@ const subjects = { ours: () => ours(), kernel: () => ours({ flowControl: 'kernel
 try {
   const { send, dropped, backlogBytes, losses } = await subjects[subject]()
   let offered = 0
-  answerRequests(({ start }) => {
+  respondToRequests(({ start }) => {
     if (start)
       pace(load, () => {
         offered += 1

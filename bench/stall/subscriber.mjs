@@ -5,7 +5,7 @@ import { NestFactory } from '@nestjs/core'
 import { EventPattern, Payload } from '@nestjs/microservices'
 import { MqttModule, MqttService } from 'nestjs-mqtt'
 import { memory } from '../memory.mjs'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 
 const HANDLER_MS = 10
 const CONCURRENCY = 16
@@ -35,4 +35,4 @@ const app = await NestFactory.createMicroservice(
 await app.listen()
 const mqtt = app.get(MqttService)
 say({ ready: true })
-answerRequests(() => ({ ...memory(), ...mqtt.stats() }))
+respondToRequests(() => ({ ...memory(), ...mqtt.stats() }))

@@ -3,7 +3,7 @@ import 'reflect-metadata'
 import { NestFactory } from '@nestjs/core'
 import { MqttModule, MqttService } from 'nestjs-mqtt'
 import { memory } from '../memory.mjs'
-import { answerRequests, config, say } from '../requests.mjs'
+import { config, respondToRequests, say } from '../requests.mjs'
 
 const PER_TICK = 5
 const TICK_MS = 10
@@ -40,7 +40,7 @@ setInterval(() => {
 }, TICK_MS)
 
 say({ ready: true })
-answerRequests(() => {
+respondToRequests(() => {
   const { outbound, connection } = mqtt.stats()
   return { ...memory(), offered, settled, outbound, losses: connection.losses }
 })

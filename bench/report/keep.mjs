@@ -1,0 +1,38 @@
+// What a run leaves behind: results/<name>.json, .md and .svg; a full run of all makes docs/benchmarks.md as well.
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { barsOf, plotsOf } from './chart.mjs'
+import { markdownOf } from './table.mjs'
+
+const RESULTS = new URL('../results/', import.meta.url)
+const DOCS = new URL('../../docs/', import.meta.url)
+const rounded = (_, value) => (typeof value === 'number' ? Math.round(value * 1_000) / 1_000 : value)
+
+const machine = () =>
+  `Node ${process.versions.node}, ${cpus().length} × ${cpus()[0]?.model.trim()}, broker and clients on the same machine`
+
+const sectionOf = ({ title, rows }) => `## ${title}\n\n${markdownOf(rows)}\n`
+
+const INTRODUCTION = `Every figure is the median of alternating rounds within one run, and every verdict is a ratio to what you would use
+instead: \`mqtt\`, Nest's built-in transport, or a bare socket with ready-made packets (the floor). "Free peer" is a broker that
+only acknowledges or only publishes, so fast that the client is what is measured. On mosquitto, broker and client share the
+machine. CPU is the time that the client's process uses per message. Under "Growth", the floor is the cost with the fewest.
+
+Run it yourself: \`npm run bench -- all\`, or \`npm run bench -- all --quick\` in three minutes.`
+
+export function keep(sections, { isQuick, isAll }) {
+  mkdirSync(RESULTS, { recursive: true })
+  for (const { name, title, rows } of sections) {
+    const svg = rows.every(({ points }) => points !== undefined) ? plotsOf(title, rows) : barsOf(title, rows)
+    writeFileSync(new URL(`${name}.svg`, RESULTS), svg)
+    writeFileSync(
+      new URL(`${name}.json`, RESULTS),
+      `${JSON.stringify({ title, isQuick, rows }, rounded, 1)}\n`,
+    )
+    writeFileSync(new URL(`${name}.md`, RESULTS), `${sectionOf({ title, rows })}\n${machine()}\n`)
+  }
+  if (isAll && !isQuick) {
+    const page = `# Benchmarks\n\n${INTRODUCTION}\n\n${machine()}.\n\n${sections.map(sectionOf).join('\n')}`
+    writeFileSync(new URL('benchmarks.md', DOCS), page)
+  }
+}

@@ -1,0 +1,76 @@
+// A row: what was measured of each subject, and the budgets it has to keep.
+
+/** Beyond this, a difference counts: timings of one run vary by about as much. */
+export const NOISE = 0.05
+
+/** For each figure: its unit, and whether more is better. */
+const FIGURES = {
+  perSecond: { label: 'rate', unit: '/s', isMoreBetter: true },
+  cpuMicros: { label: 'CPU', unit: ' µs', isMoreBetter: false },
+  p50Ms: { label: 'p50', unit: ' ms', isMoreBetter: false },
+  p99Ms: { label: 'p99', unit: ' ms', isMoreBetter: false },
+  ms: { label: 'time', unit: ' ms', isMoreBetter: false },
+  kilobytes: { label: 'memory', unit: ' KB', isMoreBetter: false },
+  micros: { label: 'cost', unit: ' µs', isMoreBetter: false },
+}
+
+export const SUBJECT_NAMES = {
+  ours: 'nestjs-mqtt',
+  mqtt: 'mqtt',
+  builtIn: 'built-in',
+  floor: 'floor',
+}
+
+/** Ours may not be slower, nor use more CPU, than `peer`. */
+export const neverWorseThan = peer => [
+  { figure: 'perSecond', peer, atLeast: 1 - NOISE },
+  { figure: 'cpuMicros', peer, atMost: 1 + NOISE },
+]
+
+/**
+ * @param figures figures by subject: `ours` and any of `mqtt`, `builtIn`, `floor`
+ * @param budgets each limits a figure of ours, divided by that of `peer` where one is named; a later one replaces an earlier
+ * one for the same figure and peer
+ */
+export function rowOf(name, figures, budgets = []) {
+  const byKind = new Map(budgets.map(budget => [`${budget.figure} ${budget.peer}`, budget]))
+  const judged = [...byKind.values()].map(budget => {
+    const { figure, peer } = budget
+    const value = figures.ours[figure] / (peer === undefined ? 1 : figures[peer][figure])
+    const isKept = value >= (budget.atLeast ?? -Infinity) && value <= (budget.atMost ?? Infinity)
+    return { ...budget, value, isKept }
+  })
+  return { name, figures, budgets: judged, isKept: judged.every(({ isKept }) => isKept) }
+}
+
+const digits = value => (Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2)
+
+export function formatted(figure, value) {
+  const { unit } = FIGURES[figure]
+  return `${figure === 'perSecond' ? Math.round(value).toLocaleString('en') : value.toFixed(digits(value))}${unit}`
+}
+
+/** The figures of one subject, the main one first. */
+export const cellOf = figures =>
+  figures === undefined
+    ? ''
+    : Object.keys(FIGURES)
+        .filter(figure => Number.isFinite(figures[figure]))
+        .map(figure => formatted(figure, figures[figure]))
+        .join(', ')
+
+export function budgetOf({ figure, peer, atLeast, atMost }) {
+  const limit = atLeast === undefined ? `≤ ${atMost}` : `≥ ${atLeast}`
+  const { label, unit } = FIGURES[figure]
+  return peer === undefined ? `${label} ${limit}${unit}` : `${label} ${limit} × ${SUBJECT_NAMES[peer]}`
+}
+
+export function ratioOf({ figure, peer, value, isKept }) {
+  const { label } = FIGURES[figure]
+  const shown = peer === undefined ? formatted(figure, value) : `× ${value.toFixed(2)} ${SUBJECT_NAMES[peer]}`
+  return `${label} ${shown}${isKept ? '' : ' !'}`
+}
+
+export const mainFigureOf = figures =>
+  Object.keys(FIGURES).find(figure => Number.isFinite(figures.ours[figure]))
+export const isMoreBetter = figure => FIGURES[figure].isMoreBetter
