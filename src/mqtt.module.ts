@@ -45,7 +45,7 @@ export const MQTT_OPTIONS = Symbol('nestjs-mqtt:options')
 
 const extras: MqttModuleExtras = { isGlobal: true }
 
-export const { ConfigurableModuleClass, OPTIONS_TYPE, ASYNC_OPTIONS_TYPE } =
+const { ConfigurableModuleClass, OPTIONS_TYPE, ASYNC_OPTIONS_TYPE } =
   new ConfigurableModuleBuilder<MqttModuleOptions>({ optionsInjectionToken: MQTT_OPTIONS })
     .setClassMethodName('forRoot')
     .setFactoryMethodName('createMqttOptions')

@@ -31,7 +31,7 @@ const HANDLERS = {
     new Subscriber(session, options).subscribe('flood', () => {}, { ack: 'manual' })
   },
   hanging: () => {
-    const rules = { name: 'flood', run: never, concurrency: 16, orderKey: () => undefined }
+    const rules = { name: 'flood', run: never, concurrency: 16, orderKey: 'none' }
     session.addRoute(
       parseTopicFilter('flood'),
       { qos: 2, noLocal: false, retainHandling: 0 },

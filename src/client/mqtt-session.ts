@@ -253,9 +253,13 @@ export class MqttSession {
   }
 
   private handlersOf({ topic, properties }: PublishPacket): readonly InboundHandler[] {
-    const identified = this.identifiers.identify(topic, properties?.subscriptionIdentifier)
+    const identifier = properties?.subscriptionIdentifier
+    const identified = identifier === undefined ? undefined : this.identifiers.identify(topic, identifier)
     const handlers = this.routes.select(topic, identified)
-    return this.requester.ownReplies.has(topic) ? replyTakers(handlers) : handlers
+    // Only handlers whose pattern ends with a wildcard could mistake a response for an event.
+    for (const { takesReplies } of handlers)
+      if (!takesReplies) return this.requester.ownReplies.has(topic) ? replyTakers(handlers) : handlers
+    return handlers
   }
 
   private noteRefused(error: MqttError): void {

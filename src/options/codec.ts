@@ -20,7 +20,11 @@ export interface Codec<T = unknown> {
 export const jsonCodec: Codec = {
   contentType: 'application/json',
   encode: value => Buffer.from(JSON.stringify(value === undefined ? null : value)),
-  decode: payload => (payload.length === 0 ? undefined : JSON.parse(utf8(payload))),
+  decode: payload => {
+    if (payload.length === 0) return undefined
+    if (!isUtf8(payload)) throw notUtf8()
+    return JSON.parse(payload.toString())
+  },
 }
 
 /** UTF-8 strings. Rejects bytes that are not UTF-8, and strings that UTF-8 cannot encode (MQTT 5, 1.5.4). */
@@ -33,12 +37,14 @@ export const textCodec: Codec<string> = {
       throw new TypeError('the string contains an unpaired surrogate, which UTF-8 cannot encode')
     return Buffer.from(value)
   },
-  decode: utf8,
+  decode: payload => {
+    if (!isUtf8(payload)) throw notUtf8()
+    return payload.toString()
+  },
 }
 
-function utf8(payload: Buffer): string {
-  if (!isUtf8(payload)) throw new TypeError('the payload is not valid UTF-8')
-  return payload.toString('utf8')
+function notUtf8(): TypeError {
+  return new TypeError('the payload is not valid UTF-8')
 }
 
 /** Bytes, unchanged. */
@@ -93,6 +99,12 @@ export function resolveCodec(option: CodecOption): Codec {
   )
 }
 
+interface EncodedMessage {
+  readonly topic: string
+  readonly payload: Buffer | string
+  readonly properties?: { readonly contentType?: string | undefined } | undefined
+}
+
 /** Encodes a value. Bytes are sent unchanged with every codec. @throws MqttError `PAYLOAD_NOT_ENCODABLE` */
 export function encodePayload(codec: Codec, topic: string, value: unknown): Buffer {
   if (Buffer.isBuffer(value)) return value
@@ -110,16 +122,17 @@ export function encodePayload(codec: Codec, topic: string, value: unknown): Buff
   }
 }
 
-/** Decodes a payload. @throws MqttError `PAYLOAD_NOT_DECODABLE` */
-export function decodePayload(codec: Codec, topic: string, payload: Buffer, contentType?: string): unknown {
+/** Decodes the payload of a message. @throws MqttError `PAYLOAD_NOT_DECODABLE` */
+export function decodePacket(codec: Codec, { topic, payload, properties }: EncodedMessage): unknown {
   try {
-    return codec.decode(payload, contentType)
+    const bytes = Buffer.isBuffer(payload) ? payload : Buffer.from(payload)
+    return codec.decode(bytes, properties?.contentType)
   } catch (cause) {
     // The message of the cause may quote the payload, which must not appear in a log.
     const kind = cause instanceof Error ? cause.name : 'error'
     throw new MqttError(
       'PAYLOAD_NOT_DECODABLE',
-      `the payload on "${topic}" could not be decoded (${payload.length} bytes: ${kind})`,
+      `the payload on "${topic}" could not be decoded (${Buffer.byteLength(payload)} bytes: ${kind})`,
       { cause },
     )
   }

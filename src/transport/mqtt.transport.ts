@@ -7,7 +7,8 @@ import {
 import { isObservable, lastValueFrom } from 'rxjs'
 import type { PublishPacket } from '../client/connection/link.js'
 import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
-import { decodeMessage, type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
+import { type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
+import type { InboundHandler } from '../client/inbound/inbound-handler.js'
 import { newHandler } from '../client/inbound/new-handler.js'
 import type { MqttSession } from '../client/mqtt-session.js'
 import { decodeEnvelopeData, parseEnvelope } from '../client/requests/nest-envelope.js'
@@ -21,7 +22,7 @@ import {
   unwrapEvent,
 } from '../core/requests/reply-target.js'
 import { fillVariables, parseTopicTemplate } from '../core/topic/topic-filter.js'
-import { jsonCodec } from '../options/codec.js'
+import { decodePacket, jsonCodec } from '../options/codec.js'
 import { resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { MqttContext } from './mqtt.context.js'
@@ -98,7 +99,7 @@ export class MqttTransport
     const handler = newHandler({
       ...rules.runRules,
       run: isEventHandler
-        ? (packet, attempt) => this.takeEvent(bound, packet, attempt)
+        ? this.eventRun(bound)
         : (packet, attempt) => this.takeRequest(bound, packet, attempt),
       onFailed: ({ topic }, error) => this.session.journal.handlerFailed(route, topic, error),
     })
@@ -153,24 +154,19 @@ export class MqttTransport
     return this.session.connection.unwrap<T>()
   }
 
-  private takeEvent(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
-    let data = decodeMessage(route, packet)
-    let metadata: unknown
-    if (this.options.envelope === 'all') ({ data, metadata } = unwrapEvent(packet.topic, data, this.routeOf))
-    const context = new MqttContext(packet, route.template, attempt, metadata)
-    if (this.isUnobserved) return this.callHandler(route, data, context, attempt)
-    return this.runWithHooks(context, () => this.callHandler(route, data, context, attempt))
-  }
-
-  private async callHandler(
-    route: Route,
-    data: unknown,
-    context: MqttContext,
-    attempt: HandlerAttempt,
-  ): Promise<void> {
-    const result: unknown = await route.callback(data, context)
-    if (isObservable(result))
-      await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
+  /** One function for all that an event goes through, since most messages are events. */
+  private eventRun({ callback, codec, template }: Route): InboundHandler['run'] {
+    return async (packet, attempt) => {
+      let data = decodePacket(codec, packet)
+      let metadata: unknown
+      if (this.options.envelope === 'all')
+        ({ data, metadata } = unwrapEvent(packet.topic, data, this.routeOf))
+      const context = new MqttContext(packet, template, attempt, metadata)
+      if (this.onProcessingStartHook !== this.plainStartHook || this.onProcessingEndHook !== undefined)
+        return this.runWithHooks(context, async () => untilComplete(await callback(data, context), attempt))
+      const result: unknown = await callback(data, context)
+      if (isObservable(result)) await untilComplete(result, attempt)
+    }
   }
 
   private async takeRequest(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
@@ -198,7 +194,7 @@ export class MqttTransport
   private read(route: Route, packet: PublishPacket): Incoming {
     const raw = readForeignEnvelope(route, packet)
     if (raw !== undefined) return raw
-    const incoming = readRequest(packet, decodeMessage(route, packet))
+    const incoming = readRequest(packet, decodePacket(route.codec, packet))
     const isPlain = incoming.replyTo === undefined && this.options.envelope === 'all'
     if (!isPlain) return incoming
     return { replyTo: undefined, ...unwrapEvent(packet.topic, incoming.data, this.routeOf) }
@@ -226,18 +222,12 @@ export class MqttTransport
         keepsPlace: route.hasOwnLimits,
         onFailed: error => this.session.journal.handlerFailed(route.runRules.name, packet.topic, error),
       })
-    if (isObservable(result))
-      await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
-  }
-
-  /** Nobody looks at the processing: the hook is the one that Nest's class came with. */
-  private get isUnobserved(): boolean {
-    return this.onProcessingStartHook === this.plainStartHook && this.onProcessingEndHook === undefined
+    await untilComplete(result, attempt)
   }
 
   private runWithHooks<T>(context: MqttContext, work: () => Promise<T>): Promise<T> {
     const id = this.transportId
-    if (id === undefined || this.isUnobserved) return work()
+    if (id === undefined) return work()
     return new Promise((resolve, reject) => {
       const done = async (): Promise<void> => {
         await work().then(resolve, reject)
@@ -250,6 +240,12 @@ export class MqttTransport
       this.onProcessingStartHook(id, context, done)
     })
   }
+}
+
+/** An event whose handler returns an Observable is handled when the Observable completes. */
+async function untilComplete(result: unknown, attempt: HandlerAttempt): Promise<void> {
+  if (isObservable(result))
+    await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
 }
 
 /** A request in Nest's envelope to a handler whose codec is not JSON. */

@@ -1,10 +1,9 @@
 import { MqttError } from '../../core/errors.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../core/topic/topic-filter.js'
-import { type Codec, decodePayload, resolveCodec } from '../../options/codec.js'
+import { type Codec, resolveCodec } from '../../options/codec.js'
 import type { ResolvedHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
-import type { PublishPacket } from '../connection/link.js'
 import type { InboundHandler } from './inbound-handler.js'
 
 type Defaults = Pick<ResolvedOptions, 'codec' | 'variables' | 'sharedGroup' | 'inbound' | 'keepsSession'>
@@ -67,17 +66,10 @@ export function handlerRules(
   }
 }
 
-/** @throws MqttError `PAYLOAD_NOT_DECODABLE` */
-export function decodeMessage({ codec }: HandlerRules, packet: PublishPacket): unknown {
-  const payload = Buffer.isBuffer(packet.payload) ? packet.payload : Buffer.from(packet.payload)
-  return decodePayload(codec, packet.topic, payload, packet.properties?.contentType)
-}
-
 function orderKeyOf(order: ResolvedHandlerOptions['order']): InboundHandler['orderKey'] {
-  if (order === 'none') return () => undefined
-  if (order === 'topic') return ({ topic }) => topic
-  return ({ topic }) => {
-    // An own function that throws must not end the connection.
+  if (order === 'none' || order === 'topic') return order
+  return topic => {
+    // A function of the application that throws must not end the connection.
     try {
       return String(order(topic))
     } catch {

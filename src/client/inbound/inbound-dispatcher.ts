@@ -206,7 +206,12 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
       this.rules.onUnmatched(packet.topic, this.count.counts.unmatched)
       return this.finish(delivery)
     }
-    delivery.runs = handlers.map(handler => new HandlerRun(delivery, handler, handler.orderKey(packet)))
+    delivery.runs = handlers.map(handler => {
+      const { orderKey } = handler
+      if (orderKey === 'topic') return new HandlerRun(delivery, handler, packet.topic)
+      const key = orderKey === 'none' ? undefined : orderKey(packet.topic)
+      return new HandlerRun(delivery, handler, key)
+    })
     for (const run of delivery.runs) this.enqueue(run)
   }
 

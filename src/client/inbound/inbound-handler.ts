@@ -37,8 +37,8 @@ export interface InboundHandler {
   readonly isInternal: boolean
   /** Whether a reply on a topic that this connection answers, or asks, on may be an event for it. */
   readonly takesReplies: boolean
-  /** Messages with the same key are handled in order, one at a time. */
-  readonly orderKey: (packet: PublishPacket) => string | undefined
+  /** Messages with the same key are handled in order, one at a time: those of a topic, or those of a key of your own. */
+  readonly orderKey: 'topic' | 'none' | ((topic: string) => string)
   readonly timeoutMs: number | undefined
   readonly retries: RetryRule | undefined
   readonly onFailure: FailurePolicy

@@ -12,7 +12,7 @@ export function newHandler(
     isPassive: false,
     isInternal: false,
     takesReplies: true,
-    orderKey: ({ topic }) => topic,
+    orderKey: 'topic',
     timeoutMs: undefined,
     retries: undefined,
     onFailure: 'ack',

@@ -1,12 +1,13 @@
 import { bytesOf } from '../../core/protocol/packet-length.js'
 import { readTopicParams } from '../../core/topic/topic-filter.js'
+import { decodePacket } from '../../options/codec.js'
 import { type HandlerOptions, resolveHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { WaitOptions } from '../connection/connection-wait.js'
 import type { PublishPacket, PublishProperties } from '../connection/link.js'
 import type { MqttSession } from '../mqtt-session.js'
 import type { HandlerAttempt } from './handler-attempt.js'
-import { decodeMessage, type HandlerRules, handlerRules } from './handler-rules.js'
+import { type HandlerRules, handlerRules } from './handler-rules.js'
 import type { InboundHandler } from './inbound-handler.js'
 import { MessageStream, type StreamLimits } from './message-stream.js'
 import { newHandler } from './new-handler.js'
@@ -113,7 +114,7 @@ export class Subscriber {
       // It waits for its loop; the room of handlers that work is not for that.
       isPassive: true,
       concurrency: Number.POSITIVE_INFINITY,
-      orderKey: () => undefined,
+      orderKey: 'none',
       run: async (packet: PublishPacket) =>
         stream.push(messageOf<T>(rules, packet), packet.qos === 0 ? bytesOf(packet) : undefined, packet),
     })
@@ -152,7 +153,7 @@ function messageOf<T>(rules: HandlerRules, packet: PublishPacket): MqttMessage<T
   return {
     topic,
     // Seam: the caller names the type of what comes from outside, as with JSON.parse.
-    payload: decodeMessage(rules, packet) as T,
+    payload: decodePacket(rules.codec, packet) as T,
     params: readTopicParams(rules.template, topic),
     qos,
     retain,

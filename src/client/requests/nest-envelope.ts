@@ -5,7 +5,7 @@ import {
   bytesCodec,
   type Codec,
   contentTypeCodec,
-  decodePayload,
+  decodePacket,
   jsonCodec,
   textCodec,
 } from '../../options/codec.js'
@@ -39,9 +39,9 @@ export function decodeEnvelopeData(codec: Codec, topic: string, data: unknown): 
   const bytes = bytesOfJson(data)
   if (codec === textCodec || codec === bytesCodec) {
     const raw = typeof data !== 'string' ? bytes : codec === textCodec ? Buffer.from(data) : fromBase64(data)
-    return decodePayload(raw === undefined ? REFUSING : codec, topic, raw ?? Buffer.alloc(0))
+    return decodePacket(raw === undefined ? REFUSING : codec, { topic, payload: raw ?? Buffer.alloc(0) })
   }
-  return decodePayload(codec, topic, bytes ?? jsonCodec.encode(data))
+  return decodePacket(codec, { topic, payload: bytes ?? jsonCodec.encode(data) })
 }
 
 const REFUSING: Codec = {
@@ -106,7 +106,7 @@ export class NestReplies {
       name: topic,
       isPassive: true,
       isInternal: true,
-      orderKey: () => undefined,
+      orderKey: 'none',
       run: async packet => this.take(packet),
     })
     this.ownReplies.add(topic)

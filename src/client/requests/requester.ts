@@ -113,7 +113,7 @@ export class Requester {
       name: 'responses',
       isPassive: true,
       isInternal: true,
-      orderKey: () => undefined,
+      orderKey: 'none',
       run: async packet => this.take(packet),
     })
     this.session.addRoute(this.responses, responseSubscription(this.options.requests.responseQos), take)

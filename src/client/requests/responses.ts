@@ -1,6 +1,6 @@
 import { describeCause, MqttError } from '../../core/errors.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
-import { type Codec, decodePayload } from '../../options/codec.js'
+import { type Codec, decodePacket } from '../../options/codec.js'
 import type { PublishPacket } from '../connection/link.js'
 import type { ResponseReceiver } from './open-requests.js'
 
@@ -23,9 +23,8 @@ export function responseSubscription(qos: 0 | 1): SubscriptionOptions {
 export function readResponse(packet: PublishPacket, codec: Codec): Response {
   const status = packet.properties?.userProperties?.[STATUS]
   if (status === 'end' || status === 'cancel' || status === 'renew') return { kind: status }
-  const payload = Buffer.from(packet.payload)
   try {
-    const value = decodePayload(codec, packet.topic, payload, packet.properties?.contentType)
+    const value = decodePacket(codec, packet)
     if (status === 'error') return { kind: 'error', error: responderError(value) }
     return { kind: 'value', value, isOnly: status !== 'next' }
   } catch (error) {

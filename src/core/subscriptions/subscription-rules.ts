@@ -127,8 +127,7 @@ export class SubscriptionIdentifiers {
    * Undefined when it carries none that is known: a kept session may hold messages with identifiers of another
    * process, and these must find their handlers by the topic. For the same reason each one must match the topic.
    */
-  identify(topic: string, identifiers: number | readonly number[] | undefined): string[] | undefined {
-    if (identifiers === undefined) return undefined
+  identify(topic: string, identifiers: number | readonly number[]): string[] | undefined {
     if (typeof identifiers === 'number') {
       const filter = this.filters.get(identifiers)
       return filter !== undefined && matchesTopicFilter(filter, topic) ? [filter.subscription] : undefined

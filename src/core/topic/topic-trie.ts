@@ -64,11 +64,13 @@ export class TopicTrie<T> {
         if (exact !== undefined) next.push(exact)
         if (single !== undefined && single !== exact) next.push(single)
       }
-      if (next.length === 0) return inOrder(found)
       nodes = next
+      if (next.length === 0) break
     }
     for (const node of nodes) found.push(...node.values, ...node.subtree)
-    return inOrder(found)
+    const [only] = found
+    if (found.length === 1 && only !== undefined) return [only.value]
+    return found.sort((a, b) => a.order - b.order).map(entry => entry.value)
   }
 
   private slot(filter: TopicFilter): Entry<T>[] {
@@ -81,12 +83,6 @@ export class TopicTrie<T> {
     }
     return node.values
   }
-}
-
-function inOrder<T>(found: Entry<T>[]): T[] {
-  const [only] = found
-  if (found.length === 1 && only !== undefined) return [only.value]
-  return found.sort((a, b) => a.order - b.order).map(entry => entry.value)
 }
 
 /** Selects the handlers of a message. */
@@ -121,13 +117,10 @@ export class Routes<H> {
    * Identifiers. A broker may send one copy per subscription, so a copy goes only to the handlers of its subscriptions.
    */
   select(topic: string, subscriptions: readonly string[] | undefined): readonly H[] {
-    if (subscriptions === undefined) return eachOnce(this.trie.match(topic))
-    const [only] = subscriptions
-    if (subscriptions.length === 1 && only !== undefined) return eachOnce(this.bySubscription.get(only) ?? [])
-    return eachOnce(subscriptions.flatMap(subscription => this.bySubscription.get(subscription) ?? []))
+    let handlers: readonly H[]
+    if (subscriptions === undefined) handlers = this.trie.match(topic)
+    else if (subscriptions.length === 1) handlers = this.bySubscription.get(subscriptions[0] ?? '') ?? []
+    else handlers = subscriptions.flatMap(subscription => this.bySubscription.get(subscription) ?? [])
+    return handlers.length > 1 ? [...new Set(handlers)] : handlers
   }
-}
-
-function eachOnce<H>(handlers: H[]): H[] {
-  return handlers.length > 1 ? [...new Set(handlers)] : handlers
 }

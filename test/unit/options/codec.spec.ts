@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import {
   bytesCodec,
   type Codec,
-  decodePayload,
+  decodePacket,
   encodePayload,
   jsonCodec,
   resolveCodec,
@@ -208,20 +208,20 @@ describe('encodePayload', () => {
   })
 })
 
-describe('decodePayload', () => {
+describe('a payload that arrives', () => {
   it('decodes with the codec', () => {
-    expect(decodePayload(jsonCodec, 'a', Buffer.from('{"a":1}'))).toEqual({ a: 1 })
+    expect(decodePacket(jsonCodec, { topic: 'a', payload: Buffer.from('{"a":1}') })).toEqual({ a: 1 })
   })
 
   it('refuses what the codec refuses, with the topic and the cause', () => {
-    const error = errorOf(() => decodePayload(jsonCodec, 'a/b', Buffer.from('{')))
+    const error = errorOf(() => decodePacket(jsonCodec, { topic: 'a/b', payload: Buffer.from('{') }))
     expect(error.code).toBe('PAYLOAD_NOT_DECODABLE')
     expect(error.message).toMatch(/^the payload on "a\/b" could not be decoded \(\d+ bytes: \w+\)$/)
     expect(error.cause).toBeInstanceOf(SyntaxError)
   })
 
   it('does not show the payload in the message, since it may be private', () => {
-    const error = errorOf(() => decodePayload(jsonCodec, 'a', Buffer.from('hunter2')))
+    const error = errorOf(() => decodePacket(jsonCodec, { topic: 'a', payload: Buffer.from('hunter2') }))
     expect(error.message).not.toContain('hunter2')
   })
 })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { contentTypeCodec, decodePayload, resolveCodec } from '../../../src/options/codec.js'
+import { contentTypeCodec, decodePacket, resolveCodec } from '../../../src/options/codec.js'
 import { errorOf } from '../errors-of.js'
 
 const FIVE = Buffer.from('5')
@@ -41,7 +41,13 @@ describe('the content-type codec', () => {
   })
 
   it('refuses what is not of its Content Type, and says so without the content', () => {
-    const error = errorOf(() => decodePayload(contentTypeCodec, 'a', Buffer.from([0xff]), 'text/plain'))
+    const error = errorOf(() =>
+      decodePacket(contentTypeCodec, {
+        topic: 'a',
+        payload: Buffer.from([0xff]),
+        properties: { contentType: 'text/plain' },
+      }),
+    )
     expect(error.message).toBe('the payload on "a" could not be decoded (1 bytes: TypeError)')
     expect(() => contentTypeCodec.decode(Buffer.from('{'), undefined)).toThrow(SyntaxError)
   })
