@@ -1,22 +1,22 @@
 import { connect } from 'node:net'
 import { type IClientOptions, MqttClient, connect as mqttConnect } from 'mqtt'
-import type { IConnackPacket, IPublishPacket, Packet } from 'mqtt-packet'
+import type { IConnackPacket, IPublishPacket, IPubrelPacket, Packet } from 'mqtt-packet'
 import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
-import { describeCause, MqttError } from '../../core/errors.js'
+import { MqttError } from '../../core/errors.js'
 import { InboundSizeGuard } from '../../core/protocol/inbound-size-guard.js'
-import { brokerLimits } from '../../core/protocol/packets.js'
+import { brokerLimits, PACKET_IDENTIFIER_NOT_FOUND, resolveTopicAlias } from '../../core/protocol/packets.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { clientOptions, withoutUser } from './client-settings.js'
 import { type Endpoint, Endpoints } from './endpoint.js'
 import type { Dialler, Link, LinkEvents, PublishFeedback } from './link.js'
 import { PacketWriter } from './packet-writer.js'
 import {
+  connectFailed,
+  faultOf,
   hungUp,
   internalError,
-  isMalformed,
-  malformed,
+  lostBy,
   mayBeFirst,
-  refusedConnect,
   serverDisconnect,
   tooEarly,
   tooLarge,
@@ -26,6 +26,9 @@ import { Unreleased, UnreleasedStore } from './unreleased.js'
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
+
+/** `mqtt` does nothing with such a packet. */
+const REFUSED = { cmd: 'refused' }
 
 /** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
 export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
@@ -49,12 +52,9 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
   }
 }
 
-function openClient(options: ResolvedOptions, { url }: Endpoint, settings: IClientOptions): MqttClient {
+function openClient(options: ResolvedOptions, { url = '' }: Endpoint, settings: IClientOptions): MqttClient {
   const { createStream, localAddress } = options
-  if (createStream !== undefined || url === undefined) {
-    if (createStream === undefined) throw new Error('there is no URL and no stream')
-    return new MqttClient(() => createStream(), settings)
-  }
+  if (createStream !== undefined) return new MqttClient(() => createStream(), settings)
   const { protocol, hostname, port } = new URL(url)
   if (localAddress === undefined || protocol !== 'mqtt:') return mqttConnect(withoutUser(url), settings)
   // The TCP builder of `mqtt` takes no local address.
@@ -219,10 +219,7 @@ class ClientLink implements Link {
           return this.events.answered(packet)
         case 'publish':
         case 'pubrel':
-          if (isMalformed(packet)) this.refuse(packet, malformed(packet))
-          else if (packet.cmd === 'publish' && packet.properties?.topicAlias !== undefined)
-            this.resolveTopicAlias(packet, packet.properties.topicAlias)
-          return
+          return this.check(packet)
         case 'connack':
           return this.accept(packet)
       }
@@ -247,12 +244,6 @@ class ClientLink implements Link {
     })
   }
 
-  /** `mqtt` resolves a Topic Alias for its 'message' event only, not in the packet that handleMessage gets. */
-  private resolveTopicAlias(packet: IPublishPacket, alias: number): void {
-    if (packet.topic === '') packet.topic = this.topicAliases.get(alias) ?? ''
-    else this.topicAliases.set(alias, packet.topic)
-  }
-
   /** An exception inside an event of `mqtt` would stop its parser for good, so it ends the connection instead. */
   private guard(work: () => void): void {
     try {
@@ -262,10 +253,25 @@ class ClientLink implements Link {
     }
   }
 
-  /** Ends the connection; `mqtt` does nothing with the packet. */
+  private check(packet: IPublishPacket | IPubrelPacket): void {
+    if (packet.cmd === 'publish' && packet.properties?.topicAlias !== undefined)
+      resolveTopicAlias(packet, packet.properties.topicAlias, this.topicAliases)
+    const fault = faultOf(packet)
+    if (fault !== undefined) return this.refuse(packet, fault)
+    if (packet.cmd === 'publish' || this.protocolVersion === 4) return
+    // MQTT 5 has a Reason Code for an unknown identifier (3.7.2.1); `mqtt` would report success.
+    this.#client.incomingStore.get(packet, unknown => {
+      if (!unknown) return
+      this.send({ cmd: 'pubcomp', messageId: packet.messageId ?? 0, reasonCode: PACKET_IDENTIFIER_NOT_FOUND })
+      Object.assign(packet, REFUSED)
+    })
+  }
+
+  /** Ends the connection. */
   private refuse(packet: Packet, cause: MqttError): void {
-    Object.assign(packet, { cmd: 'refused' })
-    this.fail(cause)
+    Object.assign(packet, REFUSED)
+    if (this.connected) this.hangUp(cause)
+    else this.fail(cause)
   }
 
   private fail(cause: MqttError): void {
@@ -289,11 +295,6 @@ class ClientLink implements Link {
   }
 
   private explain(error: Error): MqttError {
-    const reasonCode = 'code' in error && typeof error.code === 'number' ? error.code : undefined
-    if (this.connected) return new MqttError('CONNECTION_LOST', describeCause(error), { cause: error })
-    if (reasonCode !== undefined) return refusedConnect(this.target, reasonCode, this.serverReference, error)
-    return new MqttError('CONNECT_FAILED', `could not connect to ${this.target}: ${describeCause(error)}`, {
-      cause: error,
-    })
+    return this.connected ? lostBy(error) : connectFailed(error, this.target, this.serverReference)
   }
 }

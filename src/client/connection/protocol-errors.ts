@@ -3,7 +3,12 @@ import { printable } from '../../core/log-lines.js'
 import { describeReasonCode } from '../../core/protocol/packets.js'
 import type { Packet } from './link.js'
 
+const MALFORMED_PACKET = 0x81
+const PROTOCOL_ERROR = 0x82
+const TOPIC_NAME_INVALID = 0x90
 const PACKET_TOO_LARGE = 0x95
+/** MQTT 5, 3.3.2.1 and 1.5.4. */
+const NOT_IN_TOPIC_NAME = /[+#\0]/
 
 /** Whether a broker may send this before or as CONNACK (MQTT 5, 3.2.0-1). */
 export function mayBeFirst({ cmd }: Packet): boolean {
@@ -16,14 +21,22 @@ export function tooEarly({ cmd }: Packet): MqttError {
   return new MqttError('CONNECT_FAILED', `could not connect: ${cause.message}`, { cause })
 }
 
-/** Whether the Packet Identifier is missing; they begin with 1 (MQTT 5, 2.2.1). */
-export function isMalformed(packet: Extract<Packet, { cmd: 'publish' | 'pubrel' }>): boolean {
-  return (packet.cmd === 'pubrel' || packet.qos > 0) && !((packet.messageId ?? 0) > 0)
+/** What is wrong with a packet that `mqtt` would take, or fail at; undefined if nothing is. */
+export function faultOf(packet: Extract<Packet, { cmd: 'publish' | 'pubrel' }>): MqttError | undefined {
+  const needsIdentifier = packet.cmd === 'pubrel' || packet.qos > 0
+  if (needsIdentifier && !((packet.messageId ?? 0) > 0))
+    return fault(packet, 'without a Packet Identifier', PROTOCOL_ERROR)
+  if (packet.cmd === 'pubrel') return undefined
+  const { topic } = packet
+  if (topic === '') return fault(packet, 'with an empty Topic Name', PROTOCOL_ERROR)
+  if (!NOT_IN_TOPIC_NAME.test(topic)) return undefined
+  const name = `with the Topic Name ${printable(topic)}, which contains`
+  if (topic.includes('\u0000')) return fault(packet, `${name} U+0000`, MALFORMED_PACKET)
+  return fault(packet, `${name} a wildcard`, TOPIC_NAME_INVALID)
 }
 
-/** `mqtt` would acknowledge a PUBREL without Packet Identifier with a packet that cannot be encoded, and throw. */
-export function malformed({ cmd }: Packet): MqttError {
-  return new MqttError('CONNECTION_LOST', `the broker sent a malformed ${cmd.toUpperCase()}`)
+function fault({ cmd }: Packet, what: string, reasonCode: number): MqttError {
+  return new MqttError('CONNECTION_LOST', `the broker sent ${cmd.toUpperCase()} ${what}`, { reasonCode })
 }
 
 export function tooLarge(bytes: number, maxPacketBytes: number): MqttError {
@@ -31,13 +44,17 @@ export function tooLarge(bytes: number, maxPacketBytes: number): MqttError {
   return new MqttError('CONNECTION_LOST', text, { reasonCode: PACKET_TOO_LARGE })
 }
 
-/** CONNACK with a Reason Code that is not success. */
-export function refusedConnect(
-  target: string,
-  reasonCode: number,
-  serverReference: string | undefined,
-  cause: Error,
-): MqttError {
+export function lostBy(cause: Error): MqttError {
+  return new MqttError('CONNECTION_LOST', describeCause(cause), { cause })
+}
+
+/** An error before CONNACK, or the one that `mqtt` makes of a CONNACK whose Reason Code is not success. */
+export function connectFailed(cause: Error, target: string, serverReference: string | undefined): MqttError {
+  const reasonCode = 'code' in cause && typeof cause.code === 'number' ? cause.code : undefined
+  if (reasonCode === undefined)
+    return new MqttError('CONNECT_FAILED', `could not connect to ${target}: ${describeCause(cause)}`, {
+      cause,
+    })
   const text = `${target} refused the connection: ${describeReasonCode(reasonCode)}`
   return new MqttError('CONNECT_REFUSED', text, {
     cause,

@@ -1,7 +1,7 @@
 import { MqttError } from '../errors.js'
+import { PACKET_IDENTIFIER_NOT_FOUND } from '../protocol/packets.js'
 import type { OutboundMessage, Pending } from './outbound-message.js'
 
-const PACKET_IDENTIFIER_NOT_FOUND = 0x92
 const UNSPECIFIED_ERROR = 0x80
 export const SECOND_MS = 1_000
 

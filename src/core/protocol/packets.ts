@@ -36,6 +36,16 @@ export interface PublishPacket {
   properties?: PublishProperties
 }
 
+/** `mqtt` resolves a Topic Alias for its 'message' event only, not in the packet that the client gets. */
+export function resolveTopicAlias(
+  packet: { topic: string },
+  alias: number,
+  aliases: Map<number, string>,
+): void {
+  if (packet.topic === '') packet.topic = aliases.get(alias) ?? ''
+  else aliases.set(alias, packet.topic)
+}
+
 /** A SUBSCRIBE packet to send (MQTT 5, 3.8). */
 export interface SubscribePacket {
   cmd: 'subscribe'
@@ -84,6 +94,8 @@ export function brokerLimits(protocolVersion: 4 | 5, properties: ConnackProperti
     topicAliasMaximum: properties.topicAliasMaximum ?? 0,
   }
 }
+
+export const PACKET_IDENTIFIER_NOT_FOUND = 0x92
 
 /** Names of Reason Codes (MQTT 5, 2.4) and of CONNACK return codes (MQTT 3.1.1, 3.2.2.3). */
 const NAMES: ReadonlyMap<number, string> = new Map([
