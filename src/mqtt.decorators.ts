@@ -14,19 +14,27 @@ import { MqttClientProxy } from './transport/mqtt.client-proxy.js'
 import { MqttContext } from './transport/mqtt.context.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 
+/** Nest shows tokens in the error for what it cannot inject, so they say what to import. */
+const ofConnection = (what: string, name: string): string =>
+  `${what} of MqttModule.forRoot({ name: '${name}', url })`
+
+// Seam: for the connection without a name the token is the class, and Nest shows the name of the class.
+for (const token of [MqttService, MqttClientProxy, MqttTransport])
+  Object.defineProperty(token, 'name', { value: `${token.name} of MqttModule.forRoot({ url })` })
+
 /** Injection token of the {@link MqttService} of a connection. */
 export function mqttServiceToken(name?: string): InjectionToken<MqttService> {
-  return name === undefined ? MqttService : `nestjs-mqtt:${name}:service`
+  return name === undefined ? MqttService : ofConnection('MqttService', name)
 }
 
 /** Injection token of the {@link MqttTransport} of a connection. */
 export function mqttTransportToken(name?: string): InjectionToken<MqttTransport> {
-  return name === undefined ? MqttTransport : `nestjs-mqtt:${name}:transport`
+  return name === undefined ? MqttTransport : ofConnection('MqttTransport', name)
 }
 
 /** Injection token of the {@link MqttClientProxy} of a connection. */
 export function mqttClientToken(name?: string): InjectionToken<MqttClientProxy> {
-  return name === undefined ? MqttClientProxy : `nestjs-mqtt:${name}:client`
+  return name === undefined ? MqttClientProxy : ofConnection('MqttClientProxy', name)
 }
 
 /**

@@ -1,36 +1,21 @@
 import {
   ConfigurableModuleBuilder,
   type DynamicModule,
+  Global,
   type INestApplicationContext,
-  Inject,
-  Logger,
+  type InjectionToken,
   Module,
-  type OnApplicationBootstrap,
-  type OnApplicationShutdown,
-  type OnModuleDestroy,
-  type OnModuleInit,
   type Provider,
 } from '@nestjs/common'
-import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
+import { ModulesContainer } from '@nestjs/core'
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
-import { MqttSession } from './client/mqtt-session.js'
 import { MqttError } from './core/errors.js'
-import {
-  assertTopicParams,
-  findPatternHandlers,
-  mqttClientToken,
-  mqttServiceToken,
-  mqttTransportId,
-  mqttTransportToken,
-} from './mqtt.decorators.js'
+import { MQTT_OPTIONS, MqttConnectionModule, providersOf } from './mqtt.connection-module.js'
+import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.decorators.js'
 import { drainOnClose } from './mqtt.drain.js'
-import { MqttService } from './mqtt.service.js'
-import { resolveOptions } from './options/option-checks.js'
 import type { MqttModuleOptions } from './options/options.js'
-import { type ResolvedOptions, Sealed } from './options/resolved-options.js'
-import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
-import { GlobalEnhancers } from './transport/mqtt.enhancers.js'
-import { MqttTransport, PreviewTransport } from './transport/mqtt.transport.js'
+import { Sealed } from './options/resolved-options.js'
+import { type MqttTransport, PreviewTransport } from './transport/mqtt.transport.js'
 
 /** Options of `forRoot` and `forRootAsync` in addition to those of the connection. */
 export interface MqttModuleExtras {
@@ -39,9 +24,6 @@ export interface MqttModuleExtras {
   /** Name of the connection, if the application has several. @default none */
   name?: string
 }
-
-/** Token of the raw options. Private to the module of each connection. */
-export const MQTT_OPTIONS = Symbol('nestjs-mqtt:options')
 
 const extras: MqttModuleExtras = { isGlobal: true }
 
@@ -52,38 +34,20 @@ const { ConfigurableModuleClass, OPTIONS_TYPE, ASYNC_OPTIONS_TYPE } =
     .setExtras(extras, (definition, { isGlobal }) => ({ ...definition, global: isGlobal ?? true }))
     .build()
 
-const RESOLVED_OPTIONS = Symbol('nestjs-mqtt:resolved-options')
-const CONNECTION_NAME = Symbol('nestjs-mqtt:name')
-/** The transport of this module, whatever the name of its connection. */
-const OWN_TRANSPORT = Symbol('nestjs-mqtt:transport')
+/** What an application can inject from a connection. */
+const tokensOf = (name?: string): InjectionToken[] => [
+  mqttServiceToken(name),
+  mqttTransportToken(name),
+  mqttClientToken(name),
+]
 
-const START_GRACE_MS = 10_000
-
-const GLOBALS = Symbol('nestjs-mqtt:globals')
-
-/** One MQTT connection of the application: see {@link MqttModule.forRoot}. */
-@Module({})
-export class MqttModule
-  extends ConfigurableModuleClass
-  implements OnModuleInit, OnApplicationBootstrap, OnModuleDestroy, OnApplicationShutdown
-{
-  private readonly logger: Logger
-  private startTimer: NodeJS.Timeout | undefined
-  /** Private, so that `util.inspect` does not show the whole application. */
-  readonly #modules: ModulesContainer
-
-  constructor(
-    @Inject(MqttSession) private readonly session: MqttSession,
-    @Inject(OWN_TRANSPORT) private readonly transport: MqttTransport,
-    @Inject(CONNECTION_NAME) private readonly connectionName: { readonly name: string | undefined },
-    @Inject(ModulesContainer) modules: ModulesContainer,
-    @Inject(GLOBALS) private readonly globals: GlobalEnhancers,
-  ) {
-    super()
-    this.logger = new Logger(contextOf('MqttModule', connectionName.name))
-    this.#modules = modules
-  }
-
+/**
+ * The connections of the application: see {@link MqttModule.forRoot}. The class itself has none. It is global, so that its
+ * error comes before that of Nest wherever the service is injected.
+ */
+@Global()
+@Module({ providers: tokensOf().map(withoutForRoot), exports: tokensOf() })
+export class MqttModule extends ConfigurableModuleClass {
   /**
    * Adds one MQTT connection and an injectable `MqttService` to the application. The module is global, unless
    * `isGlobal: false`. For several connections, set a `name` and inject the service with `@InjectMqtt(name)`.
@@ -125,114 +89,27 @@ export class MqttModule
   ): void {
     drainOnClose(app, signals)
   }
-
-  /**
-   * @throws MqttError `INVALID_OPTION` if two connections have the same name or a `@TopicParam` does not name a wildcard; with
-   * `fail-fast`, the cause of the failed start
-   */
-  async onModuleInit(): Promise<void> {
-    const { name } = this.connectionName
-    const namesakes = [...this.#modules.values()]
-      .filter(module => module.metatype === MqttModule)
-      .map(module => module.getProviderByKey<{ name: string | undefined }>(CONNECTION_NAME)?.instance)
-      .filter(connection => connection?.name === name)
-    if (namesakes.length > 1) {
-      const which = name === undefined ? 'without a name' : `named "${name}"`
-      throw new MqttError(
-        'INVALID_OPTION',
-        `MqttModule.forRoot() is imported ${namesakes.length} times ${which}; import it once, or give each connection a name`,
-      )
-    }
-    assertTopicParams(findPatternHandlers(this.#modules, mqttTransportId(name)), pattern =>
-      this.transport.wildcardsOf(pattern),
-    )
-    await this.session.start()
-  }
-
-  onApplicationBootstrap(): void {
-    this.globals.check()
-    if (this.transport.isConnectedToApp) return this.expectStart()
-    // Without a transport, nothing else starts the handlers that were added at run time.
-    this.session.serve()
-    const { name } = this.connectionName
-    const names = findPatternHandlers(this.#modules, mqttTransportId(name)).map(handler => handler.name)
-    if (names.length === 0) return
-    const argument = name === undefined ? '' : JSON.stringify(name)
-    this.logger.warn(
-      `${names.length} handlers may be for this connection (${names.slice(0, 3).join(', ')}), but no transport runs them. Before the application starts, add: app.connectMicroservice(MqttModule.microservice(${argument}), { inheritAppConfig: true }); await app.startAllMicroservices()`,
-    )
-  }
-
-  /** An application that starts its microservices after `listen()` has some time for it. */
-  private expectStart(): void {
-    this.startTimer = setTimeout(() => {
-      if (!this.transport.isListening)
-        this.logger.warn(
-          'the handlers of this connection do not run: connectMicroservice() was called, but not app.startAllMicroservices()',
-        )
-    }, START_GRACE_MS).unref()
-  }
-
-  /** Keeps the connection open, because HTTP handlers may still run and publish. */
-  onModuleDestroy(): Promise<void> {
-    clearTimeout(this.startTimer)
-    return this.session.beginShutdown()
-  }
-
-  onApplicationShutdown(): Promise<void> {
-    return this.session.close()
-  }
 }
 
 function withConnection(module: DynamicModule, name: string | undefined): DynamicModule {
   return {
     ...module,
+    module: MqttConnectionModule,
     providers: [...(module.providers ?? []).map(sealed), ...providersOf(name)],
-    exports: [mqttServiceToken(name), mqttTransportToken(name), mqttClientToken(name)],
+    exports: tokensOf(name),
   }
 }
 
-function providersOf(name: string | undefined): Provider[] {
-  const transport = mqttTransportToken(name)
-  return [
-    { provide: CONNECTION_NAME, useValue: { name } },
-    {
-      provide: RESOLVED_OPTIONS,
-      inject: [MQTT_OPTIONS],
-      useFactory: (options: Sealed<MqttModuleOptions>) => resolveOptions(options.reveal()),
+function withoutForRoot(provide: InjectionToken): Provider {
+  return {
+    provide,
+    useFactory: () => {
+      throw new MqttError(
+        'INVALID_OPTION',
+        'MqttModule is imported without forRoot(); write imports: [MqttModule.forRoot({ url })] in your root module, and remove MqttModule from the imports of other modules, where MqttService can be injected without it',
+      )
     },
-    {
-      provide: GLOBALS,
-      inject: [ApplicationConfig],
-      useFactory: (config: ApplicationConfig) => new GlobalEnhancers(config),
-    },
-    {
-      provide: MqttSession,
-      inject: [RESOLVED_OPTIONS],
-      useFactory: (options: ResolvedOptions) => newSession(options, name),
-    },
-    {
-      provide: mqttServiceToken(name),
-      inject: [MqttSession],
-      useFactory: (session: MqttSession) => new MqttService(session),
-    },
-    {
-      provide: transport,
-      inject: [MqttSession, RESOLVED_OPTIONS, GLOBALS],
-      useFactory: (session: MqttSession, options: ResolvedOptions, globals: GlobalEnhancers) =>
-        new MqttTransport(session, options, mqttTransportId(name), globals),
-    },
-    { provide: OWN_TRANSPORT, useExisting: transport },
-    {
-      provide: mqttClientToken(name),
-      inject: [MqttSession, RESOLVED_OPTIONS],
-      useFactory: (session: MqttSession, options: ResolvedOptions) =>
-        new MqttClientProxy(
-          { peer: options.envelope === 'all' ? 'nest' : 'nestjs-mqtt' },
-          { session, options },
-        ),
-    },
-  ]
+  }
 }
 
 /** The providers that hold the raw options, which contain passwords and keys. */
@@ -267,13 +144,4 @@ function strategyOf(
   if (transport === undefined) return new PreviewTransport(mqttTransportId(name))
   transport.isConnectedToApp = true
   return transport
-}
-
-/** Log context of a connection, with its name. */
-function contextOf(context: string, name: string | undefined): string {
-  return name === undefined ? context : `${context}:${name}`
-}
-
-function newSession(options: ResolvedOptions, name: string | undefined): MqttSession {
-  return new MqttSession(options, loggerOf(contextOf('Mqtt', name)))
 }

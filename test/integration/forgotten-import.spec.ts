@@ -1,9 +1,9 @@
 import 'reflect-metadata'
-import { Module } from '@nestjs/common'
+import { Controller, Inject, Injectable, Module, type ModuleMetadata } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
-import type { AsyncMicroserviceOptions } from '@nestjs/microservices'
+import { type AsyncMicroserviceOptions, EventPattern } from '@nestjs/microservices'
 import { describe, expect, it } from 'vitest'
-import { MqttModule } from '../../src/index.js'
+import { InjectMqtt, MqttModule, MqttService } from '../../src/index.js'
 
 @Module({})
 class EmptyModule {}
@@ -28,5 +28,68 @@ describe('an application that does not import the connection', () => {
       'add MqttModule.forRoot({ name: "edge", url }) to the imports',
     )
     await app.close()
+  })
+})
+
+@Controller()
+class DevicesController {
+  constructor(@Inject(MqttService) readonly mqtt: MqttService) {}
+
+  @EventPattern<string>('devices/+id')
+  on(): void {}
+}
+
+@Injectable()
+class DevicesService {
+  constructor(@Inject(MqttService) readonly mqtt: MqttService) {}
+}
+
+@Injectable()
+class EdgeService {
+  constructor(@InjectMqtt('edge') readonly mqtt: MqttService) {}
+}
+
+async function errorOfStart(metadata: ModuleMetadata): Promise<unknown> {
+  @Module(metadata)
+  class AppModule {}
+  return NestFactory.create(AppModule, { logger: false, abortOnError: false }).catch(error => error)
+}
+
+describe('MqttModule imported without forRoot()', () => {
+  const ours = {
+    code: 'INVALID_OPTION',
+    message:
+      'MqttModule is imported without forRoot(); write imports: [MqttModule.forRoot({ url })] in your root module, and remove MqttModule from the imports of other modules, where MqttService can be injected without it',
+  }
+
+  it('fails with an error that says what to write', async () => {
+    expect(await errorOfStart({ imports: [MqttModule] })).toMatchObject(ours)
+  })
+
+  it('fails with the same error if the application injects the service', async () => {
+    const parts = { controllers: [DevicesController], providers: [DevicesService] }
+    expect(await errorOfStart({ imports: [MqttModule], ...parts })).toMatchObject(ours)
+  })
+
+  it('fails with the same error if another module injects the service', async () => {
+    @Module({ controllers: [DevicesController], providers: [DevicesService] })
+    class FeatureModule {}
+    @Module({ imports: [MqttModule] })
+    class OtherModule {}
+    expect(await errorOfStart({ imports: [FeatureModule, OtherModule] })).toMatchObject(ours)
+  })
+})
+
+describe('a service injected without MqttModule.forRoot()', () => {
+  it('is named in the error of Nest with the import that is missing', async () => {
+    const error = await errorOfStart({ controllers: [DevicesController] })
+    expect(String(error)).toContain('the argument MqttService of MqttModule.forRoot({ url }) at index [0]')
+  })
+
+  it('is named with its connection', async () => {
+    const error = await errorOfStart({ providers: [EdgeService] })
+    expect(String(error)).toContain(
+      'the argument "MqttService of MqttModule.forRoot({ name: \'edge\', url })" at index [0]',
+    )
   })
 })

@@ -13,7 +13,7 @@ import {
   type MqttModuleOptions,
   MqttService,
 } from '../../src/index.js'
-import { MQTT_OPTIONS } from '../../src/mqtt.module.js'
+import { MQTT_OPTIONS, MqttConnectionModule } from '../../src/mqtt.connection-module.js'
 import { resolveOptions } from '../../src/options/option-checks.js'
 import { Sealed } from '../../src/options/resolved-options.js'
 import { EmbeddedBroker, ScriptedPeer } from '../../src/testing/index.js'
@@ -91,7 +91,7 @@ describe('secrets', () => {
       app.get(MqttClientProxy),
       session,
       session.connection,
-      app.get(MqttModule, { strict: false }),
+      app.get(MqttConnectionModule, { strict: false }),
       app.get(MQTT_OPTIONS, { strict: false }),
     ])
       expectNoSecret(part)
@@ -106,13 +106,12 @@ describe('secrets', () => {
     const options: unknown = app.get(MQTT_OPTIONS, { strict: false })
     expect(options).toBeInstanceOf(Sealed)
     expectNoSecret(options)
-    for (const module of app.get(ModulesContainer).values()) {
-      const imported = module.imports
-      for (const { metatype, providers } of imported)
-        if (metatype === MqttModule)
-          for (const [token, { instance }] of providers)
-            if (typeof token === 'symbol') expectNoSecret(instance)
-    }
+    const connections = [...app.get(ModulesContainer).values()].filter(
+      ({ metatype }) => metatype === MqttConnectionModule,
+    )
+    expect(connections).toHaveLength(1)
+    for (const { providers } of connections)
+      for (const [token, { instance }] of providers) if (typeof token === 'symbol') expectNoSecret(instance)
     await app.close()
   })
 })
