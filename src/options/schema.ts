@@ -3,6 +3,7 @@ import { MqttError } from '../core/errors.js'
 import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
 import type { CodecOption } from './codec.js'
+import { didYouMean } from './did-you-mean.js'
 
 export const MAX_DELAY_MS = 86_400_000
 export const MAX_TIMEOUT_MS = 3_600_000
@@ -13,11 +14,21 @@ export const integer = (min: number, max: number) => {
 }
 export const oneOf = <const T extends readonly (string | number)[]>(values: T) =>
   v.picklist(values, `one of ${values.map(value => JSON.stringify(value)).join(', ')}`)
-/** Like `v.strictObject`, but reports every unknown key as a separate issue. */
+/** Like `v.strictObject`, but reports every unknown key as a separate issue, whose message lists the known keys. */
 export const strictObject = <const E extends v.ObjectEntries>(
   entries: E,
   allowed = 'an object with options',
-) => v.objectWithRest(entries, v.never(), allowed)
+) => v.objectWithRest(entries, v.never(namesOf(entries).join()), allowed)
+
+/** The names of these options, and of those in their groups, such as `outbound.maxDelayMs`. A group has a default. */
+function namesOf(entries: v.ObjectEntries): string[] {
+  return Object.entries(entries).flatMap(([name, schema]) => {
+    const isGroup = 'default' in schema && schema.default !== undefined && 'wrapped' in schema
+    const inner = isGroup && 'entries' in schema.wrapped ? Object.keys(schema.wrapped.entries ?? {}) : []
+    return [name, ...inner.map(key => `${name}.${key}`)]
+  })
+}
+
 export const text = (allowed = 'a non-empty string') => v.pipe(v.string(allowed), v.nonEmpty(allowed))
 
 export const aFunction = <F>(allowed: string) => v.custom<F>(value => typeof value === 'function', allowed)
@@ -189,7 +200,9 @@ function describeInput(path: string, input: unknown): string {
 function describeIssue(issue: v.BaseIssue<unknown>, replacements: Replacements): string {
   const path = pathOf(issue)
   if (issue.type === 'never') {
-    const replacement = Object.hasOwn(replacements, path) ? replacements[path] : undefined
+    const replacement = Object.hasOwn(replacements, path)
+      ? replacements[path]
+      : didYouMean(path, issue.message)
     return `unknown option "${path}"${replacement === undefined ? '' : `; ${replacement}`}`
   }
   const given = issue.input === undefined ? 'missing' : describeInput(path, issue.input)
@@ -255,6 +268,7 @@ export const REPLACEMENTS: Replacements = {
   port: URL_PARTS,
   protocol: URL_PARTS,
   protocolId: 'use "protocolVersion"',
+  qos: 'set it for each handler with handle({ qos }), and for each publish',
   queue: 'use "sharedGroup"',
   queueQoSZero: 'use "outbound.whenBlocked"',
   reconnectOnConnackError: 'use "reconnect.verdict"',

@@ -41,7 +41,7 @@ describe('handle', () => {
     expect(error.message).toBe(`handle(): "${name}" ${problem}`)
   })
 
-  it.each(['QoS', 'maxQueued', 'retain'])('refuses the unknown key "%s"', name => {
+  it.each(['quality', 'maxQueued', 'retain'])('refuses the unknown key "%s"', name => {
     expect(errorOf(() => handleAny({ [name]: 1 })).message).toBe(`handle(): unknown option "${name}"`)
   })
 

@@ -14,6 +14,7 @@ describe('an option of another MQTT package', () => {
     ['maxConnectionAttempts', 3, '"fail-fast"'],
     ['serializer', {}, '"codec"'],
     ['share', 'group', '"sharedGroup"'],
+    ['qos', 1, 'handle({ qos })'],
   ])('%s is refused, and the error names its replacement', (name, value, replacement) => {
     const options = { url: 'mqtt://localhost:1883', [name]: value }
     const { code, message } = errorOf(() => resolveOptions(options))

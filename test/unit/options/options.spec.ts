@@ -515,7 +515,7 @@ describe('resolveOptions: unknown keys', () => {
   })
 
   it('refuses an unknown key also with the value undefined', () => {
-    expect(problemsOf({ url, qos: undefined })).toBe('unknown option "qos"')
+    expect(problemsOf({ url, colour: undefined })).toBe('unknown option "colour"')
   })
 })
 
