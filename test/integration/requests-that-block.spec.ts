@@ -68,16 +68,44 @@ const all = (code: string | undefined, count = WINDOW) => Array.from({ length: c
 describe.each(VERSIONS)(
   'MQTT %i: handlers that wait for responses and fill the window of the broker',
   version => {
-    it.each([0, 1] as const)('fail with REQUEST_BLOCKED after a second of silence, at QoS %i', async qos => {
-      const parts = await waitingHandlers({ protocolVersion: version, request: { qos } })
-      await pass(QUIET_MS - 10, 10)
-      expect(parts.codes()).toEqual(all(undefined))
-      await pass(20, 10)
-      expect(parts.codes()).toEqual(all('REQUEST_BLOCKED'))
+    it.each([0, 1] as const)(
+      'fail with REQUEST_BLOCKED when the broker has more to deliver, at QoS %i',
+      async qos => {
+        const parts = await waitingHandlers({ protocolVersion: version, request: { qos } })
+        await pass(QUIET_MS - 10, 10)
+        expect(parts.codes()).toEqual(all(undefined))
+        await pass(20, 10)
+        expect(parts.codes()).toEqual(['REQUEST_BLOCKED', ...all(undefined, WINDOW - 1)])
+        await settle(parts.mqtt)
+        expect(acks(parts.connection)).toEqual([1])
+        parts.connection.send(qos1('events/more', 100))
+        await pass(QUIET_MS + 100, 10)
+        expect(parts.codes()).toEqual(all('REQUEST_BLOCKED', WINDOW + 1))
+        await settle(parts.mqtt)
+        expect(acks(parts.connection)).toHaveLength(WINDOW + 1)
+        expect(parts.asked[0]?.error?.message).toContain('deliver requests and responses at QoS 0')
+        expect(parts.mqtt.stats().requests.open).toBe(0)
+        await end(parts)
+      },
+    )
+
+    it('keep waiting for a slow responder, except one, when the broker has nothing more to deliver', async () => {
+      const parts = await waitingHandlers({ protocolVersion: version })
+      await pass(10 * QUIET_MS, 100)
+      expect(parts.codes()).toEqual(['REQUEST_BLOCKED', ...all(undefined, WINDOW - 1)])
+      await end(parts)
+    })
+
+    it('are given twice the time after a request failed for nothing', async () => {
+      const parts = await waitingHandlers({ protocolVersion: version })
+      await pass(5 * QUIET_MS, 100)
+      parts.connection.send(qos1('events/later', 100))
       await settle(parts.mqtt)
-      expect(acks(parts.connection)).toHaveLength(WINDOW)
-      expect(parts.asked[0]?.error?.message).toContain('deliver requests and responses at QoS 0')
-      expect(parts.mqtt.stats().requests.open).toBe(0)
+      const oneFailed = ['REQUEST_BLOCKED', ...all(undefined)]
+      await pass(2 * QUIET_MS - 100, 10)
+      expect(parts.codes()).toEqual(oneFailed)
+      await pass(200, 10)
+      expect(parts.codes()).toEqual(['REQUEST_BLOCKED', ...oneFailed.slice(0, -1)])
       await end(parts)
     })
 

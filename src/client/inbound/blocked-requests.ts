@@ -7,16 +7,25 @@ import type { BlockableRequest } from './run-context.js'
 const SMALLEST_WINDOW = 10
 /** A broker that may deliver more has done so by then. */
 const QUIET_MS = 1_000
+const LONGEST_QUIET_MS = 30_000
 
 /**
  * Fails requests whose response cannot come: the broker delivers it at QoS 1, and its window is full of messages whose
  * handlers wait for such responses. Their acknowledgements leave in order of arrival, so the oldest message decides.
+ *
+ * Silence alone is no proof: the responder may be slow and respond at QoS 0, and on MQTT 3.1.1 the window is unknown. So
+ * after a second of silence only the requests of the oldest message fail, which makes room for one message. A broker that
+ * delivers another one at once was held back by its window, and the requests of all messages fail at the next silence.
  */
 export class BlockedRequests {
   private seen = 0
   private most = 0
   private isWindowKnown = false
   private timer: NodeJS.Timeout | undefined
+  private quietMs = QUIET_MS
+  /** Requests have failed, and what the broker delivers next shows whether its window was full. */
+  private blocked: { readonly added: number; readonly atMs: number } | undefined
+  private isProven = false
 
   /** @param maxInFlight the window of the broker, on MQTT 5 */
   constructor(
@@ -32,6 +41,7 @@ export class BlockedRequests {
   /** Requests of runs are open that wait for a delivery at QoS 1. */
   check(link: Pick<Link, 'protocolVersion'> | undefined): void {
     const { open } = this.acks
+    this.judge()
     // A broker that has delivered more before is not at its limit.
     this.most = Math.max(this.most, open.length)
     this.isWindowKnown = link?.protocolVersion === 5
@@ -39,7 +49,7 @@ export class BlockedRequests {
     if (oldest === undefined || open.length < this.windowSize) return
     const waiting = this.isWindowKnown ? this.waitingOf(oldest.message) : undefined
     if (waiting?.every(run => hasRequest(run, 'both'))) return block(waiting)
-    this.timer ??= setTimeout(() => this.quiet(), QUIET_MS)
+    this.timer ??= setTimeout(() => this.quiet(), this.quietMs)
     if (this.hasChanged()) this.timer.refresh()
   }
 
@@ -48,6 +58,9 @@ export class BlockedRequests {
     clearTimeout(this.timer)
     this.timer = undefined
     this.most = 0
+    this.blocked = undefined
+    this.isProven = false
+    this.quietMs = QUIET_MS
   }
 
   private get windowSize(): number {
@@ -59,8 +72,22 @@ export class BlockedRequests {
     const { open } = this.acks
     if (this.pool.blockable === 0 || open.length < this.windowSize) return
     const waiting = this.hasChanged() ? undefined : this.allWaiting(open)
-    if (waiting !== undefined) return block(waiting)
-    this.timer = setTimeout(() => this.quiet(), QUIET_MS)
+    const [oldest] = open
+    if (waiting === undefined || oldest === undefined) {
+      this.timer = setTimeout(() => this.quiet(), this.quietMs)
+      return
+    }
+    this.blocked = { added: this.acks.added, atMs: performance.now() }
+    block(this.isProven ? waiting : (this.waitingOf(oldest.message) ?? []))
+  }
+
+  private judge(): void {
+    if (this.blocked === undefined || this.blocked.added === this.acks.added) return
+    const hadMore = performance.now() - this.blocked.atMs < QUIET_MS
+    if (hadMore) this.quietMs = QUIET_MS
+    else if (!this.isProven) this.quietMs = Math.min(2 * this.quietMs, LONGEST_QUIET_MS)
+    this.blocked = undefined
+    this.isProven = hadMore
   }
 
   /** The runs that wait for responses; undefined when something else may make room in the window. */
