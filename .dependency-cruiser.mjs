@@ -54,7 +54,7 @@ export default {
       from: { path: '^src/', pathNot: ENTRY_POINTS },
       to: { path: ENTRY_POINTS },
     },
-    only('mqtt', '^src/client/connection/mqtt-link\\.ts$', 'node_modules/mqtt/'),
+    only('mqtt', '^src/client/connection/dialler\\.ts$', 'node_modules/mqtt/'),
     only(
       'mqtt-packet',
       '^src/(client/connection/packet-writer|testing/[^/]+)\\.ts$',

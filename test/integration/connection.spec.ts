@@ -330,9 +330,13 @@ describe('the log of an outage', () => {
 it('a message that arrives with an error inside the receiver does not stop the parser for good', async () => {
   const { peer, session } = sessionOnPeer({ reconnect: NO_JITTER })
   session.connection.attach({
-    message: () => {
-      throw new Error('a bug')
-    },
+    connected: link =>
+      link.deliverTo({
+        message: () => {
+          throw new Error('a bug')
+        },
+        stored: () => {},
+      }),
   })
   const started = session.start()
   const connection = await peer.accept()

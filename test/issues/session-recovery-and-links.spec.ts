@@ -1,7 +1,7 @@
 import { connect, createServer } from 'node:net'
 import { inspect } from 'node:util'
 import { expect, it } from 'vitest'
-import { clientOptions } from '../../src/client/connection/client-settings.js'
+import { clientOptions } from '../../src/client/connection/dialler.js'
 import { Endpoints } from '../../src/client/connection/endpoint.js'
 import { MqttSession } from '../../src/client/mqtt-session.js'
 import { resolveOptions } from '../../src/options/option-checks.js'

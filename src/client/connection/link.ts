@@ -35,6 +35,14 @@ export interface PublishFeedback {
   flushed(): void
 }
 
+/** Takes the messages of the broker. */
+export interface MessageReceiver {
+  /** For QoS 1 the PUBACK is left to the receiver. */
+  message(packet: PublishPacket, link: Link): void
+  /** A QoS 2 message came, and waits for its PUBREL. */
+  stored(link: Link): void
+}
+
 /** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
 export interface Link {
   readonly protocolVersion: ProtocolVersion
@@ -43,6 +51,8 @@ export interface Link {
   readonly writer: PublishWriter
   /** Reports to this one from now on; nobody after the end of the connection. */
   reportTo(feedback: PublishFeedback | undefined): void
+  /** Hands messages to this one from now on. */
+  deliverTo(receiver: MessageReceiver): void
   /** False when the stream has ended, though its end was not announced yet. */
   isWritable(): boolean
   /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
@@ -67,10 +77,6 @@ export interface LinkEvents {
   connected(session: ConnectedSession): void
   /** SUBACK or UNSUBACK. What responds to publishes goes to their `PublishFeedback`. */
   answered(packet: Packet): void
-  /** A message. For QoS 1 the PUBACK is left to the receiver. Must not throw. */
-  message(packet: PublishPacket): void
-  /** A QoS 2 message came, and waits for its PUBREL. Must not throw. */
-  stored(): void
   /** The end, once, with the first thing that went wrong. */
   closed(cause: MqttError): void
   /** What else went wrong with a connection that is ending already. */

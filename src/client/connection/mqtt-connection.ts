@@ -15,7 +15,7 @@ import type { Verdict } from '../../options/options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { type WaitOptions, whenConnected } from './connection-wait.js'
 import type { Endpoint } from './endpoint.js'
-import type { Dialler, Link, LinkEvents, Packet, PublishPacket } from './link.js'
+import type { Dialler, Link, LinkEvents, Packet } from './link.js'
 
 type DialEffect = Extract<ConnectionEffect, { type: 'dial' }>
 
@@ -29,9 +29,6 @@ export interface ConnectionListener {
   answered?(packet: Packet): void
   /** What else went wrong with a connection that is ending already: for the debug log. */
   noticed?(cause: MqttError): void
-  message?(packet: PublishPacket, link: Link): void
-  /** A QoS 2 message came, and waits for its PUBREL. */
-  stored?(link: Link): void
   stateChanged?(state: ConnectionState, before: ConnectionState): void
 }
 
@@ -223,14 +220,6 @@ export class MqttConnection {
       answered: ifCurrent(packet => {
         for (const part of this.parts) part.answered?.(packet)
       }),
-      message: packet => {
-        const { current } = link
-        for (const part of this.parts)
-          if (current !== undefined && current === this.link) part.message?.(packet, current)
-      },
-      stored: ifCurrent(() => {
-        for (const part of this.parts) if (this.link !== undefined) part.stored?.(this.link)
-      }),
       closed: ifCurrent(cause => {
         this.link = undefined
         this.lose(cause)
@@ -260,8 +249,8 @@ export class MqttConnection {
   }
 }
 
-function usesLink({ connected, answered, message }: ConnectionListener): boolean {
-  return connected !== undefined || answered !== undefined || message !== undefined
+function usesLink({ connected, answered }: ConnectionListener): boolean {
+  return connected !== undefined || answered !== undefined
 }
 
 const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']

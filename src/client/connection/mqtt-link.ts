@@ -1,14 +1,9 @@
-import { connect } from 'node:net'
-import { type IClientOptions, MqttClient, connect as mqttConnect } from 'mqtt'
+import type { MqttClient } from 'mqtt'
 import type { IConnackPacket, IPublishPacket, IPubrelPacket, Packet } from 'mqtt-packet'
-import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
+import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
-import { InboundSizeGuard } from '../../core/protocol/inbound-size-guard.js'
 import { brokerLimits, PACKET_IDENTIFIER_NOT_FOUND, resolveTopicAlias } from '../../core/protocol/packets.js'
-import type { ResolvedOptions } from '../../options/resolved-options.js'
-import { clientOptions, withoutUser } from './client-settings.js'
-import { type Endpoint, Endpoints } from './endpoint.js'
-import type { Dialler, Link, LinkEvents, PublishFeedback } from './link.js'
+import type { Link, LinkEvents, MessageReceiver, PublishFeedback } from './link.js'
 import { PacketWriter } from './packet-writer.js'
 import {
   connectFailed,
@@ -17,60 +12,30 @@ import {
   internalError,
   lostBy,
   mayBeFirst,
+  NOT_IN_TOPIC_NAME,
   serverDisconnect,
   tooEarly,
-  tooLarge,
 } from './protocol-errors.js'
-import { ReadingLag } from './reading-lag.js'
-import { Unreleased, UnreleasedStore } from './unreleased.js'
+import { ReadWatch } from './reading-lag.js'
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
+const ignore = (): void => {}
 
 /** `mqtt` does nothing with such a packet. */
 const REFUSED = { cmd: 'refused' }
 
-/** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
-export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
-  const unreleased = new Unreleased()
-  return {
-    unreleased,
-    locate: (...where) => endpoints.next(...where),
-    dial: (endpoint, protocolVersion, events) => {
-      const settings = clientOptions(options, endpoint, protocolVersion)
-      const client = openClient(options, endpoint, settings)
-      const connected = (session: ConnectedSession): void => {
-        endpoints.keep()
-        if (!session.sessionPresent) unreleased.clear()
-        events.connected(session)
-      }
-      const own = { ...events, connected }
-      const link = new ClientLink(client, protocolVersion, endpoint.name, own, options.inbound)
-      client.incomingStore = new UnreleasedStore(unreleased, goOn => link.stored(goOn))
-      return link
-    },
-  }
-}
-
-function openClient(options: ResolvedOptions, { url = '' }: Endpoint, settings: IClientOptions): MqttClient {
-  const { createStream, localAddress } = options
-  if (createStream !== undefined) return new MqttClient(() => createStream(), settings)
-  const { protocol, hostname, port } = new URL(url)
-  if (localAddress === undefined || protocol !== 'mqtt:') return mqttConnect(withoutUser(url), settings)
-  // The TCP builder of `mqtt` takes no local address.
-  const host = hostname.replace(/^\[|\]$/g, '')
-  return new MqttClient(() => connect({ host, port: Number(port || 1883), localAddress }), settings)
-}
-
-class ClientLink implements Link {
+/** One connection by a client of `mqtt`. */
+export class ClientLink implements Link {
   private connected = false
   isIntakePaused = false
   private resumedMs = Number.NEGATIVE_INFINITY
-  private readonly lag = new ReadingLag()
+  private readonly reads: ReadWatch
   /** Something was not read since the last PINGREQ, and its answer may stand behind that. */
   private hasStalled = false
-  /** What the parser waits for while the intake is paused. */
-  private goOn: (() => void) | undefined
+  /** What the parser waits for before it hands on the next packet, and what it is told. */
+  private parsed: ((error?: Error) => void) | undefined
+  private verdict: Error | undefined
   private isEnded = false
   /** Of CONNACK; the error that `mqtt` makes of a refusal has only the Reason Code. */
   private serverReference: string | undefined
@@ -80,6 +45,7 @@ class ClientLink implements Link {
   readonly #stream: MqttClient['stream']
   readonly writer: PacketWriter
   private feedback: PublishFeedback | undefined
+  private receiver: MessageReceiver | undefined
   private readonly topicAliases = new Map<number, string>()
 
   constructor(
@@ -89,38 +55,38 @@ class ClientLink implements Link {
     private readonly events: LinkEvents,
     { maxPacketBytes }: { readonly maxPacketBytes: number },
   ) {
+    const { stream } = client
     this.#client = client
-    this.#stream = client.stream
-    this.writer = new PacketWriter(this.#stream, protocolVersion)
+    this.#stream = stream
+    this.writer = new PacketWriter(stream, protocolVersion)
+    this.reads = new ReadWatch(maxPacketBytes, cause => this.cause ?? this.hangUp(cause))
     // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
-    if ('setNoDelay' in this.#stream && typeof this.#stream.setNoDelay === 'function')
-      this.#stream.setNoDelay(true)
+    if ('setNoDelay' in stream && typeof stream.setNoDelay === 'function') stream.setNoDelay(true)
     this.listen()
-    const guard = new InboundSizeGuard(maxPacketBytes)
-    // Before the parser, which would hand on what is too large, or end the connection with a cause of its own.
-    this.#stream.prependListener('data', (bytes: Uint8Array) => {
-      this.lag.read(bytes.length)
-      const size = guard.feed(bytes)
-      if (size !== undefined && this.cause === undefined) this.hangUp(tooLarge(size, maxPacketBytes))
-    })
   }
 
   unwrap(): MqttClient {
     return this.#client
   }
 
-  stored(goOn: () => void): void {
-    if (this.cause === undefined) this.guard(() => this.events.stored())
-    if (this.isIntakePaused) this.goOn = goOn
-    else if (this.cause === undefined) goOn()
+  /** @param done lets PUBREC leave and the parser go on */
+  stored(done: () => void): void {
+    if (this.cause !== undefined) return
+    try {
+      this.receiver?.stored(this)
+    } catch (cause) {
+      this.fail(internalError(cause))
+    }
+    this.parsed = () => done()
+    if (!this.isIntakePaused && this.cause === undefined) this.goOn()
   }
 
   get intakeResumedMs(): number {
-    return Math.max(this.resumedMs, this.lag.caughtUpMs)
+    return Math.max(this.resumedMs, this.reads.caughtUpMs)
   }
 
   get behindSinceMs(): number | undefined {
-    return this.lag.behindSinceMs
+    return this.reads.behindSinceMs
   }
 
   isWritable(): boolean {
@@ -136,6 +102,10 @@ class ClientLink implements Link {
     this.writer.observer = feedback
   }
 
+  deliverTo(receiver: MessageReceiver): void {
+    this.receiver = receiver
+  }
+
   pauseIntake(): void {
     if (this.isIntakePaused) return
     this.isIntakePaused = true
@@ -146,9 +116,7 @@ class ClientLink implements Link {
     if (!this.isIntakePaused) return
     this.isIntakePaused = false
     this.resumedMs = performance.now()
-    const goOn = this.goOn
-    this.goOn = undefined
-    goOn?.()
+    this.goOn()
   }
 
   disconnect(): void {
@@ -173,9 +141,11 @@ class ClientLink implements Link {
   private listen(): void {
     const client = this.#client
     const stream = this.#stream
-    client.on('error', error => this.fail(this.explain(error)))
+    const failed = (error: Error): void =>
+      this.fail(this.connected ? lostBy(error) : connectFailed(error, this.target, this.serverReference))
+    client.on('error', failed)
     // `mqtt` drops errors of the stream that have no code.
-    stream.on('error', error => this.fail(this.explain(error)))
+    stream.on('error', failed)
     client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
     client.on('close', () => this.end())
     client.on('packetsend', ({ cmd }) => {
@@ -189,16 +159,31 @@ class ClientLink implements Link {
     // MQTT has no half-closed connections, and some streams emit no 'close' after 'end'.
     stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.target)))
     if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.target)))
+    // Before the parser, which would hand on what is too large, or end the connection with a cause of its own.
+    stream.prependListener('data', this.reads.read)
     client.on('packetreceive', this.received)
-    client.handleMessage = (packet, done) => {
-      // What comes behind the end of the connection is not taken, so that the broker delivers it again.
-      if (this.cause !== undefined) return done(ACK_LATER)
-      if (packet.qos === 2) client.incomingStore.del(packet, () => {})
-      this.guard(() => this.events.message(packet))
-      const goOn = () => done(packet.qos === 1 ? ACK_LATER : undefined)
-      if (this.isIntakePaused) this.goOn = goOn
-      else queueMicrotask(goOn)
+    client.handleMessage = this.take
+  }
+
+  private readonly take: MqttClient['handleMessage'] = (packet, done) => {
+    // What comes behind the end of the connection is not taken, so that the broker delivers it again.
+    if (this.cause !== undefined) return done(ACK_LATER)
+    if (packet.qos === 2) this.#client.incomingStore.del(packet, ignore)
+    try {
+      this.receiver?.message(packet, this)
+    } catch (cause) {
+      this.fail(internalError(cause))
     }
+    this.parsed = done
+    this.verdict = packet.qos === 1 ? ACK_LATER : undefined
+    // `mqtt` hands on all packets of a read in one tick; this way handlers that end at once end in between.
+    if (!this.isIntakePaused) queueMicrotask(this.goOn)
+  }
+
+  private readonly goOn = (): void => {
+    const { parsed } = this
+    this.parsed = undefined
+    parsed?.(this.verdict)
   }
 
   /** An exception inside an event of `mqtt` would stop its parser for good, so it ends the connection instead. */
@@ -218,6 +203,11 @@ class ClientLink implements Link {
         case 'unsuback':
           return this.events.answered(packet)
         case 'publish':
+          if (packet.properties?.topicAlias !== undefined)
+            resolveTopicAlias(packet, packet.properties.topicAlias, this.topicAliases)
+          // This is the path of every message: nothing is called for a packet without a fault.
+          if (packet.qos > 0 && !((packet.messageId ?? 0) > 0)) return this.check(packet)
+          return packet.topic !== '' && !NOT_IN_TOPIC_NAME.test(packet.topic) ? undefined : this.check(packet)
         case 'pubrel':
           return this.check(packet)
         case 'connack':
@@ -244,18 +234,7 @@ class ClientLink implements Link {
     })
   }
 
-  /** An exception inside an event of `mqtt` would stop its parser for good, so it ends the connection instead. */
-  private guard(work: () => void): void {
-    try {
-      work()
-    } catch (cause) {
-      this.fail(internalError(cause))
-    }
-  }
-
   private check(packet: IPublishPacket | IPubrelPacket): void {
-    if (packet.cmd === 'publish' && packet.properties?.topicAlias !== undefined)
-      resolveTopicAlias(packet, packet.properties.topicAlias, this.topicAliases)
     const fault = faultOf(packet)
     if (fault !== undefined) return this.refuse(packet, fault)
     if (packet.cmd === 'publish' || this.protocolVersion === 4) return
@@ -288,13 +267,10 @@ class ClientLink implements Link {
     if (this.isEnded) return
     this.isEnded = true
     this.writer.stop()
-    this.lag.stop()
+    this.reads.stop()
+    this.cause ??= hungUp(this.connected, this.target)
     // Its timers end with this event, which not every stream leads to.
     this.#client.emit('close')
-    this.events.closed(this.cause ?? hungUp(this.connected, this.target))
-  }
-
-  private explain(error: Error): MqttError {
-    return this.connected ? lostBy(error) : connectFailed(error, this.target, this.serverReference)
+    this.events.closed(this.cause)
   }
 }

@@ -1,20 +1,38 @@
+import type { MqttError } from '../../core/errors.js'
+import { InboundSizeGuard } from '../../core/protocol/inbound-size-guard.js'
+import { tooLarge } from './protocol-errors.js'
+
 /** The size of a read that leaves more behind: a record of TLS. A plain socket gives up to 64 KiB at a time. */
 const FULL_READ_BYTES = 16_384
 const LOOK_MS = 50
 
-/** Notices that more arrives than this process reads: its reads are full then, and responses wait behind messages. */
-export class ReadingLag {
+/**
+ * Watches what is read: packets that are too large, and more that arrives than this process reads. Its reads are full
+ * then, and responses wait behind messages.
+ */
+export class ReadWatch {
   behindSinceMs: number | undefined
   /** When it had read everything again. */
   caughtUpMs = Number.NEGATIVE_INFINITY
   private timer: NodeJS.Timeout | undefined
   private hasRead = false
+  private readonly guard: InboundSizeGuard
 
-  read(bytes: number): void {
-    if (bytes < FULL_READ_BYTES) {
-      if (this.behindSinceMs !== undefined) this.catchUp()
-      return
-    }
+  constructor(
+    private readonly maxPacketBytes: number,
+    private readonly onTooLarge: (cause: MqttError) => void,
+  ) {
+    this.guard = new InboundSizeGuard(maxPacketBytes)
+  }
+
+  readonly read = (bytes: Uint8Array): void => {
+    if (bytes.length >= FULL_READ_BYTES) this.fullRead()
+    else if (this.behindSinceMs !== undefined) this.catchUp()
+    const size = this.guard.feed(bytes)
+    if (size !== undefined) this.onTooLarge(tooLarge(size, this.maxPacketBytes))
+  }
+
+  private fullRead(): void {
     this.hasRead = true
     this.behindSinceMs ??= performance.now()
     this.timer ??= setTimeout(this.look, LOOK_MS)

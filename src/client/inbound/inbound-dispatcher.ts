@@ -2,7 +2,7 @@ import type { ConnectedSession } from '../../core/connection/connection-state.js
 import { MqttError } from '../../core/errors.js'
 import { type AckSlot, AckWindow } from '../../core/inbound/ack-window.js'
 import { InboundCount, type InboundCounters } from '../../core/inbound/inbound-count.js'
-import type { Link, PublishPacket } from '../connection/link.js'
+import type { Link, MessageReceiver, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../idle-waiters.js'
 import { Backpressure } from './backpressure.js'
@@ -19,7 +19,7 @@ import { Redeliveries } from './redeliveries.js'
  * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting, unless it is asked
  * to stall: each handler of a message waits for its turn, and PUBACK leaves when all of them have ended.
  */
-export class InboundDispatcher implements ConnectionListener, PoolListener {
+export class InboundDispatcher implements ConnectionListener, MessageReceiver, PoolListener {
   readonly pool: HandlerPool
   private readonly intake: Intake
   private readonly redeliveries = new Redeliveries()
@@ -147,6 +147,7 @@ export class InboundDispatcher implements ConnectionListener, PoolListener {
 
   connected(link: Link, session: ConnectedSession): void {
     this.link = link
+    link.deliverTo(this)
     if (!session.sessionPresent) this.redeliveries.clear()
     for (const delivery of this.parked.splice(0)) {
       // A resumed session brings them again; a forgotten one does not, so they are handled now.

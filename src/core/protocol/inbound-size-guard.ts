@@ -23,9 +23,16 @@ export class InboundSizeGuard {
         this.rest -= passed
         at += passed
       } else if (this.isInHeader) {
-        const size = this.takeLengthByte(bytes[at] ?? 0)
+        const byte = bytes[at] ?? 0
         at += 1
-        if (size !== undefined && size > this.maxPacketBytes) return size
+        this.length += (byte % CONTINUES) * CONTINUES ** this.lengthBytes
+        this.lengthBytes += 1
+        // A longer length field is malformed; the parser ends the connection.
+        if (byte >= CONTINUES && this.lengthBytes < MAX_LENGTH_BYTES) continue
+        this.isInHeader = false
+        this.rest = this.length
+        const size = 1 + this.lengthBytes + this.length
+        if (size > this.maxPacketBytes) return size
       } else {
         this.isInHeader = true
         this.length = 0
@@ -34,16 +41,5 @@ export class InboundSizeGuard {
       }
     }
     return undefined
-  }
-
-  /** @returns the size of the packet, once its length has arrived */
-  private takeLengthByte(byte: number): number | undefined {
-    this.length += (byte % CONTINUES) * CONTINUES ** this.lengthBytes
-    this.lengthBytes += 1
-    // A longer length field is malformed; the parser ends the connection.
-    if (byte >= CONTINUES && this.lengthBytes < MAX_LENGTH_BYTES) return undefined
-    this.isInHeader = false
-    this.rest = this.length
-    return 1 + this.lengthBytes + this.length
   }
 }

@@ -18,6 +18,7 @@ function newLink() {
     behindSinceMs: undefined,
     writer: { isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
     reportTo: nothing,
+    deliverTo: nothing,
     isWritable: () => true,
     send: nothing,
     pauseIntake: () => calls.push('pause'),

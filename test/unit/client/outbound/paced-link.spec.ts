@@ -56,6 +56,7 @@ class RecordingLink implements Link {
   }
 
   reportTo(): void {}
+  deliverTo(): void {}
   disconnect(): void {}
   hangUp(): void {}
   destroy(): void {}

@@ -16,6 +16,7 @@ function newLink() {
     behindSinceMs: undefined,
     writer: { isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
     reportTo: nothing,
+    deliverTo: nothing,
     isWritable: () => true,
     send: (packet: Packet) => {
       if (packet.cmd !== 'unsubscribe') throw new Error(`${packet.cmd} was not expected`)

@@ -1,7 +1,45 @@
-import type { IClientOptions } from 'mqtt'
-import type { ProtocolVersion } from '../../core/connection/connection-state.js'
+import { connect } from 'node:net'
+import { type IClientOptions, MqttClient, connect as mqttConnect } from 'mqtt'
+import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
-import type { Endpoint } from './endpoint.js'
+import { type Endpoint, Endpoints } from './endpoint.js'
+import type { Dialler } from './link.js'
+import { ClientLink } from './mqtt-link.js'
+import { Unreleased, UnreleasedStore } from './unreleased.js'
+
+const ignore = (): void => {}
+
+/** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
+export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
+  const unreleased = new Unreleased()
+  return {
+    unreleased,
+    locate: (...where) => endpoints.next(...where),
+    dial: (endpoint, version, events) => {
+      // The debug formatting of `mqtt` costs a sixth of its time.
+      const settings = { ...clientOptions(options, endpoint, version), log: ignore }
+      const client = openClient(options, endpoint, settings)
+      const connected = (session: ConnectedSession): void => {
+        endpoints.keep()
+        if (!session.sessionPresent) unreleased.clear()
+        events.connected(session)
+      }
+      const link = new ClientLink(client, version, endpoint.name, { ...events, connected }, options.inbound)
+      client.incomingStore = new UnreleasedStore(unreleased, done => link.stored(done))
+      return link
+    },
+  }
+}
+
+function openClient(options: ResolvedOptions, { url = '' }: Endpoint, settings: IClientOptions): MqttClient {
+  const { createStream, localAddress } = options
+  if (createStream !== undefined) return new MqttClient(() => createStream(), settings)
+  const { protocol, hostname, port } = new URL(url)
+  if (localAddress === undefined || protocol !== 'mqtt:') return mqttConnect(withoutUser(url), settings)
+  // The TCP builder of `mqtt` takes no local address.
+  const host = hostname.replace(/^\[|\]$/g, '')
+  return new MqttClient(() => connect({ host, port: Number(port || 1883), localAddress }), settings)
+}
 
 /** The options for a client of `mqtt` that serves one attempt. */
 export function clientOptions(
@@ -24,8 +62,6 @@ export function clientOptions(
     resubscribe: false,
     reschedulePings: false,
     queueQoSZero: false,
-    // The client's own debug formatting costs a sixth of its time.
-    log: () => {},
   }
   delete settings.properties
   if (protocolVersion === 5) {
@@ -58,7 +94,7 @@ function userOf(url: string | undefined): Pick<IClientOptions, 'username' | 'pas
 }
 
 /** The URL to dial: user and password go another way. */
-export function withoutUser(url: string): string {
+function withoutUser(url: string): string {
   const bare = new URL(url)
   bare.username = ''
   bare.password = ''
