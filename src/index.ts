@@ -1,7 +1,6 @@
 export type { WaitOptions } from './client/connection/connection-wait.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './client/inbound/subscriber.js'
 export { MqttClient } from './client/mqtt-client.js'
-export type { RequestProtocol } from './client/requests/open-requests.js'
 export type { MqttHealth, MqttStats } from './client/session-report.js'
 export type {
   ConnectedSession,
@@ -21,6 +20,7 @@ export type { OutboundCounters } from './core/outbound/outbound-message.js'
 export type { DropReason, PublishOutcome, TryPublishOutcome } from './core/outbound/publish-outcome.js'
 export type { BrokerLimits, PublishPacket, PublishProperties } from './core/protocol/packets.js'
 export { describeReasonCode } from './core/protocol/packets.js'
+export type { RequestProtocol } from './core/requests/request-rules.js'
 export type { SubscriptionCounters } from './core/subscriptions/subscription-rules.js'
 export { fillTopic, type TopicParams } from './core/topic/topic-filter.js'
 export {

@@ -3,7 +3,7 @@ import type { ConnectionState } from '../core/connection/connection-state.js'
 import type { RunOutcome } from '../core/inbound/run-outcome.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
-import type { RequestProtocol } from '../core/requests/reply-target.js'
+import type { RequestProtocol } from '../core/requests/request-rules.js'
 
 /** The connection has changed. */
 export interface ConnectionChange {

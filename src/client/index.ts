@@ -16,7 +16,7 @@ export type { OutboundCounters } from '../core/outbound/outbound-message.js'
 export type { DropReason, PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 export type { BrokerLimits, PublishProperties } from '../core/protocol/packets.js'
 export { describeReasonCode } from '../core/protocol/packets.js'
-export type { RequestProtocol } from '../core/requests/reply-target.js'
+export type { RequestProtocol } from '../core/requests/request-rules.js'
 export type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 export { fillTopic, type TopicParams } from '../core/topic/topic-filter.js'
 export type {

@@ -31,7 +31,7 @@ import {
 } from './inbound/subscriber.js'
 import { MqttSession } from './mqtt-session.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
-import { ResponseStream } from './requests/responses.js'
+import { ResponseStream } from './requests/response-receivers.js'
 import type { MqttHealth, MqttStats } from './session-report.js'
 
 const NO_OPTIONS = {}

@@ -258,7 +258,7 @@ export class MqttSession {
     const handlers = this.routes.select(topic, identified)
     // Only handlers whose pattern ends with a wildcard could mistake a response for an event.
     for (const { takesReplies } of handlers)
-      if (!takesReplies) return this.requester.ownReplies.has(topic) ? replyTakers(handlers) : handlers
+      if (!takesReplies) return this.requester.responseTopics.has(topic) ? replyTakers(handlers) : handlers
     return handlers
   }
 

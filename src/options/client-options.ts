@@ -1,6 +1,6 @@
 import type { LogLevel } from '../core/log-lines.js'
 import type { PublishProperties } from '../core/protocol/packets.js'
-import type { RequestProtocol } from '../core/requests/reply-target.js'
+import type { RequestProtocol } from '../core/requests/request-rules.js'
 import type { CodecOption } from './codec.js'
 import type { HandlerOptions } from './handler-options.js'
 import { resolveOptions } from './option-checks.js'

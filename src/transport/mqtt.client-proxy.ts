@@ -2,7 +2,7 @@ import { Logger } from '@nestjs/common'
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices'
 import type { PublishProperties } from '../client/connection/link.js'
 import { MqttSession } from '../client/mqtt-session.js'
-import type { OutgoingRequest } from '../client/requests/open-requests.js'
+import type { OutgoingRequest } from '../client/requests/request-messages.js'
 import { ThinnedLog } from '../client/thinned-log.js'
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { describeFailure, isMqttError, MqttError } from '../core/errors.js'
@@ -13,8 +13,7 @@ import { type Codec, encodePayload, jsonCodec, resolveCodec } from '../options/c
 import { resolveOptions } from '../options/option-checks.js'
 import type { MqttModuleOptions } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import { assertRoutable } from './mqtt.pattern.js'
-import { readRecord } from './mqtt.response-messages.js'
+import { assertRoutable, readRecord } from './mqtt.pattern.js'
 import type { MqttTransportEvents } from './mqtt.transport.js'
 
 /** Options of an `MqttClientProxy` with its own connection. */

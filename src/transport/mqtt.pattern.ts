@@ -1,7 +1,9 @@
 import { inspect } from 'node:util'
-import type { MsObjectPattern } from '@nestjs/microservices'
+import { MqttRecord, type MsObjectPattern } from '@nestjs/microservices'
+import type { ResponseValue } from '../client/requests/request-messages.js'
 import { MqttError } from '../core/errors.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
+import { parseOptions, recordSchema } from '../options/schema.js'
 
 /** A pattern that Nest can convert to a string: a string, a number or an object. */
 type RoutablePattern = string | number | MsObjectPattern
@@ -59,4 +61,11 @@ function isJsonScalar(value: unknown): boolean {
 
 function nameOf(value: unknown): string {
   return value === null || value === undefined ? String(value) : `a ${typeof value}`
+}
+
+/** Returns the data and the options of a record. @throws MqttError `INVALID_OPTION` */
+export function readRecord(door: string, value: unknown): ResponseValue {
+  if (!(value instanceof MqttRecord)) return { data: value, options: {} }
+  parseOptions(door, recordSchema, value.options)
+  return { data: value.data, options: value.options ?? {} }
 }

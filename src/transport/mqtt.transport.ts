@@ -4,32 +4,25 @@ import {
   Server,
   type Transport,
 } from '@nestjs/microservices'
-import { isObservable, lastValueFrom } from 'rxjs'
+import { isObservable, lastValueFrom, Observable } from 'rxjs'
 import type { PublishPacket } from '../client/connection/link.js'
 import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
 import { type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
 import type { InboundHandler } from '../client/inbound/inbound-handler.js'
 import { newHandler } from '../client/inbound/new-handler.js'
 import type { MqttSession } from '../client/mqtt-session.js'
-import { decodeEnvelopeData, parseEnvelope } from '../client/requests/nest-envelope.js'
+import type { ResultReader } from '../client/requests/request-messages.js'
+import { Responder } from '../client/requests/responder.js'
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { describeCause, MqttError } from '../core/errors.js'
-import {
-  type Incoming,
-  type ReplyTarget,
-  readRequest,
-  responseTarget,
-  unwrapEvent,
-} from '../core/requests/reply-target.js'
+import { unwrapEvent } from '../core/requests/request-rules.js'
 import { fillVariables, parseTopicTemplate } from '../core/topic/topic-filter.js'
-import { decodePacket, jsonCodec } from '../options/codec.js'
+import { decodePacket } from '../options/codec.js'
 import { resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { MqttContext } from './mqtt.context.js'
 import { type GlobalEnhancers, tellReasons } from './mqtt.enhancers.js'
-import { assertLiteral, assertRoutable, isRoutable } from './mqtt.pattern.js'
-import { Responder } from './mqtt.responder.js'
-import { whileWanted } from './mqtt.response-source.js'
+import { assertLiteral, assertRoutable, isRoutable, readRecord } from './mqtt.pattern.js'
 
 interface Route extends HandlerRules {
   readonly callback: MessageHandler
@@ -70,7 +63,7 @@ export class MqttTransport
     Object.assign(this, { propagatesEventHandlerErrors: true })
     this.transportId = transportId
     tellReasons()
-    this.responder = new Responder(session, session.requester, options.allowResponseTopic)
+    this.responder = new Responder(session, NEST_RESULTS)
     session.connection.attach({ stateChanged: state => this._status$.next(state.status) })
   }
 
@@ -170,60 +163,21 @@ export class MqttTransport
   }
 
   private async takeRequest(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
-    const target = responseTarget(packet)
-    const isAsked = packet.properties?.responseTopic !== undefined
-    if (isAsked && target === undefined) this.session.requester.refusedTopic()
-    let replyTo = this.responder.checked(target)
-    const willAnswer = (): void => {
-      const asked = replyTo
-      if (asked !== undefined)
-        attempt.answerFailure = error => this.responder.respondError(packet, asked, route.codec, error)
-    }
-    // A payload that cannot be decoded is answered too.
-    willAnswer()
-    const incoming = this.read(route, packet)
-    if (!isAsked) {
-      replyTo = this.responder.checked(incoming.replyTo)
-      willAnswer()
-    }
-    const data = incoming.isRaw ? decodeEnvelopeData(route.codec, packet.topic, incoming.data) : incoming.data
-    const context = new MqttContext(packet, route.template, attempt, incoming.metadata)
-    await this.runWithHooks(context, () => this.call(route, packet, data, replyTo, context, attempt))
-  }
-
-  private read(route: Route, packet: PublishPacket): Incoming {
-    const raw = readForeignEnvelope(route, packet)
-    if (raw !== undefined) return raw
-    const incoming = readRequest(packet, decodePacket(route.codec, packet))
-    const isPlain = incoming.replyTo === undefined && this.options.envelope === 'all'
-    if (!isPlain) return incoming
-    return { replyTo: undefined, ...unwrapEvent(packet.topic, incoming.data, this.routeOf) }
+    const request = this.responder.receive(route, packet, attempt)
+    let { data, metadata } = request
+    if (request.target === undefined && this.options.envelope === 'all')
+      ({ data, metadata } = unwrapEvent(packet.topic, data, this.routeOf))
+    const context = new MqttContext(packet, route.template, attempt, metadata)
+    await this.runWithHooks(context, async () => {
+      const result: unknown = await route.callback(data, context)
+      if (request.target === undefined) await untilComplete(result, attempt)
+      else await this.responder.respond(request, result)
+    })
   }
 
   /** The topic of a pattern in an envelope, which may be anything. */
   private readonly routeOf = (pattern: unknown): string | undefined =>
     isRoutable(pattern) ? this.normalizePattern(pattern) : undefined
-
-  private async call(
-    route: Route,
-    packet: PublishPacket,
-    data: unknown,
-    replyTo: ReplyTarget | undefined,
-    context: MqttContext,
-    attempt: HandlerAttempt,
-  ): Promise<void> {
-    const result: unknown = await route.callback(data, context)
-    // Whoever asked was told that it took too long.
-    if (attempt.isAborted && replyTo !== undefined) return
-    if (replyTo !== undefined)
-      return this.responder.respond(packet, replyTo, route.codec, result, {
-        attempt,
-        timeoutMs: route.runRules.timeoutMs,
-        keepsPlace: route.hasOwnLimits,
-        onFailed: error => this.session.journal.handlerFailed(route.runRules.name, packet.topic, error),
-      })
-    await untilComplete(result, attempt)
-  }
 
   private runWithHooks<T>(context: MqttContext, work: () => Promise<T>): Promise<T> {
     const id = this.transportId
@@ -242,17 +196,35 @@ export class MqttTransport
   }
 }
 
+const NEST_RESULTS: ResultReader = {
+  sourceOf: result => (isObservable(result) ? result : undefined),
+  valueOf: value => readRecord('record of a handler', value),
+  // The exception filters of the application have run.
+  errorOf: error => error,
+}
+
 /** An event whose handler returns an Observable is handled when the Observable completes. */
 async function untilComplete(result: unknown, attempt: HandlerAttempt): Promise<void> {
   if (isObservable(result))
     await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
 }
 
-/** A request in Nest's envelope to a handler whose codec is not JSON. */
-function readForeignEnvelope({ codec }: Route, packet: PublishPacket): Incoming | undefined {
-  if (codec === jsonCodec || packet.properties?.responseTopic !== undefined) return undefined
-  const incoming = readRequest(packet, parseEnvelope(Buffer.from(packet.payload)))
-  return incoming.replyTo === undefined ? undefined : { ...incoming, isRaw: true }
+/** Returns an Observable that mirrors `source`, and fails with the reason of `signal` when it is aborted. */
+function whileWanted<T>(source: Observable<T>, signal: AbortSignal): Observable<T> {
+  return new Observable(subscriber => {
+    const abort = (): void => subscriber.error(signal.reason)
+    subscriber.add(
+      source.subscribe({
+        next: value => subscriber.next(value),
+        error: (error: unknown) => subscriber.error(error),
+        complete: () => subscriber.complete(),
+      }),
+    )
+    // Has no effect if the source has already ended.
+    if (signal.aborted) return abort()
+    signal.addEventListener('abort', abort)
+    subscriber.add(() => signal.removeEventListener('abort', abort))
+  })
 }
 
 /** Transport of an application in preview mode (`preview: true`). It registers handlers and never connects. */

@@ -1,12 +1,12 @@
 import { Observable } from 'rxjs'
 import { expect, it } from 'vitest'
-import { AnswerQueue } from '../../src/client/requests/response-queue.js'
+import { ResponseQueue } from '../../src/client/requests/response-queue.js'
 
 const failure = new Error('not sent')
 
 it.each([1, 100])('a source is left when the answer %i cannot be sent', async which => {
   let isSubscribed = true
-  const answers = new AnswerQueue(1_000, value => ({
+  const answers = new ResponseQueue(1_000, value => ({
     bytes: 1,
     sent: value === which ? Promise.reject(failure) : Promise.resolve(),
   }))
@@ -21,7 +21,7 @@ it.each([1, 100])('a source is left when the answer %i cannot be sent', async wh
 })
 
 it('an answer that cannot be sent fails a source that has ended too', async () => {
-  const answers = new AnswerQueue(1_000, () => ({ bytes: 1, sent: Promise.reject(failure) }))
+  const answers = new ResponseQueue(1_000, () => ({ bytes: 1, sent: Promise.reject(failure) }))
   const source = new Observable<number>(subscriber => {
     subscriber.next(1)
     subscriber.complete()

@@ -1,13 +1,13 @@
 import { expect, it } from 'vitest'
-import { askingInTheEnvelope } from '../support/asking-in-the-envelope.js'
 import { holdClock } from '../support/held-clock.js'
+import { requestsInTheEnvelope } from '../support/requests-in-the-envelope.js'
 
 holdClock()
 
 const MOST_TOPICS = 256
 
 const askAndEnd = async (
-  { ask, open }: ReturnType<typeof askingInTheEnvelope>,
+  { ask, open }: ReturnType<typeof requestsInTheEnvelope>,
   topic: string,
 ): Promise<void> => {
   await ask(topic, topic)
@@ -15,7 +15,7 @@ const askAndEnd = async (
 }
 
 it('the reply topic that was used least recently goes when there are too many', async () => {
-  const all = askingInTheEnvelope()
+  const all = requestsInTheEnvelope()
   for (let index = 0; index < MOST_TOPICS; index += 1) await askAndEnd(all, String(index))
   await askAndEnd(all, '0')
   await askAndEnd(all, 'new')
@@ -24,7 +24,7 @@ it('the reply topic that was used least recently goes when there are too many', 
 })
 
 it('a reply topic with an open request stays, and its answer arrives', async () => {
-  const all = askingInTheEnvelope()
+  const all = requestsInTheEnvelope()
   const slow = await all.ask('slow', 'slow')
   for (let index = 0; index < 2 * MOST_TOPICS; index += 1) await askAndEnd(all, String(index))
   expect(all.routes.size).toBeLessThanOrEqual(MOST_TOPICS + 1)

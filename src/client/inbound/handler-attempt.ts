@@ -3,10 +3,10 @@ import type { MqttError } from '../../core/errors.js'
 /** One call of a handler: what it may be told, and what it may tell. */
 export class HandlerAttempt {
   /**
-   * Set by a handler that answers somebody: tells them of the failure, also where nobody waits for the handler any
-   * more. A failure that was told is not repeated, nor put aside.
+   * Set for a request: sends the failure to the requester, also after the time limit of the run. A failure that was
+   * reported is not retried and has no dead letter.
    */
-  answerFailure: ((error: unknown) => void) | undefined
+  reportFailure: ((error: unknown) => void) | undefined
   private controller: AbortController | undefined
   private abortedWith: MqttError | undefined
 

@@ -5,9 +5,9 @@ import { Pauses } from '../pauses.js'
 import type { HandlerRun } from './delivery.js'
 import { HandlerAttempt } from './handler-attempt.js'
 import {
-  Answered,
   type InboundHandler,
   NotTaken,
+  ReportedFailure,
   type RunOutcome,
   type RunSurroundings,
 } from './inbound-handler.js'
@@ -73,7 +73,7 @@ export class HandlerRunner {
   private async recover(run: HandlerRun, first: unknown): Promise<RunOutcome> {
     if (first instanceof NotTaken) return 'givenBack'
     const { handler } = run
-    if (first instanceof Answered) {
+    if (first instanceof ReportedFailure) {
       handler.onFailed(run.delivery.packet, first.failure)
       return 'failed'
     }
@@ -167,9 +167,9 @@ export class HandlerRunner {
       await (timeoutMs === undefined ? work : this.within(timeoutMs, work, handler, attempt))
     } catch (thrown) {
       const error = asFailure(thrown)
-      if (attempt.answerFailure === undefined) throw error
-      attempt.answerFailure(error)
-      throw new Answered(error)
+      if (attempt.reportFailure === undefined) throw error
+      attempt.reportFailure(error)
+      throw new ReportedFailure(error)
     } finally {
       this.attempts.delete(attempt)
     }

@@ -11,10 +11,10 @@ import type { HandlerAttempt } from './handler-attempt.js'
 /** Thrown by a handler that has not taken the message: the broker may deliver it again. */
 export class NotTaken extends Error {}
 
-/** A failure that whoever asked was told of. */
-export class Answered extends Error {
+/** A failure that the requester has received. */
+export class ReportedFailure extends Error {
   constructor(readonly failure: unknown) {
-    super('the failure was answered')
+    super('the failure was reported to the requester')
   }
 }
 

@@ -1,5 +1,5 @@
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
-import type { OwnReplies } from '../../core/requests/reply-target.js'
+import { type IncomingRequest, type ResponseTopics, readRequest } from '../../core/requests/request-rules.js'
 import { parseTopicFilter } from '../../core/topic/topic-filter.js'
 import {
   bytesCodec,
@@ -11,16 +11,19 @@ import {
 } from '../../options/codec.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/new-handler.js'
-import type { OpenRequests, OutgoingRequest, RequestPlan } from './open-requests.js'
-import type { RequestSession } from './request-session.js'
-import { responderError, responseSubscription } from './responses.js'
-import { SharedGrant } from './shared-grant.js'
+import type { OpenRequests, RequestSession } from './open-requests.js'
+import {
+  type OutgoingRequest,
+  type RequestPlan,
+  responderError,
+  responseSubscription,
+} from './request-messages.js'
 
 const OPENING = '{'.charCodeAt(0)
 const KEYS = ['"pattern"', '"data"', '"id"']
 
-/** The envelope is JSON, whatever the codec of the handler is. @returns undefined for a payload that cannot be one */
-export function parseEnvelope(payload: Buffer): unknown {
+/** Parses an envelope, which is always JSON. @returns undefined for another payload */
+function parseEnvelope(payload: Buffer): unknown {
   if (payload[0] !== OPENING || !KEYS.every(key => payload.includes(key))) return undefined
   try {
     return jsonCodec.decode(payload)
@@ -30,8 +33,21 @@ export function parseEnvelope(payload: Buffer): unknown {
 }
 
 /**
- * The data of an envelope as the codec of the handler gives it: text is a string; bytes are base64 or the JSON of a
- * Buffer; a codec of the application decodes these bytes, or the JSON text of anything else.
+ * Reads a request in Nest's envelope, or a plain message. An envelope is JSON, also for a handler with another codec:
+ * its data is then `isRaw`, see `decodeEnvelopeData`.
+ * @throws MqttError `PAYLOAD_NOT_DECODABLE`
+ */
+export function readEnvelope(codec: Codec, packet: PublishPacket): IncomingRequest & { isRaw?: boolean } {
+  if (codec !== jsonCodec) {
+    const request = readRequest(packet, parseEnvelope(Buffer.from(packet.payload)))
+    if (request.target !== undefined) return { ...request, isRaw: true }
+  }
+  return readRequest(packet, decodePacket(codec, packet))
+}
+
+/**
+ * Decodes the data of an envelope: text is a string; bytes are base64 or the JSON of a Buffer; a codec of the application
+ * decodes these bytes, or the JSON text of any other value.
  * @throws MqttError `PAYLOAD_NOT_DECODABLE`
  */
 export function decodeEnvelopeData(codec: Codec, topic: string, data: unknown): unknown {
@@ -70,31 +86,68 @@ function fromBase64(text: string): Buffer | undefined {
     : undefined
 }
 
-/** Reply topics that stay subscribed, so that a request does not cost a SUBSCRIBE and an UNSUBSCRIBE each time. */
+/** Called when the topic is granted, or with the reason why it is not. */
+type Waiter = (refused: unknown) => void
+
+/**
+ * Waits for the grant of one topic on behalf of many requests. A request that times out leaves nothing behind, so that a
+ * broker that never responds to SUBSCRIBE does not make memory grow.
+ */
+export class SharedGrant {
+  private readonly waiters = new Set<Waiter>()
+  private isAsked = false
+
+  constructor(private readonly whenGranted: () => Promise<void>) {}
+
+  /** @returns a function that stops waiting */
+  wait(waiter: Waiter): () => void {
+    this.waiters.add(waiter)
+    this.ask()
+    return () => this.waiters.delete(waiter)
+  }
+
+  private ask(): void {
+    if (this.isAsked) return
+    this.isAsked = true
+    this.whenGranted().then(
+      () => this.settle(undefined),
+      (error: unknown) => this.settle(error),
+    )
+  }
+
+  private settle(refused: unknown): void {
+    this.isAsked = false
+    const waiters = [...this.waiters]
+    this.waiters.clear()
+    for (const waiter of waiters) waiter(refused)
+  }
+}
+
+/** Number of reply topics that stay subscribed, so that a request does not need a SUBSCRIBE and an UNSUBSCRIBE. */
 const MAX_REPLY_TOPICS = 256
 
 interface ReplyTopic {
-  /** Reply topics that are in use. */
-  readonly asked: string
+  /** Topic of the requests. */
+  readonly requestTopic: string
   readonly grant: SharedGrant
   readonly remove: () => void
 }
 
 /** Requests in the envelope of Nest's built-in transport: `{ pattern, data, id }`, with replies on `<topic>/reply`. */
-export class NestReplies {
+export class ReplyTopics {
   /** In the order of their last use. */
   private readonly topics = new Map<string, ReplyTopic>()
 
   constructor(
     private readonly session: RequestSession,
     private readonly open: OpenRequests<RequestPlan>,
-    private readonly ownReplies: OwnReplies,
+    private readonly responseTopics: ResponseTopics,
     private readonly qos: 0 | 1,
   ) {}
 
-  /** The grant of the reply topic of `asked`. */
-  listen(asked: string): SharedGrant {
-    const topic = `${asked}/reply`
+  /** The grant of the reply topic of a request topic, which is subscribed with its first use. */
+  listen(requestTopic: string): SharedGrant {
+    const topic = `${requestTopic}/reply`
     const known = this.topics.get(topic)
     if (known !== undefined) {
       this.topics.delete(topic)
@@ -109,24 +162,24 @@ export class NestReplies {
       orderKey: 'none',
       run: async packet => this.take(packet),
     })
-    this.ownReplies.add(topic)
+    this.responseTopics.add(topic)
     const remove = this.session.addRoute(filter, responseSubscription(this.qos), handler)
     const grant = new SharedGrant(() => this.session.whenGranted(filter))
-    this.topics.set(topic, { asked, grant, remove })
+    this.topics.set(topic, { requestTopic, grant, remove })
     this.session.flushSubscriptions()
     if (this.topics.size > MAX_REPLY_TOPICS) this.forgetOldest()
     return grant
   }
 
   private forgetOldest(): void {
-    for (const [topic, { asked, remove }] of this.topics) {
-      if (this.open.isAsked(asked)) continue
+    for (const [topic, { requestTopic, remove }] of this.topics) {
+      if (this.open.hasTopic(requestTopic)) continue
       this.topics.delete(topic)
       return remove()
     }
   }
 
-  /** Everybody who asks on this topic gets all replies; the id says whose each is. */
+  /** Every requester on this topic receives all replies; the id tells which reply belongs to this one. */
   private take(packet: PublishPacket): void {
     const reply = readReply(packet)
     if (reply === undefined || !this.open.has(reply.id)) return

@@ -1,43 +1,36 @@
-import { randomFillSync } from 'node:crypto'
 import { setMaxListeners } from 'node:events'
+import type { ConnectionState, ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
-import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
-import type { RequestProtocol } from '../../core/requests/reply-target.js'
-import type { Codec } from '../../options/codec.js'
+import type { OutboundMessage, PublishTerms } from '../../core/outbound/outbound-message.js'
+import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
+import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
+import type { TopicFilter } from '../../core/topic/topic-filter.js'
+import type { WaitOptions } from '../connection/connection-wait.js'
+import type { ClientEvents } from '../events.js'
+import type { InboundHandler } from '../inbound/inbound-handler.js'
 import type { BlockableRequest } from '../inbound/run-context.js'
+import type { RequestTerms } from './request-messages.js'
 
-export type { RequestProtocol }
-
-export interface OutgoingRequest extends OutboundMessage {
-  /** What the payload is made of, for the envelope. */
-  readonly data: unknown
-  /** What the envelope has for a pattern. @default the topic */
-  readonly pattern?: unknown
-  /** What the envelope carries beside the data; on MQTT 5 it is in the User Properties. */
-  readonly metadata?: Readonly<Record<string, string>> | undefined
-}
-
-export interface RequestPlan extends RequestTerms {
-  readonly protocol: RequestProtocol
-  readonly codec: Codec
-}
-
-const BYTES = 16
-const POOL_BYTES = 4_096
-
-/** Random Correlation Data (MQTT 5, 4.10), so that other clients cannot send responses in place of the responder. */
-export class Correlation {
-  private pool = Buffer.alloc(0)
-  private at = 0
-
-  next(): Buffer {
-    if (this.at + BYTES > this.pool.length) {
-      this.pool = randomFillSync(Buffer.alloc(POOL_BYTES))
-      this.at = 0
-    }
-    this.at += BYTES
-    return this.pool.subarray(this.at - BYTES, this.at)
+/** What requests need of the session that carries them. */
+export interface RequestSession {
+  readonly connection: {
+    readonly state: ConnectionState
+    readonly protocolVersion: ProtocolVersion
+    attach(listener: { lost(cause: MqttError): void; stateChanged(state: ConnectionState): void }): () => void
   }
+  addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void
+  flushSubscriptions(): void
+  whenGranted(filter: TopicFilter, wait?: WaitOptions): Promise<void>
+  readonly dispatcher: {
+    readonly pool: {
+      /** A request waits for its response: the handler that made it lends its slot. @returns a function that ends this */
+      requestOpened(request?: BlockableRequest): () => void
+      /** Handlers that start from now on know their requests. */
+      trackRequests(): void
+    }
+  }
+  readonly events: ClientEvents
+  publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome>
 }
 
 /** Streams that are over, as many as are remembered: a responder may speak up after that. */
@@ -51,13 +44,6 @@ export interface ResponseReceiver {
   /** The request has ended. */
   end(): void
   fail(error: MqttError): void
-}
-
-export interface RequestTerms {
-  readonly timeoutMs: number
-  /** Several responses may come. */
-  readonly isStream: boolean
-  readonly signal: AbortSignal | undefined
 }
 
 interface OpenRequest<T> {
@@ -103,7 +89,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     return this.open.size
   }
 
-  /** Answers that nobody waits for: late ones, and second ones. */
+  /** Responses without an open request: late ones, and second ones. */
   get unexpectedResponses(): number {
     return this.unexpected
   }
@@ -160,7 +146,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
   }
 
   /** Whether a request on this topic is open. */
-  isAsked(topic: string): boolean {
+  hasTopic(topic: string): boolean {
     return this.topics.has(topic)
   }
 

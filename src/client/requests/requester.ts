@@ -1,9 +1,12 @@
-import { createHash, randomUUID } from 'node:crypto'
-import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reconnect-rules.js'
+import { createHash, randomFillSync, randomUUID } from 'node:crypto'
 import { closedError, MqttError } from '../../core/errors.js'
-import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import { isSafe, LEASE, OwnReplies, STREAM } from '../../core/requests/reply-target.js'
+import {
+  isSafe,
+  type RequestProtocol,
+  ResponseTopics,
+  requestFailure,
+} from '../../core/requests/request-rules.js'
 import { parseTopicFilter, type TopicFilter } from '../../core/topic/topic-filter.js'
 import { Routes } from '../../core/topic/topic-trie.js'
 import { resolveCodec } from '../../options/codec.js'
@@ -11,32 +14,46 @@ import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/new-handler.js'
 import type { BlockableRequest } from '../inbound/run-context.js'
-import { inEnvelope, NestReplies } from './nest-envelope.js'
+import { inEnvelope, ReplyTopics, SharedGrant } from './nest-envelope.js'
+import { OpenRequests, type RequestSession, type ResponseReceiver, type Word } from './open-requests.js'
+import { OpenStreams, streamKey } from './open-streams.js'
 import {
-  Correlation,
-  OpenRequests,
+  mqtt5Request,
   type OutgoingRequest,
   type RequestPlan,
-  type RequestProtocol,
-  type ResponseReceiver,
-  type Word,
-} from './open-requests.js'
-import { OpenStreams, streamKey } from './open-streams.js'
-import type { RequestSession } from './request-session.js'
-import { readResponse, responseSubscription, STATUS } from './responses.js'
-import { SharedGrant } from './shared-grant.js'
-import { ToldReceiver } from './told-receiver.js'
+  readResponse,
+  responseSubscription,
+  STATUS,
+} from './request-messages.js'
+import { ObservedReceiver } from './response-receivers.js'
 
-const MS = 1_000
 /** A lost renewal or two must not end a stream. */
 const RENEWALS_PER_LEASE = 3
+
+const BYTES = 16
+const POOL_BYTES = 4_096
+
+/** Random Correlation Data (MQTT 5, 4.10), so that other clients cannot send responses in place of the responder. */
+export class Correlation {
+  private pool = Buffer.alloc(0)
+  private at = 0
+
+  next(): Buffer {
+    if (this.at + BYTES > this.pool.length) {
+      this.pool = randomFillSync(Buffer.alloc(POOL_BYTES))
+      this.at = 0
+    }
+    this.at += BYTES
+    return this.pool.subarray(this.at - BYTES, this.at)
+  }
+}
 
 /** Sends requests and matches their responses, which arrive on one private topic per connection. */
 export class Requester {
   private readonly open: OpenRequests<RequestPlan>
-  private readonly replies: NestReplies
+  private readonly replyTopics: ReplyTopics
   /** Topics of responses, which wildcard handlers must not receive as events. */
-  readonly ownReplies: OwnReplies
+  readonly responseTopics: ResponseTopics
   private readonly correlation = new Correlation()
   /** What this connection goes on to give as the responder. */
   readonly streams: OpenStreams
@@ -62,10 +79,10 @@ export class Requester {
       this.renewMs,
     )
     this.streams = new OpenStreams(maxStreams)
-    this.ownReplies = new OwnReplies(responseTopicPrefix)
+    this.responseTopics = new ResponseTopics(responseTopicPrefix)
     this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)
     this.grant = new SharedGrant(() => session.whenGranted(this.responses))
-    this.replies = new NestReplies(session, this.open, this.ownReplies, options.requests.responseQos)
+    this.replyTopics = new ReplyTopics(session, this.open, this.responseTopics, options.requests.responseQos)
     session.connection.attach({
       lost: cause => this.open.failAll(cause),
       stateChanged: ({ status }) => {
@@ -124,10 +141,10 @@ export class Requester {
   /** Sends a request. @returns what ends it from this side, and tells the responder to stop */
   start(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
     if (!this.session.events.request.isHeard) return this.begin(request, plan, receiver)
-    const told = new ToldReceiver(receiver, this.session.events, request.topic, plan.protocol)
-    const cancel = this.begin(request, plan, told)
+    const observed = new ObservedReceiver(receiver, this.session.events, request.topic, plan.protocol)
+    const cancel = this.begin(request, plan, observed)
     return () => {
-      told.cancelled()
+      observed.cancelled()
       cancel()
     }
   }
@@ -153,7 +170,7 @@ export class Requester {
     // One that waits to be written when its loop is left is not written any more.
     const left = plan.isStream ? new AbortController() : undefined
     const withdrawn = left === undefined ? plan : { ...plan, signal: anyOf(plan.signal, left.signal) }
-    const grant = plan.protocol === 'mqtt5' ? this.listen() : this.replies.listen(request.topic)
+    const grant = plan.protocol === 'mqtt5' ? this.listen() : this.replyTopics.listen(request.topic)
     const leave = grant.wait(refused => {
       if (refused !== undefined) return this.open.fail(key, asMqttError(refused))
       if (this.open.has(key)) this.send(key, request, withdrawn, correlationData)
@@ -174,7 +191,10 @@ export class Requester {
 
   private send(key: string, request: OutgoingRequest, plan: RequestPlan, correlationData: Buffer): void {
     this.publish(key, request, plan, correlationData).then(
-      outcome => this.takeOutcome(key, request.topic, outcome),
+      outcome => {
+        const failure = requestFailure(request.topic, outcome)
+        if (failure !== undefined) this.open.fail(key, failure)
+      },
       (error: unknown) => this.open.fail(key, asMqttError(error)),
     )
   }
@@ -188,41 +208,18 @@ export class Requester {
     const { signal, timeoutMs } = plan
     const message =
       plan.protocol === 'mqtt5'
-        ? this.withProperties(request, plan, correlationData)
+        ? mqtt5Request(
+            request,
+            plan,
+            { responseTopic: this.responseTopic, correlationData },
+            this.options.requests.streamLeaseMs,
+          )
         : inEnvelope(key, request)
     return this.session.publish(message, {
       whenBlocked: 'wait',
       timeoutMs,
       ...(signal === undefined ? {} : { signal }),
     })
-  }
-
-  private withProperties(
-    request: OutgoingRequest,
-    { timeoutMs, isStream }: RequestPlan,
-    correlationData: Buffer,
-  ): OutboundMessage {
-    const { data: _data, pattern: _pattern, metadata: _metadata, ...message } = request
-    const userProperties = {
-      ...message.properties?.userProperties,
-      ...(isStream
-        ? { [STREAM]: 'true', [LEASE]: String(Math.ceil(this.options.requests.streamLeaseMs / MS)) }
-        : {}),
-    }
-    const properties = {
-      // A responder that comes to it later does work that nobody waits for.
-      messageExpiryInterval: Math.ceil(timeoutMs / MS),
-      ...message.properties,
-      ...(Object.keys(userProperties).length === 0 ? {} : { userProperties }),
-      responseTopic: this.responseTopic,
-      correlationData,
-    }
-    return { ...message, properties }
-  }
-
-  private takeOutcome(key: string, topic: string, outcome: PublishOutcome): void {
-    const failure = failureOf(topic, outcome)
-    if (failure !== undefined) this.open.fail(key, failure)
   }
 
   private take(packet: PublishPacket): void {
@@ -268,28 +265,6 @@ function anyOf(own: AbortSignal | undefined, other: AbortSignal): AbortSignal {
 /** A kept session must find its subscription again after a restart; it is the Correlation Data that nobody can guess. */
 function privateLevel({ clean, clientId }: ResolvedOptions): string {
   return clean ? randomUUID() : createHash('sha256').update(clientId).digest('hex').slice(0, 32)
-}
-
-/** Returns the error of a request whose publish failed, or undefined. */
-function failureOf(topic: string, outcome: PublishOutcome): MqttError | undefined {
-  switch (outcome.status) {
-    case 'sent':
-      return undefined
-    case 'acknowledged':
-      return outcome.reasonCode === NO_MATCHING_SUBSCRIBERS
-        ? new MqttError('NO_RESPONDER', `nobody subscribes to "${topic}"`, { reasonCode: outcome.reasonCode })
-        : undefined
-    case 'refused':
-      return new MqttError(
-        'NOT_SENT',
-        `the broker refused the request on "${topic}"${outcome.reasonString === undefined ? '' : `: ${outcome.reasonString}`}`,
-        { reasonCode: outcome.reasonCode },
-      )
-    case 'dropped':
-      return new MqttError('NOT_SENT', `the request on "${topic}" was dropped: ${outcome.reason}`)
-    case 'lost':
-      return new MqttError('CONNECTION_LOST', `the request on "${topic}" was lost`, { cause: outcome.cause })
-  }
 }
 
 function asMqttError(error: unknown): MqttError {

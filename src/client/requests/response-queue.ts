@@ -1,19 +1,23 @@
 import { MqttError } from '../../core/errors.js'
+import type { HandlerAttempt } from '../inbound/handler-attempt.js'
 
-/** How a stream of responses ended: with a last response that ends it, or without one. */
-export type AnswersEnd = 'said' | 'open' | 'cancelled'
+/** How a queue ended: with a response that is marked as the last one, still open, or cancelled. */
+export type QueueEnd = 'ended' | 'open' | 'cancelled'
 
-const MAX_ON_THEIR_WAY = 32
+/** Maximum number of responses of one stream that wait for the link. */
+const MAX_WAITING = 1_000
+const MAX_PENDING = 32
 /** Many streams share what may wait for the link. */
-const MAX_BYTES_ON_THEIR_WAY = 65_536
+const MAX_PENDING_BYTES = 65_536
 
-export interface AnswerOnItsWay {
+/** A response that was published and is not delivered yet. */
+export interface PendingResponse {
   readonly bytes: number
-  /** Rejects when it does not get to the broker. */
+  /** Rejects if the response does not reach the broker. */
   readonly sent: Promise<void>
 }
 
-/** What gives values by itself, as an Observable does. */
+/** A source that emits values by itself, such as an Observable. */
 export interface ValueSource {
   subscribe(observer: {
     next(value: unknown): void
@@ -27,10 +31,10 @@ interface ValueSubscription {
 }
 
 /** Sends the values of a source one after the other, each behind the one before it. */
-export class AnswerQueue {
+export class ResponseQueue {
   private readonly waiting: unknown[] = []
-  private readonly onTheirWay: AnswerOnItsWay[] = []
-  private bytesOnTheirWay = 0
+  private readonly pending: PendingResponse[] = []
+  private pendingBytes = 0
   private subscription: ValueSubscription | undefined
   private isComplete = false
   private isCancelled = false
@@ -39,11 +43,13 @@ export class AnswerQueue {
 
   constructor(
     private readonly limit: number,
-    private readonly send: (value: unknown, isLast: boolean) => AnswerOnItsWay,
+    private readonly send: (value: unknown, isLast: boolean) => PendingResponse,
   ) {}
 
-  /** Rejects with the error of the source, once what came before it is sent. */
-  async take(source: ValueSource): Promise<AnswersEnd> {
+  /** Sends the values of a source. Rejects with its error after the values before it are sent. */
+  async take(source: ValueSource, signal?: AbortSignal): Promise<QueueEnd> {
+    const abort = (): void => (this.isComplete ? undefined : this.fail(signal?.reason))
+    signal?.addEventListener('abort', abort)
     this.subscription = source.subscribe({
       next: value => this.add(value),
       error: (error: unknown) => this.fail(error),
@@ -52,16 +58,19 @@ export class AnswerQueue {
         this.wake()
       },
     })
+    // A source may emit everything, or abort its run, while it is subscribed.
+    if (signal?.aborted) abort()
     if (this.isOver) this.subscription.unsubscribe()
     try {
       return await this.sendAll()
     } finally {
+      signal?.removeEventListener('abort', abort)
       this.stop()
     }
   }
 
-  /** As `take`, for a source that waits to be asked for each value. */
-  async takeEach(source: AsyncIterable<unknown>, signal: AbortSignal): Promise<AnswersEnd> {
+  /** Like `take`, for a source that produces each value on demand. */
+  async takeEach(source: AsyncIterable<unknown>, signal: AbortSignal): Promise<QueueEnd> {
     const iterator = source[Symbol.asyncIterator]()
     const abort = (): void => this.fail(signal.reason)
     signal.addEventListener('abort', abort)
@@ -69,12 +78,12 @@ export class AnswerQueue {
       return await this.sendEach(iterator)
     } finally {
       signal.removeEventListener('abort', abort)
-      // One that waits for something of its own ends when that has come.
+      // A generator that waits for something ends when that has arrived.
       iterator.return?.().catch(() => {})
     }
   }
 
-  private async sendEach(iterator: AsyncIterator<unknown>): Promise<AnswersEnd> {
+  private async sendEach(iterator: AsyncIterator<unknown>): Promise<QueueEnd> {
     for (;;) {
       const next = await Promise.race([iterator.next(), this.somethingNew()])
       if (this.isCancelled) return 'cancelled'
@@ -85,13 +94,13 @@ export class AnswerQueue {
     }
   }
 
-  private async sendAll(): Promise<AnswersEnd> {
+  private async sendAll(): Promise<QueueEnd> {
     for (;;) {
       if (this.isCancelled) return 'cancelled'
       if (this.waiting.length > 0) {
         const isLast = this.isComplete && this.waiting.length === 1
         await this.sendOne(this.waiting.shift(), isLast)
-        if (isLast) return this.allSent('said')
+        if (isLast) return this.allSent('ended')
       } else if (this.failure !== undefined) throw this.failure.error
       else if (this.isComplete) return this.allSent('open')
       else await this.somethingNew()
@@ -104,26 +113,25 @@ export class AnswerQueue {
     this.stop()
   }
 
-  /** No more of them are on their way than a link with long round trips needs. */
+  /** Waits while more responses are pending than a link with long round trips needs. */
   private async sendOne(value: unknown, isLast: boolean): Promise<void> {
-    const answer = this.send(value, isLast)
+    const response = this.send(value, isLast)
     // The error is reported when this response is next in order.
-    answer.sent.catch(() => {})
-    this.onTheirWay.push(answer)
-    this.bytesOnTheirWay += answer.bytes
-    while (this.onTheirWay.length > MAX_ON_THEIR_WAY || this.bytesOnTheirWay > MAX_BYTES_ON_THEIR_WAY)
-      await this.oldestSent()
+    response.sent.catch(() => {})
+    this.pending.push(response)
+    this.pendingBytes += response.bytes
+    while (this.pending.length > MAX_PENDING || this.pendingBytes > MAX_PENDING_BYTES) await this.oldestSent()
   }
 
   private async oldestSent(): Promise<void> {
-    const oldest = this.onTheirWay.shift()
-    this.bytesOnTheirWay -= oldest?.bytes ?? 0
+    const oldest = this.pending.shift()
+    this.pendingBytes -= oldest?.bytes ?? 0
     await oldest?.sent
   }
 
   /** Ends the stream only after all earlier responses have been sent. */
-  private async allSent(end: AnswersEnd): Promise<AnswersEnd> {
-    while (this.onTheirWay.length > 0) await this.oldestSent()
+  private async allSent(end: QueueEnd): Promise<QueueEnd> {
+    while (this.pending.length > 0) await this.oldestSent()
     return end
   }
 
@@ -155,4 +163,46 @@ export class AnswerQueue {
       this.wake = resolve
     })
   }
+}
+
+/** The values that a handler returned, and the run that produces them. */
+export class ResponseSource {
+  private queue: ResponseQueue | undefined
+
+  constructor(
+    private readonly values: ValueSource | AsyncIterable<unknown>,
+    private readonly attempt: HandlerAttempt,
+  ) {}
+
+  /** Whether the source emits values by itself. */
+  get isPushed(): boolean {
+    return !isAsyncIterable(this.values)
+  }
+
+  /** Whether the run has been aborted. */
+  get isUnwanted(): boolean {
+    return this.attempt.isAborted
+  }
+
+  sendTo(send: (value: unknown, isLast: boolean) => PendingResponse): Promise<QueueEnd> {
+    const { values, attempt } = this
+    this.queue = new ResponseQueue(MAX_WAITING, send)
+    return isAsyncIterable(values)
+      ? this.queue.takeEach(values, attempt.signal)
+      : this.queue.take(values, attempt.signal)
+  }
+
+  /** Discards the remaining values and aborts the `signal` of the handler. */
+  cancel(reason: MqttError): void {
+    this.queue?.cancel()
+    this.attempt.abort(reason)
+  }
+
+  outOfTime(timeoutMs: number | undefined): void {
+    this.attempt.abort(new MqttError('TIMEOUT', `the stream of responses did not end within ${timeoutMs} ms`))
+  }
+}
+
+export function isAsyncIterable(value: unknown): value is AsyncIterable<unknown> {
+  return typeof value === 'object' && value !== null && Symbol.asyncIterator in value
 }

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { Correlation } from '../../../../src/client/requests/open-requests.js'
+import { Correlation } from '../../../../src/client/requests/requester.js'
 
 it('gives 16 bytes that were never given before, and stay as they are', () => {
   const correlation = new Correlation()

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import { decodeEnvelopeData, parseEnvelope } from '../../../../src/client/requests/nest-envelope.js'
-import { unwrapEvent } from '../../../../src/core/requests/reply-target.js'
+import { decodeEnvelopeData, readEnvelope } from '../../../../src/client/requests/nest-envelope.js'
+import { unwrapEvent } from '../../../../src/core/requests/request-rules.js'
 import { bytesCodec, type Codec, jsonCodec, textCodec } from '../../../../src/options/codec.js'
+import { message } from '../../../support/session-on-peer.js'
 
 const upper: Codec = { encode: () => Buffer.alloc(0), decode: payload => payload.toString().toUpperCase() }
 
@@ -29,9 +30,9 @@ describe('the data of an envelope', () => {
   })
 })
 
-it('a payload that cannot be an envelope is not parsed', () => {
-  for (const text of ['', '[]', 'text', '{"a":1}', '{"pattern":1,"data":2,"id":'])
-    expect(parseEnvelope(Buffer.from(text))).toBeUndefined()
+it('a payload that is not an envelope is decoded by the codec of the handler', () => {
+  for (const payload of ['', '[]', 'text', '{"a":1}', '{"pattern":1,"data":2,"id":'])
+    expect(readEnvelope(textCodec, message('a', { payload }))).toEqual({ data: payload, target: undefined })
 })
 
 it('the keys of an array are not listed', () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { readResponse } from '../../../../src/client/requests/responses.js'
+import { readResponse } from '../../../../src/client/requests/request-messages.js'
 import { jsonCodec, textCodec } from '../../../../src/options/codec.js'
 import { message } from '../../../support/session-on-peer.js'
 

@@ -1,5 +1,5 @@
 import { expect, it, vi } from 'vitest'
-import { SharedGrant } from '../../../../src/client/requests/shared-grant.js'
+import { SharedGrant } from '../../../../src/client/requests/nest-envelope.js'
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 

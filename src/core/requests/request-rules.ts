@@ -1,3 +1,6 @@
+import { NO_MATCHING_SUBSCRIBERS } from '../connection/reconnect-rules.js'
+import { MqttError } from '../errors.js'
+import type { PublishOutcome } from '../outbound/publish-outcome.js'
 import type { PublishPacket } from '../protocol/packets.js'
 import { isTopicName } from '../topic/topic-filter.js'
 
@@ -5,7 +8,7 @@ import { isTopicName } from '../topic/topic-filter.js'
 export type RequestProtocol = 'mqtt5' | 'nest'
 
 /** Where the response to a request is sent. */
-export type ReplyTarget =
+export type ResponseTarget =
   | {
       readonly kind: 'mqtt5'
       readonly topic: string
@@ -16,27 +19,26 @@ export type ReplyTarget =
   /** The envelope of Nest's built-in transport, for MQTT 3.1.1. */
   | { readonly kind: 'nest'; readonly topic: string; readonly id: string }
 
-export interface Incoming {
+/** A message to a handler that responds. */
+export interface IncomingRequest {
   readonly data: unknown
-  readonly replyTo: ReplyTarget | undefined
-  /** Whether `data` comes from an envelope and the codec of the handler has not decoded it yet. */
-  readonly isRaw?: boolean
+  /** Undefined for a message that expects no response. */
+  readonly target: ResponseTarget | undefined
   /** Metadata of the envelope. */
   readonly metadata?: unknown
 }
 
 /**
- * Reads what a `@MessagePattern` handler receives, and where its response is sent. A request has a Response Topic, or an
+ * Reads what a handler of requests receives, and where its response is sent. A request has a Response Topic, or an
  * envelope with exactly the keys of the built-in transport. Everything else is a plain message.
  */
-export function readRequest(packet: PublishPacket, decoded: unknown): Incoming {
-  if (packet.properties?.responseTopic !== undefined)
-    return { data: decoded, replyTo: responseTarget(packet) }
-  if (!isEnvelope(decoded)) return { data: decoded, replyTo: undefined }
+export function readRequest(packet: PublishPacket, decoded: unknown): IncomingRequest {
+  if (packet.properties?.responseTopic !== undefined) return { data: decoded, target: responseTarget(packet) }
+  if (!isEnvelope(decoded)) return { data: decoded, target: undefined }
   const topic = `${packet.topic}/reply`
   const { data, id, metadata } = decoded
-  const replyTo: ReplyTarget | undefined = isSafe(topic) ? { kind: 'nest', topic, id } : undefined
-  return metadata === undefined ? { data, replyTo } : { data, replyTo, metadata }
+  const target: ResponseTarget | undefined = isSafe(topic) ? { kind: 'nest', topic, id } : undefined
+  return metadata === undefined ? { data, target } : { data, target, metadata }
 }
 
 /**
@@ -58,7 +60,7 @@ export function unwrapEvent(
 }
 
 /** Returns the response target from the properties of a request (MQTT 5, 4.10). */
-export function responseTarget(packet: PublishPacket): ReplyTarget | undefined {
+export function responseTarget(packet: PublishPacket): ResponseTarget | undefined {
   const { responseTopic, correlationData, userProperties } = packet.properties ?? {}
   if (responseTopic === undefined || !isSafe(responseTopic)) return undefined
   const target = { kind: 'mqtt5', topic: responseTopic, correlationData } as const
@@ -75,6 +77,59 @@ export const STREAM = 'stream'
 
 /** User Property of such a request: number of seconds within which the requester renews the stream. */
 export const LEASE = 'lease'
+
+const MS = 1_000
+const MAX_LEASE_SECONDS = 3_600
+
+/** How long a responder keeps a source of responses open without a sign of the requester. Undefined: without a limit. */
+export interface Lease {
+  /** Until the first response. */
+  readonly firstLeaseMs: number | undefined
+  /** After the first response. */
+  readonly leaseMs: number | undefined
+}
+
+/**
+ * Reads the lease of a request. A request for one response waits for its Message Expiry Interval. A request for a stream
+ * names the interval of its renewals, and waits for the first response as long as a request for one response. The
+ * envelope of Nest has no lease.
+ */
+export function leaseOf({ properties }: Pick<PublishPacket, 'properties'>, target: ResponseTarget): Lease {
+  if (target.kind === 'nest') return { firstLeaseMs: undefined, leaseMs: undefined }
+  const expiry = properties?.messageExpiryInterval
+  const expiryMs = expiry === undefined ? undefined : expiry * MS
+  if (target.isStream !== true) return { firstLeaseMs: expiryMs, leaseMs: undefined }
+  const leaseMs = leaseMsOf(properties?.userProperties?.[LEASE])
+  if (leaseMs === undefined) return { firstLeaseMs: undefined, leaseMs: undefined }
+  return { firstLeaseMs: Math.max(leaseMs, expiryMs ?? 0), leaseMs }
+}
+
+function leaseMsOf(value: string | readonly string[] | undefined): number | undefined {
+  const seconds = typeof value === 'string' && /^\d{1,5}$/.test(value) ? Number(value) : 0
+  return seconds >= 1 && seconds <= MAX_LEASE_SECONDS ? seconds * MS : undefined
+}
+
+/** Returns the error of a request whose publish failed, or undefined. */
+export function requestFailure(topic: string, outcome: PublishOutcome): MqttError | undefined {
+  switch (outcome.status) {
+    case 'sent':
+      return undefined
+    case 'acknowledged':
+      return outcome.reasonCode === NO_MATCHING_SUBSCRIBERS
+        ? new MqttError('NO_RESPONDER', `nobody subscribes to "${topic}"`, { reasonCode: outcome.reasonCode })
+        : undefined
+    case 'refused':
+      return new MqttError(
+        'NOT_SENT',
+        `the broker refused the request on "${topic}"${outcome.reasonString === undefined ? '' : `: ${outcome.reasonString}`}`,
+        { reasonCode: outcome.reasonCode },
+      )
+    case 'dropped':
+      return new MqttError('NOT_SENT', `the request on "${topic}" was dropped: ${outcome.reason}`)
+    case 'lost':
+      return new MqttError('CONNECTION_LOST', `the request on "${topic}" was lost`, { cause: outcome.cause })
+  }
+}
 
 function isEnvelope(
   decoded: unknown,
@@ -101,11 +156,12 @@ const MAX_TOPICS = 1_000
  * Topics that carry only responses. Wildcard handlers must not receive the responses that this connection sends or
  * receives as events.
  */
-export class OwnReplies {
+export class ResponseTopics {
   /** Reply topics of Nest's envelope, least recently used first. */
   private readonly topics = new Set<string>()
 
-  constructor(private readonly responseTopicPrefix: string) {}
+  /** @param prefix start of the private topics of all connections */
+  constructor(private readonly prefix: string) {}
 
   add(topic: string): void {
     this.topics.delete(topic)
@@ -116,6 +172,6 @@ export class OwnReplies {
   }
 
   has(topic: string): boolean {
-    return topic.startsWith(`${this.responseTopicPrefix}/`) || this.topics.has(topic)
+    return topic.startsWith(`${this.prefix}/`) || this.topics.has(topic)
   }
 }

@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { MqttError } from '../../../../src/core/errors.js'
-import { askingInTheEnvelope } from '../../../support/asking-in-the-envelope.js'
 import { holdClock } from '../../../support/held-clock.js'
+import { requestsInTheEnvelope } from '../../../support/requests-in-the-envelope.js'
 
 holdClock()
 
 describe('a request in the envelope', () => {
   it('has its topic as pattern, its data as they are, and its id', async () => {
-    const { ask, open, published } = askingInTheEnvelope()
+    const { ask, open, published } = requestsInTheEnvelope()
     await ask('7', 'ask')
     expect(published.map(({ topic, payload }) => [topic, JSON.parse(payload.toString())])).toEqual([
       ['ask', { pattern: 'ask', data: { to: 'ask' }, id: '7' }],
@@ -48,7 +48,7 @@ describe('a request in the envelope', () => {
       [null, 'end'],
     ],
   ])('that is answered with %j', async (answers, heard) => {
-    const { ask, reply, open } = askingInTheEnvelope()
+    const { ask, reply, open } = requestsInTheEnvelope()
     const own = await ask('7', 'ask')
     for (const answer of answers) await reply('ask', answer)
     expect(own).toEqual(heard)
@@ -58,7 +58,7 @@ describe('a request in the envelope', () => {
 
 describe('a reply topic', () => {
   it('is subscribed once for all requests on its topic', async () => {
-    const { ask, open, added } = askingInTheEnvelope()
+    const { ask, open, added } = requestsInTheEnvelope()
     for (const topic of ['a', 'b', 'a']) {
       await ask(`${topic}-${added.length}`, topic)
     }

@@ -1,6 +1,6 @@
 import { concat, EMPTY, NEVER, Observable, of, range, Subject, throwError } from 'rxjs'
 import { describe, expect, it } from 'vitest'
-import { AnswerQueue } from '../../../../src/client/requests/response-queue.js'
+import { ResponseQueue } from '../../../../src/client/requests/response-queue.js'
 import { quiet } from '../../../support/held-clock.js'
 
 /** More answers than may be on their way at the same time. */
@@ -10,7 +10,7 @@ const MANY = 100
 function queue(limit = 1_000, isHeld = false) {
   const sent: unknown[] = []
   const held: (() => void)[] = []
-  const answers = new AnswerQueue(limit, (value, isLast) => {
+  const answers = new ResponseQueue(limit, (value, isLast) => {
     sent.push(isLast ? ['last', value] : value)
     const left = isHeld ? new Promise<void>(resolve => held.push(resolve)) : Promise.resolve()
     return { bytes: 1, sent: left }
@@ -21,7 +21,7 @@ function queue(limit = 1_000, isHeld = false) {
 describe('the answers of a source', () => {
   it('are sent in order, and the last one as such where it is known to be', async () => {
     const { answers, sent } = queue()
-    expect(await answers.take(of(1, 2, 3))).toBe('said')
+    expect(await answers.take(of(1, 2, 3))).toBe('ended')
     expect(sent).toEqual([1, 2, ['last', 3]])
   })
 
@@ -67,7 +67,7 @@ describe('the answers of a source', () => {
       await quiet()
     }
     for (const arrive of held) arrive()
-    expect(await taken).toBe('said')
+    expect(await taken).toBe('ended')
     expect(sent).toEqual([...Array.from({ length: MANY - 1 }, (_, index) => index), ['last', MANY - 1]])
   })
 })

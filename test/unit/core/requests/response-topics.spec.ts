@@ -1,15 +1,15 @@
 import { expect, it } from 'vitest'
-import { OwnReplies } from '../../../../src/core/requests/reply-target.js'
+import { ResponseTopics } from '../../../../src/core/requests/request-rules.js'
 
 it('knows what stands behind the prefix, and what was added', () => {
-  const replies = new OwnReplies('fleet/answers')
+  const replies = new ResponseTopics('fleet/answers')
   replies.add('ask/reply')
   const topics = ['fleet/answers/a', 'ask/reply', 'fleet/answers', 'fleet/answers-too', 'other/reply']
   expect(topics.map(topic => replies.has(topic))).toEqual([true, true, false, false, false])
 })
 
 it('forgets the topic that was used least recently when there are more than 1,000', () => {
-  const replies = new OwnReplies('answers')
+  const replies = new ResponseTopics('answers')
   for (let index = 0; index < 1_000; index += 1) replies.add(`${index}/reply`)
   replies.add('0/reply')
   expect([replies.has('0/reply'), replies.has('1/reply')]).toEqual([true, true])

@@ -1,12 +1,12 @@
 import { ClientEvents } from '../../src/client/events.js'
 import { HandlerAttempt } from '../../src/client/inbound/handler-attempt.js'
 import type { InboundHandler } from '../../src/client/inbound/inbound-handler.js'
-import { inEnvelope, NestReplies } from '../../src/client/requests/nest-envelope.js'
-import { OpenRequests, type RequestPlan } from '../../src/client/requests/open-requests.js'
-import type { RequestSession } from '../../src/client/requests/request-session.js'
+import { inEnvelope, ReplyTopics } from '../../src/client/requests/nest-envelope.js'
+import { OpenRequests, type RequestSession } from '../../src/client/requests/open-requests.js'
+import type { RequestPlan } from '../../src/client/requests/request-messages.js'
 import type { OutboundMessage } from '../../src/core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../src/core/outbound/publish-outcome.js'
-import { OwnReplies } from '../../src/core/requests/reply-target.js'
+import { ResponseTopics } from '../../src/core/requests/request-rules.js'
 import { jsonCodec } from '../../src/options/codec.js'
 import { json } from './subscriber-on-peer.js'
 
@@ -19,7 +19,7 @@ const PLAN: RequestPlan = {
 }
 
 /** A session that grants everything at once. */
-export function askingInTheEnvelope() {
+export function requestsInTheEnvelope() {
   const routes = new Map<string, InboundHandler>()
   const added: string[] = []
   const published: OutboundMessage[] = []
@@ -49,7 +49,7 @@ export function askingInTheEnvelope() {
     () => {},
     1_000,
   )
-  const replies = new NestReplies(session, open, new OwnReplies('answers'), 0)
+  const replies = new ReplyTopics(session, open, new ResponseTopics('answers'), 0)
   const ask = async (id: string, topic: string) => {
     const heard: unknown[] = []
     open.add(

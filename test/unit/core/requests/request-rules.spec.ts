@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { PublishPacket } from '../../../../src/client/connection/link.js'
-import { readRequest, responseTarget } from '../../../../src/core/requests/reply-target.js'
+import { readRequest, responseTarget } from '../../../../src/core/requests/request-rules.js'
 
 function packet(topic: string, properties?: PublishPacket['properties']): PublishPacket {
   const plain: PublishPacket = { cmd: 'publish', topic, payload: '', qos: 0, dup: false, retain: false }
@@ -16,12 +16,12 @@ describe('a request by MQTT 5', () => {
     const request = packet('devices/7', { responseTopic: 'replies/1', correlationData })
     expect(readRequest(request, { rate: 5 })).toEqual({
       data: { rate: 5 },
-      replyTo: { kind: 'mqtt5', topic: 'replies/1', correlationData },
+      target: { kind: 'mqtt5', topic: 'replies/1', correlationData },
     })
   })
 
   it('needs no Correlation Data', () => {
-    expect(readRequest(packet('a', { responseTopic: 'r' }), 1).replyTo).toEqual({
+    expect(readRequest(packet('a', { responseTopic: 'r' }), 1).target).toEqual({
       kind: 'mqtt5',
       topic: 'r',
       correlationData: undefined,
@@ -31,7 +31,7 @@ describe('a request by MQTT 5', () => {
   it('takes what looks like an envelope for its data, since the Response Topic says where the answer goes', () => {
     expect(readRequest(packet('a', { responseTopic: 'r' }), envelope)).toEqual({
       data: envelope,
-      replyTo: { kind: 'mqtt5', topic: 'r', correlationData: undefined },
+      target: { kind: 'mqtt5', topic: 'r', correlationData: undefined },
     })
   })
 
@@ -47,20 +47,20 @@ describe('a request by MQTT 5', () => {
   ])('gets no answer on %s, but is handled', (_what, responseTopic) => {
     expect(readRequest(packet('a', { responseTopic, correlationData }), 1)).toEqual({
       data: 1,
-      replyTo: undefined,
+      target: undefined,
     })
   })
 
   it('with a refused Response Topic is not answered by its envelope either', () => {
-    expect(readRequest(packet('a', { responseTopic: '$SYS/x' }), envelope).replyTo).toBeUndefined()
+    expect(readRequest(packet('a', { responseTopic: '$SYS/x' }), envelope).target).toBeUndefined()
   })
 
   it('is not made by Correlation Data alone', () => {
-    expect(readRequest(packet('a', { correlationData }), 1)).toEqual({ data: 1, replyTo: undefined })
+    expect(readRequest(packet('a', { correlationData }), 1)).toEqual({ data: 1, target: undefined })
   })
 
   it.each(['replies/$SYS', '/$SYS', 'a b', '温度'])('may be answered on %j', responseTopic => {
-    expect(readRequest(packet('a', { responseTopic }), 1).replyTo?.topic).toBe(responseTopic)
+    expect(readRequest(packet('a', { responseTopic }), 1).target?.topic).toBe(responseTopic)
   })
 })
 
@@ -92,7 +92,7 @@ describe("a request by the envelope of Nest's built-in transport", () => {
   ])('is answered on "<topic>/reply" with its id, %s', (_what, request) => {
     expect(readRequest(request, envelope)).toEqual({
       data: { rate: 5 },
-      replyTo: { kind: 'nest', topic: 'devices/7/reply', id: 'x1' },
+      target: { kind: 'nest', topic: 'devices/7/reply', id: 'x1' },
     })
   })
 
@@ -100,18 +100,18 @@ describe("a request by the envelope of Nest's built-in transport", () => {
     for (const data of [null, 0, '', false, [1], undefined]) {
       expect(readRequest(packet('a'), { id: '1', data, pattern: { cmd: 'x' } })).toEqual({
         data,
-        replyTo: { kind: 'nest', topic: 'a/reply', id: '1' },
+        target: { kind: 'nest', topic: 'a/reply', id: '1' },
       })
     }
   })
 
   it('gets no answer on a topic of the broker', () => {
-    expect(readRequest(packet('$aws/things/7'), envelope)).toEqual({ data: { rate: 5 }, replyTo: undefined })
+    expect(readRequest(packet('$aws/things/7'), envelope)).toEqual({ data: { rate: 5 }, target: undefined })
   })
 
   it('gets no answer where "<topic>/reply" is longer than a topic can be', () => {
-    expect(readRequest(packet('a'.repeat(65_529)), envelope).replyTo?.kind).toBe('nest')
-    expect(readRequest(packet('a'.repeat(65_530)), envelope).replyTo?.kind).toBeUndefined()
+    expect(readRequest(packet('a'.repeat(65_529)), envelope).target?.kind).toBe('nest')
+    expect(readRequest(packet('a'.repeat(65_530)), envelope).target?.kind).toBeUndefined()
   })
 })
 
@@ -134,8 +134,8 @@ describe('a plain message', () => {
     [{ 'data,id': 1, pattern: 'a' }],
     [['a', 1, 'x']],
   ])('is %j: it goes to the handler whole, and nobody asked for an answer', decoded => {
-    const { data, replyTo } = readRequest(packet('a'), decoded)
+    const { data, target } = readRequest(packet('a'), decoded)
     expect(data).toBe(decoded)
-    expect(replyTo).toBeUndefined()
+    expect(target).toBeUndefined()
   })
 })

@@ -1,56 +1,14 @@
-import { describeCause, MqttError } from '../../core/errors.js'
-import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
-import { type Codec, decodePacket } from '../../options/codec.js'
-import type { PublishPacket } from '../connection/link.js'
+import { MqttError } from '../../core/errors.js'
+import type { RequestProtocol } from '../../core/requests/request-rules.js'
+import type { ClientEvents, RequestEvent } from '../events.js'
 import type { ResponseReceiver } from './open-requests.js'
-
-/** User Property with the kind of a response. Without it, the response is the only one. */
-export const STATUS = 'status'
-
-export type Response =
-  | { readonly kind: 'value'; readonly value: unknown; readonly isOnly: boolean }
-  | { readonly kind: 'end' }
-  | { readonly kind: 'cancel' }
-  | { readonly kind: 'renew' }
-  | { readonly kind: 'error'; readonly error: MqttError }
-
-/** How a topic of responses is subscribed: a response that is retained was for somebody else. */
-export function responseSubscription(qos: 0 | 1): SubscriptionOptions {
-  return { qos, noLocal: false, retainHandling: 2 }
-}
-
-/** What a message on the private response topic says (MQTT 5, 4.10). */
-export function readResponse(packet: PublishPacket, codec: Codec): Response {
-  const status = packet.properties?.userProperties?.[STATUS]
-  if (status === 'end' || status === 'cancel' || status === 'renew') return { kind: status }
-  try {
-    const value = decodePacket(codec, packet)
-    if (status === 'error') return { kind: 'error', error: responderError(value) }
-    return { kind: 'value', value, isOnly: status !== 'next' }
-  } catch (error) {
-    const failure =
-      error instanceof MqttError ? error : new MqttError('PAYLOAD_NOT_DECODABLE', describeCause(error))
-    return { kind: 'error', error: failure }
-  }
-}
-
-/** An error that a responder sent: its text, and the whole of it as `response`. */
-export function responderError(value: unknown): MqttError {
-  return new MqttError('REQUEST_FAILED', textOf(value), { response: value })
-}
-
-function textOf(value: unknown): string {
-  if (typeof value === 'string') return value
-  if (typeof value === 'object' && value !== null && 'message' in value) return String(value.message)
-  return 'the responder failed'
-}
 
 type Reader<T> = {
   readonly resolve: (result: IteratorResult<T, undefined>) => void
   readonly reject: (error: unknown) => void
 }
 
-/** Responses of one request, for a `for await` loop. */
+/** The responses of one request, for a `for await` loop. */
 export class ResponseStream<T> implements AsyncIterableIterator<T> {
   private readonly waiting: { readonly value: T }[] = []
   private readonly readers: Reader<T>[] = []
@@ -62,7 +20,7 @@ export class ResponseStream<T> implements AsyncIterableIterator<T> {
     private readonly topic: string,
   ) {}
 
-  /** Told what ends the request, which may have ended by now. */
+  /** Sets the function that ends the request. The request may have ended before. */
   started(cancel: () => void): void {
     if (this.outcome === undefined) this.cancel = cancel
     else cancel()
@@ -99,11 +57,11 @@ export class ResponseStream<T> implements AsyncIterableIterator<T> {
     return this
   }
 
-  private add(answer: { readonly value: T }): void {
+  private add(response: { readonly value: T }): void {
     const reader = this.readers.shift()
-    if (reader !== undefined) return reader.resolve({ done: false, value: answer.value })
+    if (reader !== undefined) return reader.resolve({ done: false, value: response.value })
     if (this.waiting.length < this.limit) {
-      this.waiting.push(answer)
+      this.waiting.push(response)
       return
     }
     const text = `${this.limit} responses to the request on "${this.topic}" wait for the loop, which is slower than the responder`
@@ -118,5 +76,48 @@ export class ResponseStream<T> implements AsyncIterableIterator<T> {
       if (error === undefined) resolve({ done: true, value: undefined })
       else reject(error)
     }
+  }
+}
+
+/** Reports the start and the end of a request to the listeners of the client. */
+export class ObservedReceiver implements ResponseReceiver {
+  private isOver = false
+
+  constructor(
+    private readonly receiver: ResponseReceiver,
+    private readonly events: ClientEvents,
+    private readonly topic: string,
+    private readonly protocol: RequestProtocol,
+  ) {
+    events.request.tell(this.eventOf('start'))
+  }
+
+  next(value: unknown): void {
+    this.receiver.next(value)
+  }
+
+  end(): void {
+    this.reportEnd()
+    this.receiver.end()
+  }
+
+  fail(error: MqttError): void {
+    this.reportEnd(error)
+    this.receiver.fail(error)
+  }
+
+  /** The caller wants no more responses. */
+  cancelled(): void {
+    this.reportEnd()
+  }
+
+  private reportEnd(error?: MqttError): void {
+    if (this.isOver) return
+    this.isOver = true
+    this.events.request.tell({ ...this.eventOf('end'), ...(error === undefined ? {} : { error }) })
+  }
+
+  private eventOf(type: RequestEvent['type']): RequestEvent {
+    return { clientId: this.events.clientId, type, key: this, topic: this.topic, protocol: this.protocol }
   }
 }

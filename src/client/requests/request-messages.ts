@@ -1,0 +1,240 @@
+import { describeCause, describeFailure, MqttError, readSafely, toldBy } from '../../core/errors.js'
+import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
+import {
+  LEASE,
+  type RequestProtocol,
+  type ResponseTarget,
+  STREAM,
+} from '../../core/requests/request-rules.js'
+import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
+import { type Codec, decodePacket, jsonCodec } from '../../options/codec.js'
+import type { PublishPacket, PublishProperties } from '../connection/link.js'
+import type { ValueSource } from './response-queue.js'
+
+const MS = 1_000
+
+export interface OutgoingRequest extends OutboundMessage {
+  /** What the payload is made of, for the envelope. */
+  readonly data: unknown
+  /** What the envelope has for a pattern. @default the topic */
+  readonly pattern?: unknown
+  /** What the envelope carries beside the data; on MQTT 5 it is in the User Properties. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined
+}
+
+export interface RequestPlan extends RequestTerms {
+  readonly protocol: RequestProtocol
+  readonly codec: Codec
+}
+
+export interface RequestTerms {
+  readonly timeoutMs: number
+  /** Several responses may come. */
+  readonly isStream: boolean
+  readonly signal: AbortSignal | undefined
+}
+
+/** User Property with the kind of a response. Without it, the response is the only one. */
+export const STATUS = 'status'
+
+export type Response =
+  | { readonly kind: 'value'; readonly value: unknown; readonly isOnly: boolean }
+  | { readonly kind: 'end' }
+  | { readonly kind: 'cancel' }
+  | { readonly kind: 'renew' }
+  | { readonly kind: 'error'; readonly error: MqttError }
+
+/** How a topic of responses is subscribed. A retained response was for somebody else. */
+export function responseSubscription(qos: 0 | 1): SubscriptionOptions {
+  return { qos, noLocal: false, retainHandling: 2 }
+}
+
+/** Creates a request with a Response Topic and Correlation Data (MQTT 5, 4.10). */
+export function mqtt5Request(
+  request: OutgoingRequest,
+  { timeoutMs, isStream }: RequestPlan,
+  responses: { readonly responseTopic: string; readonly correlationData: Buffer },
+  streamLeaseMs: number,
+): OutboundMessage {
+  const { data: _data, pattern: _pattern, metadata: _metadata, ...message } = request
+  const userProperties = {
+    ...message.properties?.userProperties,
+    ...(isStream ? { [STREAM]: 'true', [LEASE]: String(Math.ceil(streamLeaseMs / MS)) } : {}),
+  }
+  const properties = {
+    // A request that arrives later would be handled for nobody.
+    messageExpiryInterval: Math.ceil(timeoutMs / MS),
+    ...message.properties,
+    ...(Object.keys(userProperties).length === 0 ? {} : { userProperties }),
+    ...responses,
+  }
+  return { ...message, properties }
+}
+
+/** Reads a message on the private response topic (MQTT 5, 4.10). */
+export function readResponse(packet: PublishPacket, codec: Codec): Response {
+  const status = packet.properties?.userProperties?.[STATUS]
+  if (status === 'end' || status === 'cancel' || status === 'renew') return { kind: status }
+  try {
+    const value = decodePacket(codec, packet)
+    if (status === 'error') return { kind: 'error', error: responderError(value) }
+    return { kind: 'value', value, isOnly: status !== 'next' }
+  } catch (error) {
+    const failure =
+      error instanceof MqttError ? error : new MqttError('PAYLOAD_NOT_DECODABLE', describeCause(error))
+    return { kind: 'error', error: failure }
+  }
+}
+
+/** The error that a responder sent: its message, and all of it as `response`. */
+export function responderError(value: unknown): MqttError {
+  return new MqttError('REQUEST_FAILED', messageOf(value), { response: value })
+}
+
+function messageOf(value: unknown): string {
+  if (typeof value === 'string') return value
+  if (typeof value === 'object' && value !== null && 'message' in value) return String(value.message)
+  return 'the responder failed'
+}
+
+/** A request and the target of its responses. */
+export interface Exchange {
+  readonly request: PublishPacket
+  readonly target: ResponseTarget
+  readonly codec: Codec
+}
+
+type Mqtt5Target = Extract<ResponseTarget, { kind: 'mqtt5' }>
+
+/** What a handler responds with, and how it is published. */
+export interface ResponseValue {
+  readonly data: unknown
+  readonly options: {
+    readonly qos?: 0 | 1 | 2
+    readonly retain?: boolean
+    readonly properties?: PublishProperties
+  }
+}
+
+/** How the results of handlers are read. */
+export interface ResultReader {
+  /** A result that emits several values, other than an async iterable. */
+  sourceOf(result: unknown): ValueSource | undefined
+  /** One value, with the options for its response. @throws MqttError `INVALID_OPTION` */
+  valueOf(value: unknown): ResponseValue
+  /** What the requester receives of an error. */
+  errorOf(error: unknown): unknown
+}
+
+export const PLAIN_RESULTS: ResultReader = {
+  sourceOf: () => undefined,
+  valueOf: data => ({ data, options: {} }),
+  errorOf: error => toldBy(error) ?? error,
+}
+
+/** Creates the only response to a request. */
+export function onlyMessage(exchange: Exchange, value: ResponseValue): OutboundMessage {
+  const { target } = exchange
+  return target.kind === 'nest'
+    ? nestMessage(exchange, { isDisposed: true, id: target.id }, value)
+    : mqtt5Message(exchange, target, value)
+}
+
+/** Creates the error response to a request. */
+export function errorMessage(exchange: Exchange, error: unknown): OutboundMessage {
+  const { target } = exchange
+  const err = readableError(error)
+  if (target.kind === 'nest') return nestMessage(exchange, { err, isDisposed: true, id: target.id })
+  return {
+    ...base(exchange),
+    payload: jsonCodec.encode(err),
+    properties: properties(target, { contentType: jsonCodec.contentType, status: 'error' }),
+  }
+}
+
+/** Creates one response for an MQTT 5 requester. @param extra on the responses of a stream */
+export function mqtt5Message(
+  exchange: Exchange,
+  target: Mqtt5Target,
+  { data, options }: ResponseValue,
+  extra: { readonly status?: string; readonly cancelTopic?: string } = {},
+): OutboundMessage {
+  const { contentType } = exchange.codec
+  return {
+    ...base(exchange),
+    ...(options.qos === undefined ? {} : { qos: options.qos }),
+    ...(options.retain === undefined ? {} : { retain: options.retain }),
+    payload: Buffer.isBuffer(data) ? data : exchange.codec.encode(data),
+    properties: properties(target, { contentType, ...extra }, options.properties),
+  }
+}
+
+/** Creates the message that ends a stream. */
+export function endMessage(exchange: Exchange, target: Mqtt5Target): OutboundMessage {
+  return { ...base(exchange), payload: Buffer.alloc(0), properties: properties(target, { status: 'end' }) }
+}
+
+/** Creates one reply in Nest's envelope. */
+export function nestMessage(exchange: Exchange, reply: object, value?: ResponseValue): OutboundMessage {
+  if (value === undefined) return { ...base(exchange), payload: jsonCodec.encode(reply) }
+  const { data, options } = value
+  return {
+    ...base(exchange),
+    ...(options.qos === undefined ? {} : { qos: options.qos }),
+    payload: jsonCodec.encode({ response: data, ...reply }),
+    ...(options.properties === undefined ? {} : { properties: options.properties }),
+  }
+}
+
+function base({ request, target }: Exchange) {
+  return { topic: target.topic, qos: request.qos, retain: false }
+}
+
+interface Extra {
+  readonly contentType?: string | undefined
+  readonly status?: string
+  readonly cancelTopic?: string
+}
+
+function properties(
+  { correlationData }: Mqtt5Target,
+  { contentType, status, cancelTopic }: Extra,
+  own: PublishProperties = {},
+): PublishProperties {
+  const userProperties = { ...own.userProperties, ...(status === undefined ? {} : { [STATUS]: status }) }
+  return {
+    ...(contentType === undefined ? {} : { contentType }),
+    ...own,
+    ...(cancelTopic === undefined ? {} : { responseTopic: cancelTopic }),
+    ...(correlationData === undefined ? {} : { correlationData }),
+    ...(Object.keys(userProperties).length === 0 ? {} : { userProperties }),
+  }
+}
+
+function isJson(value: unknown): boolean {
+  try {
+    return JSON.stringify(value) !== undefined
+  } catch {
+    return false
+  }
+}
+
+/** Returns what a response may contain of an error. */
+function readableError(error: unknown): unknown {
+  return readSafely(
+    () => {
+      if (!(error instanceof Error) && isJson(error)) return error
+      const hasCode = error instanceof Error && !(error instanceof MqttError) && 'code' in error
+      const code = hasCode ? error.code : undefined
+      return {
+        status: 'error',
+        message:
+          error instanceof Error && typeof error.message === 'string'
+            ? error.message
+            : describeFailure(error),
+        ...(typeof code === 'string' || typeof code === 'number' ? { code } : {}),
+      }
+    },
+    { status: 'error', message: describeFailure(error) },
+  )
+}
