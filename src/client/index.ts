@@ -12,8 +12,12 @@ export {
 } from '../core/errors.js'
 export type { CountedInbound, InboundCounters } from '../core/inbound/inbound-count.js'
 export type { FailurePolicy } from '../core/inbound/run-outcome.js'
-export type { OutboundCounters } from '../core/outbound/outbound-message.js'
-export type { DropReason, PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
+export type {
+  DropReason,
+  OutboundCounters,
+  PublishOutcome,
+  TryPublishOutcome,
+} from '../core/outbound/publish-outcome.js'
 export type { BrokerLimits, PublishProperties } from '../core/protocol/packets.js'
 export { describeReasonCode } from '../core/protocol/packets.js'
 export type { RequestProtocol } from '../core/requests/request-rules.js'

@@ -14,7 +14,6 @@ import {
 import { type Codec, encodePayload, resolveCodec } from '../options/codec.js'
 import type { HandlerOptions } from '../options/handler-options.js'
 import {
-  isCommonPublish,
   messagesSchema,
   parseOptions,
   publishSchema,
@@ -101,16 +100,17 @@ export class MqttClient implements AsyncDisposable {
    * @throws MqttError `INVALID_TOPIC_NAME`, `INVALID_OPTION`, `PAYLOAD_NOT_ENCODABLE`, `PACKET_TOO_LARGE`,
    * `QOS_NOT_SUPPORTED` or `RETAIN_NOT_SUPPORTED`
    */
-  async publish(
-    topic: string,
-    payload: unknown,
-    options: PublishOptions = NO_OPTIONS,
-  ): Promise<PublishOutcome> {
-    const message = this.message(topic, payload, options, publishSchema)
-    const { whenBlocked, timeoutMs, signal } = options
-    if (whenBlocked === undefined && timeoutMs === undefined && signal === undefined)
-      return this.session.publish(message)
-    return this.session.publish(message, options)
+  publish(topic: string, payload: unknown, options: PublishOptions = NO_OPTIONS): Promise<PublishOutcome> {
+    try {
+      const message = this.message(topic, payload, options, publishSchema)
+      const { whenBlocked, timeoutMs, signal } = options
+      const hasTerms = whenBlocked !== undefined || timeoutMs !== undefined || signal !== undefined
+      const { publisher, events } = this.session
+      const outcome = publisher.publish(message, hasTerms ? options : undefined)
+      return events.publish.isHeard ? events.publishing(message, outcome) : outcome
+    } catch (error) {
+      return Promise.reject(error)
+    }
   }
 
   /**
@@ -269,18 +269,24 @@ export class MqttClient implements AsyncDisposable {
       )
     }
     assertTopicName(topic)
-    // Skips validation on the hot path: most publishes have no options, or these alone.
+    // Skips validation on the hot path.
     const isChecked = options === NO_OPTIONS || (schema !== tryPublishSchema && isCommonPublish(options))
     if (!isChecked) parseOptions(`publish to "${topic}"`, schema, options)
     const codec = options.codec === undefined ? this.codec : resolveCodec(options.codec)
-    return {
-      topic,
-      payload: encodePayload(codec, topic, payload),
-      qos: options.qos ?? 0,
-      retain: options.retain ?? false,
-      ...(options.properties === undefined ? {} : { properties: options.properties }),
-    }
+    const { qos = 0, retain = false, properties } = options
+    const bytes = encodePayload(codec, topic, payload)
+    if (properties === undefined) return { topic, payload: bytes, qos, retain }
+    return { topic, payload: bytes, qos, retain, properties }
   }
+}
+
+/** Whether these options, if any, are the ones that most publishes have, and valid. */
+function isCommonPublish(options: { readonly qos?: unknown; readonly retain?: unknown }): boolean {
+  if (typeof options !== 'object' || options === null) return false
+  for (const key in options) if (key !== 'qos' && key !== 'retain') return false
+  const { qos, retain } = options
+  const isQoS = qos === undefined || qos === 0 || qos === 1 || qos === 2
+  return isQoS && (retain === undefined || typeof retain === 'boolean')
 }
 
 function newSession(options: MqttConnectOptions): MqttSession {

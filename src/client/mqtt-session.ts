@@ -3,7 +3,7 @@ import { reconnectDelayMs } from '../core/connection/reconnect-rules.js'
 import { describeCause, type MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/held-bytes.js'
 import { describeTransition, type SessionLog } from '../core/log-lines.js'
-import type { OutboundMessage, PublishTerms } from '../core/outbound/outbound-message.js'
+import type { OutboundMessage, Publication, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packet-ids.js'
 import {
@@ -61,7 +61,7 @@ export class MqttSession {
     this.journal = new SessionJournal(log)
     const failed = (error: unknown) => log.error(`a listener of the client failed: ${describeCause(error)}`)
     this.events = new ClientEvents(options.clientId, failed)
-    const packetIds = new PacketIds(Math.floor(Math.random() * MAX_PACKET_ID))
+    const packetIds = new PacketIds<Publication>(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, failed)
     this.publisher = this.newPublisher(packetIds)
     this.subscriptions = this.newSubscriptions(packetIds)
@@ -90,7 +90,7 @@ export class MqttSession {
     })
   }
 
-  private newPublisher(packetIds: PacketIds): Publisher {
+  private newPublisher(packetIds: PacketIds<Publication>): Publisher {
     const { outbound, keepsSession } = this.options
     return new Publisher(packetIds, outbound, keepsSession, {
       onDropped: reason => this.journal.publishDropped(reason),
@@ -225,7 +225,7 @@ export class MqttSession {
     throw failure
   }
 
-  publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome> {
+  publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome> {
     const outcome = this.publisher.publish(message, terms)
     return this.events.publish.isHeard ? this.events.publishing(message, outcome) : outcome
   }

@@ -1,6 +1,6 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import type { InboundCounters } from '../core/inbound/inbound-count.js'
-import type { OutboundCounters } from '../core/outbound/outbound-message.js'
+import type { OutboundCounters } from '../core/outbound/publish-outcome.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 
 /** Counters of one client since its start. Every message is counted exactly once. */

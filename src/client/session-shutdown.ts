@@ -1,11 +1,11 @@
 import type { MqttConnection } from './connection/mqtt-connection.js'
-import { settlesWithin } from './deadline.js'
 import type { DeadLetters } from './inbound/dead-letters.js'
 import type { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { Publisher } from './outbound/publisher.js'
 import type { Requester } from './requests/requester.js'
 import type { SessionJournal } from './session-journal.js'
 import type { Subscriptions } from './subscriptions/subscriptions.js'
+import { settlesWithin } from './waits.js'
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
 const FAREWELL_SHARE = 0.2

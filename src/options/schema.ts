@@ -137,15 +137,6 @@ export const publishSchema = strictObject(
   'an object with publish options',
 )
 
-/** Whether these are valid options of `publish` or `request`, with `qos` and `retain` alone: no schema is as fast. */
-export function isCommonPublish(options: { readonly qos?: unknown; readonly retain?: unknown }): boolean {
-  if (typeof options !== 'object' || options === null) return false
-  for (const key in options) if (key !== 'qos' && key !== 'retain') return false
-  const { qos, retain } = options
-  const isQoS = qos === undefined || qos === 0 || qos === 1 || qos === 2
-  return isQoS && (retain === undefined || typeof retain === 'boolean')
-}
-
 /** Options of an `MqttRecord`. */
 export const recordSchema = v.optional(
   strictObject(

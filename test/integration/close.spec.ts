@@ -257,7 +257,7 @@ describe('close() within its deadline', () => {
   it('of a peer that stalls behind one message of 1 MB: exactly the time for DISCONNECT', async () => {
     const parts = await connected()
     parts.connection.stall()
-    expect(parts.session.publish(publish(0, MEGABYTE))).toEqual({ status: 'sent' })
+    expect(await parts.session.publish(publish(0, MEGABYTE))).toEqual({ status: 'sent' })
     expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.2)
     await expectNothingLeft(parts)
   })

@@ -1,4 +1,4 @@
-import type { OutboundMessage, Publication, Waiting } from '../../src/core/outbound/outbound-message.js'
+import { type OutboundMessage, Publication } from '../../src/core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../src/core/outbound/publish-outcome.js'
 import type { WhenBlocked } from '../../src/options/options.js'
 
@@ -7,22 +7,15 @@ export function outboundMessage(fields: Partial<OutboundMessage> = {}): Outbound
 }
 
 /** A publish that keeps what it settled with. */
-export class RecordedPublication implements Publication {
-  readonly outcomes: PublishOutcome[] = []
-  readonly errors: unknown[] = []
-
-  constructor(readonly message: OutboundMessage = outboundMessage()) {}
-
-  settle(outcome: PublishOutcome): void {
-    this.outcomes.push(outcome)
-  }
-
-  fail(error: unknown): void {
-    this.errors.push(error)
-  }
+export function recordedPublication(message: OutboundMessage = outboundMessage()) {
+  const outcomes: PublishOutcome[] = []
+  const publication = new Publication(message)
+  publication.resolve = outcome => outcomes.push(outcome)
+  return { publication, outcomes }
 }
 
-interface WaitingFields extends Partial<Omit<Waiting, 'publication' | 'mode'>> {
+interface WaitingFields
+  extends Partial<Pick<Publication, 'bytes' | 'enteredMs' | 'deadlineMs' | 'lateReason'>> {
   readonly topic?: string
   readonly qos?: 0 | 1 | 2
   readonly retain?: boolean
@@ -34,16 +27,10 @@ let made = 0
 export function waitingPublish(
   mode: WhenBlocked,
   { topic = 't', qos = 0, retain = false, ...fields }: WaitingFields = {},
-): Waiting {
+): Publication {
   made += 1
   const payload = Buffer.from(String(made))
-  return {
-    publication: new RecordedPublication(outboundMessage({ topic, payload, qos, retain })),
-    mode,
-    bytes: 10,
-    enteredMs: 0,
-    deadlineMs: Number.POSITIVE_INFINITY,
-    lateReason: mode === 'drop' ? 'backlog' : 'expired',
-    ...fields,
-  }
+  const lateReason = mode === 'drop' ? 'backlog' : 'expired'
+  const publication = new Publication(outboundMessage({ topic, payload, qos, retain }))
+  return Object.assign(publication, { mode, bytes: 10, lateReason, ...fields })
 }

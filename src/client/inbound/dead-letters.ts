@@ -4,7 +4,7 @@ import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reconnect-rules.j
 import { isMqttError, MqttError } from '../../core/errors.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { PublishProperties } from '../connection/link.js'
-import { Pauses } from '../pauses.js'
+import { Pauses } from '../waits.js'
 import type { DeadLetter } from './inbound-handler.js'
 
 export interface DeadLetterRules {

@@ -1,7 +1,7 @@
 import { reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
 import { asFailure, describeFailure, isMqttError, MqttError } from '../../core/errors.js'
 import type { ClientEvents, DeliveryEvent } from '../events.js'
-import { Pauses } from '../pauses.js'
+import { Pauses } from '../waits.js'
 import type { HandlerRun } from './delivery.js'
 import { HandlerAttempt } from './handler-attempt.js'
 import {

@@ -1,21 +1,24 @@
 import { MqttError } from '../../core/errors.js'
 import { excessOf } from '../../core/outbound/outbound-gate.js'
-import type {
-  OutboundMessage,
-  Pending,
-  Publication,
-  PublishObserver,
+import {
+  expiryMs,
+  messageLeft,
+  type OutboundMessage,
+  type Publication,
 } from '../../core/outbound/outbound-message.js'
-import { messageLeft, pubcompCode, SECOND_MS, unacknowledged } from '../../core/outbound/pending-publish.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import { PACKET_IDENTIFIER_NOT_FOUND } from '../../core/protocol/packets.js'
 import type { OutboundOptions } from '../../options/options.js'
-import { AckDeadline } from '../connection/ack-deadline.js'
+import { AckDeadline, type AckWatch } from '../connection/ack-deadline.js'
 import type { AcknowledgingPacket } from '../connection/link.js'
 import type { PacedLink } from './paced-link.js'
 
-export interface InFlightObserver {
+/** Takes what has become of a publish. */
+export interface Settlement {
   settle(publication: Publication, outcome: PublishOutcome): void
+  /** The broker acknowledges nothing on this connection, so the client reconnects. */
+  onUnacknowledged(cause: MqttError): void
 }
 
 /** Consecutive resumed connections without any acknowledgement after which the oldest publish is `lost`. */
@@ -29,26 +32,27 @@ const SLOWEST_LINK = 1
  * QoS 1 and 2 publishes that the broker has not acknowledged: over a loss in a kept session, and until the
  * session is resumed or forgotten.
  */
-export class InFlight {
-  /** In the order in which PUBLISH, or else PUBREL, was written. */
-  private readonly pending = new Map<number, Pending>()
-  /** Publishes that nobody has given up. */
+export class InFlight implements AckWatch<Publication> {
+  /** Publishes that have not settled. */
   size = 0
-  /** How many of the pending were not sent on the present connection. */
+  /** How many were not sent on the present connection. */
   unsent = 0
+  private readonly pending: Map<number, Publication>
   /** Where sending again goes on. */
-  private next: IterableIterator<Pending> | undefined
+  private next: IterableIterator<Publication> | undefined
   private fruitless = 0
   /** How many may be unacknowledged on this connection. */
   private mostPending = 0
-  private deadline: AckDeadline<Pending> | undefined
+  private deadline: AckDeadline<Publication> | undefined
+  private paced: PacedLink | undefined
 
   constructor(
-    private readonly packetIds: PacketIds,
+    private readonly packetIds: PacketIds<Publication>,
     private readonly options: Pick<Required<OutboundOptions>, 'maxInFlight' | 'ackTimeoutMs'>,
-    private readonly observer: InFlightObserver,
-    private readonly connection: Pick<PublishObserver, 'onUnacknowledged'>,
-  ) {}
+    private readonly settlement: Settlement,
+  ) {
+    this.pending = packetIds.unacknowledged
+  }
 
   /** Whether the broker has acknowledged nothing for half of the time after which the connection is given up. */
   get isLate(): boolean {
@@ -62,56 +66,43 @@ export class InFlight {
 
   /** Sends a message that the broker is to acknowledge. @returns false when no Packet Identifier is free */
   send(paced: PacedLink, publication: Publication, message: OutboundMessage): boolean {
-    const messageId = this.packetIds.allocate()
+    const messageId = this.packetIds.next()
     if (messageId === undefined) return false
-    try {
-      paced.publish(message, messageId)
-    } catch (error) {
-      this.packetIds.release(messageId)
-      throw error
-    }
+    paced.publish(message, messageId)
     const { nowMs } = paced
-    const seconds = message.properties?.messageExpiryInterval
-    const pending: Pending = {
-      publication,
-      messageId,
-      message,
-      expiresMs: seconds === undefined ? undefined : nowMs + seconds * SECOND_MS,
-      sentMs: nowMs,
-      sentBytes: paced.bytes,
-      isReleased: false,
-      isReleaseRepeated: false,
-      isSent: true,
-      isRepeated: false,
-    }
-    this.pending.set(messageId, pending)
-    publication.pending = pending
+    publication.messageId = messageId
+    publication.sentMs = nowMs
+    publication.sentBytes = paced.bytes
+    publication.isSent = true
+    if (message.properties !== undefined) publication.expiresMs = expiryMs(message, nowMs)
+    this.pending.set(messageId, publication)
     this.size += 1
     if (this.deadline?.isArmed === false) this.deadline.sent()
     return true
   }
 
-  /** What is sent stays sent; nobody waits for its acknowledgement any more. @returns whether it was in flight */
-  giveUp({ pending }: Publication): boolean {
-    if (pending === undefined) return false
-    this.forget(pending)
-    return true
+  /** What is sent stays sent; nobody waits for its acknowledgement any more. */
+  giveUp(publication: Publication, cause: MqttError): void {
+    if (publication.messageId === 0 || publication.isSettled) return
+    this.size -= 1
+    this.settlement.settle(publication, { status: 'lost', cause })
   }
 
   /** Takes the broker's acknowledgement. @returns whether a publish is over, so that another one may be sent */
   acknowledged(packet: AcknowledgingPacket, paced: PacedLink): boolean {
-    const pending = packet.messageId === undefined ? undefined : this.pending.get(packet.messageId)
+    const publication = packet.messageId === undefined ? undefined : this.pending.get(packet.messageId)
     // An acknowledgement of a packet that this connection has not sent cannot be trusted.
-    if (!pending?.isSent) return false
+    if (!publication?.isSent) return false
     this.fruitless = 0
     if (this.deadline !== undefined) this.deadline.acknowledgedMs = paced.nowMs
-    const isQoS2 = pending.message.qos === 2
-    if (packet.cmd === 'pubrec') return isQoS2 && this.takePubrec(pending, packet, paced)
+    const isQoS2 = publication.message.qos === 2
+    if (packet.cmd === 'pubrec') return isQoS2 && this.takePubrec(publication, packet, paced)
     // Some brokers do QoS 1 where they are asked for QoS 2, and send PUBACK.
-    if (packet.cmd === 'puback' ? pending.isReleased : !isQoS2) return false
-    const reasonCode = packet.cmd === 'puback' ? (packet.reasonCode ?? 0) : pubcompCode(packet, pending)
-    if (reasonCode < FAILURE) this.end(pending, { status: 'acknowledged', reasonCode })
-    else this.end(pending, refusal(reasonCode, packet.properties?.reasonString))
+    if (packet.cmd === 'puback' ? publication.isReleased : !isQoS2) return false
+    const reasonCode = packet.reasonCode ?? 0
+    if (reasonCode === 0 || this.isLostPubcomp(publication, packet)) this.end(publication, ACKNOWLEDGED)
+    else if (reasonCode < FAILURE) this.end(publication, { status: 'acknowledged', reasonCode })
+    else this.end(publication, refusal(reasonCode, packet.properties?.reasonString))
     return true
   }
 
@@ -123,13 +114,25 @@ export class InFlight {
         new MqttError('CONNECTION_LOST', 'the broker lost the session before it acknowledged the publish'),
       )
     const { ackTimeoutMs, maxInFlight } = this.options
+    this.paced = paced
     this.mostPending = Math.min(maxInFlight, paced.limits.receiveMaximum)
-    this.deadline = new AckDeadline(paced.link, ackTimeoutMs, {
-      oldest: () => this.oldest(),
-      extraMs: ({ sentBytes }) => Math.max(0, sentBytes - paced.readBytes) / SLOWEST_LINK,
-      onOverdue: oldest =>
-        this.connection.onUnacknowledged(unacknowledged(oldest, ackTimeoutMs, this.pending.size)),
-    })
+    this.deadline = new AckDeadline(paced.link, ackTimeoutMs, this)
+  }
+
+  oldest(): Publication | undefined {
+    for (const publication of this.pending.values()) if (publication.isSent) return publication
+    return undefined
+  }
+
+  /** More time for a publish that the broker cannot have read yet. */
+  extraMs({ sentBytes }: Publication): number {
+    return Math.max(0, sentBytes - (this.paced?.readBytes ?? sentBytes)) / SLOWEST_LINK
+  }
+
+  onOverdue({ message, isReleased }: Publication): void {
+    const missing = message.qos === 1 ? 'PUBACK' : isReleased ? 'PUBCOMP' : 'PUBREC'
+    const text = `the broker sent no ${missing} for the publish to "${message.topic}" within ${this.options.ackTimeoutMs} ms; ${this.pending.size} publishes are unacknowledged`
+    this.settlement.onUnacknowledged(new MqttError('TIMEOUT', text, { reasonCode: FAILURE }))
   }
 
   /**
@@ -140,12 +143,12 @@ export class InFlight {
     let room = paced.limits.receiveMaximum - (this.pending.size - this.unsent)
     while (this.unsent > 0 && room > 0 && paced.isOpen()) {
       this.next ??= this.pending.values()
-      const { value: pending } = this.next.next()
-      if (pending === undefined) {
+      const { value: publication } = this.next.next()
+      if (publication === undefined) {
         this.next = undefined
         return
       }
-      if (!pending.isSent && this.repeat(paced, pending)) room -= 1
+      if (!publication.isSent && this.repeat(paced, publication)) room -= 1
     }
   }
 
@@ -154,10 +157,10 @@ export class InFlight {
     this.deadline?.stop()
     this.deadline = undefined
     if (!isKept) return this.loseAll(cause)
-    for (const pending of this.pending.values()) {
-      pending.isRepeated ||= pending.isSent
-      pending.isReleaseRepeated ||= pending.isSent && pending.isReleased
-      pending.isSent = false
+    for (const publication of this.pending.values()) {
+      publication.isRepeated ||= publication.isSent
+      publication.isReleaseRepeated ||= publication.isSent && publication.isReleased
+      publication.isSent = false
     }
     this.unsent = this.pending.size
     this.next = undefined
@@ -166,12 +169,7 @@ export class InFlight {
   /** The session has ended, so no acknowledgement will arrive. */
   loseAll(cause: MqttError): void {
     this.fruitless = 0
-    for (const pending of [...this.pending.values()]) this.end(pending, { status: 'lost', cause })
-  }
-
-  private oldest(): Pending | undefined {
-    for (const pending of this.pending.values()) if (pending.isSent) return pending
-    return undefined
+    for (const publication of [...this.pending.values()]) this.end(publication, { status: 'lost', cause })
   }
 
   private resumed(): void {
@@ -180,56 +178,56 @@ export class InFlight {
   }
 
   /** @returns whether it was written */
-  private repeat(paced: PacedLink, pending: Pending): boolean {
-    if (!pending.isReleased) {
+  private repeat(paced: PacedLink, publication: Publication): boolean {
+    if (!publication.isReleased) {
       const { nowMs } = paced
-      const isExpired = pending.expiresMs !== undefined && pending.expiresMs <= nowMs
-      const excess = isExpired ? undefined : excessOf(pending.message, paced)
+      const isExpired = publication.expiresMs <= nowMs
+      const excess = isExpired ? undefined : excessOf(publication.message, paced)
       if (!isExpired && excess === undefined) {
-        paced.repeat(messageLeft(pending, nowMs), pending.messageId)
-        this.wrote(paced, pending)
+        paced.repeat(messageLeft(publication, nowMs), publication.messageId)
+        this.wrote(paced, publication)
         return true
       }
       const outcome: PublishOutcome = excess === undefined ? EXPIRED : { status: 'lost', cause: excess }
-      if (pending.message.qos === 1) {
-        this.end(pending, outcome)
+      if (publication.message.qos === 1) {
+        this.end(publication, outcome)
         return false
       }
-      this.abandon(pending, outcome)
+      this.settle(publication, outcome)
       // The broker may have taken the PUBLISH, and holds the identifier until it is released.
-      pending.isReleased = true
+      publication.isReleased = true
     }
-    paced.link.send({ cmd: 'pubrel', messageId: pending.messageId })
-    this.wrote(paced, pending)
+    paced.link.send({ cmd: 'pubrel', messageId: publication.messageId })
+    this.wrote(paced, publication)
     return true
   }
 
-  private wrote(paced: PacedLink, pending: Pending): void {
-    if (!pending.isSent) this.unsent -= 1
-    pending.isSent = true
-    pending.sentMs = paced.nowMs
-    pending.sentBytes = paced.bytes
+  private wrote(paced: PacedLink, publication: Publication): void {
+    if (!publication.isSent) this.unsent -= 1
+    publication.isSent = true
+    publication.sentMs = paced.nowMs
+    publication.sentBytes = paced.bytes
     if (this.deadline?.isArmed === false) this.deadline.sent()
   }
 
   private takePubrec(
-    pending: Pending,
+    publication: Publication,
     packet: Extract<AcknowledgingPacket, { cmd: 'pubrec' }>,
     paced: PacedLink,
   ): boolean {
-    const { messageId } = pending
+    const { messageId } = publication
     const reasonCode = packet.reasonCode ?? 0
     // Some brokers respond like this to a PUBLISH with DUP that they accepted on an earlier connection.
-    const isKnown = pending.isRepeated && reasonCode === PACKET_IDENTIFIER_IN_USE
+    const isKnown = publication.isRepeated && reasonCode === PACKET_IDENTIFIER_IN_USE
     if (reasonCode >= FAILURE && !isKnown) {
-      this.end(pending, refusal(reasonCode, packet.properties?.reasonString))
+      this.end(publication, refusal(reasonCode, packet.properties?.reasonString))
       return true
     }
-    pending.isReleased = true
+    publication.isReleased = true
     paced.link.send({ cmd: 'pubrel', messageId })
-    this.wrote(paced, pending)
+    this.wrote(paced, publication)
     this.pending.delete(messageId)
-    this.pending.set(messageId, pending)
+    this.pending.set(messageId, publication)
     return false
   }
 
@@ -245,31 +243,32 @@ export class InFlight {
     this.fruitless = 0
   }
 
-  /** The Packet Identifier is free, and nobody waits for it any more. */
-  private end(pending: Pending, outcome: PublishOutcome): void {
-    if (!pending.isSent) this.unsent -= 1
-    this.pending.delete(pending.messageId)
-    this.packetIds.release(pending.messageId)
-    this.abandon(pending, outcome)
+  /** The Packet Identifier is free. */
+  private end(publication: Publication, outcome: PublishOutcome): void {
+    if (!publication.isSent) this.unsent -= 1
+    this.packetIds.acknowledged(publication.messageId)
+    if (publication.isSettled) return
+    this.size -= 1
+    this.settlement.settle(publication, outcome)
   }
 
   /** Settles a publish whose Packet Identifier is still in use. */
-  private abandon(pending: Pending, outcome: PublishOutcome): void {
-    const { publication } = pending
-    if (publication === undefined) return
-    this.forget(pending)
-    this.observer.settle(publication, outcome)
+  private settle(publication: Publication, outcome: PublishOutcome): void {
+    if (publication.isSettled) return
+    this.size -= 1
+    this.settlement.settle(publication, outcome)
   }
 
-  /** Nobody waits for it any more. */
-  private forget(pending: Pending): void {
-    if (pending.publication === undefined) return
-    pending.publication.pending = undefined
-    pending.publication = undefined
-    this.size -= 1
+  /** The response to the PUBREL of an earlier connection was lost: 0x92 is no error then (MQTT 5, 3.7.2.1). */
+  private isLostPubcomp(
+    { isReleaseRepeated }: Publication,
+    { cmd, reasonCode }: AcknowledgingPacket,
+  ): boolean {
+    return cmd === 'pubcomp' && isReleaseRepeated && reasonCode === PACKET_IDENTIFIER_NOT_FOUND
   }
 }
 
+const ACKNOWLEDGED: PublishOutcome = { status: 'acknowledged', reasonCode: 0 }
 const EXPIRED: PublishOutcome = { status: 'dropped', reason: 'expired' }
 
 function refusal(reasonCode: number, reasonString: string | undefined): PublishOutcome {

@@ -1,42 +1,42 @@
 import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
 import { closedError, type MqttError } from '../../core/errors.js'
-import { OutboundBuffer } from '../../core/outbound/outbound-buffer.js'
+import { OutboundBuffer, type OutboundQueue } from '../../core/outbound/outbound-buffer.js'
 import { assertTaken, isUnlimited, refusalOf } from '../../core/outbound/outbound-gate.js'
-import type {
-  GivenUp,
-  OutboundCounters,
-  OutboundMessage,
+import {
+  type GivenUp,
+  messageAt,
+  type OutboundMessage,
   Publication,
-  PublishObserver,
-  PublishTerms,
-  Waiting,
+  type PublishObserver,
+  type PublishTerms,
 } from '../../core/outbound/outbound-message.js'
-import type { OutboundQueue } from '../../core/outbound/outbound-queue.js'
-import { OutcomeCount } from '../../core/outbound/outcome-count.js'
-import type { DropReason, PublishOutcome, TryPublishOutcome } from '../../core/outbound/publish-outcome.js'
-import { messageAt } from '../../core/outbound/waiting.js'
-import { POLICIES } from '../../core/outbound/when-blocked.js'
+import {
+  type DropReason,
+  type OutboundCounters,
+  OutcomeCount,
+  type PublishOutcome,
+  type TryPublishOutcome,
+} from '../../core/outbound/publish-outcome.js'
+import { POLICIES, type WhenBlocked } from '../../core/outbound/when-blocked.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
-import type { OutboundOptions, WhenBlocked } from '../../options/options.js'
+import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
-import { IdleWaiters } from '../idle-waiters.js'
-import { InFlight, type InFlightObserver } from './in-flight.js'
+import { IdleWaiters } from '../waits.js'
+import { InFlight, type Settlement } from './in-flight.js'
 import { PacedLink } from './paced-link.js'
-import { withTerms } from './publish-terms.js'
-import { WaitingRoom, type WaitingRoomObserver } from './waiting-room.js'
+import { WaitingPublishes, type WaitingPublishesObserver, watchTerms } from './waiting-publishes.js'
 
-const NO_TERMS: PublishTerms = {}
-const SENT: PublishOutcome = { status: 'sent' }
+const SENT_OUTCOME: PublishOutcome = { status: 'sent' }
+const SENT = Promise.resolve(SENT_OUTCOME)
 const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
-const ignore = (): void => {}
 
 /**
  * Sends messages and tells how each ended. What the link cannot carry soon waits in the buffer, where it can still
  * be dropped; what is written waits for nothing but the broker's acknowledgement.
  */
-export class Publisher implements ConnectionListener, PublishFeedback, InFlightObserver, WaitingRoomObserver {
-  private readonly room: WaitingRoom
+export class Publisher implements ConnectionListener, PublishFeedback, Settlement, WaitingPublishesObserver {
+  private readonly waiting: WaitingPublishes
   private readonly inFlight: InFlight
   private readonly count = new OutcomeCount()
   private paced: PacedLink | undefined
@@ -49,15 +49,15 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
   private writtenBytes = 0
 
   constructor(
-    packetIds: PacketIds,
+    packetIds: PacketIds<Publication>,
     private readonly options: Required<OutboundOptions>,
     /** The broker keeps the session of this client at the end of a connection. */
     private readonly keepsSession: boolean,
     private readonly observer: PublishObserver,
     private readonly queue: OutboundQueue = new OutboundBuffer(options),
   ) {
-    this.room = new WaitingRoom(queue, options, this)
-    this.inFlight = new InFlight(packetIds, options, this, observer)
+    this.waiting = new WaitingPublishes(queue, options, this)
+    this.inFlight = new InFlight(packetIds, options, this)
   }
 
   get counters(): OutboundCounters {
@@ -71,7 +71,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
       unconfirmedBytes: paced?.unconfirmedBytes ?? 0,
       bytesPerSecond: paced?.bytesPerSecond,
       delayMs: paced?.delayMs(queue.bytes) ?? 0,
-      oldestMs: this.room.oldestMs,
+      oldestMs: this.waiting.oldestMs,
     }
   }
 
@@ -79,34 +79,37 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
    * QoS 0 settles when it is written, QoS 1 and 2 with the broker's response or the end of the session.
    * @throws MqttError when the broker said beforehand that it does not take such a message
    */
-  publish(message: OutboundMessage, terms = NO_TERMS): PublishOutcome | Promise<PublishOutcome> {
-    const paced = this.admit(message)
-    if (terms.signal?.aborted) return { status: 'dropped', reason: this.dropAtOnce('aborted') }
-    if (message.qos === 0 && paced !== undefined && this.queue.isEmpty(0) && paced.isOpen())
-      return this.writePlain(paced, message)
-    return new Promise((resolve, reject) => {
-      const promise = { message, settle: resolve, fail: reject, waiting: undefined, pending: undefined }
-      const publication = terms === NO_TERMS ? promise : withTerms(message, terms, promise, this.giveUp)
-      try {
-        this.start(publication, terms, paced)
-      } catch (error) {
-        publication.fail(error)
-      }
+  publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome> {
+    const paced = this.linkFor(message)
+    if (terms?.signal?.aborted) return Promise.resolve(this.dropAtOnce('aborted'))
+    const { qos } = message
+    const isFree = paced !== undefined && (this.queue.size === 0 || this.queue.isEmpty(qos))
+    if (qos === 0 && isFree && paced.isOpen()) return this.writePlain(paced, message)
+    const publication = new Publication(message)
+    const promise = new Promise<PublishOutcome>(resolve => {
+      publication.resolve = resolve
     })
+    const isSent = qos > 0 && isFree && this.inFlight.hasRoom() && paced.isOpen()
+    if (isSent && this.inFlight.send(paced, publication, message)) this.count.begun += 1
+    else {
+      const dropped = this.hold(publication, terms?.whenBlocked ?? this.options.whenBlocked, paced)
+      if (dropped !== undefined) return Promise.resolve(dropped)
+    }
+    if (terms !== undefined) watchTerms(publication, terms, this.giveUp)
+    return promise
   }
 
   /** QoS 0 without a promise. @throws MqttError as `publish` does */
   tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
-    const paced = this.admit(message)
-    if (paced !== undefined && this.queue.isEmpty(0) && paced.isOpen()) {
+    const paced = this.linkFor(message)
+    if (paced !== undefined && (this.queue.size === 0 || this.queue.isEmpty(0)) && paced.isOpen()) {
       this.writePlain(paced, message)
       return ACCEPTED
     }
     const usual = this.options.whenBlocked
     // Nobody can wait for what has no promise.
     const mode = whenBlocked ?? (POLICIES[usual].needsPromise ? 'drop' : usual)
-    const dropped = this.hold({ message, settle: ignore, fail: ignore }, { whenBlocked: mode }, paced)
-    return dropped === undefined ? ACCEPTED : { status: 'dropped', reason: dropped }
+    return this.hold(new Publication(message), mode, paced) ?? ACCEPTED
   }
 
   /** From now on every publish is `dropped: closed`; what waits is so too, and what is in flight is `lost`. */
@@ -147,7 +150,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
     this.paced?.stop()
     this.paced?.link.reportTo(undefined)
     this.paced = undefined
-    this.room.drop('offline', ({ mode }) => !POLICIES[mode].isKept)
+    this.waiting.drop('offline', ({ mode }) => !POLICIES[mode].isKept)
     this.inFlight.lost(cause, this.keepsSession && !this.isClosing)
     this.idle.check()
   }
@@ -156,12 +159,14 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
     const { paced } = this
     if (paced === undefined) return
     if (packet.cmd === 'puback') paced.acknowledged(packet.messageId)
-    if (this.inFlight.acknowledged(packet, paced) && this.hasWork) this.pump()
+    if (!this.inFlight.acknowledged(packet, paced)) return
+    const { queue, inFlight, idle } = this
+    if (queue.size > 0 || inFlight.unsent > 0 || this.isDropping || idle.waiting.length > 0) this.pump()
   }
 
   confirmed(): void {
     this.paced?.confirm()
-    if (this.hasWork) this.pump()
+    this.pump()
   }
 
   pinged(): void {
@@ -173,7 +178,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
   }
 
   flushed(): void {
-    if (this.hasWork) this.pump()
+    this.pump()
   }
 
   dropped(publication: Publication, reason: DropReason): void {
@@ -185,8 +190,13 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
     return message.qos > 0 && this.paced !== undefined && !this.inFlight.hasRoom()
   }
 
+  onUnacknowledged(cause: MqttError): void {
+    this.observer.onUnacknowledged(cause)
+  }
+
   /** A publish has ended. */
   settle(publication: Publication, outcome: PublishOutcome): void {
+    publication.isSettled = true
     if (outcome.status === 'dropped') {
       this.count.dropped[outcome.reason] += 1
       this.tellDropped(outcome.reason)
@@ -195,46 +205,37 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
       if (outcome.status === 'refused')
         this.observer.onRefused(publication.message.topic, outcome.reasonCode, outcome.reasonString)
     }
-    publication.settle(outcome)
+    publication.stopWatch?.()
+    publication.resolve(outcome)
   }
 
   /** The link to write to, unless there is none. @throws MqttError for what the broker does not take */
-  private admit(message: OutboundMessage): PacedLink | undefined {
+  private linkFor(message: OutboundMessage): PacedLink | undefined {
     const { paced } = this
     if (this.isClosing || paced === undefined || !paced.link.isWritable()) return undefined
     if (!this.takesAll) assertTaken(message, paced)
     return paced
   }
 
-  private writePlain(paced: PacedLink, message: OutboundMessage): PublishOutcome {
+  private writePlain(paced: PacedLink, message: OutboundMessage): Promise<PublishOutcome> {
     paced.publish(message, undefined)
     this.count.begun += 1
     this.count.ended.sent += 1
     return SENT
   }
 
-  private start(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined): void {
-    const { qos } = publication.message
-    const isFree = paced !== undefined && this.queue.isEmpty(qos) && (qos === 0 || this.inFlight.hasRoom())
-    if (isFree && paced.isOpen() && this.write(paced, publication, publication.message)) {
-      this.count.begun += 1
-      return
-    }
-    const dropped = this.hold(publication, terms, paced)
-    if (dropped !== undefined) publication.settle({ status: 'dropped', reason: dropped })
+  /** Lets a publish wait. @returns as what it is dropped instead */
+  private hold(publication: Publication, mode: WhenBlocked, paced: PacedLink | undefined) {
+    const reason = this.isClosing ? 'closed' : this.waiting.hold(publication, mode, paced)
+    if (reason !== undefined) return this.dropAtOnce(reason)
+    this.count.begun += 1
+    return undefined
   }
 
-  /** Lets a publish wait. @returns why it is dropped instead */
-  private hold(publication: Publication, terms: PublishTerms, paced: PacedLink | undefined) {
-    const dropped = this.isClosing ? 'closed' : this.room.hold(publication, terms, paced)
-    if (dropped === undefined) this.count.begun += 1
-    return dropped === undefined ? undefined : this.dropAtOnce(dropped)
-  }
-
-  private dropAtOnce(reason: DropReason): DropReason {
+  private dropAtOnce(reason: DropReason): { readonly status: 'dropped'; readonly reason: DropReason } {
     this.count.droppedAtOnce(reason)
     this.tellDropped(reason)
-    return reason
+    return { status: 'dropped', reason }
   }
 
   private tellDropped(reason: DropReason): void {
@@ -242,57 +243,47 @@ export class Publisher implements ConnectionListener, PublishFeedback, InFlightO
     this.observer.onDropped(reason)
   }
 
-  /** Whether `pump` has something to do. */
-  private get hasWork(): boolean {
-    const { paced, queue, inFlight, idle } = this
-    if (queue.size > 0 || inFlight.unsent > 0 || this.isDropping) return true
-    return idle.waiting.length > 0 || paced?.isHeld === true
-  }
-
   /** Writes as much of what waits as the link carries soon. */
   private pump(): void {
-    const { paced, queue, room } = this
+    const { paced, queue, waiting } = this
     if (paced === undefined) return
     if (paced.isHeld) paced.isHeld = this.observer.mustWait()
     if (this.inFlight.unsent > 0) this.inFlight.resend(paced)
     while (queue.size > 0) {
-      const next = room.next(this.inFlight.hasRoom(), paced.nowMs)
+      const next = waiting.next(this.inFlight.hasRoom(), paced.nowMs)
       if (next === undefined || !paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
     if (this.isDropping && queue.size === 0) this.isDropping = !this.observer.onCaughtUp()
-    this.idle.check()
+    if (this.idle.waiting.length > 0) this.idle.check()
   }
 
-  private writeWaiting(paced: PacedLink, waiting: Waiting): boolean {
-    const { publication } = waiting
-    let outcome = publication.message.qos === 0 ? SENT : undefined
+  /** @returns false when no Packet Identifier is free */
+  private writeWaiting(paced: PacedLink, publication: Publication): boolean {
+    let outcome: PublishOutcome | undefined
     try {
-      assertTaken(publication.message, paced)
-      if (!this.write(paced, publication, messageAt(waiting, paced.nowMs))) return false
+      if (!this.takesAll) assertTaken(publication.message, paced)
+      const message = messageAt(publication, paced.nowMs)
+      if (message.qos === 0) {
+        paced.publish(message, undefined)
+        outcome = SENT_OUTCOME
+      } else if (!this.inFlight.send(paced, publication, message)) return false
     } catch (error) {
       outcome = refusalOf(error)
     }
-    this.room.remove(waiting)
+    this.queue.remove(publication)
     if (outcome !== undefined) this.settle(publication, outcome)
     return true
   }
 
-  /** @returns false when no Packet Identifier is free */
-  private write(paced: PacedLink, publication: Publication, message: OutboundMessage): boolean {
-    if (message.qos > 0) return this.inFlight.send(paced, publication, message)
-    paced.publish(message, undefined)
-    return true
-  }
-
   private readonly giveUp = (publication: Publication, reason: GivenUp, cause: MqttError): void => {
-    if (this.room.withdraw(publication)) this.settle(publication, { status: 'dropped', reason })
-    else if (this.inFlight.giveUp(publication)) this.settle(publication, { status: 'lost', cause })
+    if (this.queue.remove(publication)) this.settle(publication, { status: 'dropped', reason })
+    else this.inFlight.giveUp(publication, cause)
     this.idle.check()
   }
 
   private end(cause: MqttError): void {
     this.isClosing = true
-    this.room.drop('closed', () => true)
+    this.waiting.drop('closed', () => true)
     this.inFlight.loseAll(cause)
     this.idle.check()
   }

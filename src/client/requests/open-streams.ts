@@ -1,6 +1,6 @@
 import { MqttError } from '../../core/errors.js'
 import type { Lease } from '../../core/requests/request-rules.js'
-import { IdleWaiters } from '../idle-waiters.js'
+import { IdleWaiters } from '../waits.js'
 
 /** Why a stream of responses ended before its source did. */
 export type StreamEnd = 'cancelled' | 'abandoned' | 'evicted' | 'closing'

@@ -20,7 +20,7 @@ import type { WaitOptions } from '../connection/connection-wait.js'
 import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { Unanswered } from '../connection/unanswered.js'
-import { IdleWaiters } from '../idle-waiters.js'
+import { IdleWaiters } from '../waits.js'
 import { RefusalRetry, Subscription } from './subscription-entry.js'
 import { Unsubscriptions } from './unsubscriptions.js'
 

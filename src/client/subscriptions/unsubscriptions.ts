@@ -4,7 +4,7 @@ import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core
 import { batches } from '../../core/subscriptions/subscription-rules.js'
 import type { Link, Packet } from '../connection/link.js'
 import { Unanswered } from '../connection/unanswered.js'
-import { IdleWaiters } from '../idle-waiters.js'
+import { IdleWaiters } from '../waits.js'
 
 const FAILURE = 0x80
 const ignore = (): void => {}

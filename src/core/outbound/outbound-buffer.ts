@@ -1,8 +1,37 @@
-import { DeadlineHeap } from './deadline-heap.js'
-import type { Waiting } from './outbound-message.js'
-import type { Admission, OutboundQueue } from './outbound-queue.js'
+import type { Publication } from './outbound-message.js'
+import { DeadlineHeap, Lane } from './publication-lists.js'
 import type { DropReason } from './publish-outcome.js'
 import { POLICIES } from './when-blocked.js'
+
+type Displaced = readonly [Publication, DropReason]
+
+export type Admission =
+  /** It waits now, in place of these. */
+  | { readonly isAdmitted: true; readonly displaced: readonly Displaced[] }
+  | { readonly isAdmitted: false; readonly reason: DropReason }
+
+/** What waits to be written, in order. Messages of QoS 0 may overtake others; the order within each kind is kept. */
+export interface OutboundQueue {
+  /** How many wait. A field: it is read for every publish. */
+  readonly size: number
+  readonly bytes: number
+  /** When the first of them must not be written any more. It may be too early, but never too late. */
+  readonly nextDeadlineMs: number
+  /** Whether a message of this QoS has none before it. */
+  isEmpty(qos: 0 | 1 | 2): boolean
+  /** @param backlogBytes how much may wait of what is not kept over an outage */
+  add(publication: Publication, backlogBytes: number): Admission
+  /** The next in order; without `mayAcknowledge` the next of QoS 0. */
+  next(mayAcknowledge: boolean): Publication | undefined
+  /** @returns whether it was waiting */
+  remove(publication: Publication): boolean
+  /** Takes out all that `picks`, in order. */
+  takeAll(picks: (publication: Publication) => boolean): Publication[]
+  /** Takes out what must not be written any more. */
+  takeLate(nowMs: number): Publication[]
+  /** When the oldest message came in. */
+  oldestMs(): number | undefined
+}
 
 export interface BufferLimits {
   /** Messages kept by `latest`, `queue` and `wait` together. */
@@ -12,35 +41,22 @@ export interface BufferLimits {
   readonly overflow: 'drop-oldest' | 'drop-newest'
 }
 
-type Displaced = readonly [Waiting, DropReason]
-
-/** A place in the order, which the newest message of a topic takes over from the one before it. */
-interface Place {
-  waiting: Waiting
-  readonly order: number
-}
-
-type Lane = Map<number, Place>
-
 /** Each has some hundred bytes besides its payload. */
 const MAX_BACKLOG_MESSAGES = 20_000
 
 const NONE: readonly Displaced[] = []
+const ADMITTED: Admission = { isAdmitted: true, displaced: NONE }
 
-/**
- * What waits to be written, in order. Messages of QoS 0 may overtake those of QoS 1 and 2 that wait for an answer
- * to earlier ones; the order within each kind is kept.
- */
+/** The queue in memory. */
 export class OutboundBuffer implements OutboundQueue {
-  /** How many wait. */
   size = 0
-  private readonly plain: Lane = new Map()
-  private readonly acknowledged: Lane = new Map()
-  private readonly places = new Map<Waiting, Place>()
+  private readonly plain = new Lane()
+  private readonly acknowledged = new Lane()
+  /** Those that give way to newer ones, apart, so that the oldest of them is at hand. */
+  private readonly plainQueue = new Lane()
+  private readonly acknowledgedQueue = new Lane()
   /** The newest of each topic. A retained message is replaced by a retained one only. */
-  private readonly latest = new Map<string, Place>()
-  /** Those of `queue`, oldest first. */
-  private readonly queue = new Set<Waiting>()
+  private readonly latest = new Map<string, Publication>()
   private queueBytes = 0
   private entered = 0
   private readonly backlog = { count: 0, bytes: 0 }
@@ -54,59 +70,53 @@ export class OutboundBuffer implements OutboundQueue {
   }
 
   get nextDeadlineMs(): number {
-    return this.size === 0
-      ? Number.POSITIVE_INFINITY
-      : (this.deadlines.first?.deadlineMs ?? Number.POSITIVE_INFINITY)
+    return this.deadlines.first?.deadlineMs ?? Number.POSITIVE_INFINITY
   }
 
-  /** Whether a message of this QoS has none before it. */
   isEmpty(qos: 0 | 1 | 2): boolean {
-    return this.size === 0 || this.lane(qos).size === 0
+    return qos === 0
+      ? this.plain.first === undefined && this.plainQueue.first === undefined
+      : this.acknowledged.first === undefined && this.acknowledgedQueue.first === undefined
   }
 
   /** @param backlogBytes what `drop` may hold back: a burst that the wire takes in the moments to come */
-  add(waiting: Waiting, backlogBytes: number): Admission {
-    const replaced = POLICIES[waiting.mode].isReplaced ? this.replace(waiting) : undefined
+  add(publication: Publication, backlogBytes: number): Admission {
+    const { isKept, isReplaced } = POLICIES[publication.mode]
+    const replaced = isReplaced ? this.replace(publication) : undefined
     if (replaced !== undefined) return replaced
-    const displaced = this.makeRoom(waiting, backlogBytes)
-    if (displaced === undefined)
-      return { isAdmitted: false, reason: POLICIES[waiting.mode].isKept ? 'queue-full' : 'backlog' }
-    this.insert(waiting)
-    return { isAdmitted: true, displaced }
+    const displaced = isKept ? this.makeRoom(publication) : this.fitsBacklog(publication, backlogBytes)
+    if (displaced === undefined) return { isAdmitted: false, reason: isKept ? 'queue-full' : 'backlog' }
+    this.insert(publication)
+    return displaced === NONE ? ADMITTED : { isAdmitted: true, displaced }
   }
 
-  /** The next in order; without `mayAcknowledge` the next of QoS 0. */
-  next(mayAcknowledge: boolean): Waiting | undefined {
-    const plain = first(this.plain)
-    const acknowledged = mayAcknowledge ? first(this.acknowledged) : undefined
-    if (plain === undefined || acknowledged === undefined) return (plain ?? acknowledged)?.waiting
-    return plain.order < acknowledged.order ? plain.waiting : acknowledged.waiting
+  next(mayAcknowledge: boolean): Publication | undefined {
+    const plain = earlier(this.plain.first, this.plainQueue.first)
+    if (!mayAcknowledge) return plain
+    return earlier(plain, earlier(this.acknowledged.first, this.acknowledgedQueue.first))
   }
 
-  /** @returns whether it was waiting */
-  remove(waiting: Waiting): boolean {
-    const place = this.places.get(waiting)
-    if (place === undefined) return false
-    this.places.delete(waiting)
-    this.lane(qosOf(waiting)).delete(place.order)
-    this.account(waiting, -1)
-    if (this.queue.delete(waiting)) this.queueBytes -= waiting.bytes
-    const key = keyOf(waiting)
-    if (this.latest.get(key) === place) this.latest.delete(key)
+  remove(publication: Publication): boolean {
+    if (!publication.isWaiting) return false
+    publication.isWaiting = false
+    this.laneOf(publication).remove(publication)
+    this.account(publication, -1)
+    const { isReplaced } = POLICIES[publication.mode]
+    if (isReplaced && this.latest.get(keyOf(publication)) === publication)
+      this.latest.delete(keyOf(publication))
+    // What is settled is not kept in memory until its deadline.
+    if (this.size === 0) this.deadlines.clear()
     return true
   }
 
-  /** Takes out all that `picks`. */
-  takeAll(picks: (waiting: Waiting) => boolean): Waiting[] {
-    const taken = [...this.places.keys()].filter(picks)
-    for (const waiting of taken) this.remove(waiting)
+  takeAll(picks: (publication: Publication) => boolean): Publication[] {
+    const taken = [...this.all()].filter(picks).sort((a, b) => a.order - b.order)
+    for (const publication of taken) this.remove(publication)
     return taken
   }
 
-  /** Takes out what must not be written any more. */
-  takeLate(nowMs: number): Waiting[] {
-    if (nowMs < this.nextDeadlineMs) return []
-    const late: Waiting[] = []
+  takeLate(nowMs: number): Publication[] {
+    const late: Publication[] = []
     for (
       let { first } = this.deadlines;
       first !== undefined && first.deadlineMs <= nowMs;
@@ -118,106 +128,98 @@ export class OutboundBuffer implements OutboundQueue {
     return late
   }
 
-  /** When the oldest message came in. */
   oldestMs(): number | undefined {
     let oldestMs: number | undefined
-    for (const { enteredMs } of this.places.keys()) oldestMs = Math.min(oldestMs ?? enteredMs, enteredMs)
+    for (const { enteredMs } of this.all()) oldestMs = Math.min(oldestMs ?? enteredMs, enteredMs)
     return oldestMs
   }
 
-  private lane(qos: 0 | 1 | 2): Lane {
-    return qos === 0 ? this.plain : this.acknowledged
+  private *all(): Generator<Publication> {
+    for (const lane of [this.plain, this.plainQueue, this.acknowledged, this.acknowledgedQueue])
+      for (let { first: at } = lane; at !== undefined; at = at.after) yield at
+  }
+
+  private laneOf({ mode, message }: Publication): Lane {
+    if (POLICIES[mode].givesWay) return message.qos === 0 ? this.plainQueue : this.acknowledgedQueue
+    return message.qos === 0 ? this.plain : this.acknowledged
   }
 
   /** The newer message goes where the older one stood, so that every topic gets its turn. */
-  private replace(waiting: Waiting): Admission | undefined {
-    const place = this.latest.get(keyOf(waiting))
-    if (place === undefined) return undefined
-    const older = place.waiting
-    if (this.kept.bytes + waiting.bytes - older.bytes > this.limits.maxQueuedBytes)
+  private replace(newer: Publication): Admission | undefined {
+    const older = this.latest.get(keyOf(newer))
+    if (older === undefined) return undefined
+    if (this.kept.bytes + newer.bytes - older.bytes > this.limits.maxQueuedBytes)
       return { isAdmitted: false, reason: 'queue-full' }
-    if (this.lane(qosOf(older)) === this.lane(qosOf(waiting))) this.takeOver(place, waiting)
-    else {
+    const lane = this.laneOf(older)
+    if (lane === this.laneOf(newer)) {
+      newer.order = older.order
+      lane.replace(older, newer)
+      older.isWaiting = false
+      this.account(older, -1)
+      this.enter(newer)
+    } else {
       this.remove(older)
-      this.insert(waiting)
+      this.insert(newer)
     }
     return { isAdmitted: true, displaced: [[older, 'superseded']] }
   }
 
-  private takeOver(place: Place, waiting: Waiting): void {
-    this.places.delete(place.waiting)
-    this.account(place.waiting, -1)
-    place.waiting = waiting
-    this.places.set(waiting, place)
-    this.account(waiting, 1)
-    this.expect(waiting)
+  private fitsBacklog({ bytes }: Publication, backlogBytes: number): typeof NONE | undefined {
+    const { backlog } = this
+    if (backlog.count >= MAX_BACKLOG_MESSAGES) return undefined
+    return backlog.count > 0 && backlog.bytes + bytes > backlogBytes ? undefined : NONE
   }
 
   /** What must go for this one, or undefined where that does not help. */
-  private makeRoom(waiting: Waiting, backlogBytes: number): readonly Displaced[] | undefined {
-    const { isKept, givesWay } = POLICIES[waiting.mode]
-    if (!isKept) {
-      const { count, bytes } = this.backlog
-      if (count >= MAX_BACKLOG_MESSAGES) return undefined
-      return count > 0 && bytes + waiting.bytes > backlogBytes ? undefined : NONE
-    }
-    const { maxQueued, maxQueuedBytes, overflow } = this.limits
-    const fits = () => this.kept.count < maxQueued && this.kept.bytes + waiting.bytes <= maxQueuedBytes
-    if (fits()) return NONE
-    if (!givesWay || overflow === 'drop-newest' || waiting.bytes > maxQueuedBytes) return undefined
-    return this.displace(waiting, fits)
-  }
-
-  private displace(waiting: Waiting, fits: () => boolean): readonly Displaced[] | undefined {
+  private makeRoom({ mode, bytes }: Publication): readonly Displaced[] | undefined {
+    const { maxQueuedBytes, overflow } = this.limits
+    if (this.fits(bytes)) return NONE
+    if (!POLICIES[mode].givesWay || overflow === 'drop-newest' || bytes > maxQueuedBytes) return undefined
     // What others keep may leave no room, whatever goes.
-    if (
-      this.queue.size === 0 ||
-      this.kept.bytes - this.queueBytes + waiting.bytes > this.limits.maxQueuedBytes
-    )
-      return undefined
+    if (this.kept.bytes - this.queueBytes + bytes > maxQueuedBytes) return undefined
     const displaced: Displaced[] = []
-    for (const oldest of this.queue) {
-      if (fits()) break
+    while (!this.fits(bytes)) {
+      const oldest = earlier(this.plainQueue.first, this.acknowledgedQueue.first)
+      if (oldest === undefined) break
       this.remove(oldest)
       displaced.push([oldest, 'queue-full'])
     }
-    return displaced
+    return displaced.length === 0 ? undefined : displaced
   }
 
-  private insert(waiting: Waiting): void {
-    const place: Place = { waiting, order: this.entered++ }
-    this.places.set(waiting, place)
-    this.lane(qosOf(waiting)).set(place.order, place)
-    this.account(waiting, 1)
-    if (POLICIES[waiting.mode].givesWay) {
-      this.queue.add(waiting)
-      this.queueBytes += waiting.bytes
-    }
-    if (POLICIES[waiting.mode].isReplaced) this.latest.set(keyOf(waiting), place)
-    this.expect(waiting)
+  private fits(bytes: number): boolean {
+    const { maxQueued, maxQueuedBytes } = this.limits
+    return this.kept.count < maxQueued && this.kept.bytes + bytes <= maxQueuedBytes
   }
 
-  private expect(waiting: Waiting): void {
-    if (waiting.deadlineMs === Number.POSITIVE_INFINITY) return
-    this.deadlines.compact(this.places)
-    this.deadlines.push(waiting)
+  private insert(publication: Publication): void {
+    publication.order = this.entered++
+    this.laneOf(publication).add(publication)
+    this.enter(publication)
   }
 
-  private account({ mode, bytes }: Waiting, sign: 1 | -1): void {
-    const group = POLICIES[mode].isKept ? this.kept : this.backlog
+  private enter(publication: Publication): void {
+    publication.isWaiting = true
+    this.account(publication, 1)
+    if (POLICIES[publication.mode].isReplaced) this.latest.set(keyOf(publication), publication)
+    if (publication.deadlineMs !== Number.POSITIVE_INFINITY) this.deadlines.push(publication, this.size)
+  }
+
+  private account({ mode, bytes }: Publication, sign: 1 | -1): void {
+    const { isKept, givesWay } = POLICIES[mode]
+    const group = isKept ? this.kept : this.backlog
     this.size += sign
     group.count += sign
     group.bytes += sign * bytes
+    if (givesWay) this.queueBytes += sign * bytes
   }
 }
 
-function first(lane: Lane): Place | undefined {
-  for (const place of lane.values()) return place
-  return undefined
+function earlier(one: Publication | undefined, other: Publication | undefined): Publication | undefined {
+  if (one === undefined || other === undefined) return one ?? other
+  return one.order < other.order ? one : other
 }
 
-const qosOf = ({ publication }: Waiting): 0 | 1 | 2 => publication.message.qos
-
-function keyOf({ publication: { message } }: Waiting): string {
+function keyOf({ message }: Publication): string {
   return `${message.retain ? 'r' : '-'}${message.topic}`
 }

@@ -1,7 +1,7 @@
 import type { MqttError } from '../errors.js'
 import type { PublishProperties } from '../protocol/packets.js'
 import type { DropReason, PublishOutcome } from './publish-outcome.js'
-import type { WhenBlocked } from './when-blocked.js'
+import { POLICIES, type WaitLimits, type WhenBlocked } from './when-blocked.js'
 
 /** One message on its way to the broker. */
 export interface OutboundMessage {
@@ -32,79 +32,133 @@ export interface PublishTerms {
   readonly signal?: AbortSignal
 }
 
-/** A publish that has not settled. */
-export interface Publication {
-  readonly message: OutboundMessage
-  settle(outcome: PublishOutcome): void
-  /** The caller made a mistake. */
-  fail(error: unknown): void
-  /** Where it waits to be written. */
-  waiting?: Waiting | undefined
-  /** Where it waits for the acknowledgement. */
-  pending?: Pending | undefined
-}
+const nobody = (): void => {}
 
-/** A publish that waits for its turn, in the buffer. */
-export interface Waiting {
-  readonly publication: Publication
-  readonly bytes: number
-  readonly mode: WhenBlocked
-  readonly enteredMs: number
-  /** It is not written after this. */
-  readonly deadlineMs: number
-  /** What it is dropped as then. */
-  readonly lateReason: 'backlog' | 'expired'
-}
+/** A publish that has not settled: one object, from the call to its outcome. */
+export class Publication {
+  /** Settles the promise of the caller; does nothing for a publish without one. */
+  resolve: (outcome: PublishOutcome) => void
+  /** Stops its timer and its listener, if it has `timeoutMs` or a `signal`. */
+  stopWatch: (() => void) | undefined
+  /** Its outcome is known. The broker may still acknowledge it, and its Packet Identifier is in use until then. */
+  isSettled: boolean
 
-/** A QoS 1 or 2 publish that the broker has not acknowledged. */
-export interface Pending {
-  /** Undefined after `timeoutMs` or `signal` ended the publish. The identifier stays in use until the broker responds. */
-  publication: Publication | undefined
-  readonly messageId: number
-  readonly message: OutboundMessage
-  /** When its Message Expiry Interval is over. */
-  readonly expiresMs: number | undefined
+  isWaiting: boolean
+  mode: WhenBlocked
+  /** Bytes of the message in memory. */
+  bytes: number
+  /** When it began to wait. */
+  enteredMs: number
+  /** It is not written for the first time after this. */
+  deadlineMs: number
+  /** What it is dropped as when it waits any longer. */
+  lateReason: 'backlog' | 'expired'
+  /** Its place in the buffer. */
+  order: number
+  before: Publication | undefined
+  after: Publication | undefined
+
+  /** Packet Identifier; 0 before it is written at QoS 1 or 2. */
+  messageId: number
   /** When it was written on this connection. */
   sentMs: number
+  /** When its Message Expiry Interval is over: it is not sent again after this. */
+  expiresMs: number
   /** Bytes of this connection that were written when it was. */
   sentBytes: number
-  /** QoS 2: PUBREL is what is sent from now on. */
-  isReleased: boolean
-  /** PUBREL was sent on an earlier connection, too. */
-  isReleaseRepeated: boolean
   /** Sent on the present connection. */
   isSent: boolean
   /** Sent on an earlier connection, too: the broker may have it already. */
   isRepeated: boolean
+  /** QoS 2: PUBREL is what is sent from now on. */
+  isReleased: boolean
+  /** PUBREL was sent on an earlier connection, too. */
+  isReleaseRepeated: boolean
+
+  constructor(readonly message: OutboundMessage) {
+    this.resolve = nobody
+    this.stopWatch = undefined
+    this.isSettled = false
+    this.isWaiting = false
+    this.mode = 'drop'
+    this.bytes = 0
+    this.enteredMs = 0
+    this.deadlineMs = Number.POSITIVE_INFINITY
+    this.lateReason = 'expired'
+    this.order = 0
+    this.before = undefined
+    this.after = undefined
+    this.messageId = 0
+    this.sentMs = 0
+    this.expiresMs = Number.POSITIVE_INFINITY
+    this.sentBytes = 0
+    this.isSent = false
+    this.isRepeated = false
+    this.isReleased = false
+    this.isReleaseRepeated = false
+  }
 }
 
 /** Why the caller ended a publish. */
 export type GivenUp = Extract<DropReason, 'expired' | 'aborted'>
 
-/** Counters of publishes. */
-export interface OutboundCounters {
-  /** All publishes. */
-  readonly attempted: number
-  /** Publishes that were not dropped at once. */
-  readonly accepted: number
-  readonly sent: number
-  readonly acknowledged: number
-  readonly refused: number
-  readonly lost: number
-  /** QoS 1 and 2 publishes that are written and not acknowledged. */
-  readonly inFlight: number
-  /** Waiting to be written. */
-  readonly queued: number
-  readonly queuedBytes: number
-  readonly dropped: Readonly<Record<DropReason, number>>
-  /** Bytes of all written PUBLISH packets. */
-  readonly bytes: number
-  /** Bytes on the wire that the broker may not have read yet. */
-  readonly unconfirmedBytes: number
-  /** Rate of the link in bytes per second, once the link has been the limit on this connection. */
-  readonly bytesPerSecond: number | undefined
-  /** Estimated time until a message published now reaches the broker, in milliseconds. */
-  readonly delayMs: number
-  /** Age of the oldest waiting publish, in milliseconds. */
-  readonly oldestMs: number
+const SECOND_MS = 1_000
+const FIXED_BYTES = 8
+
+/** Says how a publish waits, and until when. */
+export function beginWait(
+  publication: Publication,
+  mode: WhenBlocked,
+  limits: WaitLimits,
+  nowMs: number,
+): void {
+  const { message } = publication
+  const policy = POLICIES[mode]
+  const ownMs = nowMs + policy.maxWaitMs(limits)
+  const expiresMs = expiryMs(message, nowMs)
+  publication.mode = mode
+  publication.bytes = weightOf(message)
+  publication.enteredMs = nowMs
+  publication.deadlineMs = Math.min(ownMs, expiresMs)
+  publication.lateReason = ownMs <= expiresMs ? policy.lateReason : 'expired'
+}
+
+/** The message as it is written after its wait: with what is left of its lifetime (MQTT 5, 3.3.2.3.3). */
+export function messageAt({ message, enteredMs }: Publication, nowMs: number): OutboundMessage {
+  const messageExpiryInterval = message.properties?.messageExpiryInterval
+  if (messageExpiryInterval === undefined) return message
+  const waitedSeconds = Math.floor((nowMs - enteredMs) / SECOND_MS)
+  return waitedSeconds === 0
+    ? message
+    : withExpiry(message, Math.max(1, messageExpiryInterval - waitedSeconds))
+}
+
+/** The message as it is sent again after an outage. */
+export function messageLeft({ message, expiresMs }: Publication, nowMs: number): OutboundMessage {
+  if (expiresMs === Number.POSITIVE_INFINITY) return message
+  return withExpiry(message, Math.ceil((expiresMs - nowMs) / SECOND_MS))
+}
+
+function withExpiry(message: OutboundMessage, messageExpiryInterval: number): OutboundMessage {
+  return { ...message, properties: { ...message.properties, messageExpiryInterval } }
+}
+
+/** When the lifetime of a message that is written now is over. */
+export function expiryMs({ properties }: OutboundMessage, nowMs: number): number {
+  const seconds = properties?.messageExpiryInterval
+  return seconds === undefined ? Number.POSITIVE_INFINITY : nowMs + seconds * SECOND_MS
+}
+
+/** Bytes of a message in memory, and nearly those of its packet. */
+export function weightOf({ topic, payload, properties }: OutboundMessage): number {
+  const bytes = FIXED_BYTES + topic.length + payload.length
+  return properties === undefined ? bytes : bytes + weightOfValue(properties)
+}
+
+function weightOfValue(value: unknown): number {
+  if (typeof value === 'string' || Buffer.isBuffer(value)) return value.length
+  if (typeof value !== 'object' || value === null) return FIXED_BYTES
+  let bytes = 0
+  for (const [name, part] of Object.entries(value)) bytes += name.length + weightOfValue(part)
+  return bytes
 }

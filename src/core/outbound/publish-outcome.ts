@@ -46,3 +46,69 @@ export type PublishOutcome =
 export type TryPublishOutcome =
   | { readonly status: 'accepted' }
   | { readonly status: 'dropped'; readonly reason: DropReason }
+
+/** Counters of publishes. */
+export interface OutboundCounters {
+  /** All publishes. */
+  readonly attempted: number
+  /** Publishes that were not dropped at once. */
+  readonly accepted: number
+  readonly sent: number
+  readonly acknowledged: number
+  readonly refused: number
+  readonly lost: number
+  /** QoS 1 and 2 publishes that are written and not acknowledged. */
+  readonly inFlight: number
+  /** Waiting to be written. */
+  readonly queued: number
+  readonly queuedBytes: number
+  readonly dropped: Readonly<Record<DropReason, number>>
+  /** Bytes of all written PUBLISH packets. */
+  readonly bytes: number
+  /** Bytes on the wire that the broker may not have read yet. */
+  readonly unconfirmedBytes: number
+  /** Rate of the link in bytes per second, once the link has been the limit on this connection. */
+  readonly bytesPerSecond: number | undefined
+  /** Estimated time until a message published now reaches the broker, in milliseconds. */
+  readonly delayMs: number
+  /** Age of the oldest waiting publish, in milliseconds. */
+  readonly oldestMs: number
+}
+
+type CountedOutcomes = Pick<
+  OutboundCounters,
+  'attempted' | 'accepted' | 'sent' | 'acknowledged' | 'refused' | 'lost' | 'dropped'
+>
+
+/** Counts each publish when it begins and when it ends. Its numbers are counted where that happens, without a call. */
+export class OutcomeCount {
+  /** Publishes that began, however they end. */
+  begun = 0
+  readonly ended = { sent: 0, acknowledged: 0, refused: 0, lost: 0 }
+  private rejected = 0
+  readonly dropped: Record<DropReason, number> = {
+    offline: 0,
+    backlog: 0,
+    'in-flight-full': 0,
+    'queue-full': 0,
+    superseded: 0,
+    expired: 0,
+    aborted: 0,
+    closed: 0,
+  }
+
+  get outcomes(): CountedOutcomes {
+    return {
+      attempted: this.begun,
+      accepted: this.begun - this.rejected,
+      ...this.ended,
+      dropped: { ...this.dropped },
+    }
+  }
+
+  droppedAtOnce(reason: DropReason): void {
+    this.begun += 1
+    this.rejected += 1
+    this.dropped[reason] += 1
+  }
+}

@@ -2,12 +2,15 @@
 export const MAX_PACKET_ID = 65_535
 
 /**
- * Assigns the Packet Identifiers of one connection to PUBLISH, SUBSCRIBE and UNSUBSCRIBE (MQTT 5, 2.2.1). Never assigns an
- * identifier that is in use.
+ * The Packet Identifiers of one client for PUBLISH, SUBSCRIBE and UNSUBSCRIBE (MQTT 5, 2.2.1). None is given that is in
+ * use.
  */
-export class PacketIds {
-  private readonly used = new Set<number>()
-  private wake: (() => void) | undefined
+export class PacketIds<Publish = unknown> {
+  /** Publishes that the broker has not acknowledged, in the order in which PUBLISH, or else PUBREL, was written. */
+  readonly unacknowledged = new Map<number, Publish>()
+  private readonly reserved = new Set<number>()
+  /** Called once, with the next one that is free again. */
+  private wake: (() => void) | undefined = undefined
 
   /**
    * @param last the identifier before the first one. A new process should not start at 1 like the previous one, because
@@ -16,18 +19,31 @@ export class PacketIds {
   constructor(private last = 0) {}
 
   /** @returns the next free identifier, or undefined if all 65,535 are in use */
-  allocate(): number | undefined {
-    if (this.used.size === MAX_PACKET_ID) return undefined
+  next(): number | undefined {
+    const { unacknowledged, reserved } = this
+    if (unacknowledged.size + reserved.size === MAX_PACKET_ID) return undefined
     do {
       this.last = this.last === MAX_PACKET_ID ? 1 : this.last + 1
-    } while (this.used.has(this.last))
-    this.used.add(this.last)
+    } while (unacknowledged.has(this.last) || (reserved.size > 0 && reserved.has(this.last)))
     return this.last
   }
 
+  /** Takes an identifier for SUBSCRIBE or UNSUBSCRIBE. */
+  allocate(): number | undefined {
+    const id = this.next()
+    if (id !== undefined) this.reserved.add(id)
+    return id
+  }
+
   release(id: number): void {
-    this.used.delete(id)
-    if (this.wake !== undefined) this.wakeUp(this.wake)
+    this.reserved.delete(id)
+    this.freed()
+  }
+
+  /** A publish is acknowledged, and its identifier is free. */
+  acknowledged(id: number): void {
+    this.unacknowledged.delete(id)
+    if (this.wake !== undefined) this.freed()
   }
 
   /** Calls `wake` once, with the next one that is released. */
@@ -35,8 +51,9 @@ export class PacketIds {
     this.wake = wake
   }
 
-  private wakeUp(wake: () => void): void {
+  private freed(): void {
+    const { wake } = this
     this.wake = undefined
-    wake()
+    wake?.()
   }
 }

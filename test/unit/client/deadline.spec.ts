@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { settlesWithin } from '../../../src/client/deadline.js'
+import { settlesWithin } from '../../../src/client/waits.js'
 
 beforeEach(() => {
   vi.useFakeTimers()

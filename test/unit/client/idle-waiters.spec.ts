@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { IdleWaiters } from '../../../src/client/idle-waiters.js'
+import { IdleWaiters } from '../../../src/client/waits.js'
 import { quiet } from '../../support/held-clock.js'
 
 /** Waiters whose work the test ends, and the names of those that were woken. */

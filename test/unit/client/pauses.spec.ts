@@ -1,5 +1,5 @@
 import { expect, it, vi } from 'vitest'
-import { Pauses } from '../../../src/client/pauses.js'
+import { Pauses } from '../../../src/client/waits.js'
 import { holdClock, quiet } from '../../support/held-clock.js'
 
 holdClock()

@@ -1,10 +1,10 @@
 import { getEventListeners } from 'node:events'
 import { describe, expect, it, vi } from 'vitest'
-import { withTerms } from '../../../../src/client/outbound/publish-terms.js'
+import { watchTerms } from '../../../../src/client/outbound/waiting-publishes.js'
 import type { MqttError } from '../../../../src/core/errors.js'
 import type { GivenUp, Publication, PublishTerms } from '../../../../src/core/outbound/outbound-message.js'
 import { holdClock } from '../../../support/held-clock.js'
-import { outboundMessage, RecordedPublication } from '../../../support/waiting-publish.js'
+import { outboundMessage, recordedPublication } from '../../../support/waiting-publish.js'
 
 holdClock()
 
@@ -14,38 +14,27 @@ interface Given {
   readonly cause: MqttError
 }
 
-/** A publish with these terms, what it settles with, and whether it was given up. */
+/** A publish with these terms, and why it is given up. */
 function publishWith(terms: PublishTerms) {
-  const promise = new RecordedPublication()
+  const { publication } = recordedPublication(outboundMessage({ topic: 'a/b' }))
   const givenUp: Given[] = []
-  const publication = withTerms(
-    outboundMessage({ topic: 'a/b' }),
-    terms,
-    {
-      message: outboundMessage({ topic: 'a/b' }),
-      settle: outcome => promise.settle(outcome),
-      fail: error => promise.fail(error),
-    },
-    (given, reason, cause) => givenUp.push({ publication: given, reason, cause }),
+  watchTerms(publication, terms, (given, reason, cause) =>
+    givenUp.push({ publication: given, reason, cause }),
   )
-  return { publication, promise, givenUp }
+  return { publication, givenUp }
 }
 
 describe('a publish without terms', () => {
-  it('has no timer, and settles', () => {
-    const { publication, promise } = publishWith({ whenBlocked: 'wait' })
+  it('has no timer', () => {
+    const { publication } = publishWith({ whenBlocked: 'wait' })
     expect(vi.getTimerCount()).toBe(0)
-    expect(publication.message.topic).toBe('a/b')
-    publication.settle({ status: 'sent' })
-    publication.fail('mistake')
-    expect(promise.outcomes).toEqual([{ status: 'sent' }])
-    expect(promise.errors).toEqual(['mistake'])
+    expect(publication.stopWatch).toBeUndefined()
   })
 })
 
 describe('a publish with timeoutMs', () => {
   it('is given up when the time is over, and not before', () => {
-    const { publication, promise, givenUp } = publishWith({ timeoutMs: 700 })
+    const { publication, givenUp } = publishWith({ timeoutMs: 700 })
     vi.advanceTimersByTime(699)
     expect(givenUp).toEqual([])
     vi.advanceTimersByTime(1)
@@ -55,16 +44,15 @@ describe('a publish with timeoutMs', () => {
       'the broker did not acknowledge the publish to "a/b" within 700 ms',
     )
     // What becomes of it is for others to say.
-    expect(promise.outcomes).toEqual([])
+    expect(publication.isSettled).toBe(false)
   })
 
-  it.each(['settle', 'fail'] as const)('has no timer any more after %s', end => {
-    const { publication, promise, givenUp } = publishWith({ timeoutMs: 700 })
-    publication[end]({ status: 'sent' })
+  it('has no timer any more once it has settled', () => {
+    const { publication, givenUp } = publishWith({ timeoutMs: 700 })
+    publication.stopWatch?.()
     expect(vi.getTimerCount()).toBe(0)
     vi.advanceTimersByTime(10_000)
     expect(givenUp).toEqual([])
-    expect([...promise.outcomes, ...promise.errors]).toEqual([{ status: 'sent' }])
   })
 })
 
@@ -80,11 +68,11 @@ describe('a publish with signal', () => {
     expect(givenUp[0]?.publication).toBe(publication)
   })
 
-  it.each(['settle', 'fail'] as const)('listens no longer after %s', end => {
+  it('listens no longer once it has settled', () => {
     const aborting = new AbortController()
     const { publication, givenUp } = publishWith({ signal: aborting.signal, timeoutMs: 100 })
     expect(getEventListeners(aborting.signal, 'abort')).toHaveLength(1)
-    publication[end]({ status: 'sent' })
+    publication.stopWatch?.()
     expect(getEventListeners(aborting.signal, 'abort')).toHaveLength(0)
     aborting.abort()
     vi.advanceTimersByTime(10_000)

@@ -1,27 +1,27 @@
 import { describe, expect, it } from 'vitest'
 import { type BufferLimits, OutboundBuffer } from '../../../../src/core/outbound/outbound-buffer.js'
-import type { Waiting } from '../../../../src/core/outbound/outbound-message.js'
+import type { Publication } from '../../../../src/core/outbound/outbound-message.js'
 import type { DropReason } from '../../../../src/core/outbound/publish-outcome.js'
 import { SeededRandom } from '../../../support/seeded-random.js'
 import { waitingPublish } from '../../../support/waiting-publish.js'
 
 const OPERATIONS = 3_000
 
-const isPlain = ({ publication }: Waiting) => publication.message.qos === 0
-const sumOf = (all: readonly Waiting[]) => all.reduce((sum, { bytes }) => sum + bytes, 0)
+const isPlain = ({ message }: Publication) => message.qos === 0
+const sumOf = (all: readonly Publication[]) => all.reduce((sum, { bytes }) => sum + bytes, 0)
 
 /** The same as the buffer, as a plain list. */
 class NaiveBuffer {
-  list: Waiting[] = []
+  list: Publication[] = []
 
   constructor(private readonly limits: BufferLimits) {}
 
-  get kept(): Waiting[] {
+  get kept(): Publication[] {
     return this.list.filter(({ mode }) => mode !== 'drop')
   }
 
   /** What `add` of the buffer must say. */
-  add(waiting: Waiting, backlogBytes: number) {
+  add(waiting: Publication, backlogBytes: number) {
     const displaced = this.room(waiting, backlogBytes)
     if (displaced === undefined)
       return { isAdmitted: false, reason: waiting.mode === 'drop' ? 'backlog' : 'queue-full' }
@@ -33,22 +33,22 @@ class NaiveBuffer {
     return { isAdmitted: true, displaced }
   }
 
-  next(mayAcknowledge: boolean): Waiting | undefined {
+  next(mayAcknowledge: boolean): Publication | undefined {
     return this.list.find(waiting => mayAcknowledge || isPlain(waiting))
   }
 
-  take(picks: (waiting: Waiting) => boolean): Waiting[] {
+  take(picks: (waiting: Publication) => boolean): Publication[] {
     const taken = this.list.filter(picks)
     this.list = this.list.filter(waiting => !picks(waiting))
     return taken
   }
 
-  private room(waiting: Waiting, backlogBytes: number): [Waiting, DropReason][] | undefined {
+  private room(waiting: Publication, backlogBytes: number): [Publication, DropReason][] | undefined {
     const { maxQueued, maxQueuedBytes, overflow } = this.limits
     const backlog = this.list.filter(({ mode }) => mode === 'drop')
     if (waiting.mode === 'drop')
       return backlog.length === 0 || sumOf(backlog) + waiting.bytes <= backlogBytes ? [] : undefined
-    const fitsWithout = (gone: readonly Waiting[], more: number) =>
+    const fitsWithout = (gone: readonly Publication[], more: number) =>
       this.kept.length - gone.length + 1 <= more &&
       sumOf(this.kept) - sumOf(gone) + waiting.bytes <= maxQueuedBytes
     const older = this.older(waiting)
@@ -63,13 +63,13 @@ class NaiveBuffer {
     return undefined
   }
 
-  private older({ mode, publication: { message } }: Waiting): Waiting | undefined {
+  private older({ mode, message }: Publication): Publication | undefined {
     if (mode !== 'latest') return undefined
     return this.list.find(
       other =>
         other.mode === 'latest' &&
-        other.publication.message.topic === message.topic &&
-        other.publication.message.retain === message.retain,
+        other.message.topic === message.topic &&
+        other.message.retain === message.retain,
     )
   }
 }
@@ -126,7 +126,7 @@ class Pair {
   private removeAny(): void {
     const { random } = this
     const [mode, limit] = [random.pick(['drop', 'latest', 'queue', 'wait']), random.below(10)]
-    const picks = (waiting: Waiting) => waiting.mode === mode && waiting.bytes < limit
+    const picks = (waiting: Publication) => waiting.mode === mode && waiting.bytes < limit
     expect(new Set(this.buffer.takeAll(picks))).toEqual(new Set(this.naive.take(picks)))
   }
 

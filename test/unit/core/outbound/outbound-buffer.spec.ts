@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type BufferLimits, OutboundBuffer } from '../../../../src/core/outbound/outbound-buffer.js'
-import type { Waiting } from '../../../../src/core/outbound/outbound-message.js'
+import type { Publication } from '../../../../src/core/outbound/outbound-message.js'
 import type { WhenBlocked } from '../../../../src/options/options.js'
 import { waitingPublish } from '../../../support/waiting-publish.js'
 
@@ -12,14 +12,14 @@ function bufferWith(limits: Partial<BufferLimits> = {}): OutboundBuffer {
 }
 
 /** Lets everything wait, and fails where one may not. */
-function filledWith(buffer: OutboundBuffer, ...all: readonly Waiting[]): OutboundBuffer {
+function filledWith(buffer: OutboundBuffer, ...all: readonly Publication[]): OutboundBuffer {
   for (const waiting of all) expect(buffer.add(waiting, BACKLOG)).toEqual({ isAdmitted: true, displaced: [] })
   return buffer
 }
 
 /** Takes out what is next, as often as there is one. */
-function drained(buffer: OutboundBuffer, mayAcknowledge = true): Waiting[] {
-  const order: Waiting[] = []
+function drained(buffer: OutboundBuffer, mayAcknowledge = true): Publication[] {
+  const order: Publication[] = []
   for (let next = buffer.next(mayAcknowledge); next !== undefined; next = buffer.next(mayAcknowledge)) {
     order.push(next)
     expect(buffer.remove(next)).toBe(true)
@@ -27,7 +27,7 @@ function drained(buffer: OutboundBuffer, mayAcknowledge = true): Waiting[] {
   return order
 }
 
-const several = (mode: WhenBlocked, count: number): Waiting[] =>
+const several = (mode: WhenBlocked, count: number): Publication[] =>
   Array.from({ length: count }, (_, index) => waitingPublish(mode, { topic: `${mode}/${index}` }))
 
 const FULL = { isAdmitted: false, reason: 'queue-full' }

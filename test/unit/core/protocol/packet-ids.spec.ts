@@ -47,6 +47,20 @@ describe('PacketIds', () => {
     expect([ids.allocate(), ids.allocate()]).toEqual([3, 4])
   })
 
+  it('are in use by a publish until it is acknowledged', () => {
+    const ids = new PacketIds<string>()
+    const first = ids.next() ?? 0
+    ids.unacknowledged.set(first, 'publish')
+    for (let id = 2; id <= ALL; id++) ids.allocate()
+    expect(ids.next()).toBeUndefined()
+    let freed = 0
+    ids.whenFree(() => {
+      freed += 1
+    })
+    ids.acknowledged(first)
+    expect([freed, ids.allocate()]).toEqual([1, first])
+  })
+
   it('take no harm from the release of one that is not in use', () => {
     const ids = new PacketIds()
     ids.release(1)

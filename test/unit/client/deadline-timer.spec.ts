@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest'
-import { SweepTimer } from '../../../../src/client/outbound/sweep-timer.js'
-import { holdClock } from '../../../support/held-clock.js'
+import { DeadlineTimer } from '../../../src/client/waits.js'
+import { holdClock } from '../../support/held-clock.js'
 
 const LONGEST_MS = 0x7fff_ffff
 
@@ -10,11 +10,11 @@ holdClock()
 function sweeper() {
   const startMs = performance.now()
   const swept: number[] = []
-  const timer = new SweepTimer(() => swept.push(performance.now() - startMs))
+  const timer = new DeadlineTimer(() => swept.push(performance.now() - startMs))
   return { swept, timer, arm: (delayMs: number) => timer.arm(startMs + delayMs) }
 }
 
-describe('SweepTimer', () => {
+describe('DeadlineTimer', () => {
   it('sweeps once, when the deadline is over', () => {
     const { swept, arm } = sweeper()
     arm(500)
@@ -45,7 +45,7 @@ describe('SweepTimer', () => {
 
   it('can be armed by the sweep itself', () => {
     let sweeps = 0
-    const timer: SweepTimer = new SweepTimer(() => {
+    const timer: DeadlineTimer = new DeadlineTimer(() => {
       sweeps += 1
       if (sweeps < 3) timer.arm(performance.now() + 50)
     })

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { OutcomeCount } from '../../../../src/core/outbound/outcome-count.js'
+import { OutcomeCount } from '../../../../src/core/outbound/publish-outcome.js'
 
 const NOTHING_DROPPED = {
   offline: 0,

@@ -1,23 +1,27 @@
 import { describe, expect, it } from 'vitest'
-import type { OutboundMessage, PublishTerms } from '../../../../src/core/outbound/outbound-message.js'
-import { messageAt, waitingOf, weightOf } from '../../../../src/core/outbound/waiting.js'
+import {
+  beginWait,
+  messageAt,
+  type OutboundMessage,
+  Publication,
+  type PublishTerms,
+  weightOf,
+} from '../../../../src/core/outbound/outbound-message.js'
 import type { WhenBlocked } from '../../../../src/options/options.js'
-import { outboundMessage, RecordedPublication } from '../../../support/waiting-publish.js'
+import { outboundMessage } from '../../../support/waiting-publish.js'
 
 const OPTIONS = { whenBlocked: 'queue', maxDelayMs: 1_000, maxAgeMs: 60_000 } as const
 const NOW_MS = 500
 
-const wait = (fields: Partial<OutboundMessage> = {}, terms: PublishTerms = {}) =>
-  waitingOf(new RecordedPublication(outboundMessage(fields)), terms, OPTIONS, NOW_MS)
+function wait(fields: Partial<OutboundMessage> = {}, { whenBlocked = 'queue' }: PublishTerms = {}) {
+  const publication = new Publication(outboundMessage(fields))
+  beginWait(publication, whenBlocked, OPTIONS, NOW_MS)
+  return publication
+}
 
 const expiring = (messageExpiryInterval: number) => ({ properties: { messageExpiryInterval } })
 
-describe('waitingOf', () => {
-  it('follows the option where the publish says nothing itself', () => {
-    expect(wait().mode).toBe('queue')
-    expect(wait({}, { whenBlocked: 'latest' }).mode).toBe('latest')
-  })
-
+describe('a publish that begins to wait', () => {
   it.each([
     ['drop', NOW_MS + 1_000, 'backlog'],
     ['queue', NOW_MS + 60_000, 'expired'],
@@ -86,7 +90,7 @@ describe('messageAt', () => {
     const written = messageAt(waiting, NOW_MS + waitedMs)
     expect(written.properties).toEqual({ messageExpiryInterval: left, userProperties })
     // What is kept for the next attempt still has all of it.
-    expect(waiting.publication.message.properties?.messageExpiryInterval).toBe(given)
+    expect(waiting.message.properties?.messageExpiryInterval).toBe(given)
   })
 
   it('never writes 0, which some brokers take for "never"', () => {
@@ -95,8 +99,8 @@ describe('messageAt', () => {
 
   it('leaves a message without one as it is', () => {
     const plain = wait({ properties: { userProperties } })
-    expect(messageAt(plain, NOW_MS + 60_000)).toBe(plain.publication.message)
+    expect(messageAt(plain, NOW_MS + 60_000)).toBe(plain.message)
     const bare = wait()
-    expect(messageAt(bare, NOW_MS + 60_000)).toBe(bare.publication.message)
+    expect(messageAt(bare, NOW_MS + 60_000)).toBe(bare.message)
   })
 })

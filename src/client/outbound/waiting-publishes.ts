@@ -1,0 +1,105 @@
+import { setMaxListeners } from 'node:events'
+import { MqttError } from '../../core/errors.js'
+import type { OutboundQueue } from '../../core/outbound/outbound-buffer.js'
+import {
+  beginWait,
+  type GivenUp,
+  type Publication,
+  type PublishTerms,
+} from '../../core/outbound/outbound-message.js'
+import type { DropReason } from '../../core/outbound/publish-outcome.js'
+import { POLICIES, type WhenBlocked } from '../../core/outbound/when-blocked.js'
+import type { OutboundOptions } from '../../options/options.js'
+import { DeadlineTimer } from '../waits.js'
+import type { PacedLink } from './paced-link.js'
+
+export interface WaitingPublishesObserver {
+  /** A publish that waited is dropped. */
+  dropped(publication: Publication, reason: DropReason): void
+  /** Whether a publish that is behind waits for acknowledgements, and not for the link. */
+  waitsForAcknowledgement(publication: Publication): boolean
+}
+
+/** Publishes that wait for the link: how many is bounded, and each is dropped at its deadline. */
+export class WaitingPublishes {
+  private readonly timer = new DeadlineTimer(() => this.dropLate())
+
+  constructor(
+    private readonly queue: OutboundQueue,
+    private readonly options: Required<OutboundOptions>,
+    private readonly observer: WaitingPublishesObserver,
+  ) {}
+
+  /** Age of the oldest, in milliseconds. */
+  get oldestMs(): number {
+    const oldestMs = this.queue.oldestMs()
+    return oldestMs === undefined ? 0 : performance.now() - oldestMs
+  }
+
+  /** Lets a publish wait. @returns why it is dropped instead */
+  hold(publication: Publication, mode: WhenBlocked, paced: PacedLink | undefined): DropReason | undefined {
+    const { queue, options } = this
+    beginWait(publication, mode, options, paced?.nowMs ?? performance.now())
+    const refused = POLICIES[mode].refuses(paced, queue.bytes + publication.bytes, options)
+    if (refused !== undefined) return refused
+    const admission = queue.add(publication, paced?.backlogBytes ?? 0)
+    if (!admission.isAdmitted) return this.reasonOf(publication, admission.reason)
+    for (const [displaced, reason] of admission.displaced) this.observer.dropped(displaced, reason)
+    if (publication.deadlineMs < this.timer.dueMs) this.timer.arm(publication.deadlineMs)
+    return undefined
+  }
+
+  /** The next in order that may still be written; without `mayAcknowledge` the next of QoS 0. */
+  next(mayAcknowledge: boolean, nowMs: number): Publication | undefined {
+    const next = this.queue.next(mayAcknowledge)
+    if (next === undefined || next.deadlineMs > nowMs) return next
+    this.dropLate()
+    return this.queue.next(mayAcknowledge)
+  }
+
+  /** Drops all of these. */
+  drop(reason: DropReason, picks: (publication: Publication) => boolean): void {
+    for (const publication of this.queue.takeAll(picks)) this.observer.dropped(publication, reason)
+    if (this.queue.size === 0) this.timer.stop()
+  }
+
+  private dropLate(): void {
+    for (const publication of this.queue.takeLate(performance.now()))
+      this.observer.dropped(publication, this.reasonOf(publication, publication.lateReason))
+    this.timer.arm(this.queue.nextDeadlineMs)
+  }
+
+  /** Acknowledgements that stay away are another thing than a slow link. */
+  private reasonOf(publication: Publication, reason: DropReason): DropReason {
+    if (reason !== 'backlog' || !this.observer.waitsForAcknowledgement(publication)) return reason
+    return 'in-flight-full'
+  }
+}
+
+/** Ends a publish when its `timeoutMs` expires or its `signal` is aborted. */
+export function watchTerms(
+  publication: Publication,
+  { timeoutMs, signal }: PublishTerms,
+  giveUp: (publication: Publication, reason: GivenUp, cause: MqttError) => void,
+): void {
+  if (timeoutMs === undefined && signal === undefined) return
+  const { topic } = publication.message
+  const abort = (): void => {
+    const text = `the publish to "${topic}" was aborted before the broker acknowledged it`
+    giveUp(publication, 'aborted', new MqttError('ABORTED', text, { cause: signal?.reason }))
+  }
+  const expire = (): void => {
+    const text = `the broker did not acknowledge the publish to "${topic}" within ${timeoutMs} ms`
+    giveUp(publication, 'expired', new MqttError('TIMEOUT', text))
+  }
+  const timer = timeoutMs === undefined ? undefined : setTimeout(expire, timeoutMs)
+  if (signal !== undefined) {
+    // Many publishes may share one signal, so many listeners are not a leak.
+    setMaxListeners(0, signal)
+    signal.addEventListener('abort', abort)
+  }
+  publication.stopWatch = () => {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', abort)
+  }
+}
