@@ -128,7 +128,10 @@ function describeConnecting(
 ): LogLine {
   if (cause === undefined) return { level: 'debug', text: `connecting to ${target}, attempt ${attempt}` }
   return cause.serverReference === undefined
-    ? { level: 'debug', text: `${cause.message}; trying ${versionName(4)}` }
+    ? {
+        level: 'debug',
+        text: `connecting with ${versionName(4)}, because ${versionName(5)} failed: ${cause.message}`,
+      }
     : {
         level: 'warn',
         text: `${cause.message}; redirected to ${printable(cause.serverReference).slice(1, -1)}`,

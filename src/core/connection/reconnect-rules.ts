@@ -30,10 +30,10 @@ const rule = (reasonCode: number, verdict: Verdict, why: string): ReasonCodeRule
 
 /** CONNACK (MQTT 5, 3.2.2.2). Causes that can never succeed stop the connection; all others are retried. */
 export const CONNACK_RULES: readonly ReasonCodeRule[] = [
-  rule(0x80, 'retry', 'does not predict the next attempt'),
+  rule(0x80, 'retry', 'the cause is unknown; the next attempt may succeed'),
   rule(0x81, 'stop', 'the same CONNECT would be malformed again'),
   rule(0x82, 'stop', 'the same CONNECT would be a protocol error again'),
-  rule(0x83, 'retry', 'does not predict the next attempt'),
+  rule(0x83, 'retry', 'the cause is unknown; the next attempt may succeed'),
   rule(0x84, 'stop', 'the broker does not support this version; "auto" tries 3.1.1 first'),
   rule(0x85, 'stop', 'the next attempt would use the same Client Identifier'),
   rule(0x86, FRESH, 'the credentials may have been rotated, or the user directory may be available again'),
@@ -65,10 +65,10 @@ export const CONNACK_RULES_3_1_1: readonly ReasonCodeRule[] = [
 /** DISCONNECT from the broker (MQTT 5, 3.14.2.1). */
 export const DISCONNECT_RULES: readonly ReasonCodeRule[] = [
   rule(0x00, 'stop', 'the broker ended the connection on purpose and reported no error'),
-  rule(0x80, 'retry', 'does not predict the next connection'),
+  rule(0x80, 'retry', 'the cause is unknown; the next connection may last'),
   rule(0x81, 'retry', 'only one packet was malformed'),
   rule(0x82, 'retry', 'only one packet violated the protocol'),
-  rule(0x83, 'retry', 'does not predict the next connection'),
+  rule(0x83, 'retry', 'the cause is unknown; the next connection may last'),
   rule(0x87, FRESH, 'a token may have expired, or access may be granted later'),
   rule(0x89, 'retry', 'the load is temporary'),
   rule(0x8b, 'retry', 'the broker is likely to restart'),

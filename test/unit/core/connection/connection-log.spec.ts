@@ -64,7 +64,7 @@ const LINES: readonly {
     before: connecting(1),
     state: connecting(1, olderBroker),
     level: 'debug',
-    text: 'mqtt://a:1883 refused the connection: 0x84; trying MQTT 3.1.1',
+    text: 'connecting with MQTT 3.1.1, because MQTT 5 failed: mqtt://a:1883 refused the connection: 0x84',
   },
   {
     what: 'a broker that names another one',
