@@ -1,9 +1,10 @@
-// Checks the packed package: what is in it, that no link leads out of it, its size, and what tools make of it.
+// Checks the packed package: what is in it, that its pages name no file outside of it, its size, and what tools make of it.
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, posix } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { docBlocks } from './doc-blocks.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const REQUIRED = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'dist/index.js', 'dist/esm/index.js']
@@ -11,13 +12,18 @@ const REQUIRED = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'dist/i
 const MAX_PACKED_BYTES = 700_000
 const MAX_UNPACKED_BYTES = 3_000_000
 
+/** Files of the reader's own application. Its `src` is known, too, and every file that a page has the code of. */
+const OF_THE_READER = /^(src\/.*|(src\/)?main\.ts|package\.json|tsconfig\.json|vitest\.config\.m?ts)$/
+
 const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-package-'))
 try {
   const { filename, size, unpackedSize, files } = pack()
   const paths = new Set(files.map(({ path }) => path))
   const problems = [
     ...REQUIRED.filter(path => !paths.has(path)).map(path => `${path} is missing`),
-    ...[...paths].filter(path => path.endsWith('.md')).flatMap(path => brokenLinks(path, paths)),
+    ...[...paths]
+      .filter(path => path.endsWith('.md'))
+      .flatMap(path => [...brokenLinks(path, paths), ...foreignPaths(path, paths)]),
     ...(size > MAX_PACKED_BYTES ? [`${size} bytes packed; the budget is ${MAX_PACKED_BYTES}`] : []),
     ...(unpackedSize > MAX_UNPACKED_BYTES
       ? [`${unpackedSize} bytes unpacked; the budget is ${MAX_UNPACKED_BYTES}`]
@@ -38,14 +44,35 @@ function pack() {
   return JSON.parse(execFileSync('npm', args, { cwd: ROOT, encoding: 'utf8' }))[0]
 }
 
+function proseOf(page) {
+  return readFileSync(join(ROOT, page), 'utf8').replace(/^```.*?^```/gms, '')
+}
+function isIn(target, paths) {
+  return paths.has(target) || [...paths].some(path => path.startsWith(`${target}/`))
+}
+
+/** Paths in back-ticks that are neither in the package nor in the application of the reader. */
+function foreignPaths(page, paths) {
+  const ofPage = docBlocks(join(ROOT, page)).map(({ path }) => path)
+  const folders = readdirSync(ROOT)
+  return [...proseOf(page).matchAll(/`([\w.@/*-]+)`/g)]
+    .map(([, path]) => path.replace(/\/$/, ''))
+    .filter(
+      path =>
+        /\w\.(ts|mts|cts|js|mjs|cjs|json|md|ya?ml|sh)$/.test(path) || folders.includes(path.split('/')[0]),
+    )
+    .filter(path => path.includes('/') || path.includes('.'))
+    .filter(path => !isIn(path, paths) && !ofPage.includes(path) && !OF_THE_READER.test(path))
+    .map(path => `${page} names ${path}, which is not in it`)
+}
+
 /** Links of a page to files that the package does not have. */
 function brokenLinks(page, paths) {
-  const text = readFileSync(join(ROOT, page), 'utf8').replace(/^```.*?^```/gms, '')
-  const targets = [...text.matchAll(/\]\(([^)\s#]+)[^)]*\)/g)].map(([, target]) => target)
+  const targets = [...proseOf(page).matchAll(/\]\(([^)\s#]+)[^)]*\)/g)].map(([, target]) => target)
   return targets
     .filter(target => !/^[a-z]+:/.test(target))
     .map(target => posix.join(posix.dirname(page), target))
-    .filter(target => !paths.has(target) && ![...paths].some(path => path.startsWith(`${target}/`)))
+    .filter(target => !isIn(target, paths))
     .map(target => `${page} links to ${target}, which is not in it`)
 }
 

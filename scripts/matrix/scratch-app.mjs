@@ -3,6 +3,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { docBlocks } from '../doc-blocks.mjs'
+import { checkStart } from './start-check.mjs'
 
 const run = promisify(execFile)
 
@@ -18,6 +19,12 @@ export default defineConfig({
   test: { globals: true, include: ['src/**/*.spec.ts'], exclude: ['**/*.jest.spec.ts'] },
 })
 `
+
+/** Runs npm under a version of Node, or under this one. */
+export function npm(args, { node, cwd, env }) {
+  const all = node === undefined ? args : ['exec', '--yes', `--package=node@${node}`, '--', 'npm', ...args]
+  return run('npm', all, { cwd, env: { ...environment(), ...env }, maxBuffer: 64 * 1024 * 1024 })
+}
 
 /** An application that a generator made, with the packed package, the code of the README and that of the page about testing. */
 export class ScratchApp {
@@ -46,27 +53,40 @@ export class ScratchApp {
     await this.npm(['install', '--no-audit', '--no-fund', '--prefer-offline'])
   }
 
-  /** Runs npm under a version of Node, in the folder of the application unless told otherwise. */
-  npm(args, { node, cwd = this.folder } = {}) {
-    const all = node === undefined ? args : ['exec', '--yes', `--package=node@${node}`, '--', 'npm', ...args]
-    return run('npm', all, { cwd, env: environment(), maxBuffer: 64 * 1024 * 1024 })
+  /** What is done on each version of Node. */
+  steps(node) {
+    return {
+      build: () => this.npm(['run', 'build'], { node }),
+      run: () => checkStart(this.folder, node),
+      test: () => this.test(node),
+    }
   }
 
-  writeCode() {
+  npm(args, options) {
+    return npm(args, { cwd: this.folder, ...options })
+  }
+
+  /** Pastes the code of these pages, and returns how many lines had to be changed. */
+  writeCode(pages = PAGES) {
     const other = this.app.runner === 'jest' ? '.vitest.' : '.jest.'
-    for (const page of PAGES) {
-      const blocks = docBlocks(new URL(`../../${page}`, import.meta.url))
-      for (const { path, code } of blocks) {
-        if (path !== undefined && !path.includes(other)) this.write(path, code)
-      }
-    }
+    const blocks = pages.flatMap(page => docBlocks(new URL(`../../${page}`, import.meta.url)))
+    return blocks
+      .filter(({ path }) => path !== undefined && !path.includes(other))
+      .map(({ path, code }) => this.write(path, code))
+      .reduce((changed, more) => changed + more, 0)
   }
 
   write(path, code) {
     const file = join(this.folder, path)
     mkdirSync(dirname(file), { recursive: true })
+    let changed = 0
     // An ES module names the extension.
-    writeFileSync(file, this.isModule ? code.replace(/from '(\.{1,2}\/[^']+)'/g, "from '$1.js'") : code)
+    const withExtension = (_, path) => {
+      changed += 1
+      return `from '${path}.js'`
+    }
+    writeFileSync(file, this.isModule ? code.replace(/from '(\.{1,2}\/[^']+)'/g, withExtension) : code)
+    return changed
   }
 
   read(path) {
