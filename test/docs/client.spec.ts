@@ -27,13 +27,16 @@ function start(path: string, url = broker.url): Program {
   const { outputText } = ts.transpileModule(block.code, {
     compilerOptions: { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext },
   })
-  return alone.start(path.replace(/\.ts$/, '.mjs'), outputText, { env: { MQTT_URL: url, PORT: '0' } })
+  return alone.start(path.replace(/\.mts$/, '-compiled.mjs'), outputText, {
+    env: { MQTT_URL: url, PORT: '0' },
+  })
 }
 
 describe('the programs of docs/client.md', () => {
   it('are whole files', () => {
     expect(programs.map(({ path }) => path)).toEqual([
-      'publish.ts',
+      'publish.mjs',
+      'publish.mts',
       'subscribe.mjs',
       'consumers.mjs',
       'reconnect.mjs',
@@ -42,9 +45,13 @@ describe('the programs of docs/client.md', () => {
   })
 
   it('publish, and end by themselves', async () => {
-    const ended = await start('publish.ts').ended
+    const ended = await start('publish.mjs').ended
     expect(ended).toEqual({ code: 0, output: '20.5 acknowledged\n20.9 acknowledged\n21.4 acknowledged\n' })
     expect(broker.published.map(({ topic }) => topic)).toEqual(Array(3).fill('measurements/room-7'))
+  })
+
+  it('close the client at the end of the block', async () => {
+    expect(await start('publish.mts').ended).toEqual({ code: 0, output: 'acknowledged\n' })
   })
 
   it('subscribe until SIGTERM', async () => {
