@@ -125,6 +125,7 @@ export class MqttSession {
       onUnmatched: topic => this.journal.unmatched(topic),
       onDropped: () => this.journal.inboundDropped(),
       onOverrun: () => this.connection.hangUp(overrun()),
+      onHeldUp: heldUp => this.journal.acknowledgementsHeldUp(heldUp),
       awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
       disconnect: cause => this.connection.hangUp(cause),
       deadLetter: letter => this.deadLetters.publish(letter),

@@ -3,6 +3,7 @@ import { oneLine, printable, type SessionLog } from '../core/log-lines.js'
 import { DropEpisode } from '../core/outbound/drop-episode.js'
 import type { DropReason } from '../core/outbound/publish-outcome.js'
 import { describeReasonCode } from '../core/protocol/packets.js'
+import type { HeldUp } from './inbound/ack-watch.js'
 import type { RefusedPublish } from './session-report.js'
 import { ThinnedLog } from './thinned-log.js'
 
@@ -37,6 +38,16 @@ export class SessionJournal {
     this.thinned.say(
       'warn',
       'QoS 0 messages were dropped, because they arrive faster than handlers run; raise inbound.concurrency, inbound.maxQueued or inbound.maxQueuedBytes',
+    )
+  }
+
+  acknowledgementsHeldUp({ topic, patterns, ageMs, behind }: HeldUp): void {
+    const who = `the handler of ${patterns.map(printable).join(', ')}`
+    const why = 'acknowledgements leave in order of arrival; shorten its timeoutMs or retries'
+    this.thinned.say(
+      'warn',
+      `${who} keeps acknowledgements back: ${why}`,
+      `${who} has not ended for a message on ${printable(topic)} for ${Math.round(ageMs / 1_000)} s, and keeps the acknowledgements of ${behind} messages back: ${why}`,
     )
   }
 

@@ -1,6 +1,7 @@
 import type { HeldBytes } from '../../core/inbound/held-bytes.js'
 import type { InboundOptions } from '../../options/options.js'
 import type { PublishPacket } from '../connection/link.js'
+import type { HeldUp } from './ack-watch.js'
 import type { InboundHandler, RunSurroundings } from './inbound-handler.js'
 
 /** What the dispatcher asks of the session around it. */
@@ -18,4 +19,6 @@ export interface DispatcherRules extends Required<InboundOptions>, RunSurroundin
   readonly awaitsAnswers: () => boolean
   /** The broker sends more than may wait, and does not wait for acknowledgements; the connection must end. */
   readonly onOverrun: () => void
+  /** A message keeps the acknowledgements of others back for long; told every second. */
+  readonly onHeldUp: (heldUp: HeldUp) => void
 }

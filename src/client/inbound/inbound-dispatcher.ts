@@ -5,6 +5,7 @@ import { InboundCount, type InboundCounters } from '../../core/inbound/inbound-c
 import type { Link, MessageReceiver, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../waits.js'
+import { AckWatch } from './ack-watch.js'
 import { Backpressure } from './backpressure.js'
 import { BlockedRequests } from './blocked-requests.js'
 import { Delivery, HandlerRun } from './delivery.js'
@@ -30,6 +31,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
   private readonly parked: Delivery[] = []
   private readonly acks = new AckWindow<Delivery>()
   private readonly blocked: BlockedRequests
+  private readonly watch: AckWatch
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
   private readonly idle = new IdleWaiters(() => this.messages.open.size === 0)
@@ -39,6 +41,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     this.messages = new HeldMessages(rules.held)
     this.intake = new Intake(rules)
     this.pressure = new Backpressure(rules, this.acks, this.messages)
+    this.watch = new AckWatch(this.acks, rules.onHeldUp)
     this.blocked = new BlockedRequests(rules.maxInFlight, this.acks, this.pool)
   }
 
@@ -48,6 +51,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
       ...this.count.counts,
       unreleased: held.unreleased.count,
       queuedBytes: held.bytes,
+      oldestUnacknowledgedMs: this.watch.oldestMs,
       waiting: this.messages.open.size - this.messages.started + this.parked.length,
       running: this.messages.started,
     }
@@ -121,6 +125,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     if (this.rules.held.isOver || this.mode === 'holding') this.makeRoom(delivery)
     this.pool.pump(false)
     if (packet.qos > 0) this.pressure.bound(link)
+    if (packet.qos === 1 && !this.watch.isRunning) this.watch.start()
   }
 
   stored(link: Link): void {
@@ -166,6 +171,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     this.link = undefined
     this.pressure.forget()
     this.blocked.forget()
+    this.watch.stop()
     for (const delivery of [...this.messages.open]) {
       if (delivery.started > 0 || !this.canGiveBack(delivery)) continue
       this.withdraw(delivery, this.mode === 'draining' ? 'givenBack' : undefined)

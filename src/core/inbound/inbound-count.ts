@@ -35,6 +35,11 @@ export interface InboundCounters extends CountedInbound {
   readonly unreleased: number
   /** Bytes of all messages that the client holds: waiting, running, unreleased, and unread in `messages()`. */
   readonly queuedBytes: number
+  /**
+   * How long the oldest unacknowledged QoS 1 message has been the oldest, in milliseconds, measured once per second; 0 if none
+   * is that old. Acknowledgements leave in order of arrival, so it keeps those of all later messages back.
+   */
+  readonly oldestUnacknowledgedMs: number
 }
 
 export class InboundCount {

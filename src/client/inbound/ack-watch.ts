@@ -1,0 +1,69 @@
+import type { AckSlot } from '../../core/inbound/ack-window.js'
+import type { Delivery } from './delivery.js'
+
+/** A message keeps the acknowledgements of others back, which leave in order of arrival [MQTT-4.6.0-2]. */
+export interface HeldUp {
+  readonly topic: string
+  /** Handlers that have not ended. */
+  readonly patterns: readonly string[]
+  readonly ageMs: number
+  /** Unacknowledged messages behind it. */
+  readonly behind: number
+}
+
+const LOOK_MS = 1_000
+const LONG_MS = 10_000
+
+/** Notices when the oldest unacknowledged message stays the oldest for long. One timer, and nothing to do per message. */
+export class AckWatch {
+  isRunning = false
+  private timer: NodeJS.Timeout | undefined
+  private oldest: AckSlot<Delivery> | undefined
+  private sinceMs = 0
+
+  constructor(
+    private readonly acks: { readonly open: readonly AckSlot<Delivery>[] },
+    private readonly onHeldUp: (heldUp: HeldUp) => void,
+  ) {}
+
+  /** How long the oldest message has been the oldest, in steps of a second. */
+  get oldestMs(): number {
+    const [oldest] = this.acks.open
+    return oldest === undefined || oldest !== this.oldest ? 0 : Math.round(performance.now() - this.sinceMs)
+  }
+
+  /** A message came, and this is not running. */
+  start(): void {
+    this.isRunning = true
+    this.timer = setTimeout(this.look, LOOK_MS).unref()
+  }
+
+  /** The connection is gone. */
+  stop(): void {
+    clearTimeout(this.timer)
+    this.isRunning = false
+    this.oldest = undefined
+  }
+
+  private readonly look = (): void => {
+    const [oldest, ...behind] = this.acks.open
+    if (oldest === undefined) return this.stop()
+    this.timer?.refresh()
+    if (oldest !== this.oldest) {
+      this.oldest = oldest
+      this.sinceMs = performance.now()
+    }
+    if (this.oldestMs < LONG_MS || !behind.some(isIdle)) return
+    const { packet, runs } = oldest.message
+    const patterns = runs.flatMap(({ isEnded, handler }) => (isEnded ? [] : [handler.name]))
+    this.onHeldUp({ topic: packet.topic, patterns, ageMs: this.oldestMs, behind: behind.length })
+  }
+}
+
+/** No code runs for it: it only waits for its acknowledgement, a retry, a dead letter or `ack()`. */
+function isIdle({ isDone, message }: AckSlot<Delivery>): boolean {
+  return (
+    isDone ||
+    message.runs.some(({ state, isEnded }) => !isEnded && (state === 'paused' || state === 'returned'))
+  )
+}
