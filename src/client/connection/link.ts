@@ -14,6 +14,8 @@ export type AcknowledgingPacket = IPubackPacket | IPubrecPacket | IPubcompPacket
 
 /** Writes the publishes of one connection. */
 export interface PublishWriter {
+  /** `flushed` is told once more, when the network has taken everything. */
+  isAwaited: boolean
   /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
   isCongested(): boolean
   /** As `send` of the link, for the most frequent packet. Returns its size in bytes. */
@@ -31,7 +33,7 @@ export interface PublishFeedback {
   pinged(): void
   /** What was sent in this turn is about to leave; what is sent now leaves with it. */
   flushing(): void
-  /** The network has taken everything. */
+  /** The network has taken everything, and somebody waited for that. */
   flushed(): void
 }
 

@@ -193,7 +193,7 @@ export class ClientLink implements Link {
       switch (packet.cmd) {
         case 'puback':
         case 'pubcomp':
-          this.writer.acknowledged()
+          if (this.writer.unacknowledged > 0) this.writer.unacknowledged -= 1
           return this.feedback?.acknowledged(packet)
         case 'pubrec':
           return this.feedback?.acknowledged(packet)

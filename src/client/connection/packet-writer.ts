@@ -5,12 +5,13 @@ import { MqttError } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import { announcedLength } from '../../core/protocol/packet-length.js'
 import {
+  HOLD_MS,
   MAX_REMAINING_LENGTH,
   publishLength,
   type TopicAlias,
   WriteBatch,
+  WriteHolding,
 } from '../../core/protocol/write-batch.js'
-import { HOLD_MS, WriteHolding } from '../../core/protocol/write-holding.js'
 import type { PublishFeedback, PublishWriter } from './link.js'
 
 /** Bytes collected in one turn before they are written, so that a burst meets the kernel while it lasts. */
@@ -19,17 +20,21 @@ const FLUSH_BYTES = 65_536
 /** What may wait in a stream whose emptiness says nothing of the network: TLS, WebSocket, in-memory. */
 const OPAQUE_BACKLOG_BYTES = 65_536
 
-const PUBACK = 0x40
-
 /** Encodes packets and writes them to the stream of one connection, all of a turn in one call. */
 export class PacketWriter implements PublishWriter {
   /** Told of the progress. */
   observer: Pick<PublishFeedback, 'flushing' | 'flushed'> | undefined
+  /** Somebody waits until the network has taken everything. */
+  isAwaited = false
+  /** QoS 1 and 2 publishes of this connection that the broker has not acknowledged. */
+  unacknowledged = 0
   private readonly batch = new WriteBatch()
-  private isTurnEndScheduled = false
-  /** So much was written that it could not wait for the end of the turn. */
-  private isUnannounced = false
   private readonly holding = new WriteHolding()
+  private isTurnEndScheduled = false
+  /** A publish was written whose turn has not ended. */
+  private hasPublishes = false
+  /** So much was written that it could not wait for the end of the turn. */
+  private wasFlushedEarly = false
   private holdTimer: NodeJS.Timeout | undefined
   private isStopped = false
   /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
@@ -51,13 +56,18 @@ export class PacketWriter implements PublishWriter {
   isCongested(): boolean {
     const waiting = this.#stream.writableLength
     if (waiting === 0) return false
-    return this.kernelIsVisible && this.#stream.writableCorked === 0 ? true : waiting >= OPAQUE_BACKLOG_BYTES
+    const isSeen = this.kernelIsVisible && this.#stream.writableCorked === 0
+    if (!isSeen && waiting < OPAQUE_BACKLOG_BYTES) return false
+    this.isAwaited = true
+    return true
   }
 
   /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
   send(packet: Packet): void {
-    this.batch.append(this.encode(packet))
-    if (!this.isTurnEndScheduled || this.batch.bytes >= FLUSH_BYTES) this.scheduleFlush()
+    if (packet.cmd === 'puback' && packet.reasonCode === undefined && packet.messageId !== undefined)
+      this.batch.puback(packet.messageId)
+    else this.batch.append(this.encode(packet))
+    this.scheduleFlush()
   }
 
   publish(message: OutboundMessage, messageId: number | undefined, alias: TopicAlias | undefined): number {
@@ -67,7 +77,8 @@ export class PacketWriter implements PublishWriter {
         ? this.appendGenerated(message, messageId, alias)
         : batch.publish(message, messageId, alias, hasProperties)
     if (size === undefined) throw tooLong(publishLength(message, hasProperties))
-    if (message.qos > 0) this.holding.unacknowledged += 1
+    this.hasPublishes = true
+    if (messageId !== undefined) this.unacknowledged += 1
     if (!this.isTurnEndScheduled || batch.bytes >= FLUSH_BYTES) this.scheduleFlush()
     return size
   }
@@ -76,11 +87,6 @@ export class PacketWriter implements PublishWriter {
     if (!this.hasProperties || message.properties === undefined)
       return publishLength(message, this.hasProperties)
     return this.generate(message, message.qos === 0 ? undefined : 1, undefined).length
-  }
-
-  /** The broker has acknowledged a publish for good. */
-  acknowledged(): void {
-    if (this.holding.unacknowledged > 0) this.holding.unacknowledged -= 1
   }
 
   /** Nothing is written any more. */
@@ -112,9 +118,6 @@ export class PacketWriter implements PublishWriter {
   }
 
   private encode(packet: Packet): Buffer {
-    // Success without properties has the same four bytes in both versions (MQTT 5, 3.4.2.1).
-    if (packet.cmd === 'puback' && packet.reasonCode === undefined && packet.messageId !== undefined)
-      return Buffer.of(PUBACK, 2, packet.messageId >> 8, packet.messageId & 0xff)
     const bytes = generate(packet, { protocolVersion: this.protocolVersion })
     // The encoder leaves out a text that is too long for its field, and still counts it: what is sent behind
     // such a packet would be taken for a part of it.
@@ -128,7 +131,7 @@ export class PacketWriter implements PublishWriter {
   private scheduleFlush(): void {
     if (this.batch.bytes >= FLUSH_BYTES) {
       this.flush()
-      this.isUnannounced = true
+      this.wasFlushedEarly = true
     }
     if (this.isTurnEndScheduled) return
     this.isTurnEndScheduled = true
@@ -139,41 +142,44 @@ export class PacketWriter implements PublishWriter {
   private readonly endTurn = (): void => {
     this.isTurnEndScheduled = false
     if (this.isStopped) return
-    if (this.isUnannounced) {
-      this.isUnannounced = false
+    const { batch, holding } = this
+    if (this.wasFlushedEarly) {
+      this.wasFlushedEarly = false
+      this.hasPublishes = false
       this.observer?.flushing()
     }
-    const { batch, holding } = this
     if (batch.bytes === 0) {
       holding.busyTurns = 0
       return
     }
-    if (holding.mayHold(batch.packets, batch.bytes)) {
+    if (holding.mayHold(batch.packets, batch.bytes, this.unacknowledged)) {
       this.holdTimer ??= setTimeout(this.endHold, HOLD_MS)
       return
     }
     // Before the write, during which a marker is sent.
     this.isTurnEndScheduled = true
     setImmediate(this.endTurn)
-    this.writeTurn()
+    if (this.hasPublishes) {
+      this.hasPublishes = false
+      this.observer?.flushing()
+    }
+    this.flush()
   }
 
   private readonly endHold = (): void => {
-    this.holdTimer = undefined
     if (this.isStopped) return
     this.holding.wasInVain()
-    this.writeTurn()
-  }
-
-  private writeTurn(): void {
-    clearTimeout(this.holdTimer)
-    this.holdTimer = undefined
+    this.hasPublishes = false
     this.observer?.flushing()
     this.flush()
   }
 
   /** Writes what was sent so far. */
   flush(): void {
+    if (this.holdTimer !== undefined) {
+      clearTimeout(this.holdTimer)
+      this.holdTimer = undefined
+    }
     const stream = this.#stream
     const chunks = this.batch.take()
     const [first] = chunks
@@ -190,7 +196,9 @@ export class PacketWriter implements PublishWriter {
   }
 
   private readonly taken = (): void => {
-    if (!this.isStopped && this.#stream.writableLength === 0) this.observer?.flushed()
+    if (!this.isAwaited || this.isStopped || this.#stream.writableLength > 0) return
+    this.isAwaited = false
+    this.observer?.flushed()
   }
 }
 

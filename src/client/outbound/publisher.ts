@@ -240,6 +240,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
 
   private tellDropped(reason: DropReason): void {
     this.isDropping = true
+    if (this.paced !== undefined) this.paced.link.writer.isAwaited = true
     this.observer.onDropped(reason)
   }
 
@@ -254,6 +255,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
       if (next === undefined || !paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
     if (this.isDropping && queue.size === 0) this.isDropping = !this.observer.onCaughtUp()
+    if (this.isDropping) paced.link.writer.isAwaited = true
     if (this.idle.waiting.length > 0) this.idle.check()
   }
 

@@ -20,6 +20,8 @@ const SLAB_BYTES = 65_536
 const COPY_BYTES = 8_192
 const LONGEST_FIXED_HEADER = 5
 const PUBLISH = 0x30
+const PUBACK = 0x40
+const PUBACK_BYTES = 4
 const TOPIC_ALIAS = 0x23
 const ALIAS_BYTES = 3
 const CONTINUES = 0x80
@@ -56,6 +58,18 @@ export class WriteBatch {
     if (this.end + length > this.slab.length) this.renew(length)
     this.slab.set(packet, this.end)
     this.end += length
+  }
+
+  /** PUBACK with success and without properties: the same four bytes in both versions (MQTT 5, 3.4.2.1). */
+  puback(messageId: number): void {
+    if (this.end + PUBACK_BYTES > this.slab.length) this.renew(PUBACK_BYTES)
+    const { slab } = this
+    slab[this.end++] = PUBACK
+    slab[this.end++] = 2
+    slab[this.end++] = messageId >> 8
+    slab[this.end++] = messageId & 0xff
+    this.packets += 1
+    this.bytes += PUBACK_BYTES
   }
 
   /**
@@ -147,4 +161,50 @@ function writeHeader(
   if (topicBytes !== topic.length || topicBytes > SHORT_TEXT) return at + target.write(topic, at)
   for (let index = 0; index < topicBytes; index += 1) target[at + index] = topic.charCodeAt(index)
   return at + topicBytes
+}
+
+/** Longest time that a packet is held, in milliseconds. Not 1, because a timer of 1 ms may fire at once. */
+export const HOLD_MS = 2
+/** Number of consecutive turns of the event loop with packets to send after which packets are held. */
+const STREAM_TURNS = 16
+/** Number of turns without a hold after one that ended by its timer. Doubles each time. */
+const PENALTY_TURNS = 16
+const LONGEST_PENALTY_TURNS = 4_096
+const HOLD_PACKETS = 12
+const HOLD_BYTES = 16_384
+/** With this many times more unacknowledged publishes than held packets, an acknowledgement soon starts a new turn. */
+const PUBACKS_FOR_PACKET = 4
+
+/**
+ * Decides whether the packets of this turn of the event loop wait for those of later turns. Under load, one system call per
+ * turn costs more than everything else. A single packet, and the packet that follows its response, is never held.
+ */
+export class WriteHolding {
+  /** So many turns in a row had something to send; 0 after a turn right behind a write that had nothing. */
+  busyTurns = 0
+  private penalty = 0
+  private nextPenalty = PENALTY_TURNS
+
+  /**
+   * Called at the end of a turn in which packets were sent.
+   * @param unacknowledged publishes of this connection that the broker has not acknowledged
+   */
+  mayHold(packets: number, bytes: number, unacknowledged = 0): boolean {
+    this.busyTurns += 1
+    if (this.penalty > 0) {
+      this.penalty -= 1
+      return false
+    }
+    if (packets >= HOLD_PACKETS || bytes >= HOLD_BYTES) {
+      this.nextPenalty = PENALTY_TURNS
+      return false
+    }
+    return this.busyTurns > STREAM_TURNS || unacknowledged >= PUBACKS_FOR_PACKET * (packets + 1)
+  }
+
+  /** Called when the hold ended by its timer. */
+  wasInVain(): void {
+    this.penalty = this.nextPenalty
+    this.nextPenalty = Math.min(LONGEST_PENALTY_TURNS, this.nextPenalty * 2)
+  }
 }

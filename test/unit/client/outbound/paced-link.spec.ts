@@ -28,6 +28,7 @@ class RecordingLink implements Link {
   behindSinceMs: number | undefined
 
   readonly writer: PublishWriter = {
+    isAwaited: false,
     isCongested: () => this.congested,
     publish: ({ topic, payload }, _messageId, alias) => {
       if (payload.length > LONGEST) throw new Error('too long')

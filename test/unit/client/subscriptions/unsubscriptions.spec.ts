@@ -14,7 +14,7 @@ function newLink() {
     isIntakePaused: false,
     intakeResumedMs: 0,
     behindSinceMs: undefined,
-    writer: { isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
+    writer: { isAwaited: false, isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
     reportTo: nothing,
     deliverTo: nothing,
     isWritable: () => true,

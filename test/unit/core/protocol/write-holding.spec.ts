@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { WriteHolding } from '../../../../src/core/protocol/write-holding.js'
+import { WriteHolding } from '../../../../src/core/protocol/write-batch.js'
 
 /** Turns of the event loop with one packet each, until one is held; how many were written at once before. */
 function writtenBeforeHold(holding: WriteHolding, most = 20_000): number {
@@ -30,10 +30,8 @@ describe('a stream of packets', () => {
   it('that stands alone each time is never held', () => {
     const holding = new WriteHolding()
     for (let request = 0; request < 1_000; request += 1) {
-      holding.unacknowledged += 1
-      expect(holding.mayHold(1, 10)).toBe(false)
+      expect(holding.mayHold(1, 10, 1)).toBe(false)
       holding.busyTurns = 0
-      holding.unacknowledged -= 1
     }
   })
 })
@@ -41,13 +39,10 @@ describe('a stream of packets', () => {
 describe('many publishes without a PUBACK', () => {
   it('let packets be held: a PUBACK, and with it a turn, comes soon', () => {
     const holding = new WriteHolding()
-    for (let count = 0; count < 7; count += 1) holding.unacknowledged += 1
-    expect(holding.mayHold(1, 10)).toBe(false)
-    holding.unacknowledged += 1
-    expect(holding.mayHold(1, 10)).toBe(true)
-    expect(holding.mayHold(2, 10)).toBe(false)
-    holding.unacknowledged -= 1
-    expect(holding.mayHold(1, 10)).toBe(false)
+    expect(holding.mayHold(1, 10, 7)).toBe(false)
+    expect(holding.mayHold(1, 10, 8)).toBe(true)
+    expect(holding.mayHold(2, 10, 8)).toBe(false)
+    expect(holding.mayHold(1, 10, 7)).toBe(false)
   })
 })
 
