@@ -68,6 +68,8 @@ export class MqttSession {
     this.deadLetters = new DeadLetters({
       publish: async letter => this.publish(letter, { whenBlocked: 'wait' }),
       version: () => this.connection.protocolVersion,
+      maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
+      onDowngraded: topic => this.journal.deadLettersDowngraded(topic),
       onNobody: topic => this.journal.deadLetterTakenByNobody(topic),
       onRefused: (topic, why) => this.journal.deadLetterRefused(topic, why),
     })

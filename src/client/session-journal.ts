@@ -114,6 +114,12 @@ export class SessionJournal {
     )
   }
 
+  deadLettersDowngraded(topic: string): void {
+    this.log.warn(
+      `dead letters leave at QoS 0 to "${topic}", because the broker takes no more; they may get lost`,
+    )
+  }
+
   deadLetterRefused(topic: string, why: string): void {
     this.thinned.say(
       'error',

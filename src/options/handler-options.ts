@@ -87,7 +87,8 @@ export interface RetryOptions {
  * A value for `onFailure`: a message whose handler failed is published to `topic` at QoS 1, and acknowledged when the
  * broker has acknowledged the dead letter. On MQTT 5 the dead letter has the original payload and properties, and the User
  * Properties `dead-letter-topic`, `-pattern`, `-reason`, `-attempts` and `-time`. On MQTT 3.1.1 it is a JSON object with the
- * same information. A message that fails on the dead letter topic itself is not published again.
+ * same information. A message that fails on the dead letter topic itself is not published again. A broker with Maximum QoS 0
+ * gets dead letters at QoS 0.
  * @throws MqttError `INVALID_TOPIC_NAME`
  */
 export function deadLetter(topic: string): { readonly deadLetter: string } {

@@ -41,6 +41,40 @@ async function answer(connection: PeerConnection, reasonCode = 0) {
   return letter
 }
 
+describe('a broker that takes QoS 0 only', () => {
+  const QOS_0 = { properties: { maximumQoS: 0 } }
+
+  it('gets dead letters at QoS 0, and the original is acknowledged when its letter has left', async () => {
+    const parts = await failing({})
+    await goOffline(parts)
+    const connection = await comeBack(parts, QOS_0)
+    await connection.grant()
+    for (const id of [3, 4]) connection.send(qos1('in/7', id))
+    for (let count = 0; count < 2; count += 1)
+      expect(await connection.find('publish')).toMatchObject({ topic: 'dead', qos: 0, retain: false })
+    await settle(parts.mqtt)
+    expect(acks(connection)).toEqual([3, 4])
+    expect(parts.mqtt.stats().inbound).toMatchObject({ deadLettered: 2, running: 0 })
+    const warning =
+      'dead letters leave at QoS 0 to "dead", because the broker takes no more; they may get lost'
+    expect(parts.log.visible.filter(text => text === warning)).toHaveLength(1)
+    await finish(parts)
+  })
+
+  it('gets them at QoS 0 also when their handler failed on another connection', async () => {
+    const parts = await failing({ ...KEPT })
+    parts.connection.send(qos1('in/7', 3))
+    await parts.connection.find('publish')
+    await goOffline(parts)
+    const connection = await comeBack(parts, { ...QOS_0, sessionPresent: true })
+    await pass(5_000, 100)
+    expect(await connection.find('publish')).toMatchObject({ topic: 'dead', qos: 0 })
+    await settle(parts.mqtt)
+    expect(parts.mqtt.stats().inbound).toMatchObject({ deadLettered: 1, running: 0 })
+    await finish(parts)
+  })
+})
+
 describe('a dead letter on MQTT 5', () => {
   it('is the message as it came, with its properties and what happened to it', async () => {
     const parts = await failing({}, { retries: { attempts: 1, delayMs: [5] } })

@@ -11,6 +11,7 @@ import {
 } from '../../core/connection/connection-state.js'
 import { reconnectDelayMs, verdictOf } from '../../core/connection/reconnect-rules.js'
 import { closedError, describeCause, MqttError } from '../../core/errors.js'
+import type { BrokerLimits } from '../../core/protocol/packets.js'
 import type { Verdict } from '../../options/options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { type WaitOptions, whenConnected } from './connection-wait.js'
@@ -68,6 +69,11 @@ export class MqttConnection {
 
   get state(): ConnectionState {
     return this.machine.state
+  }
+
+  /** What the broker of the present connection takes. */
+  get limits(): BrokerLimits | undefined {
+    return this.state.status === 'connected' ? this.state.session.limits : undefined
   }
 
   /** That of the present connection, and without one that of the next, as far as it is known. */

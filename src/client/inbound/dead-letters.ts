@@ -10,6 +10,10 @@ import type { DeadLetter } from './inbound-handler.js'
 export interface DeadLetterRules {
   readonly publish: (message: DeadLetterPublish) => Promise<PublishOutcome>
   readonly version: () => ProtocolVersion
+  /** Of the broker. */
+  readonly maximumQoS: () => 0 | 1 | 2
+  /** Letters to this topic leave at QoS 0, since the broker takes no more. Told once. */
+  readonly onDowngraded: (topic: string) => void
   /** The broker has it, and said that nobody subscribes to the topic. */
   readonly onNobody: (topic: string) => void
   /** @param count attempts that the broker has refused so far */
@@ -26,6 +30,7 @@ export class DeadLetters {
   private refused = 0
   private readonly pauses = new Pauses()
   private isStopped = false
+  private readonly downgraded = new Set<string>()
 
   constructor(private readonly rules: DeadLetterRules) {}
 
@@ -33,7 +38,7 @@ export class DeadLetters {
   async publish(letter: DeadLetter): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       const message = deadLetterMessage(letter, this.rules.version(), Date.now())
-      const why = await this.attempt(message)
+      const why = await this.attempt({ ...message, qos: this.qosFor(letter.topic) })
       if (why === undefined) return
       this.refused += 1
       this.rules.onRefused(letter.topic, why, this.refused)
@@ -49,6 +54,14 @@ export class DeadLetters {
     this.pauses.end()
   }
 
+  /** A letter that may get lost is better than one that never leaves. */
+  private qosFor(topic: string): 0 | 1 {
+    if (this.rules.maximumQoS() > 0) return 1
+    if (!this.downgraded.has(topic)) this.rules.onDowngraded(topic)
+    this.downgraded.add(topic)
+    return 0
+  }
+
   /** @returns why the broker does not have it */
   private async attempt(message: DeadLetterPublish): Promise<string | undefined> {
     try {
@@ -57,6 +70,7 @@ export class DeadLetters {
         if (outcome.reasonCode === NO_MATCHING_SUBSCRIBERS) this.rules.onNobody(message.topic)
         return undefined
       }
+      if (outcome.status === 'sent') return undefined
       if (outcome.status === 'refused')
         return `the broker refused it with Reason Code 0x${outcome.reasonCode.toString(16)}`
       return outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status
@@ -76,7 +90,7 @@ const NOT_IN_MQTT = /[\p{Cc}\p{Noncharacter_Code_Point}]/gu
 export interface DeadLetterPublish {
   readonly topic: string
   readonly payload: Buffer
-  readonly qos: 1
+  readonly qos: 0 | 1
   readonly retain: false
   readonly properties?: PublishProperties
 }

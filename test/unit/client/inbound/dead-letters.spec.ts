@@ -22,6 +22,8 @@ function lettersWith(...answers: readonly (PublishOutcome | Error)[]) {
       return answer
     },
     version: () => 5,
+    maximumQoS: () => 2,
+    onDowngraded: () => {},
     onNobody: () => {},
     onRefused: (topic, why, count) => refusals.push(`${count} ${topic}: ${why}`),
   })
