@@ -25,9 +25,9 @@ The fleet is on the road.
 
 Try in another terminal:
 
-  Watch the alarms     mosquitto_sub ${address} -t 'trucks/+/alarm' -v
-  Act as a truck       mosquitto_pub ${address} -q 1 -t trucks/my-truck/telemetry -m '{"temperatureCelsius":-18}'
-  Lower a limit        mosquitto_pub ${setLimit}
+  Watch the alarms     npx mqtt sub ${address} -t 'trucks/+/alarm' -v
+  Act as a truck       npx mqtt pub ${address} -q 1 -t trucks/my-truck/telemetry -m '{"temperatureCelsius":-18}'
+  Lower a limit        npx mqtt pub ${setLimit}
 ${isMqtt5 ? `  … with a response    mosquitto_rr -V 5 ${setLimit} -e replies/me\n` : ''}
 Press Ctrl-C to stop.
 `

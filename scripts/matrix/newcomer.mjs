@@ -1,6 +1,9 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
+import { docBlocks } from '../doc-blocks.mjs'
 import { ScratchApp } from './scratch-app.mjs'
 import { checkStart } from './start-check.mjs'
+
+const README = new URL('../../README.md', import.meta.url)
 
 /** From `nest new` to a green test. */
 const MAX_SECONDS = 300
@@ -12,7 +15,6 @@ const MAX_OWN_LINES = 9
  * generated, over the pages about testing as well. Nothing that the generator made is left out.
  */
 export async function tryNewcomer(parent, app, tarball) {
-  const { nest, aedes } = app
   const scratch = new ScratchApp(parent, app)
   const node = process.versions.node
   const seconds = {}
@@ -23,8 +25,8 @@ export async function tryNewcomer(parent, app, tarball) {
       return scratch.npm(app.generate, { cwd: parent })
     },
     'npm install': async () => {
-      await scratch.npm(['install', tarball, `@nestjs/microservices@${nest}`])
-      await scratch.npm(['install', '--save-dev', `aedes@${aedes}`])
+      for (const packages of installs(app.nest))
+        await scratch.npm(['install', ...packages.map(name => (name === 'nestjs-mqtt' ? tarball : name))])
     },
     paste: () => {
       ownLines = scratch.writeCode(['README.md'])
@@ -45,6 +47,15 @@ export async function tryNewcomer(parent, app, tarball) {
   ]
   if (problems.length > 0) throw new Error(problems.join('; '))
   return { ...seconds, total, 'own lines': ownLines, lint }
+}
+
+/** What the README installs: in its first block for Nest 11, with Nest 12 in the comment, and where it introduces tests. */
+function installs(nest) {
+  const [first] = docBlocks(README)
+  const [, own, forNest11, forNest12] = /^npm install (\S+) (\S+) +# with Nest 12: (\S+)$/m.exec(first.code)
+  const microservices = nest === 11 ? forNest11 : forNest12
+  const [, forTests] = /`npm install (--save-dev [^`]+)`/.exec(readFileSync(README, 'utf8'))
+  return [[own, microservices], forTests.split(' ')]
 }
 
 async function secondsOf(step, work) {

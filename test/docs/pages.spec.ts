@@ -2,13 +2,17 @@ import { describe, expect, it } from 'vitest'
 import { DocApp } from './doc-app.js'
 
 const PAGES = ['README.md', 'docs/migration.md', 'docs/testing.md']
+/** Pages that also show parts of files, which are not compiled. */
+const PAGES_WITH_PARTS = ['docs/publishing.md', 'docs/receiving.md', 'docs/requests.md']
 
 describe.each(PAGES)('the code of %s', page => {
   it('consists of whole files', () => {
     expect(new DocApp(page).fragments).toEqual([])
   })
+})
 
-  it.each(['commonjs', 'module'] as const)('compiles under strict as %s', { timeout: 60_000 }, async type => {
+describe.each([...PAGES, ...PAGES_WITH_PARTS])('the files of %s', page => {
+  it.each(['commonjs', 'module'] as const)('compile under strict as %s', { timeout: 60_000 }, async type => {
     const app = new DocApp(page, type)
     app.write()
     await app.compile()
