@@ -13,6 +13,9 @@ const LEFT_OUT = /^(eslint|@eslint|typescript-eslint|prettier|oxlint|globals$|@n
 /** What a newcomer pastes, and what the page about testing adds. */
 const PAGES = ['README.md', 'docs/testing.md']
 
+/** What Nest itself decides about, so it has to be tried on each version. */
+const FORGOTTEN = new URL('forgotten.spec.ts', import.meta.url)
+
 const VITEST_CONFIG = `import { defineConfig } from 'vitest/config'
 
 export default defineConfig({
@@ -50,6 +53,7 @@ export class ScratchApp {
     })
     this.change('tsconfig.json', ({ compilerOptions }) => Object.assign(compilerOptions, this.app.tsconfig))
     this.writeCode()
+    this.write('src/forgotten.spec.ts', this.read(FORGOTTEN))
     await this.npm(['install', '--no-audit', '--no-fund', '--prefer-offline'])
   }
 
