@@ -45,6 +45,7 @@ export type {
   MqttLogger,
   PublishOptions,
   RequestOptions,
+  RespondOptions,
   TryPublishOptions,
 } from './options/client-options.js'
 export {

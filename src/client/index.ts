@@ -29,6 +29,7 @@ export type {
   MqttLogger,
   PublishOptions,
   RequestOptions,
+  RespondOptions,
   TryPublishOptions,
 } from '../options/client-options.js'
 export {

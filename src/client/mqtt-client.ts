@@ -1,5 +1,4 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
-import { MqttError } from '../core/errors.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { assertTopicName } from '../core/topic/topic-filter.js'
@@ -8,6 +7,7 @@ import {
   type MqttConnectOptions,
   type PublishOptions,
   type RequestOptions,
+  type RespondOptions,
   resolveConnectOptions,
   type TryPublishOptions,
 } from '../options/client-options.js'
@@ -175,6 +175,25 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
+   * Adds a handler that responds to requests: those of `request()` and `requestStream()`, and those of Nest services and
+   * their built-in MQTT client. It responds as the request asks: to its Response Topic (MQTT 5), or in Nest's envelope. The
+   * handler returns a value, a promise, or an async iterable for a stream; `requestStream()` receives every value of it, other
+   * requesters the last one. If it throws, the requester receives the message and `code` of the error (`REQUEST_FAILED`). It
+   * also runs for messages that expect no response.
+   *
+   * Requests run concurrently and are delivered at QoS 0, unless `options` say otherwise. At most `requests.maxStreams`
+   * streams are open. A response waits up to 30 s for the link; a response that is too large for the broker becomes an error.
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   */
+  respond<T = unknown>(
+    pattern: string,
+    handler: (request: MqttMessage<T>, run: MqttRun) => unknown,
+    options: RespondOptions = NO_OPTIONS,
+  ): MqttSubscription {
+    return this.subscriber.respond(pattern, handler, options)
+  }
+
+  /**
    * Subscribes and returns the messages for `for await`. The loop continues after reconnects. It ends with `signal`, with
    * `break`, or when the client closes, and then unsubscribes. A QoS 1 message is acknowledged when the loop asks for the
    * next one. If several loops use one filter, each receives every message.
@@ -241,19 +260,7 @@ export class MqttClient implements AsyncDisposable {
     receiver: ResponseReceiver,
   ): () => void {
     const message = this.message(topic, payload, options, requestSchema)
-    const { requester } = this.session
-    const codec = options.codec === undefined ? this.codec : resolveCodec(options.codec)
-    return requester.start(
-      { ...message, data: payload },
-      {
-        protocol: options.protocol ?? requester.defaultProtocol,
-        isStream,
-        codec,
-        timeoutMs: options.timeoutMs ?? this.session.options.requests.timeoutMs,
-        signal: options.signal,
-      },
-      receiver,
-    )
+    return this.session.requester.request({ ...message, data: payload }, options, isStream, receiver)
   }
 
   private message(
@@ -262,12 +269,6 @@ export class MqttClient implements AsyncDisposable {
     options: PublishOptions,
     schema: typeof publishSchema | typeof tryPublishSchema | typeof requestSchema,
   ): OutboundMessage {
-    if (typeof topic !== 'string') {
-      throw new MqttError(
-        'INVALID_TOPIC_NAME',
-        `the topic must be a string, but is ${topic === null ? 'null' : `of type ${typeof topic}`}`,
-      )
-    }
     assertTopicName(topic)
     // Skips validation on the hot path.
     const isChecked = options === NO_OPTIONS || (schema !== tryPublishSchema && isCommonPublish(options))

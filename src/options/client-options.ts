@@ -94,6 +94,9 @@ export interface RequestOptions extends Omit<PublishOptions, 'whenBlocked'> {
   readonly protocol?: RequestProtocol
 }
 
+/** Options of `respond`: those of a handler of requests. The defaults are QoS 0 and `order: 'none'`. */
+export interface RespondOptions extends Omit<HandlerOptions, 'retries' | 'onFailure' | 'ack'> {}
+
 /** Options of `messages` and `messages$`. */
 export interface MessagesOptions extends Omit<HandlerOptions, 'concurrency' | 'order' | 'timeoutMs' | 'ack'> {
   /** Ends the loop without an error. @default none */

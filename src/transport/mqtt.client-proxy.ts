@@ -93,25 +93,14 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   }
 
   protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
-    const { requester } = this.session
-    const request = this.requestOf(packet)
-    return requester.start(
-      request,
-      {
-        protocol: this.isPeerBuiltIn ? 'nest' : requester.defaultProtocol,
-        isStream: true,
-        codec: this.codec,
-        timeoutMs: this.options.requests.timeoutMs,
-        signal: undefined,
-      },
-      {
-        next: response => callback({ response }),
-        end: () => callback({ isDisposed: true }),
-        // As with the built-in client, the caller receives the error object that the responder sent.
-        fail: error =>
-          callback({ err: isMqttError(error, 'REQUEST_FAILED') ? (error.response ?? error) : error }),
-      },
-    )
+    const options = this.isPeerBuiltIn ? ({ protocol: 'nest' } as const) : {}
+    return this.session.requester.request(this.requestOf(packet), options, true, {
+      next: response => callback({ response }),
+      end: () => callback({ isDisposed: true }),
+      // As with the built-in client, the caller receives the error object that the responder sent.
+      fail: error =>
+        callback({ err: isMqttError(error, 'REQUEST_FAILED') ? (error.response ?? error) : error }),
+    })
   }
 
   protected async dispatchEvent<T>(packet: ReadPacket): Promise<T> {

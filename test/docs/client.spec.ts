@@ -2,6 +2,7 @@ import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { docBlocks } from '../../scripts/doc-blocks.mjs'
+import { MqttClient } from '../../src/client/index.js'
 import { EmbeddedBroker } from '../../src/testing/index.js'
 import { freePort } from '../support/free-port.js'
 import { LonePackage, type Program } from '../support/lone-package.js'
@@ -39,6 +40,7 @@ describe('the programs of docs/client.md', () => {
       'publish.mts',
       'subscribe.mjs',
       'consumers.mjs',
+      'device.mjs',
       'reconnect.mjs',
       'server.mjs',
     ])
@@ -71,6 +73,26 @@ describe('the programs of docs/client.md', () => {
     await broker.deliver('rooms/9/alarm', '"smoke"')
     for (const line of ['7 has 21 degrees', '2 motions', 'alarm in 9: smoke']) await program.printed(line)
     expect(await program.terminate()).toMatchObject({ code: 0, output: expect.stringMatching(/closed\n$/) })
+  })
+
+  it('respond to requests with a value, an error and a stream', async () => {
+    const program = start('device.mjs')
+    await program.printed('ready')
+    const client = await MqttClient.connect({ url: broker.url })
+    expect(await client.request('devices/7/status', {})).toEqual({ battery: 0.8 })
+    expect(await client.request('devices/7/fan', { speed: 3 })).toBe('ok')
+    await expect(client.request('devices/7/fan', { speed: 4 })).rejects.toMatchObject({
+      code: 'REQUEST_FAILED',
+      message: 'the speed must be at most 3, but is 4',
+    })
+    const samples: unknown[] = []
+    for await (const sample of client.requestStream('devices/7/samples', { count: 2 })) samples.push(sample)
+    expect(samples).toEqual([
+      { number: 1, celsius: 20.5 },
+      { number: 2, celsius: 20.5 },
+    ])
+    await client.close()
+    expect(await program.terminate()).toMatchObject({ code: 0 })
   })
 
   it('start without a broker, and publish when it is there', async () => {

@@ -1,11 +1,13 @@
 import { bytesOf } from '../../core/protocol/packet-length.js'
 import { readTopicParams } from '../../core/topic/topic-filter.js'
+import type { RespondOptions } from '../../options/client-options.js'
 import { decodePacket } from '../../options/codec.js'
 import { type HandlerOptions, resolveHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { WaitOptions } from '../connection/connection-wait.js'
 import type { PublishPacket, PublishProperties } from '../connection/link.js'
 import type { MqttSession } from '../mqtt-session.js'
+import { Responder } from '../requests/responder.js'
 import type { HandlerAttempt } from './handler-attempt.js'
 import { type HandlerRules, handlerRules } from './handler-rules.js'
 import type { InboundHandler } from './inbound-handler.js'
@@ -44,8 +46,8 @@ export interface MqttRun {
   ack(): void
 }
 
-/** A subscription that was added at run time. */
-export interface MqttSubscription {
+/** A subscription that was added at run time. `await using` removes its handler at the end of the block. */
+export interface MqttSubscription extends AsyncDisposable {
   /**
    * Resolves when the broker has granted the subscription, if necessary after a reconnect.
    * @throws MqttError `SUBSCRIBE_REFUSED` with `reasonCode` if the broker refused it or cannot serve it;
@@ -58,14 +60,20 @@ export interface MqttSubscription {
    * @throws MqttError `UNSUBSCRIBE_REFUSED` with `reasonCode`; `CONNECTION_CLOSED`
    */
   unsubscribe(): Promise<void>
+  /** Calls `unsubscribe()` and does not wait for the broker. */
+  [Symbol.asyncDispose](): Promise<void>
 }
 
 /** Handlers that come and go while the application runs. */
 export class Subscriber {
+  private readonly responder: Responder
+
   constructor(
     private readonly session: MqttSession,
     private readonly options: ResolvedOptions,
-  ) {}
+  ) {
+    this.responder = new Responder(session)
+  }
 
   subscribe<T>(
     pattern: string,
@@ -73,19 +81,27 @@ export class Subscriber {
     options: HandlerOptions,
   ): MqttSubscription {
     const rules = this.rulesOf(pattern, options)
-    let isGone = false
-    const subscription = this.add(rules, {
-      // What waited for it when it was removed is not for it any more.
-      run: async (packet, attempt) =>
-        isGone ? undefined : handler(messageOf<T>(rules, packet), attemptOf(attempt)),
+    return this.addHandler(rules, (packet, attempt) => {
+      const payload = decodePacket(rules.codec, packet)
+      return handler(messageOf<T>(rules, packet, payload), attemptOf(attempt))
     })
-    return {
-      ...subscription,
-      unsubscribe: () => {
-        isGone = true
-        return subscription.unsubscribe()
-      },
+  }
+
+  respond<T>(
+    pattern: string,
+    handler: (request: MqttMessage<T>, run: MqttRun) => unknown,
+    options: RespondOptions,
+  ): MqttSubscription {
+    const rules = handlerRules(pattern, resolveHandlerOptions(pattern, options, 'requests'), this.options)
+    const { requester } = this.session
+    const takesAtQos1 = rules.subscription.qos > 0
+    const leave = takesAtQos1 ? requester.takesAtQos1(rules.template.topicFilter) : undefined
+    const run = async (packet: PublishPacket, attempt: HandlerAttempt): Promise<void> => {
+      const request = this.responder.receive(rules, packet, attempt)
+      const result = await handler(messageOf<T>(rules, packet, request.data), attemptOf(attempt))
+      await this.responder.respond(request, result)
     }
+    return this.addHandler(rules, run, leave)
   }
 
   messages<T>(
@@ -116,7 +132,11 @@ export class Subscriber {
       concurrency: Number.POSITIVE_INFINITY,
       orderKey: 'none',
       run: async (packet: PublishPacket) =>
-        stream.push(messageOf<T>(rules, packet), packet.qos === 0 ? bytesOf(packet) : undefined, packet),
+        stream.push(
+          messageOf<T>(rules, packet, decodePacket(rules.codec, packet)),
+          packet.qos === 0 ? bytesOf(packet) : undefined,
+          packet,
+        ),
     })
     const stopListening = this.session.onDrain(end)
     if (signal?.aborted) stream.end()
@@ -128,10 +148,28 @@ export class Subscriber {
     return handlerRules(pattern, resolveHandlerOptions(pattern, options), this.options)
   }
 
+  /** Adds a handler that no message reaches after it was removed. */
+  private addHandler(
+    rules: HandlerRules,
+    run: (packet: PublishPacket, attempt: HandlerAttempt) => unknown,
+    onRemoved: () => void = () => {},
+  ): MqttSubscription {
+    let isRemoved = false
+    const subscription = this.add(rules, {
+      run: async (packet, attempt) => (isRemoved ? undefined : run(packet, attempt)),
+    })
+    const unsubscribe = (): Promise<void> => {
+      if (!isRemoved) onRemoved()
+      isRemoved = true
+      return subscription.unsubscribe()
+    }
+    return { ...subscription, unsubscribe, [Symbol.asyncDispose]: async () => void unsubscribe() }
+  }
+
   private add(
     rules: HandlerRules,
     fields: Pick<InboundHandler, 'run'> & Partial<InboundHandler>,
-  ): MqttSubscription {
+  ): Omit<MqttSubscription, typeof Symbol.asyncDispose> {
     const { topicFilter } = rules.template
     const handler = newHandler({
       ...rules.runRules,
@@ -148,12 +186,12 @@ export class Subscriber {
   }
 }
 
-function messageOf<T>(rules: HandlerRules, packet: PublishPacket): MqttMessage<T> {
+function messageOf<T>(rules: HandlerRules, packet: PublishPacket, payload: unknown): MqttMessage<T> {
   const { topic, qos, retain, dup, properties = {} } = packet
   return {
     topic,
     // Seam: the caller names the type of what comes from outside, as with JSON.parse.
-    payload: decodePacket(rules.codec, packet) as T,
+    payload: payload as T,
     params: readTopicParams(rules.template, topic),
     qos,
     retain,

@@ -9,6 +9,7 @@ import {
 } from '../../core/requests/request-rules.js'
 import { parseTopicFilter, type TopicFilter } from '../../core/topic/topic-filter.js'
 import { Routes } from '../../core/topic/topic-trie.js'
+import type { RequestOptions } from '../../options/client-options.js'
 import { resolveCodec } from '../../options/codec.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
@@ -116,10 +117,11 @@ export class Requester {
     return this.responses.subscription
   }
 
-  /** This connection takes requests at QoS 1. */
-  takesAtQos1(filter: TopicFilter): void {
+  /** This connection receives requests of a filter at QoS 1. @returns a function that ends this */
+  takesAtQos1(filter: TopicFilter): () => void {
     this.takenAtQos1.add(filter, true)
     this.session.dispatcher.pool.trackRequests()
+    return () => this.takenAtQos1.remove(filter, true)
   }
 
   /** The grant of the private topic, which is subscribed with its first use. */
@@ -138,8 +140,25 @@ export class Requester {
     return this.grant
   }
 
-  /** Sends a request. @returns what ends it from this side, and tells the responder to stop */
-  start(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
+  /** Sends a request with the defaults of this connection. @returns a function that cancels it */
+  request(
+    request: OutgoingRequest,
+    options: Pick<RequestOptions, 'codec' | 'protocol' | 'timeoutMs' | 'signal'>,
+    isStream: boolean,
+    receiver: ResponseReceiver,
+  ): () => void {
+    const { codec, requests } = this.options
+    const plan = {
+      protocol: options.protocol ?? this.defaultProtocol,
+      isStream,
+      codec: resolveCodec(options.codec ?? codec),
+      timeoutMs: options.timeoutMs ?? requests.timeoutMs,
+      signal: options.signal,
+    }
+    return this.start(request, plan, receiver)
+  }
+
+  private start(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
     if (!this.session.events.request.isHeard) return this.begin(request, plan, receiver)
     const observed = new ObservedReceiver(receiver, this.session.events, request.topic, plan.protocol)
     const cancel = this.begin(request, plan, observed)

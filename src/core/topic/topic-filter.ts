@@ -72,7 +72,11 @@ function splitShare(subscription: string): { filter: string; sharedGroup?: strin
  * Checks a Topic Name (MQTT 5, 4.7.3): not empty, no wildcard, no NUL, at most 65,535 bytes of UTF-8.
  * @throws MqttError `INVALID_TOPIC_NAME`
  */
-export function assertTopicName(topic: string): void {
+export function assertTopicName(topic: unknown): asserts topic is string {
+  if (typeof topic !== 'string') {
+    const type = topic === null ? 'null' : `of type ${typeof topic}`
+    throw new MqttError('INVALID_TOPIC_NAME', `the topic must be a string, but is ${type}`)
+  }
   // Most Topic Names are short, and need no count of their bytes.
   const isShort = topic !== '' && topic.length <= SURELY_SHORT
   if (isShort && !/[+#]/.test(topic) && !topic.includes('\u0000') && topic.isWellFormed()) return
