@@ -31,6 +31,7 @@ import { healthOf, type MqttHealth, type MqttStats } from './session-report.js'
 import { type SessionParts, SessionShutdown } from './session-shutdown.js'
 import { failStart, whenSubscribed } from './subscriptions/subscribed.js'
 import { Subscriptions } from './subscriptions/subscriptions.js'
+import { guardedLog } from './thinned-log.js'
 
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
 export class MqttSession {
@@ -44,6 +45,7 @@ export class MqttSession {
   private readonly deadLetters: DeadLetters
   /** What went wrong with the work of this session, for the log. */
   readonly journal: SessionJournal
+  readonly log: SessionLog
   readonly events: ClientEvents
   private readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
@@ -55,11 +57,13 @@ export class MqttSession {
 
   constructor(
     readonly options: ResolvedOptions,
-    readonly log: SessionLog,
+    log: SessionLog,
     dialler: Dialler = createDialler(options),
   ) {
-    this.journal = new SessionJournal(log)
-    const failed = (error: unknown) => log.error(`a listener of the client failed: ${describeCause(error)}`)
+    this.log = guardedLog(log)
+    this.journal = new SessionJournal(this.log)
+    const failed = (error: unknown) =>
+      this.log.error(`a listener of the client failed: ${describeCause(error)}`)
     this.events = new ClientEvents(options.clientId, failed)
     const packetIds = new PacketIds<Publication>(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, failed)
@@ -87,7 +91,7 @@ export class MqttSession {
     this.connection.attach(this.publisher)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
-      noticed: cause => log.debug(`after the end of the connection: ${cause.message}`),
+      noticed: cause => this.log.debug(`after the end of the connection: ${cause.message}`),
       stateChanged: (state, before) => this.noteState(state, before),
     })
   }

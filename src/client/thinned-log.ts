@@ -1,3 +1,4 @@
+import { describeCause } from '../core/errors.js'
 import { type LogLevel, LogWindows, type Repeats, type SessionLog } from '../core/log-lines.js'
 
 /** A log whose repeats are counted, so that a failure in a flood of messages costs a line in 10 s. */
@@ -48,4 +49,23 @@ export class ThinnedLog {
     for (const { line, tag, count, withinMs } of repeats)
       this.log[tag](`${line}: ${count} more within ${(withinMs / 1_000).toFixed(1)} s`)
   }
+}
+
+/** The same log, but one that fails stops nothing: it is reported once as a warning of the process. */
+export function guardedLog(log: SessionLog): SessionLog {
+  let hasFailed = false
+  const failed = (error: unknown): void => {
+    if (!hasFailed) process.emitWarning(`the logger of the client failed: ${describeCause(error)}`)
+    hasFailed = true
+  }
+  const guarded = (level: LogLevel) => (text: string) => {
+    try {
+      // The logger of an application may be asynchronous all the same.
+      const written: unknown = log[level](text)
+      if (written instanceof Promise) written.catch(failed)
+    } catch (error) {
+      failed(error)
+    }
+  }
+  return { error: guarded('error'), warn: guarded('warn'), log: guarded('log'), debug: guarded('debug') }
 }

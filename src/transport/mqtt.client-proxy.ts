@@ -3,7 +3,7 @@ import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microser
 import type { PublishProperties } from '../client/connection/link.js'
 import { MqttSession } from '../client/mqtt-session.js'
 import type { OutgoingRequest } from '../client/requests/request-messages.js'
-import { ThinnedLog } from '../client/thinned-log.js'
+import { guardedLog, ThinnedLog } from '../client/thinned-log.js'
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { describeFailure, isMqttError, MqttError } from '../core/errors.js'
 import { oneLine } from '../core/log-lines.js'
@@ -38,7 +38,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   private readonly isPeerBuiltIn: boolean
   private opened: Promise<void> | undefined
   private readonly logger = loggerOf('MqttClientProxy')
-  private readonly failures = new ThinnedLog(this.logger)
+  private readonly failures = new ThinnedLog(guardedLog(this.logger))
   private readonly listeners = new Set<(state: ConnectionState) => void>()
 
   /** @throws MqttError `INVALID_OPTION` */
