@@ -53,7 +53,9 @@ export interface HandlerOptions {
    * What happens to a message whose last run failed. `ack`: the failure is logged and counted, and the message is
    * acknowledged. `deadLetter(topic)`: the message is published to that topic, then acknowledged. `disconnect`: the
    * client closes the connection without the acknowledgement, and the broker delivers the message again (QoS 1 and
-   * `clean: false`). @default 'ack'
+   * `clean: false`). When the redelivered message fails again, the client keeps the connection for 1 s first, then for twice
+   * as long each time, up to 60 s; other QoS 1 messages run meanwhile, but their acknowledgements wait behind it.
+   * @default 'ack'
    */
   readonly onFailure?: FailurePolicy
   /**

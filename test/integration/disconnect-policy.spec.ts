@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { holdClock } from '../support/held-clock.js'
-import { comeBack, finish } from '../support/publisher-on-peer.js'
-import { acks, KEPT, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+import { comeBack, finish, pass } from '../support/publisher-on-peer.js'
+import { acks, json, KEPT, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
 
 holdClock()
 
@@ -30,6 +30,64 @@ describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
     expect(ran).toEqual([1, 2])
     expect(acks(second)).toEqual([9])
     expect(mqtt.stats().inbound).toMatchObject({ received: 2, handled: 1, givenBack: 1, repeated: 0 })
+    await finish(parts)
+  })
+
+  it('keeps the connection for longer and longer when one message fails again and again', async () => {
+    const parts = await subscriberOnPeer({ protocolVersion, ...KEPT })
+    const { mqtt } = parts
+    let failures = 0
+    mqtt.subscribe(
+      'poison',
+      () => {
+        failures += 1
+        throw new Error('poison')
+      },
+      { onFailure: 'disconnect' },
+    )
+    await parts.connection.grant()
+    const ran: unknown[] = []
+    mqtt.subscribe('other', ({ payload }) => {
+      ran.push(payload)
+    })
+    await parts.connection.grant()
+    let { connection } = parts
+    const kept: number[] = []
+    for (let delivery = 1; delivery <= 9; delivery += 1) {
+      connection.send(qos1('poison', 9, 9, delivery > 1))
+      await settle(mqtt)
+      connection.send(json('other', delivery))
+      const before = performance.now()
+      while (parts.session.connection.state.status === 'connected') await pass(100, 100)
+      kept.push(Math.round((performance.now() - before) / 1_000))
+      connection = await comeBack(parts, { sessionPresent: true })
+    }
+    expect(failures).toBe(9)
+    expect(kept).toEqual([0, 1, 2, 4, 8, 16, 32, 60, 60])
+    expect(ran).toEqual([2, 3, 4, 5, 6, 7, 8, 9])
+    expect(parts.log.visible.join('\n')).toContain(
+      'the handler of "poison" failed for delivery 9 of a message, and onFailure is "disconnect"',
+    )
+    expect(mqtt.stats().inbound).toMatchObject({ givenBack: 9, running: 0 })
+    await finish(parts)
+  })
+
+  it('ends the connection once for all messages that fail while it is kept', async () => {
+    const parts = await subscriberOnPeer({ protocolVersion, ...KEPT })
+    const fail = () => Promise.reject(new Error('poison'))
+    parts.mqtt.subscribe('poison/+', fail, { onFailure: 'disconnect' })
+    await parts.connection.grant()
+    const ids = [1, 2, 3, 4]
+    for (const id of ids) parts.connection.send(qos1(`poison/${id}`, id))
+    await settle(parts.mqtt)
+    const second = await comeBack(parts, { sessionPresent: true })
+    for (const id of ids) second.send(qos1(`poison/${id}`, id, id, true))
+    await pass(1_100, 100)
+    expect(parts.session.connection.state.status).not.toBe('connected')
+    const { losses } = parts.mqtt.stats().connection
+    await comeBack(parts, { sessionPresent: true })
+    await pass(10_000, 100)
+    expect({ losses, after: parts.mqtt.stats().connection.losses }).toEqual({ losses: 2, after: 2 })
     await finish(parts)
   })
 

@@ -32,6 +32,10 @@ export class HandlerRunner {
   private stopped: MqttError | undefined
   /** QoS 0 messages that wait for a retry or a dead letter: no broker and no slot bounds them. */
   private recovering = 0
+  /** Failed deliveries in a row of the message with this Packet Identifier, whose handler disconnects. */
+  private readonly givenBack = new Map<number, number>()
+  /** Until the connection ends for messages that have failed before. */
+  private giveBackPause: Promise<void> | undefined
 
   constructor(
     private readonly surroundings: RunSurroundings,
@@ -120,7 +124,7 @@ export class HandlerRunner {
     if (this.stopped !== undefined) return 'givenBack'
     if (onFailure === 'ack') return 'failed'
     if (onFailure === 'disconnect') {
-      this.surroundings.disconnect(giveBackError(handler, error))
+      await this.giveBack(run, error)
       return 'givenBack'
     }
     // A letter that comes back must not be written again.
@@ -139,6 +143,25 @@ export class HandlerRunner {
       if (isMqttError(refused, 'PACKET_TOO_LARGE')) return 'failed'
       return delivery.packet.qos === 0 ? 'failed' : 'givenBack'
     }
+  }
+
+  /**
+   * Ends the connection, so that the broker delivers again. A message that fails again each time it is delivered keeps the
+   * connection for longer and longer first, so that the others flow; all that fail meanwhile are given back together.
+   */
+  private async giveBack(run: HandlerRun, error: unknown): Promise<void> {
+    const { dup, messageId = 0 } = run.delivery.packet
+    const failures = dup ? (this.givenBack.get(messageId) ?? 0) + 1 : 1
+    this.givenBack.set(messageId, failures)
+    const disconnect = (): void => {
+      this.giveBackPause = undefined
+      if (this.stopped === undefined)
+        this.surroundings.disconnect(giveBackError(run.handler, failures, error))
+    }
+    if (this.giveBackPause === undefined && failures === 1) return disconnect()
+    this.host.paused(run)
+    this.giveBackPause ??= this.pauses.wait(giveBackDelayMs(failures)).then(disconnect)
+    await this.giveBackPause
   }
 
   private async attempt(run: HandlerRun, number: number): Promise<void> {
@@ -213,9 +236,16 @@ function retryDelayMs({ retries }: InboundHandler, failures: number): number {
   return reconnectDelayMs(retries.delayMs, failures, cause, 0, Math.random())
 }
 
-function giveBackError({ name }: InboundHandler, cause: unknown): MqttError {
-  const text = `the handler of "${name}" failed, and onFailure is "disconnect"`
+function giveBackError({ name }: InboundHandler, failures: number, cause: unknown): MqttError {
+  const times = failures === 1 ? '' : ` for delivery ${failures} of a message`
+  const text = `the handler of "${name}" failed${times}, and onFailure is "disconnect"`
   return new MqttError('CONNECTION_LOST', text, { cause, reasonCode: IMPLEMENTATION_SPECIFIC_ERROR })
+}
+
+const LONGEST_GIVE_BACK_MS = 60_000
+
+function giveBackDelayMs(failures: number): number {
+  return Math.min(LONGEST_GIVE_BACK_MS, 1_000 * 2 ** (failures - 2))
 }
 
 const IMPLEMENTATION_SPECIFIC_ERROR = 0x83
