@@ -1,5 +1,4 @@
 import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
-import { reconnectDelayMs } from '../core/connection/reconnect-rules.js'
 import { describeCause, type MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/held-bytes.js'
 import { describeTransition, type SessionLog } from '../core/log-lines.js'
@@ -15,7 +14,7 @@ import { Routes } from '../core/topic/topic-trie.js'
 import { describeTarget } from '../options/option-checks.js'
 import type { WhenBlocked } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import { hasClosed, type WaitOptions } from './connection/connection-wait.js'
+import { failStart, hasClosed, type WaitOptions, whenSubscribed } from './connection/connection-wait.js'
 import { createDialler } from './connection/dialler.js'
 import type { Dialler, PublishPacket } from './connection/link.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
@@ -23,14 +22,13 @@ import { ClientEvents } from './events.js'
 import { DeadLetters } from './inbound/dead-letters.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { InboundHandler } from './inbound/inbound-handler.js'
-import { replyTakers } from './inbound/new-handler.js'
+import { withoutOpenEnded } from './inbound/new-handler.js'
 import { Publisher } from './outbound/publisher.js'
 import { Requester } from './requests/requester.js'
 import { overrun, SessionJournal } from './session-journal.js'
 import { healthOf, type MqttHealth, type MqttStats } from './session-report.js'
 import { type SessionParts, SessionShutdown } from './session-shutdown.js'
-import { failStart, whenSubscribed } from './subscriptions/subscribed.js'
-import { Subscriptions } from './subscriptions/subscriptions.js'
+import { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { guardedLog } from './thinned-log.js'
 
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
@@ -39,7 +37,7 @@ export class MqttSession {
   /** Asks on this connection. */
   readonly requester: Requester
   private readonly identifiers = new SubscriptionIdentifiers()
-  private readonly subscriptions: Subscriptions
+  private readonly subscriptions: SubscriptionTable
   readonly publisher: Publisher
   readonly dispatcher: InboundDispatcher
   private readonly deadLetters: DeadLetters
@@ -107,17 +105,16 @@ export class MqttSession {
     })
   }
 
-  private newSubscriptions(packetIds: PacketIds): Subscriptions {
+  private newSubscriptions(packetIds: PacketIds): SubscriptionTable {
     const { keepsSession, outbound, reconnect } = this.options
-    return new Subscriptions(packetIds, this.identifiers, {
+    return new SubscriptionTable(packetIds, this.identifiers, {
       keepsSession,
       onRestored: () => this.publisher.flushed(),
-      onRefused: ({ error }) => this.noteRefused(error),
-      onWarning: text => this.log.warn(text),
+      onRefused: error => this.noteRefused(error),
+      log: this.log,
+      retryDelay: reconnect.delayMs,
       ackTimeoutMs: outbound.ackTimeoutMs,
       onOverdue: cause => this.connection.hangUp(cause),
-      onRecovered: subscription => this.log.log(`the broker grants the subscription "${subscription}" now`),
-      retryDelayMs: (round, cause) => reconnectDelayMs(reconnect.delayMs, round, cause, 0, Math.random()),
     })
   }
 
@@ -264,8 +261,8 @@ export class MqttSession {
     const identified = identifier === undefined ? undefined : this.identifiers.identify(topic, identifier)
     const handlers = this.routes.select(topic, identified)
     // Only handlers whose pattern ends with a wildcard could mistake a response for an event.
-    for (const { takesReplies } of handlers)
-      if (!takesReplies) return this.requester.responseTopics.has(topic) ? replyTakers(handlers) : handlers
+    for (const { isOpenEnded } of handlers)
+      if (isOpenEnded && this.requester.responseTopics.has(topic)) return withoutOpenEnded(handlers)
     return handlers
   }
 

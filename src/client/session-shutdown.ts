@@ -4,7 +4,7 @@ import type { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { Publisher } from './outbound/publisher.js'
 import type { Requester } from './requests/requester.js'
 import type { SessionJournal } from './session-journal.js'
-import type { Subscriptions } from './subscriptions/subscriptions.js'
+import type { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { settlesWithin } from './waits.js'
 
 /** Part of the time for shutting down that is kept for DISCONNECT. */
@@ -18,7 +18,7 @@ const NEVER = new Promise<never>(() => {})
 /** What ends with a session. */
 export interface SessionParts {
   readonly connection: MqttConnection
-  readonly subscriptions: Subscriptions
+  readonly subscriptions: SubscriptionTable
   readonly dispatcher: InboundDispatcher
   readonly publisher: Publisher
   readonly requester: Requester

@@ -1,5 +1,6 @@
 import type { ConnectionState } from '../../core/connection/connection-state.js'
-import { closedError, MqttError } from '../../core/errors.js'
+import { verdictOf } from '../../core/connection/reconnect-rules.js'
+import { closedError, isMqttError, MqttError } from '../../core/errors.js'
 
 /** Limits of a wait. */
 export interface WaitOptions {
@@ -73,4 +74,47 @@ function abortedError(what: string, signal: AbortSignal | undefined): MqttError 
 
 function timeoutError(what: string, timeoutMs: number): MqttError {
   return new MqttError('TIMEOUT', `there was no ${what} within ${timeoutMs} ms`)
+}
+
+/** Resolves when the broker has responded to every SUBSCRIBE, or with the error if it does not. */
+export function whenSubscribed(
+  connection: { attach(listener: { lost(cause: MqttError): void }): () => void },
+  subscriptions: { readonly counts: { readonly pending: number }; whenSettled(): Promise<void> },
+  timeoutMs: number,
+): Promise<MqttError | undefined> {
+  return new Promise(resolve => {
+    const settle = (failure: MqttError | undefined): void => {
+      clearTimeout(timer)
+      detach()
+      resolve(failure)
+    }
+    // Some brokers close the connection on a subscription that they do not allow, and some send nothing.
+    const detach = connection.attach({ lost: settle })
+    const timer = setTimeout(() => {
+      const { pending } = subscriptions.counts
+      settle(
+        new MqttError(
+          'TIMEOUT',
+          `the broker did not respond to ${pending} subscriptions within ${timeoutMs} ms`,
+        ),
+      )
+    }, timeoutMs)
+    void subscriptions.whenSettled().then(() => settle(undefined))
+  })
+}
+
+/** Throws the error of a start with `fail-fast`. If a later attempt could succeed, the error says what to do. */
+export function failStart(error: unknown): never {
+  const isOfAttempt = isMqttError(error, 'CONNECT_FAILED') || isMqttError(error, 'CONNECT_REFUSED')
+  if (!isOfAttempt || verdictOf(error) === 'stop') throw error
+  const { code, message, cause, reasonCode, serverReference } = error
+  throw new MqttError(
+    code,
+    `${message}. Set connect: 'background' to start without a broker and connect later`,
+    {
+      cause,
+      ...(reasonCode === undefined ? {} : { reasonCode }),
+      ...(serverReference === undefined ? {} : { serverReference }),
+    },
+  )
 }

@@ -18,7 +18,7 @@ export interface HandlerRules {
   readonly runRules: Pick<
     InboundHandler,
     | 'name'
-    | 'takesReplies'
+    | 'isOpenEnded'
     | 'concurrency'
     | 'orderKey'
     | 'timeoutMs'
@@ -55,7 +55,7 @@ export function handlerRules(
     hasOwnLimits: options.concurrency !== undefined || options.order !== 'none',
     runRules: {
       name: pattern,
-      takesReplies: !['#', '+'].includes(template.topicFilter.levels.at(-1) ?? ''),
+      isOpenEnded: ['#', '+'].includes(template.topicFilter.levels.at(-1) ?? ''),
       concurrency: options.concurrency ?? defaults.inbound.concurrency,
       orderKey: orderKeyOf(options.order),
       timeoutMs: options.timeoutMs,

@@ -35,8 +35,8 @@ export interface InboundHandler {
   readonly isPassive: boolean
   /** Runs before the application is ready and while it closes, too: what is under way may need it. */
   readonly isInternal: boolean
-  /** Whether a reply on a topic that this connection answers, or asks, on may be an event for it. */
-  readonly takesReplies: boolean
+  /** Whether its pattern ends with a wildcard. It does not receive the responses of this connection as events. */
+  readonly isOpenEnded: boolean
   /** Messages with the same key are handled in order, one at a time: those of a topic, or those of a key of your own. */
   readonly orderKey: 'topic' | 'none' | ((topic: string) => string)
   readonly timeoutMs: number | undefined

@@ -11,7 +11,7 @@ export function newHandler(
     concurrency: Number.POSITIVE_INFINITY,
     isPassive: false,
     isInternal: false,
-    takesReplies: true,
+    isOpenEnded: false,
     orderKey: 'topic',
     timeoutMs: undefined,
     retries: undefined,
@@ -23,10 +23,10 @@ export function newHandler(
   }
 }
 
-/** A reply that only wildcards take is no event for them, and nothing to warn about. */
-export function replyTakers(handlers: readonly InboundHandler[]): readonly InboundHandler[] {
-  const takers = handlers.filter(handler => handler.takesReplies)
-  return takers.length === 0 && handlers.length > 0 ? [NOBODY] : takers
+/** Removes the handlers that must not receive responses. If none is left, the message still counts as handled. */
+export function withoutOpenEnded(handlers: readonly InboundHandler[]): readonly InboundHandler[] {
+  const left = handlers.filter(handler => !handler.isOpenEnded)
+  return left.length === 0 ? [NOBODY] : left
 }
 
 const NOBODY = newHandler({ name: 'nobody', isPassive: true, run: async () => {} })

@@ -1,4 +1,5 @@
 import { closedError, MqttError } from '../../core/errors.js'
+import type { SessionLog } from '../../core/log-lines.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import { batches } from '../../core/subscriptions/subscription-rules.js'
@@ -9,9 +10,9 @@ import { IdleWaiters } from '../waits.js'
 const FAILURE = 0x80
 const ignore = (): void => {}
 
-/** A filter that the broker is to forget. */
+/** A filter to be unsubscribed. */
 class Unsubscription {
-  /** It is subscribed again, after the UNSUBSCRIBE that is on its way. */
+  /** Subscribed again after the UNSUBSCRIBE that waits for its UNSUBACK. */
   isWantedAgain = false
   resolve: () => void = ignore
   reject: (failure: MqttError) => void = ignore
@@ -21,12 +22,12 @@ class Unsubscription {
   })
 
   constructor(readonly subscription: string) {
-    // Most callers do not wait for it.
+    // Most callers do not await it.
     this.confirmed.catch(ignore)
   }
 }
 
-/** Filters that the broker is to forget, until it has confirmed it. */
+/** Filters to be unsubscribed, until the broker has confirmed it. */
 export class Unsubscriptions {
   private readonly unsent = new Map<string, Unsubscription>()
   private readonly inFlight: Unanswered<readonly Unsubscription[]>
@@ -36,7 +37,7 @@ export class Unsubscriptions {
 
   constructor(
     private readonly packetIds: PacketIds,
-    private readonly rules: AckRules & { readonly onWarning: (text: string) => void },
+    private readonly rules: AckRules & { readonly log: Pick<SessionLog, 'warn'> },
   ) {
     this.inFlight = new Unanswered(packetIds, rules, ([first]) => `UNSUBSCRIBE of "${first?.subscription}"`)
   }
@@ -51,7 +52,7 @@ export class Unsubscriptions {
     this.inFlight.connected(link)
   }
 
-  /** @returns resolves when the broker does not have the filter any more, and rejects when it keeps it */
+  /** @returns a promise that resolves when the broker has removed the filter, and rejects if it refuses */
   add(subscription: string): Promise<void> {
     const known = this.unsent.get(subscription)
     if (known !== undefined) return known.confirmed
@@ -60,16 +61,16 @@ export class Unsubscriptions {
     return added.confirmed
   }
 
-  /** It is wanted again. */
+  /** The filter is subscribed again. */
   remove(subscription: string): void {
     this.unsent.get(subscription)?.resolve()
     this.unsent.delete(subscription)
-    // What follows the packet that is on its way must not be undone by its repetition.
+    // A repeated UNSUBSCRIBE must not undo the SUBSCRIBE that follows.
     for (const entry of this.inFlight.contents.flat())
       entry.isWantedAgain ||= entry.subscription === subscription
   }
 
-  /** Sends what is not sent yet. */
+  /** Sends the filters that are not sent yet. */
   flush(): void {
     if (this.current === undefined || this.unsent.size === 0) return
     const { link, limits } = this.current
@@ -97,11 +98,11 @@ export class Unsubscriptions {
   }
 
   /** Resolves when the broker has responded to every UNSUBSCRIBE, or the connection is lost. */
-  whenAnswered(): Promise<void> {
+  whenSettled(): Promise<void> {
     return this.idle.wait()
   }
 
-  /** @param isKept whether the broker may have the filters still at the next connection */
+  /** @param isKept whether the broker may still have the filters at the next connection */
   lost(isKept: boolean): void {
     this.current = undefined
     for (const entry of this.inFlight.lost().flat()) {
@@ -111,7 +112,7 @@ export class Unsubscriptions {
     this.idle.check()
   }
 
-  /** The broker has forgotten everything. */
+  /** The broker has no session any more. */
   clear(): void {
     for (const entry of this.unsent.values()) entry.resolve()
     this.unsent.clear()
@@ -128,6 +129,6 @@ export class Unsubscriptions {
     const error = new MqttError('UNSUBSCRIBE_REFUSED', text, { reasonCode })
     entry.reject(error)
     this.refusals += 1
-    this.rules.onWarning(text)
+    this.rules.log.warn(text)
   }
 }

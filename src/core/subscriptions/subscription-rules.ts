@@ -1,8 +1,10 @@
+import type { DelayRule } from '../connection/reconnect-rules.js'
 import { MqttError } from '../errors.js'
+import type { SessionLog } from '../log-lines.js'
 import type { AckRules, BrokerLimits, SubscribePacket } from '../protocol/packets.js'
 import { matchesTopicFilter, type TopicFilter } from '../topic/topic-filter.js'
 
-/** What a filter is subscribed with. */
+/** Options of one filter in SUBSCRIBE. */
 export interface SubscriptionOptions {
   readonly qos: 0 | 1 | 2
   /** No Local (MQTT 5, 3.8.3.1): the broker does not send back what this connection publishes. */
@@ -11,7 +13,7 @@ export interface SubscriptionOptions {
   readonly retainHandling: 0 | 1 | 2
 }
 
-/** What several handlers of one filter need together: the most that any of them asks for. */
+/** Merges the options of several handlers of one filter: the most that any of them asks for. */
 export function mergeOptions(a: SubscriptionOptions, b: SubscriptionOptions): SubscriptionOptions {
   return {
     qos: higher(a.qos, b.qos),
@@ -29,12 +31,6 @@ export function isSameOptions(a: SubscriptionOptions, b: SubscriptionOptions): b
   return a.qos === b.qos && a.noLocal === b.noLocal && a.retainHandling === b.retainHandling
 }
 
-/** A filter that the broker refused, or that it cannot serve. */
-interface RefusedSubscription {
-  readonly subscription: string
-  readonly error: MqttError
-}
-
 /** Counters of subscriptions. */
 export interface SubscriptionCounters {
   readonly granted: number
@@ -44,20 +40,17 @@ export interface SubscriptionCounters {
   readonly unsubscribesRefused: number
 }
 
-/** What follows a refusal, and what depends on the subscriptions. */
+/** How a table of subscriptions behaves, and what it reports. */
 export interface SubscriptionRules extends AckRules {
-  /** The broker keeps the session of this client at the end of a connection. */
+  /** Whether the broker keeps the session of this client when a connection ends. */
   readonly keepsSession: boolean
-  /** After a connection with more filters than fit at once: every SUBSCRIBE has left. */
+  /** Delay before refused filters are sent again. */
+  readonly retryDelay: DelayRule
+  readonly log: Pick<SessionLog, 'warn' | 'log'>
+  /** Called after a reconnect when every SUBSCRIBE has been sent. */
   readonly onRestored: () => void
   /** Called when a filter is refused, and again only if it was granted in between. */
-  readonly onRefused: (refused: RefusedSubscription) => void
-  /** What an operator should know. */
-  readonly onWarning: (text: string) => void
-  /** A filter that was refused is granted now. */
-  readonly onRecovered: (subscription: string) => void
-  /** Delay before refused filters are tried again. @param round refusals in a row, from 1 */
-  readonly retryDelayMs: (round: number, cause: MqttError) => number
+  readonly onRefused: (error: MqttError) => void
 }
 
 /** The error for a filter that the broker refused. */
@@ -69,12 +62,12 @@ export function refusal(subscription: string, why: string, reasonCode?: number):
   )
 }
 
-/** The error for a filter that nobody wants any more. */
+/** The error for a filter that was removed. */
 export function unsubscribedError(subscription: string): MqttError {
   return new MqttError('SUBSCRIBE_REFUSED', `the subscription "${subscription}" was removed`)
 }
 
-/** MQTT 3.1.1 brokers that do not know Shared Subscriptions grant them like any other topic, and deliver nothing. */
+/** The warning for a Shared Subscription on MQTT 3.1.1: a broker that does not support them delivers nothing. */
 export function uncertainShare({ subscription, sharedGroup, levels }: TopicFilter): string {
   return `MQTT 3.1.1 does not define Shared Subscriptions: a broker that does not support them grants "${subscription}" and delivers nothing. Publish to a topic of "${levels.join('/')}" and check that one client of the group "${sharedGroup}" receives it, or use a broker with MQTT 5`
 }
@@ -105,11 +98,11 @@ function unserved({ subscription }: TopicFilter, why: string, reasonCode: number
   })
 }
 
-/** Which filter a Subscription Identifier stands for (MQTT 5, 3.8.2.1.2). */
+/** Maps Subscription Identifiers to filters (MQTT 5, 3.8.2.1.2). */
 export class SubscriptionIdentifiers {
   private readonly filters = new Map<number, TopicFilter>()
 
-  /** Gives a filter its identifier: the hash of it, or the next one that is free. */
+  /** Assigns an identifier to a filter: its hash, or the next free one. */
   assign(filter: TopicFilter): number {
     let identifier = hashOf(filter.subscription)
     while (this.filters.has(identifier)) identifier = (identifier % MAX_IDENTIFIER) + 1
@@ -117,15 +110,15 @@ export class SubscriptionIdentifiers {
     return identifier
   }
 
-  /** The filter is not subscribed any more. */
+  /** Frees the identifier of a filter that was removed. */
   release(identifier: number): void {
     this.filters.delete(identifier)
   }
 
   /**
-   * The subscriptions that a message was sent for, by the Subscription Identifiers it carries (MQTT 5, 3.3.4).
-   * Undefined when it carries none that is known: a kept session may hold messages with identifiers of another
-   * process, and these must find their handlers by the topic. For the same reason each one must match the topic.
+   * Returns the subscriptions for which the broker sent a message, by its Subscription Identifiers (MQTT 5, 3.3.4).
+   * Undefined if none is known: a persistent session may hold messages with identifiers of another process, whose
+   * handlers are found by the topic. For the same reason each filter must match the topic.
    */
   identify(topic: string, identifiers: number | readonly number[]): string[] | undefined {
     if (typeof identifiers === 'number') {
@@ -153,14 +146,14 @@ function hashOf(subscription: string): number {
   return (hash % MAX_IDENTIFIER) + 1
 }
 
-/** Filters in one SUBSCRIBE where they need no identifier of their own. */
+/** Most filters in one SUBSCRIBE, if they need no Subscription Identifiers. */
 const FILTERS_PER_PACKET = 50
-/** Fixed header, Packet Identifier and Subscription Identifier at their longest (MQTT 5, 3.8). */
+/** Longest fixed header, Packet Identifier and Subscription Identifier (MQTT 5, 3.8). */
 const SUBSCRIBE_OVERHEAD_BYTES = 14
-/** Length of the filter and its options. */
+/** Bytes for the length of a filter and its options. */
 const FILTER_OVERHEAD_BYTES = 3
 
-/** Filters in packets that the broker takes. */
+/** Splits filters into packets that the broker accepts. */
 export function batches(subscriptions: readonly string[], maximumPacketSize: number): string[][] {
   const all: string[][] = []
   let bytes = Number.POSITIVE_INFINITY
@@ -178,12 +171,12 @@ export function batches(subscriptions: readonly string[], maximumPacketSize: num
   return all
 }
 
-/** The next filters that go into one packet, and those among them that the broker cannot serve. */
+/** Returns the next filters for one packet, and those that the broker cannot serve. */
 export function nextBatch<T extends { readonly filter: TopicFilter }>(
   unsent: Iterable<T>,
   limits: BrokerLimits,
 ): { readonly taken: T[]; readonly unserved: ReadonlyMap<T, MqttError> } {
-  // A Subscription Identifier is for a whole packet.
+  // A Subscription Identifier applies to a whole packet.
   const most = limits.subscriptionIdentifiersAvailable ? 1 : FILTERS_PER_PACKET
   const taken: T[] = []
   const unserved = new Map<T, MqttError>()
@@ -200,7 +193,7 @@ export function nextBatch<T extends { readonly filter: TopicFilter }>(
   return { taken, unserved }
 }
 
-/** @param identifier Subscription Identifier, where the broker takes them */
+/** @param identifier Subscription Identifier, if the broker supports them */
 export function subscribePacket(
   messageId: number,
   entries: readonly { readonly filter: TopicFilter; readonly options: SubscriptionOptions }[],

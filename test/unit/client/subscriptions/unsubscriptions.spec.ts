@@ -35,7 +35,7 @@ const limits = brokerLimits(5, {})
 
 const unsuback = (messageId: number, ...granted: number[]) =>
   ({ cmd: 'unsuback', messageId, granted }) as const
-const rules = { ackTimeoutMs: 30_000, onOverdue: nothing, onWarning: nothing }
+const rules = { ackTimeoutMs: 30_000, onOverdue: nothing, log: { warn: nothing } }
 
 function newUnsubscriptions() {
   const packetIds = new PacketIds(0)
@@ -80,7 +80,7 @@ describe('Unsubscriptions', () => {
     unsubscriptions.flush()
     void unsubscriptions.add('b')
     unsubscriptions.flush()
-    void unsubscriptions.whenAnswered().then(() => events.push('answered'))
+    void unsubscriptions.whenSettled().then(() => events.push('answered'))
     const [first, second] = sent.map(({ messageId }) => messageId)
     if (first === undefined || second === undefined) throw new Error('two packets were expected')
     unsubscriptions.answered(unsuback(first))
@@ -96,14 +96,14 @@ describe('Unsubscriptions', () => {
   })
 
   it('that nobody has asked for are answered', async () => {
-    await newUnsubscriptions().unsubscriptions.whenAnswered()
+    await newUnsubscriptions().unsubscriptions.whenSettled()
   })
 
   it('are sent again on the next connection where the broker may have the filters still', async () => {
     const { unsubscriptions, link, sent } = newUnsubscriptions()
     void unsubscriptions.add('a')
     unsubscriptions.flush()
-    const answered = unsubscriptions.whenAnswered()
+    const answered = unsubscriptions.whenSettled()
     unsubscriptions.lost(true)
     await answered
     unsubscriptions.connected(link, limits)

@@ -1,5 +1,6 @@
+import { type DelayRule, reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
 import type { MqttError } from '../../core/errors.js'
-import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
+import { refusal, type SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import { type WaitOptions, waitFor } from '../connection/connection-wait.js'
 
@@ -8,9 +9,9 @@ export class Subscription {
   status: 'unsent' | 'sent' | 'granted' | 'refused' = 'unsent'
   /** Why it is refused. */
   refusal: MqttError | undefined
-  /** The broker's refusal has been told, and nothing better since. */
-  isRefusalTold = false
-  /** It was said that nobody knows whether the broker shares it. */
+  /** The refusal has been logged, and the filter has not been granted since. */
+  isRefusalLogged = false
+  /** The warning that the broker may not support Shared Subscriptions has been logged. */
   isShareDoubted = false
   /** Whether the session at the broker has this filter: `maybe` from SUBSCRIBE to SUBACK. */
   atBroker: 'no' | 'maybe' | 'yes' = 'no'
@@ -46,7 +47,7 @@ export class Subscription {
     this.settle(error)
   }
 
-  /** Resolves when the broker grants it, and rejects when it is refused or will not be asked for. */
+  /** Resolves when the broker grants the filter. Rejects when it refuses it, or when the filter is not sent any more. */
   whenGranted(wait: WaitOptions): Promise<void> {
     return waitFor(`response to the subscription "${this.name}"`, wait, settle => {
       this.waiters.add(settle)
@@ -54,7 +55,7 @@ export class Subscription {
     })
   }
 
-  /** Tells those who wait how it ended. */
+  /** Ends all waits. */
   settle(failure?: MqttError): void {
     const waiters = [...this.waiters]
     this.waiters.clear()
@@ -62,26 +63,27 @@ export class Subscription {
   }
 }
 
-/** Asks for what was refused again, after delays that grow: access rules change while a connection lasts. */
+/** Sends refused filters again, after delays that grow: access rules may change during a connection. */
 export class RefusalRetry {
   private timer: NodeJS.Timeout | undefined
   private rounds = 0
 
   constructor(
-    /** @param round refusals in a row, from 1 */
-    private readonly delayMs: (round: number, subscription: string) => number,
+    private readonly delay: DelayRule,
     private readonly retry: () => void,
   ) {}
 
   /** The broker has responded to every SUBSCRIBE. @param refused one of the refused filters, if any */
-  answered(refused: string | undefined): void {
+  schedule(refused: string | undefined): void {
     if (refused === undefined) {
       this.rounds = 0
       return
     }
     this.rounds += 1
     this.stop()
-    this.timer = setTimeout(() => this.retry(), this.delayMs(this.rounds, refused))
+    const cause = refusal(refused, 'refused before')
+    const delayMs = reconnectDelayMs(this.delay, this.rounds, cause, 0, Math.random())
+    this.timer = setTimeout(() => this.retry(), delayMs)
   }
 
   stop(): void {

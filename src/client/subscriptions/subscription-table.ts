@@ -21,31 +21,31 @@ import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { Unanswered } from '../connection/unanswered.js'
 import { IdleWaiters } from '../waits.js'
-import { RefusalRetry, Subscription } from './subscription-entry.js'
+import { RefusalRetry, Subscription } from './subscription.js'
 import { Unsubscriptions } from './unsubscriptions.js'
 
-/** Filters that health names. */
+/** Most filters that health names. */
 const MAX_NAMED = 100
-/** SUBSCRIBE packets on the way at the same time. */
+/** Most SUBSCRIBE packets without a SUBACK. */
 const PACKETS_IN_FLIGHT = 1_000
 const FAILURE = 0x80
-/** The subscriptions of this connection. After a reconnect all are restored, and each SUBACK is checked. */
-export class Subscriptions implements ConnectionListener {
+
+/** The subscriptions of this client. After a reconnect all are restored, and each SUBACK is checked. */
+export class SubscriptionTable implements ConnectionListener {
   private readonly table = new Map<string, Subscription>()
   private readonly unsent = new Set<Subscription>()
   private readonly inFlight: Unanswered<readonly Subscription[]>
   private readonly unsubscriptions: Unsubscriptions
-  private readonly answers = new IdleWaiters(
+  private readonly settled = new IdleWaiters(
     () => this.isClosed || (this.unsent.size === 0 && this.inFlight.size === 0),
   )
   private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
 
-  /** Filters of a new connection are still to be asked for, so that publishes must wait. */
+  /** Filters of a new connection are not sent yet, so that publishes must wait. */
   isRestoring = false
-  /** No subscription is wanted any more. */
+  /** Nothing is subscribed any more, except what `isKept` names. */
   private isEnding = false
   private isClosed = false
-  /** Wanted all the same while it ends. */
   private isKept: (subscription: string) => boolean = () => false
   private readonly retry: RefusalRetry
 
@@ -56,10 +56,7 @@ export class Subscriptions implements ConnectionListener {
   ) {
     this.inFlight = new Unanswered(packetIds, rules, ([first]) => `SUBSCRIBE of "${first?.name}"`)
     this.unsubscriptions = new Unsubscriptions(packetIds, rules)
-    this.retry = new RefusalRetry(
-      (round, first) => rules.retryDelayMs(round, refusal(first, 'refused before')),
-      () => this.retryRefused(),
-    )
+    this.retry = new RefusalRetry(rules.retryDelay, () => this.retryRefused())
   }
 
   /** Filters that the broker refuses now. */
@@ -67,7 +64,7 @@ export class Subscriptions implements ConnectionListener {
     return [...this.table.values()].filter(entry => entry.status === 'refused').map(entry => entry.name)
   }
 
-  /** Filters whose SUBACK is late, no more than are worth naming. */
+  /** Filters whose SUBACK is late, at most 100. */
   get unanswered(): string[] {
     const late = this.inFlight.late.flat().slice(0, MAX_NAMED)
     return late.map(entry => entry.name)
@@ -75,7 +72,7 @@ export class Subscriptions implements ConnectionListener {
 
   get counts(): SubscriptionCounters {
     const all = [...this.table.values()]
-    // Without a connection nobody knows what the broker still has.
+    // Without a connection, it is unknown what the broker has.
     const isKnown = this.current !== undefined
     const granted = isKnown ? all.filter(entry => entry.status === 'granted').length : 0
     const refused = all.filter(entry => entry.status === 'refused').length
@@ -87,7 +84,7 @@ export class Subscriptions implements ConnectionListener {
     }
   }
 
-  /** Puts a filter into the table, or more demands on one that is there. `flush` sends what is new. */
+  /** Adds a filter, or raises the options of a known one. `flush` sends it. */
   add(filter: TopicFilter, options: SubscriptionOptions): void {
     this.unsubscriptions.remove(filter.subscription)
     const known = this.table.get(filter.subscription)
@@ -103,7 +100,7 @@ export class Subscriptions implements ConnectionListener {
     this.unsent.add(entry)
   }
 
-  /** Takes a filter out of the table. @returns resolves when the broker has it no more, rejects when it keeps it */
+  /** Removes a filter. @returns a promise that resolves when the broker has removed it, and rejects if it refuses */
   remove(subscription: string): Promise<void> {
     const entry = this.table.get(subscription)
     if (entry === undefined) return Promise.resolve()
@@ -127,7 +124,7 @@ export class Subscriptions implements ConnectionListener {
     return entry.whenGranted(wait)
   }
 
-  /** Sends what is not sent yet. */
+  /** Sends the filters that are not sent yet. */
   flush(): void {
     if (this.current === undefined) return
     if (this.isEnding) this.forgetUnwanted()
@@ -144,15 +141,15 @@ export class Subscriptions implements ConnectionListener {
       this.isRestoring = false
       this.rules.onRestored()
     }
-    this.answers.check()
+    this.settled.check()
   }
 
   /** Resolves when the broker has responded to every SUBSCRIBE, if necessary after a reconnect, or the connection is closed. */
-  whenAnswered(): Promise<void> {
-    return this.answers.wait()
+  whenSettled(): Promise<void> {
+    return this.settled.wait()
   }
 
-  /** From now on nothing is subscribed, also after a reconnect. */
+  /** From now on nothing is subscribed, even after a reconnect, except what `isKept` names. */
   end(isKept: (subscription: string) => boolean = () => false): void {
     this.isEnding = true
     this.isKept = isKept
@@ -170,7 +167,7 @@ export class Subscriptions implements ConnectionListener {
     if (this.current === undefined) return Promise.resolve()
     for (const subscription of granted) void this.unsubscriptions.add(subscription)
     this.unsubscriptions.flush()
-    return this.unsubscriptions.whenAnswered()
+    return this.unsubscriptions.whenSettled()
   }
 
   stateChanged(state: ConnectionState): void {
@@ -180,7 +177,7 @@ export class Subscriptions implements ConnectionListener {
       for (const entry of this.table.values()) entry.settle(closedError())
       this.unsubscriptions.closed()
     }
-    this.answers.check()
+    this.settled.check()
   }
 
   connected(link: Link, session: ConnectedSession): void {
@@ -192,7 +189,7 @@ export class Subscriptions implements ConnectionListener {
     else this.unsubscriptions.clear()
     for (const entry of this.table.values()) {
       if (!session.sessionPresent) entry.atBroker = 'no'
-      // A kept session still has what it granted; what it refused is asked for again.
+      // A resumed session still has what the broker granted. What it refused is sent again.
       if (!session.sessionPresent || entry.status !== 'granted') this.markUnsent(entry)
     }
     this.isRestoring = true
@@ -205,7 +202,7 @@ export class Subscriptions implements ConnectionListener {
     for (const entry of this.inFlight.lost().flat()) if (this.isWanted(entry)) this.markUnsent(entry)
     if (!this.rules.keepsSession) for (const entry of this.table.values()) entry.atBroker = 'no'
     this.unsubscriptions.lost(this.rules.keepsSession)
-    this.answers.check()
+    this.settled.check()
   }
 
   answered(packet: Packet): void {
@@ -216,7 +213,7 @@ export class Subscriptions implements ConnectionListener {
 
   private readonly sendMore = (): void => (this.unsent.size > 0 ? this.flush() : undefined)
 
-  /** Without a free Packet Identifier it waits for publishes, which must not wait for it. */
+  /** Without a free Packet Identifier, subscriptions wait for publishes, so publishes must not wait for them. */
   private get isWindowFull(): boolean {
     return this.unsent.size > 0 && this.inFlight.size >= PACKETS_IN_FLIGHT
   }
@@ -255,7 +252,7 @@ export class Subscriptions implements ConnectionListener {
   private warnOfShare(entry: Subscription): void {
     if (entry.filter.sharedGroup === undefined || entry.isShareDoubted) return
     entry.isShareDoubted = true
-    this.rules.onWarning(uncertainShare(entry.filter))
+    this.rules.log.warn(uncertainShare(entry.filter))
   }
 
   private takeSuback(packet: SubackPacket): void {
@@ -273,13 +270,13 @@ export class Subscriptions implements ConnectionListener {
 
   private grant(entry: Subscription): void {
     entry.granted()
-    if (entry.isRefusalTold) this.rules.onRecovered(entry.name)
-    entry.isRefusalTold = false
+    if (entry.isRefusalLogged) this.rules.log.log(`the broker grants the subscription "${entry.name}" now`)
+    entry.isRefusalLogged = false
   }
 
   private retryRefusedLater(): void {
     if (this.isEnding || this.inFlight.size > 0 || this.unsent.size > 0) return
-    this.retry.answered(this.refused[0])
+    this.retry.schedule(this.refused[0])
   }
 
   private retryRefused(): void {
@@ -289,9 +286,9 @@ export class Subscriptions implements ConnectionListener {
 
   private refuse(entry: Subscription, error: MqttError): void {
     entry.refused(error)
-    if (entry.isRefusalTold || !this.isWanted(entry)) return
-    entry.isRefusalTold = true
-    this.rules.onRefused({ subscription: entry.name, error })
+    if (entry.isRefusalLogged || !this.isWanted(entry)) return
+    entry.isRefusalLogged = true
+    this.rules.onRefused(error)
   }
 
   private isWanted(entry: Subscription): boolean {
