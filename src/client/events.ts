@@ -1,8 +1,9 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
 import type { ConnectionState } from '../core/connection/connection-state.js'
+import type { MqttError } from '../core/errors.js'
 import type { RunOutcome } from '../core/inbound/run-outcome.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
-import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
+import type { DropReason, PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import type { RequestProtocol } from '../core/requests/request-rules.js'
 
 /** The connection has changed. */
@@ -52,6 +53,58 @@ export interface AttemptInfo {
   readonly attempt: number
 }
 
+/** Messages that keep the acknowledgements of others back. */
+export interface HeldUp {
+  readonly topic: string
+  readonly patterns: readonly string[]
+  readonly ageMs: number
+  /** How many messages wait behind it. */
+  readonly behind: number
+}
+
+/** What was left when a shutdown stopped waiting. */
+export interface LeftBehind {
+  readonly running: number
+  readonly waiting: number
+  readonly streams: number
+  readonly unacknowledged: number
+  readonly queued: number
+}
+
+/** What an operator may want to know: the journal makes log lines of it. */
+export type Notice =
+  | {
+      readonly type: 'handler-failed'
+      readonly pattern: string
+      readonly topic: string
+      readonly error: unknown
+    }
+  | { readonly type: 'unmatched'; readonly topic: string }
+  | { readonly type: 'inbound-dropped' }
+  | { readonly type: 'acknowledgements-held-up'; readonly heldUp: HeldUp }
+  | { readonly type: 'publish-dropped'; readonly reason: DropReason }
+  /** Nothing was dropped for a while, and nothing waits. */
+  | { readonly type: 'drops-over' }
+  | {
+      readonly type: 'publish-refused'
+      readonly topic: string
+      readonly reasonCode: number
+      readonly reasonString: string | undefined
+    }
+  | { readonly type: 'dead-letters-downgraded'; readonly topic: string }
+  | { readonly type: 'dead-letter-refused'; readonly topic: string; readonly why: string }
+  | { readonly type: 'dead-letter-without-subscriber'; readonly topic: string }
+  | { readonly type: 'response-not-delivered'; readonly topic: string; readonly why: string }
+  | { readonly type: 'stream-evicted'; readonly topic: string }
+  | { readonly type: 'subscription-refused'; readonly error: MqttError }
+  | { readonly type: 'subscription-recovered'; readonly subscription: string }
+  | { readonly type: 'subscription-warning'; readonly text: string }
+  | { readonly type: 'state'; readonly state: ConnectionState; readonly before: ConnectionState }
+  | { readonly type: 'connection-lost'; readonly wasShort: boolean }
+  | { readonly type: 'session-lost' }
+  | { readonly type: 'failure-while-ending'; readonly cause: MqttError }
+  | { readonly type: 'shutdown-gave-up'; readonly afterMs: number; readonly left: LeftBehind }
+
 const CHANNELS = {
   connection: channel('nestjs-mqtt:connection'),
   publish: channel('nestjs-mqtt:publish'),
@@ -64,13 +117,13 @@ export class Hook<E> {
   private readonly listeners = new Set<(event: E) => void>()
 
   constructor(
-    private readonly channel: Channel,
     private readonly onListenerError: (error: unknown) => void,
+    private readonly channel?: Channel,
   ) {}
 
   /** Ask this before you make an event: most clients have nobody who listens. */
   get isHeard(): boolean {
-    return this.listeners.size > 0 || this.channel.hasSubscribers
+    return this.listeners.size > 0 || this.channel?.hasSubscribers === true
   }
 
   /** A listener that throws stops nothing. */
@@ -82,7 +135,7 @@ export class Hook<E> {
         this.onListenerError(error)
       }
     }
-    if (this.channel.hasSubscribers) this.channel.publish(event)
+    if (this.channel?.hasSubscribers) this.channel.publish(event)
   }
 
   /** @returns what ends this */
@@ -98,6 +151,7 @@ export class ClientEvents {
   readonly publish: Hook<PublishSettled>
   readonly delivery: Hook<DeliveryEvent>
   readonly request: Hook<RequestEvent>
+  readonly notice: Hook<Notice>
   /** Wraps each attempt of a handler, which runs when `work` is called, once: for a span around it. */
   aroundRun: (<T>(info: AttemptInfo, work: () => T) => T) | undefined
 
@@ -105,10 +159,11 @@ export class ClientEvents {
     readonly clientId: string,
     onListenerError: (error: unknown) => void,
   ) {
-    this.connection = new Hook(CHANNELS.connection, onListenerError)
-    this.publish = new Hook(CHANNELS.publish, onListenerError)
-    this.delivery = new Hook(CHANNELS.delivery, onListenerError)
-    this.request = new Hook(CHANNELS.request, onListenerError)
+    this.connection = new Hook(onListenerError, CHANNELS.connection)
+    this.publish = new Hook(onListenerError, CHANNELS.publish)
+    this.delivery = new Hook(onListenerError, CHANNELS.delivery)
+    this.request = new Hook(onListenerError, CHANNELS.request)
+    this.notice = new Hook(onListenerError)
   }
 
   /** Tells of a publish when it has settled. @returns its outcome */

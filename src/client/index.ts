@@ -59,4 +59,4 @@ export type {
 export type { WaitOptions } from './connection/connection-wait.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './inbound/subscriber.js'
 export { MqttClient } from './mqtt-client.js'
-export type { MqttHealth, MqttStats } from './session-report.js'
+export type { MqttHealth, MqttStats } from './report.js'

@@ -29,9 +29,9 @@ import {
   Subscriber,
 } from './inbound/subscriber.js'
 import { MqttSession } from './mqtt-session.js'
+import type { MqttHealth, MqttStats } from './report.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
 import { ResponseStream } from './requests/response-receivers.js'
-import type { MqttHealth, MqttStats } from './session-report.js'
 
 const NO_OPTIONS = {}
 const MAX_WAITING_RESPONSES = 1_000

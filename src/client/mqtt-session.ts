@@ -1,17 +1,17 @@
 import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
 import { describeCause, type MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/held-bytes.js'
-import { describeTransition, type SessionLog } from '../core/log-lines.js'
+import type { SessionLog } from '../core/log-lines.js'
 import type { OutboundMessage, Publication, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packet-ids.js'
 import {
   SubscriptionIdentifiers,
   type SubscriptionOptions,
+  type SubscriptionRules,
 } from '../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../core/topic/topic-filter.js'
 import { Routes } from '../core/topic/topic-trie.js'
-import { describeTarget } from '../options/option-checks.js'
 import type { WhenBlocked } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { failStart, hasClosed, type WaitOptions, whenSubscribed } from './connection/connection-wait.js'
@@ -23,13 +23,12 @@ import { DeadLetters } from './inbound/dead-letters.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { InboundHandler } from './inbound/inbound-handler.js'
 import { withoutOpenEnded } from './inbound/new-handler.js'
+import { guardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
+import { healthOf, type MqttHealth, type MqttStats } from './report.js'
 import { Requester } from './requests/requester.js'
-import { overrun, SessionJournal } from './session-journal.js'
-import { healthOf, type MqttHealth, type MqttStats } from './session-report.js'
-import { type SessionParts, SessionShutdown } from './session-shutdown.js'
+import { type SessionParts, SessionShutdown } from './shutdown.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
-import { guardedLog } from './thinned-log.js'
 
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
 export class MqttSession {
@@ -41,8 +40,6 @@ export class MqttSession {
   readonly publisher: Publisher
   readonly dispatcher: InboundDispatcher
   private readonly deadLetters: DeadLetters
-  /** What went wrong with the work of this session, for the log. */
-  readonly journal: SessionJournal
   readonly log: SessionLog
   readonly events: ClientEvents
   private readonly routes = new Routes<InboundHandler>()
@@ -59,21 +56,24 @@ export class MqttSession {
     dialler: Dialler = createDialler(options),
   ) {
     this.log = guardedLog(log)
-    this.journal = new SessionJournal(this.log)
     const failed = (error: unknown) =>
       this.log.error(`a listener of the client failed: ${describeCause(error)}`)
     this.events = new ClientEvents(options.clientId, failed)
+    this.events.notice.listen(new Journal(this.log, options).write)
     const packetIds = new PacketIds<Publication>(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, failed)
-    this.publisher = this.newPublisher(packetIds)
     this.subscriptions = this.newSubscriptions(packetIds)
+    this.publisher = new Publisher(packetIds, options.outbound, options.keepsSession, {
+      connection: this.connection,
+      subscriptions: this.subscriptions,
+      notice: this.events.notice,
+    })
+    const { notice } = this.events
     this.deadLetters = new DeadLetters({
       publish: async letter => this.publish(letter, { whenBlocked: 'wait' }),
       version: () => this.connection.protocolVersion,
       maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
-      onDowngraded: topic => this.journal.deadLettersDowngraded(topic),
-      onNobody: topic => this.journal.deadLetterTakenByNobody(topic),
-      onRefused: (topic, why) => this.journal.deadLetterRefused(topic, why),
+      notice,
     })
     this.dispatcher = this.newDispatcher(dialler)
     this.requester = new Requester(this, options)
@@ -89,33 +89,22 @@ export class MqttSession {
     this.connection.attach(this.publisher)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
-      noticed: cause => this.log.debug(`after the end of the connection: ${cause.message}`),
+      noticed: cause => notice.tell({ type: 'failure-while-ending', cause }),
       stateChanged: (state, before) => this.noteState(state, before),
-    })
-  }
-
-  private newPublisher(packetIds: PacketIds<Publication>): Publisher {
-    const { outbound, keepsSession } = this.options
-    return new Publisher(packetIds, outbound, keepsSession, {
-      onDropped: reason => this.journal.publishDropped(reason),
-      onCaughtUp: () => this.journal.publishesCaughtUp(),
-      onRefused: (...refusal) => this.journal.publishRefused(...refusal),
-      mustWait: () => this.subscriptions.isRestoring,
-      onUnacknowledged: cause => this.connection.hangUp(cause),
     })
   }
 
   private newSubscriptions(packetIds: PacketIds): SubscriptionTable {
     const { keepsSession, outbound, reconnect } = this.options
-    return new SubscriptionTable(packetIds, this.identifiers, {
+    const rules: SubscriptionRules = {
       keepsSession,
       onRestored: () => this.publisher.flushed(),
       onRefused: error => this.noteRefused(error),
-      log: this.log,
       retryDelay: reconnect.delayMs,
       ackTimeoutMs: outbound.ackTimeoutMs,
       onOverdue: cause => this.connection.hangUp(cause),
-    })
+    }
+    return new SubscriptionTable(packetIds, this.identifiers, rules, this.events.notice)
   }
 
   private newDispatcher(dialler: Dialler): InboundDispatcher {
@@ -125,10 +114,6 @@ export class MqttSession {
       keepsSession,
       held: new HeldBytes(inbound.maxQueuedBytes, dialler.unreleased),
       select: packet => this.handlersOf(packet),
-      onUnmatched: topic => this.journal.unmatched(topic),
-      onDropped: () => this.journal.inboundDropped(),
-      onOverrun: () => this.connection.hangUp(overrun()),
-      onHeldUp: heldUp => this.journal.acknowledgementsHeldUp(heldUp),
       awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
       disconnect: cause => this.connection.hangUp(cause),
       deadLetter: letter => this.deadLetters.publish(letter),
@@ -147,13 +132,14 @@ export class MqttSession {
   }
 
   get health(): MqttHealth {
-    const { subscriptions } = this
+    const { subscriptions, publisher } = this
+    const { refusal } = publisher.outcomes
     return healthOf({
       connection: this.connection.state,
       refusedSubscriptions: subscriptions.refused,
       unansweredSubscriptions: subscriptions.unanswered,
-      refusedPublish: this.journal.refusedPublish,
-      isAcknowledgementLate: this.publisher.isLate,
+      refusedPublish: refusal && { reasonCode: refusal.reasonCode, ageMs: performance.now() - refusal.atMs },
+      isAcknowledgementLate: publisher.isLate,
     })
   }
 
@@ -177,8 +163,9 @@ export class MqttSession {
   }
 
   private parts(): SessionParts {
-    const { connection, subscriptions, dispatcher, publisher, requester, deadLetters, journal } = this
-    return { connection, subscriptions, dispatcher, publisher, requester, deadLetters, journal }
+    const { connection, subscriptions, dispatcher, publisher, requester, deadLetters } = this
+    const { notice } = this.events
+    return { connection, subscriptions, dispatcher, publisher, requester, deadLetters, notice }
   }
 
   /** `flushSubscriptions` or `listen` sends it. @returns what removes it again */
@@ -268,14 +255,14 @@ export class MqttSession {
 
   private noteRefused(error: MqttError): void {
     this.refused ??= error
-    this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](error.message)
+    this.events.notice.tell({ type: 'subscription-refused', error })
   }
 
   private noteLoss(state: ConnectionState): void {
     this.counted.losses += 1
     if ('cause' in state && state.cause?.code === 'TIMEOUT') this.counted.ackTimeouts += 1
     const isShort = performance.now() - this.connectedAtMs < this.options.reconnect.resetAfterMs
-    this.journal.lost(isShort, this.options.clientId)
+    this.events.notice.tell({ type: 'connection-lost', wasShort: isShort })
   }
 
   private noteConnected(session: ConnectedSession): void {
@@ -283,19 +270,16 @@ export class MqttSession {
     this.connectedAtMs = performance.now()
     if (!this.options.keepsSession || session.sessionPresent || this.counted.connects === 1) return
     this.counted.sessionsLost += 1
-    this.journal.sessionForgotten()
+    this.events.notice.tell({ type: 'session-lost' })
   }
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
-    const { connection, clientId } = this.events
+    const { connection, notice, clientId } = this.events
     if (connection.isHeard) connection.tell({ clientId, state, before })
-    const { level, text } = describeTransition(state, before, describeTarget(this.options))
     const cause = state.status === 'closed' ? state.cause : undefined
     // The promise of start() reports a failed start.
     const isStartFailure = cause !== undefined && this.isStarting
-    if (!isStartFailure) this.log[level](text)
-    if (state.status === 'closed' && !isStartFailure) this.journal.flush()
-    if ((state.status === 'connected') !== (before.status === 'connected')) this.journal.connectionChanged()
+    if (!isStartFailure) notice.tell({ type: 'state', state, before })
     if (before.status === 'connected' && state.status !== 'closing') this.noteLoss(state)
     if (cause === undefined || isStartFailure) return
     try {

@@ -94,7 +94,13 @@ export class MqttTransport
       run: isEventHandler
         ? this.eventRun(bound)
         : (packet, attempt) => this.takeRequest(bound, packet, attempt),
-      onFailed: ({ topic }, error) => this.session.journal.handlerFailed(route, topic, error),
+      onFailed: ({ topic }, error) =>
+        this.session.events.notice.tell({
+          type: 'handler-failed',
+          pattern: route,
+          topic: topic,
+          error: error,
+        }),
     })
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
     if (!isEventHandler && rules.subscription.qos > 0)

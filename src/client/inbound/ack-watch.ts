@@ -1,15 +1,6 @@
 import type { AckSlot } from '../../core/inbound/ack-window.js'
+import type { Hook, Notice } from '../events.js'
 import type { Delivery } from './delivery.js'
-
-/** A message keeps the acknowledgements of others back, which leave in order of arrival [MQTT-4.6.0-2]. */
-export interface HeldUp {
-  readonly topic: string
-  /** Handlers that have not ended. */
-  readonly patterns: readonly string[]
-  readonly ageMs: number
-  /** Unacknowledged messages behind it. */
-  readonly behind: number
-}
 
 const LOOK_MS = 1_000
 const LONG_MS = 10_000
@@ -23,7 +14,7 @@ export class AckWatch {
 
   constructor(
     private readonly acks: { readonly open: readonly AckSlot<Delivery>[] },
-    private readonly onHeldUp: (heldUp: HeldUp) => void,
+    private readonly notice: Hook<Notice>,
   ) {}
 
   /** How long the oldest message has been the oldest, in steps of a second. */
@@ -56,7 +47,8 @@ export class AckWatch {
     if (this.oldestMs < LONG_MS || !behind.some(isIdle)) return
     const { packet, runs } = oldest.message
     const patterns = runs.flatMap(({ isEnded, handler }) => (isEnded ? [] : [handler.name]))
-    this.onHeldUp({ topic: packet.topic, patterns, ageMs: this.oldestMs, behind: behind.length })
+    const heldUp = { topic: packet.topic, patterns, ageMs: this.oldestMs, behind: behind.length }
+    this.notice.tell({ type: 'acknowledgements-held-up', heldUp })
   }
 }
 

@@ -1,3 +1,4 @@
+import { MqttError } from '../../core/errors.js'
 import type { Link } from '../connection/link.js'
 import type { DispatcherRules } from './dispatcher-rules.js'
 
@@ -28,9 +29,9 @@ export class Backpressure {
 
   /** A message of QoS 1 or 2 came. */
   bound(link: Link): void {
-    if (this.rules.held.isHopeless) return this.rules.onOverrun()
+    if (this.rules.held.isHopeless) return this.rules.disconnect(overrun())
     if (!this.isFull(link.protocolVersion === 5 ? this.rules.maxInFlight : this.most)) return
-    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.rules.onOverrun()
+    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.rules.disconnect(overrun())
   }
 
   /** @returns false when it must be read on */
@@ -129,4 +130,15 @@ export class Stall {
       link?.resumeIntake()
     }, PATIENCE_MS)
   }
+}
+
+const RECEIVE_MAXIMUM_EXCEEDED = 0x93
+
+/** The broker sends more than may wait, and does not wait for acknowledgements. */
+function overrun(): MqttError {
+  return new MqttError(
+    'CONNECTION_LOST',
+    'the broker sent more QoS 1 and 2 messages than the client can hold; raise inbound.maxQueued or inbound.maxQueuedBytes',
+    { reasonCode: RECEIVE_MAXIMUM_EXCEEDED },
+  )
 }

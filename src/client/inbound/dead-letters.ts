@@ -4,6 +4,7 @@ import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reconnect-rules.j
 import { isMqttError, MqttError } from '../../core/errors.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { PublishProperties } from '../connection/link.js'
+import type { Hook, Notice } from '../events.js'
 import { Pauses } from '../waits.js'
 import type { DeadLetter } from './inbound-handler.js'
 
@@ -12,12 +13,7 @@ export interface DeadLetterRules {
   readonly version: () => ProtocolVersion
   /** Of the broker. */
   readonly maximumQoS: () => 0 | 1 | 2
-  /** Letters to this topic leave at QoS 0, since the broker takes no more. Told once. */
-  readonly onDowngraded: (topic: string) => void
-  /** The broker has it, and said that nobody subscribes to the topic. */
-  readonly onNobody: (topic: string) => void
-  /** @param count attempts that the broker has refused so far */
-  readonly onRefused: (topic: string, why: string, count: number) => void
+  readonly notice: Hook<Notice>
 }
 
 const FIRST_PAUSE_MS = 1_000
@@ -27,7 +23,6 @@ const QOS_0_ATTEMPTS = 3
 
 /** Publishes dead letters until the broker has them. */
 export class DeadLetters {
-  private refused = 0
   private readonly pauses = new Pauses()
   private isStopped = false
   private readonly downgraded = new Set<string>()
@@ -40,8 +35,7 @@ export class DeadLetters {
       const message = deadLetterMessage(letter, this.rules.version(), Date.now())
       const why = await this.attempt({ ...message, qos: this.qosFor(letter.topic) })
       if (why === undefined) return
-      this.refused += 1
-      this.rules.onRefused(letter.topic, why, this.refused)
+      this.rules.notice.tell({ type: 'dead-letter-refused', topic: letter.topic, why })
       const isHopeless = this.isStopped || (letter.packet.qos === 0 && attempt >= QOS_0_ATTEMPTS)
       if (isHopeless) throw new MqttError('CONNECTION_CLOSED', `no dead letter could be published: ${why}`)
       await this.pauses.wait(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1)))
@@ -57,7 +51,7 @@ export class DeadLetters {
   /** A letter that may get lost is better than one that never leaves. */
   private qosFor(topic: string): 0 | 1 {
     if (this.rules.maximumQoS() > 0) return 1
-    if (!this.downgraded.has(topic)) this.rules.onDowngraded(topic)
+    if (!this.downgraded.has(topic)) this.rules.notice.tell({ type: 'dead-letters-downgraded', topic })
     this.downgraded.add(topic)
     return 0
   }
@@ -67,7 +61,8 @@ export class DeadLetters {
     try {
       const outcome = await this.rules.publish(message)
       if (outcome.status === 'acknowledged') {
-        if (outcome.reasonCode === NO_MATCHING_SUBSCRIBERS) this.rules.onNobody(message.topic)
+        if (outcome.reasonCode === NO_MATCHING_SUBSCRIBERS)
+          this.rules.notice.tell({ type: 'dead-letter-without-subscriber', topic: message.topic })
         return undefined
       }
       if (outcome.status === 'sent') return undefined

@@ -41,7 +41,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     this.messages = new HeldMessages(rules.held)
     this.intake = new Intake(rules)
     this.pressure = new Backpressure(rules, this.acks, this.messages)
-    this.watch = new AckWatch(this.acks, rules.onHeldUp)
+    this.watch = new AckWatch(this.acks, rules.events.notice)
     this.blocked = new BlockedRequests(rules.maxInFlight, this.acks, this.pool)
   }
 
@@ -210,7 +210,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     const { packet } = delivery
     if (handlers.length === 0) {
       this.count.counts.unmatched += 1
-      this.rules.onUnmatched(packet.topic, this.count.counts.unmatched)
+      this.rules.events.notice.tell({ type: 'unmatched', topic: packet.topic })
       return this.finish(delivery)
     }
     delivery.runs = handlers.map(handler => {
@@ -235,7 +235,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     this.intake.remove(run)
     if (!this.pool.remove(run)) return
     if (run.delivery.end('dropped')) this.finish(run.delivery)
-    this.rules.onDropped(this.count.counts.dropped)
+    this.rules.events.notice.tell({ type: 'inbound-dropped' })
   }
 
   /** QoS 0 messages make room for the one that came, and that one goes when it is of QoS 0 and finds no room. */
@@ -261,7 +261,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
     if (delivery.started > 0 || !this.messages.open.has(delivery)) return
     this.withdraw(delivery, 'dropped')
-    this.rules.onDropped(this.count.counts.dropped)
+    this.rules.events.notice.tell({ type: 'inbound-dropped' })
   }
 
   /** All handlers of the message have ended. */

@@ -111,10 +111,10 @@ export class Subscriber {
     signal: AbortSignal | undefined,
   ): MessageStream<MqttMessage<T>> {
     const rules = this.rulesOf(pattern, options)
-    const { dispatcher, journal } = this.session
+    const { dispatcher, events } = this.session
     const onDropped = (packet: object): void => {
       dispatcher.count.droppedByLoop(packet)
-      journal.inboundDropped()
+      events.notice.tell({ type: 'inbound-dropped' })
     }
     const stream = new MessageStream<MqttMessage<T>>(
       { ...limits, held: dispatcher.rules.held, onDropped },
@@ -174,7 +174,12 @@ export class Subscriber {
     const handler = newHandler({
       ...rules.runRules,
       onFailed: ({ topic }, error) =>
-        this.session.journal.handlerFailed(rules.template.pattern, topic, error),
+        this.session.events.notice.tell({
+          type: 'handler-failed',
+          pattern: rules.template.pattern,
+          topic: topic,
+          error: error,
+        }),
       ...fields,
     })
     const remove = this.session.addRoute(topicFilter, rules.subscription, handler)

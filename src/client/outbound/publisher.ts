@@ -7,29 +7,37 @@ import {
   messageAt,
   type OutboundMessage,
   Publication,
-  type PublishObserver,
   type PublishTerms,
 } from '../../core/outbound/outbound-message.js'
-import {
-  type DropReason,
-  type OutboundCounters,
-  OutcomeCount,
-  type PublishOutcome,
-  type TryPublishOutcome,
+import type {
+  DropReason,
+  OutboundCounters,
+  PublishOutcome,
+  TryPublishOutcome,
 } from '../../core/outbound/publish-outcome.js'
 import { POLICIES, type WhenBlocked } from '../../core/outbound/when-blocked.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
-import type { ConnectionListener } from '../connection/mqtt-connection.js'
+import type { ConnectionListener, MqttConnection } from '../connection/mqtt-connection.js'
+import type { Hook, Notice } from '../events.js'
 import { IdleWaiters } from '../waits.js'
 import { InFlight, type Settlement } from './in-flight.js'
+import { Outcomes } from './outcomes.js'
 import { PacedLink } from './paced-link.js'
 import { WaitingPublishes, type WaitingPublishesObserver, watchTerms } from './waiting-publishes.js'
 
 const SENT_OUTCOME: PublishOutcome = { status: 'sent' }
 const SENT = Promise.resolve(SENT_OUTCOME)
 const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
+
+/** What a publisher works with. */
+export interface PublisherParts {
+  readonly connection: Pick<MqttConnection, 'hangUp'>
+  /** What they ask for on a new connection leaves before the first publish; `flushed` says when it has. */
+  readonly subscriptions: { readonly isRestoring: boolean }
+  readonly notice: Hook<Notice>
+}
 
 /**
  * Sends messages and tells how each ended. What the link cannot carry soon waits in the buffer, where it can still
@@ -38,12 +46,10 @@ const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
 export class Publisher implements ConnectionListener, PublishFeedback, Settlement, WaitingPublishesObserver {
   private readonly waiting: WaitingPublishes
   private readonly inFlight: InFlight
-  private readonly count = new OutcomeCount()
+  readonly outcomes: Outcomes
   private paced: PacedLink | undefined
   /** The broker takes every publish. */
   private takesAll = false
-  /** Drops were told of, and not that they are over. */
-  private isDropping = false
   private isClosing = false
   private readonly idle = new IdleWaiters(() => !this.isWaiting)
   private writtenBytes = 0
@@ -53,17 +59,18 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
     private readonly options: Required<OutboundOptions>,
     /** The broker keeps the session of this client at the end of a connection. */
     private readonly keepsSession: boolean,
-    private readonly observer: PublishObserver,
+    private readonly parts: PublisherParts,
     private readonly queue: OutboundQueue = new OutboundBuffer(options),
   ) {
     this.waiting = new WaitingPublishes(queue, options, this)
     this.inFlight = new InFlight(packetIds, options, this)
+    this.outcomes = new Outcomes(parts.notice)
   }
 
   get counters(): OutboundCounters {
     const { queue, paced } = this
     return {
-      ...this.count.outcomes,
+      ...this.outcomes.outcomes,
       inFlight: this.inFlight.size,
       queued: queue.size,
       queuedBytes: queue.bytes,
@@ -81,7 +88,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
    */
   publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome> {
     const paced = this.linkFor(message)
-    if (terms?.signal?.aborted) return Promise.resolve(this.dropAtOnce('aborted'))
+    if (terms?.signal?.aborted) return Promise.resolve(this.outcomes.dropAtOnce('aborted'))
     const { qos } = message
     const isFree = paced !== undefined && (this.queue.size === 0 || this.queue.isEmpty(qos))
     if (qos === 0 && isFree && paced.isOpen()) return this.writePlain(paced, message)
@@ -90,7 +97,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
       publication.resolve = resolve
     })
     const isSent = qos > 0 && isFree && this.inFlight.hasRoom() && paced.isOpen()
-    if (isSent && this.inFlight.send(paced, publication, message)) this.count.begun += 1
+    if (isSent && this.inFlight.send(paced, publication, message)) this.outcomes.begun += 1
     else {
       const dropped = this.hold(publication, terms?.whenBlocked ?? this.options.whenBlocked, paced)
       if (dropped !== undefined) return Promise.resolve(dropped)
@@ -139,7 +146,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
   connected(link: Link, { limits, sessionPresent }: ConnectedSession): void {
     this.paced = new PacedLink(link, limits, this.options)
     this.takesAll = isUnlimited(limits)
-    this.paced.isHeld = this.observer.mustWait()
+    this.paced.isHeld = this.parts.subscriptions.isRestoring
     link.reportTo(this)
     this.inFlight.connected(this.paced, sessionPresent)
     this.pump()
@@ -161,7 +168,8 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
     if (packet.cmd === 'puback') paced.acknowledged(packet.messageId)
     if (!this.inFlight.acknowledged(packet, paced)) return
     const { queue, inFlight, idle } = this
-    if (queue.size > 0 || inFlight.unsent > 0 || this.isDropping || idle.waiting.length > 0) this.pump()
+    if (queue.size > 0 || inFlight.unsent > 0 || this.outcomes.isDropping || idle.waiting.length > 0)
+      this.pump()
   }
 
   confirmed(): void {
@@ -191,22 +199,11 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
   }
 
   onUnacknowledged(cause: MqttError): void {
-    this.observer.onUnacknowledged(cause)
+    this.parts.connection.hangUp(cause)
   }
 
-  /** A publish has ended. */
   settle(publication: Publication, outcome: PublishOutcome): void {
-    publication.isSettled = true
-    if (outcome.status === 'dropped') {
-      this.count.dropped[outcome.reason] += 1
-      this.tellDropped(outcome.reason)
-    } else {
-      this.count.ended[outcome.status] += 1
-      if (outcome.status === 'refused')
-        this.observer.onRefused(publication.message.topic, outcome.reasonCode, outcome.reasonString)
-    }
-    publication.stopWatch?.()
-    publication.resolve(outcome)
+    this.outcomes.settle(publication, outcome)
   }
 
   /** The link to write to, unless there is none. @throws MqttError for what the broker does not take */
@@ -219,43 +216,33 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
 
   private writePlain(paced: PacedLink, message: OutboundMessage): Promise<PublishOutcome> {
     paced.publish(message, undefined)
-    this.count.begun += 1
-    this.count.ended.sent += 1
+    this.outcomes.begun += 1
+    this.outcomes.ended.sent += 1
     return SENT
   }
 
   /** Lets a publish wait. @returns as what it is dropped instead */
   private hold(publication: Publication, mode: WhenBlocked, paced: PacedLink | undefined) {
     const reason = this.isClosing ? 'closed' : this.waiting.hold(publication, mode, paced)
-    if (reason !== undefined) return this.dropAtOnce(reason)
-    this.count.begun += 1
+    if (reason !== undefined) return this.outcomes.dropAtOnce(reason)
+    this.outcomes.begun += 1
     return undefined
-  }
-
-  private dropAtOnce(reason: DropReason): { readonly status: 'dropped'; readonly reason: DropReason } {
-    this.count.droppedAtOnce(reason)
-    this.tellDropped(reason)
-    return { status: 'dropped', reason }
-  }
-
-  private tellDropped(reason: DropReason): void {
-    this.isDropping = true
-    if (this.paced !== undefined) this.paced.link.writer.isAwaited = true
-    this.observer.onDropped(reason)
   }
 
   /** Writes as much of what waits as the link carries soon. */
   private pump(): void {
     const { paced, queue, waiting } = this
     if (paced === undefined) return
-    if (paced.isHeld) paced.isHeld = this.observer.mustWait()
+    if (paced.isHeld) paced.isHeld = this.parts.subscriptions.isRestoring
     if (this.inFlight.unsent > 0) this.inFlight.resend(paced)
     while (queue.size > 0) {
       const next = waiting.next(this.inFlight.hasRoom(), paced.nowMs)
       if (next === undefined || !paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
-    if (this.isDropping && queue.size === 0) this.isDropping = !this.observer.onCaughtUp()
-    if (this.isDropping) paced.link.writer.isAwaited = true
+    if (this.outcomes.isDropping) {
+      paced.link.writer.isAwaited = true
+      if (queue.size === 0) this.outcomes.caughtUp()
+    }
     if (this.idle.waiting.length > 0) this.idle.check()
   }
 

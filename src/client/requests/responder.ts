@@ -133,7 +133,12 @@ export class Responder {
       const fail = (error: unknown): void => {
         if (!hasBegun) return reject(error)
         this.sendError(exchange, error)
-        this.session.journal.handlerFailed(name, packet.topic, error)
+        this.session.events.notice.tell({
+          type: 'handler-failed',
+          pattern: name,
+          topic: packet.topic,
+          error: error,
+        })
       }
       this.sendAll(exchange, source, stream, begin)
         .catch(fail)
@@ -230,7 +235,7 @@ export class Responder {
   private cutShort(exchange: Exchange, source: ResponseSource, reason: StreamEnd, error: MqttError): void {
     source.cancel(error)
     const { target } = exchange
-    if (reason === 'evicted') this.session.journal.streamEvicted(target.topic)
+    if (reason === 'evicted') this.session.events.notice.tell({ type: 'stream-evicted', topic: target.topic })
     // The request has already timed out if the requester waits for a single response.
     const mayListen = target.kind === 'nest' || target.isStream === true || reason !== 'abandoned'
     if (reason !== 'cancelled' && mayListen) this.sendError(exchange, error)
@@ -260,7 +265,11 @@ export class Responder {
     const terms = { whenBlocked: 'wait', timeoutMs: RESPONSE_TIMEOUT_MS } as const
     const outcome = await this.session.publish(message, terms)
     if (outcome.status !== 'sent' && outcome.status !== 'acknowledged')
-      this.session.journal.responseNotDelivered(exchange.target.topic, outcome.status)
+      this.session.events.notice.tell({
+        type: 'response-not-delivered',
+        topic: exchange.target.topic,
+        why: outcome.status,
+      })
     return outcome
   }
 

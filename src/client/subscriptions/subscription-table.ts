@@ -20,6 +20,7 @@ import type { WaitOptions } from '../connection/connection-wait.js'
 import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { Unanswered } from '../connection/unanswered.js'
+import type { Hook, Notice } from '../events.js'
 import { IdleWaiters } from '../waits.js'
 import { RefusalRetry, Subscription } from './subscription.js'
 import { Unsubscriptions } from './unsubscriptions.js'
@@ -53,10 +54,14 @@ export class SubscriptionTable implements ConnectionListener {
     private readonly packetIds: PacketIds,
     private readonly identifiers: SubscriptionIdentifiers,
     private readonly rules: SubscriptionRules,
+    private readonly notice: Hook<Notice>,
   ) {
     this.inFlight = new Unanswered(packetIds, rules, ([first]) => `SUBSCRIBE of "${first?.name}"`)
-    this.unsubscriptions = new Unsubscriptions(packetIds, rules)
-    this.retry = new RefusalRetry(rules.retryDelay, () => this.retryRefused())
+    this.unsubscriptions = new Unsubscriptions(packetIds, rules, notice)
+    this.retry = new RefusalRetry(rules.retryDelay, () => {
+      for (const entry of this.table.values()) if (entry.status === 'refused') this.markUnsent(entry)
+      this.flush()
+    })
   }
 
   /** Filters that the broker refuses now. */
@@ -252,7 +257,7 @@ export class SubscriptionTable implements ConnectionListener {
   private warnOfShare(entry: Subscription): void {
     if (entry.filter.sharedGroup === undefined || entry.isShareDoubted) return
     entry.isShareDoubted = true
-    this.rules.log.warn(uncertainShare(entry.filter))
+    this.notice.tell({ type: 'subscription-warning', text: uncertainShare(entry.filter) })
   }
 
   private takeSuback(packet: SubackPacket): void {
@@ -270,18 +275,13 @@ export class SubscriptionTable implements ConnectionListener {
 
   private grant(entry: Subscription): void {
     entry.granted()
-    if (entry.isRefusalLogged) this.rules.log.log(`the broker grants the subscription "${entry.name}" now`)
+    if (entry.isRefusalLogged) this.notice.tell({ type: 'subscription-recovered', subscription: entry.name })
     entry.isRefusalLogged = false
   }
 
   private retryRefusedLater(): void {
     if (this.isEnding || this.inFlight.size > 0 || this.unsent.size > 0) return
     this.retry.schedule(this.refused[0])
-  }
-
-  private retryRefused(): void {
-    for (const entry of this.table.values()) if (entry.status === 'refused') this.markUnsent(entry)
-    this.flush()
   }
 
   private refuse(entry: Subscription, error: MqttError): void {

@@ -1,10 +1,10 @@
 import { closedError, MqttError } from '../../core/errors.js'
-import type { SessionLog } from '../../core/log-lines.js'
 import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import { batches } from '../../core/subscriptions/subscription-rules.js'
 import type { Link, Packet } from '../connection/link.js'
 import { Unanswered } from '../connection/unanswered.js'
+import type { Hook, Notice } from '../events.js'
 import { IdleWaiters } from '../waits.js'
 
 const FAILURE = 0x80
@@ -37,7 +37,8 @@ export class Unsubscriptions {
 
   constructor(
     private readonly packetIds: PacketIds,
-    private readonly rules: AckRules & { readonly log: Pick<SessionLog, 'warn'> },
+    rules: AckRules,
+    private readonly notice: Hook<Notice>,
   ) {
     this.inFlight = new Unanswered(packetIds, rules, ([first]) => `UNSUBSCRIBE of "${first?.subscription}"`)
   }
@@ -129,6 +130,6 @@ export class Unsubscriptions {
     const error = new MqttError('UNSUBSCRIBE_REFUSED', text, { reasonCode })
     entry.reject(error)
     this.refusals += 1
-    this.rules.log.warn(text)
+    this.notice.tell({ type: 'subscription-warning', text })
   }
 }

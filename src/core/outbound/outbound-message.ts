@@ -1,4 +1,3 @@
-import type { MqttError } from '../errors.js'
 import type { PublishProperties } from '../protocol/packets.js'
 import type { DropReason, PublishOutcome } from './publish-outcome.js'
 import { POLICIES, type WaitLimits, type WhenBlocked } from './when-blocked.js'
@@ -11,18 +10,6 @@ export interface OutboundMessage {
   readonly retain: boolean
   /** Sent on MQTT 5 only. */
   readonly properties?: PublishProperties
-}
-
-/** What a publisher tells the session around it, and asks of it. */
-export interface PublishObserver {
-  onDropped(reason: DropReason): void
-  onRefused(topic: string, reasonCode: number, reasonString: string | undefined): void
-  /** Nothing waits to be written. @returns whether the drops so far are over */
-  onCaughtUp(): boolean
-  /** The broker acknowledges nothing on this connection, so the client reconnects. */
-  onUnacknowledged(cause: MqttError): void
-  /** Whether something else must leave first on a new connection. `flushed` asks again. */
-  mustWait(): boolean
 }
 
 /** How long, and how, one publish may wait. */

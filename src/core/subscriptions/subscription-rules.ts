@@ -1,6 +1,5 @@
 import type { DelayRule } from '../connection/reconnect-rules.js'
 import { MqttError } from '../errors.js'
-import type { SessionLog } from '../log-lines.js'
 import type { AckRules, BrokerLimits, SubscribePacket } from '../protocol/packets.js'
 import { matchesTopicFilter, type TopicFilter } from '../topic/topic-filter.js'
 
@@ -46,7 +45,6 @@ export interface SubscriptionRules extends AckRules {
   readonly keepsSession: boolean
   /** Delay before refused filters are sent again. */
   readonly retryDelay: DelayRule
-  readonly log: Pick<SessionLog, 'warn' | 'log'>
   /** Called after a reconnect when every SUBSCRIBE has been sent. */
   readonly onRestored: () => void
   /** Called when a filter is refused, and again only if it was granted in between. */

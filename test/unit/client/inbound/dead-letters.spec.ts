@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { Hook, type Notice } from '../../../../src/client/events.js'
 import { type DeadLetterPublish, DeadLetters } from '../../../../src/client/inbound/dead-letters.js'
 import type { PublishOutcome } from '../../../../src/core/outbound/publish-outcome.js'
 import { holdClock } from '../../../support/held-clock.js'
@@ -14,6 +15,11 @@ const REFUSED: PublishOutcome = { status: 'refused', reasonCode: 0x87 }
 function lettersWith(...answers: readonly (PublishOutcome | Error)[]) {
   const published: DeadLetterPublish[] = []
   const refusals: string[] = []
+  const notice = new Hook<Notice>(() => {})
+  notice.listen(told => {
+    if (told.type === 'dead-letter-refused')
+      refusals.push(`${refusals.length + 1} ${told.topic}: ${told.why}`)
+  })
   const letters = new DeadLetters({
     publish: async letter => {
       const answer = answers[Math.min(published.length, answers.length - 1)] ?? ACKNOWLEDGED
@@ -23,9 +29,7 @@ function lettersWith(...answers: readonly (PublishOutcome | Error)[]) {
     },
     version: () => 5,
     maximumQoS: () => 2,
-    onDowngraded: () => {},
-    onNobody: () => {},
-    onRefused: (topic, why, count) => refusals.push(`${count} ${topic}: ${why}`),
+    notice,
   })
   let state = 'pending'
   const publish = async (qos: 0 | 1 = 1): Promise<void> => {

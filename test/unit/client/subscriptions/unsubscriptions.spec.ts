@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { Link, Packet } from '../../../../src/client/connection/link.js'
+import { Hook, type Notice } from '../../../../src/client/events.js'
 import { Unsubscriptions } from '../../../../src/client/subscriptions/unsubscriptions.js'
 import { PacketIds } from '../../../../src/core/protocol/packet-ids.js'
 import { brokerLimits } from '../../../../src/core/protocol/packets.js'
@@ -35,11 +36,11 @@ const limits = brokerLimits(5, {})
 
 const unsuback = (messageId: number, ...granted: number[]) =>
   ({ cmd: 'unsuback', messageId, granted }) as const
-const rules = { ackTimeoutMs: 30_000, onOverdue: nothing, log: { warn: nothing } }
+const rules = { ackTimeoutMs: 30_000, onOverdue: nothing }
 
 function newUnsubscriptions() {
   const packetIds = new PacketIds(0)
-  const unsubscriptions = new Unsubscriptions(packetIds, rules)
+  const unsubscriptions = new Unsubscriptions(packetIds, rules, new Hook<Notice>(nothing))
   const { link, sent } = newLink()
   unsubscriptions.connected(link, limits)
   return { packetIds, unsubscriptions, link, sent }

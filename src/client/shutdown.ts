@@ -1,9 +1,9 @@
 import type { MqttConnection } from './connection/mqtt-connection.js'
+import type { Hook, Notice } from './events.js'
 import type { DeadLetters } from './inbound/dead-letters.js'
 import type { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { Publisher } from './outbound/publisher.js'
 import type { Requester } from './requests/requester.js'
-import type { SessionJournal } from './session-journal.js'
 import type { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { settlesWithin } from './waits.js'
 
@@ -23,7 +23,7 @@ export interface SessionParts {
   readonly publisher: Publisher
   readonly requester: Requester
   readonly deadLetters: DeadLetters
-  readonly journal: SessionJournal
+  readonly notice: Hook<Notice>
 }
 
 /** Ends a session in order: the intake, the handlers, the publishes, and at last the connection. */
@@ -139,9 +139,10 @@ export class SessionShutdown {
   }
 
   private noteGivenUp(afterMs: number, streams = 0): void {
-    const { dispatcher, publisher, journal } = this.parts
+    const { dispatcher, publisher, notice } = this.parts
     const { running, waiting } = dispatcher.counters
     const { inFlight, queued } = publisher.counters
-    journal.shutdownGaveUp(afterMs, { running, waiting, streams, unanswered: inFlight, queued })
+    const left = { running, waiting, streams, unacknowledged: inFlight, queued }
+    notice.tell({ type: 'shutdown-gave-up', afterMs, left })
   }
 }

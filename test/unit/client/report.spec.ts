@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { healthOf } from '../../../src/client/session-report.js'
+import { healthOf } from '../../../src/client/report.js'
 import { MqttError } from '../../../src/core/errors.js'
 
 const CONNECTED = {
@@ -67,7 +67,7 @@ describe('the health of a session', () => {
     [60_000, 'degraded'],
     [60_001, 'up'],
   ] as const)('with a publish refused %d ms ago is %s', (ageMs, state) => {
-    const refusedPublish = { reason: '0x87 Not authorized', ageMs }
+    const refusedPublish = { reasonCode: 0x87, ageMs }
     expect(healthOf({ ...WELL, refusedPublish }).state).toBe(state)
   })
 
@@ -76,7 +76,7 @@ describe('the health of a session', () => {
       connection: { status: 'idle' },
       refusedSubscriptions: ['a'],
       unansweredSubscriptions: ['b'],
-      refusedPublish: { reason: '0x97 Quota exceeded', ageMs: 1 },
+      refusedPublish: { reasonCode: 0x97, ageMs: 1 },
       isAcknowledgementLate: true,
     })
     expect(health.state).toBe('down')

@@ -1,6 +1,7 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import type { InboundCounters } from '../core/inbound/inbound-count.js'
 import type { OutboundCounters } from '../core/outbound/publish-outcome.js'
+import { describeReasonCode } from '../core/protocol/packets.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 
 /** Counters of one client since its start. Every message is counted exactly once. */
@@ -61,9 +62,8 @@ export type MqttHealth = {
 }
 
 /** A publish that the broker refused. */
-export interface RefusedPublish {
-  /** Reason Code, as number and name. */
-  readonly reason: string
+interface RefusedPublish {
+  readonly reasonCode: number
   readonly ageMs: number
 }
 
@@ -95,7 +95,9 @@ export function healthOf(facts: HealthFacts): MqttHealth {
       `the broker has not responded to ${unansweredSubscriptions.length} subscriptions: ${listOf(unansweredSubscriptions)}`,
     )
   if (refusedPublish !== undefined && refusedPublish.ageMs <= RECENT_MS)
-    degraded.push(`the broker refused publishes in the last minute: ${refusedPublish.reason}`)
+    degraded.push(
+      `the broker refused publishes in the last minute: ${describeReasonCode(refusedPublish.reasonCode)}`,
+    )
   if (isAcknowledgementLate)
     degraded.push('the broker has not acknowledged a publish for half of outbound.ackTimeoutMs')
   const connected = degraded.length === 0 ? 'up' : 'degraded'

@@ -1,0 +1,252 @@
+import { describeCause, describeFailure, isMqttError, originalOf } from '../core/errors.js'
+import {
+  DropLines,
+  describeTransition,
+  type LogLevel,
+  LogWindows,
+  oneLine,
+  printable,
+  type Repeats,
+  type SessionLog,
+} from '../core/log-lines.js'
+import { describeReasonCode } from '../core/protocol/packets.js'
+import { describeTarget } from '../options/option-checks.js'
+import type { ResolvedOptions } from '../options/resolved-options.js'
+import type { HeldUp, LeftBehind, Notice } from './events.js'
+
+/** A broker that gives each session to the newest client cuts off two of the same name in turn. */
+const SUSPICIOUS_CONNECTIONS = 3
+
+/** Makes log lines of what a client gives notice of: when trouble begins, and how much of it there was. */
+export class Journal {
+  private readonly drops = new DropLines()
+  private readonly thinned: ThinnedLog
+  private shortConnections = 0
+
+  constructor(
+    private readonly log: SessionLog,
+    private readonly options: ResolvedOptions,
+  ) {
+    this.thinned = new ThinnedLog(log)
+  }
+
+  readonly write = (notice: Notice): void => {
+    switch (notice.type) {
+      case 'state':
+        return this.state(notice)
+      case 'connection-lost':
+        return this.connectionLost(notice.wasShort)
+      case 'session-lost':
+        return this.warn('the broker has lost the session: messages that it stored for this client are lost')
+      case 'failure-while-ending':
+        return this.log.debug(`after the end of the connection: ${notice.cause.message}`)
+      case 'publish-dropped':
+        return this.warn(this.drops.dropped(notice.reason, performance.now()))
+      case 'drops-over':
+        return this.warn(this.drops.ended(performance.now()))
+      case 'dead-letters-downgraded':
+        return this.warn(
+          `dead letters leave at QoS 0 to "${notice.topic}", because the broker takes no more; they may get lost`,
+        )
+      case 'subscription-refused':
+        return this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](notice.error.message)
+      case 'subscription-recovered':
+        return this.log.log(`the broker grants the subscription "${notice.subscription}" now`)
+      case 'subscription-warning':
+        return this.warn(notice.text)
+      case 'shutdown-gave-up':
+        return this.warn(gaveUp(notice.afterMs, notice.left))
+      default: {
+        const { level, line, first } = thinnedLine(notice)
+        this.thinned.say(level, line, first)
+      }
+    }
+  }
+
+  /** Logs what is collected. */
+  flush(): void {
+    this.thinned.flush()
+  }
+
+  private state({ state, before }: Extract<Notice, { type: 'state' }>): void {
+    const { level, text } = describeTransition(state, before, describeTarget(this.options))
+    this.log[level](text)
+    if (state.status === 'closed') this.flush()
+    if ((state.status === 'connected') !== (before.status === 'connected'))
+      this.warn(this.drops.ended(performance.now()))
+  }
+
+  private connectionLost(wasShort: boolean): void {
+    this.shortConnections = wasShort ? this.shortConnections + 1 : 0
+    if (this.shortConnections !== SUSPICIOUS_CONNECTIONS) return
+    this.warn(
+      `${SUSPICIOUS_CONNECTIONS} consecutive connections ended early: is the Client Identifier "${this.options.clientId}" in use by another client?`,
+    )
+  }
+
+  private warn(text: string | undefined): void {
+    if (text !== undefined) this.log.warn(text)
+  }
+}
+
+type ThinnedNotice = Exclude<
+  Notice,
+  {
+    type:
+      | 'state'
+      | 'connection-lost'
+      | 'session-lost'
+      | 'failure-while-ending'
+      | 'publish-dropped'
+      | 'drops-over'
+      | 'dead-letters-downgraded'
+      | 'subscription-refused'
+      | 'subscription-recovered'
+      | 'subscription-warning'
+      | 'shutdown-gave-up'
+  }
+>
+
+interface ThinnedLine {
+  readonly level: LogLevel
+  /** What all repeats have in common. */
+  readonly line: string
+  /** The same with what belongs to this one alone, such as its topic. */
+  readonly first?: string
+}
+
+function thinnedLine(notice: ThinnedNotice): ThinnedLine {
+  switch (notice.type) {
+    case 'handler-failed':
+      return handlerFailed(notice)
+    case 'unmatched': {
+      const first = `no handler takes ${printable(notice.topic)}`
+      return { level: 'warn', line: 'messages that no handler takes', first }
+    }
+    case 'inbound-dropped':
+      return { level: 'warn', line: INBOUND_DROPPED }
+    case 'acknowledgements-held-up':
+      return heldUp(notice.heldUp)
+    case 'publish-refused':
+      return publishRefused(notice)
+    case 'response-not-delivered': {
+      const { topic, why } = notice
+      const first = `the response to ${printable(topic)} was not delivered: ${why}`
+      return { level: 'warn', line: `responses that were not delivered: ${why}`, first }
+    }
+    case 'stream-evicted': {
+      const first = `the oldest stream of responses, to ${printable(notice.topic)}, was ended to make room (requests.maxStreams)`
+      return { level: 'warn', line: STREAM_EVICTED, first }
+    }
+    case 'dead-letter-without-subscriber': {
+      const line = `nobody subscribes to the dead letter topic "${notice.topic}"; its dead letters are lost`
+      return { level: 'warn', line }
+    }
+    case 'dead-letter-refused': {
+      const why = oneLine(notice.why)
+      const line = `dead letters cannot be published to "${notice.topic}": ${why}; their messages stay unacknowledged until they can`
+      return { level: 'error', line }
+    }
+  }
+}
+
+const INBOUND_DROPPED =
+  'QoS 0 messages were dropped, because they arrive faster than handlers run; raise inbound.concurrency, inbound.maxQueued or inbound.maxQueuedBytes'
+const STREAM_EVICTED = 'streams of responses were ended to make room for others (requests.maxStreams)'
+
+/** The handler failed for the last time. */
+function handlerFailed({ pattern, topic, error }: Extract<Notice, { type: 'handler-failed' }>): ThinnedLine {
+  const who = `the handler of ${printable(pattern)} failed`
+  const cause = oneLine(describeFailure(originalOf(error)))
+  // Its text names the topic, which differs from message to message.
+  const common = isMqttError(error, 'PAYLOAD_NOT_DECODABLE') ? 'the payload could not be decoded' : cause
+  const first = `${who} for a message on ${printable(topic)}: ${cause}`
+  return { level: 'error', line: `${who}: ${common}`, first }
+}
+
+function heldUp({ topic, patterns, ageMs, behind }: HeldUp): ThinnedLine {
+  const who = `the handler of ${patterns.map(printable).join(', ')}`
+  const why = 'acknowledgements leave in order of arrival; shorten its timeoutMs or retries'
+  const first = `${who} has not ended for a message on ${printable(topic)} for ${Math.round(ageMs / 1_000)} s, and keeps the acknowledgements of ${behind} messages back: ${why}`
+  return { level: 'warn', line: `${who} keeps acknowledgements back: ${why}`, first }
+}
+
+function publishRefused(notice: Extract<Notice, { type: 'publish-refused' }>): ThinnedLine {
+  const code = describeReasonCode(notice.reasonCode)
+  const said = notice.reasonString === undefined ? '' : `, ${printable(notice.reasonString)}`
+  const first = `the broker refused the publish to ${printable(notice.topic)}: ${code}${said}`
+  return { level: 'error', line: `publishes that the broker refused with ${code}`, first }
+}
+
+function gaveUp(afterMs: number, left: LeftBehind): string {
+  return `shutdown stopped waiting after ${Math.round(afterMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.streams} open streams of responses, ${left.unacknowledged} publishes without an acknowledgement, ${left.queued} not written`
+}
+
+/** A log whose repeats are counted, so that a failure in a flood of messages costs a line in 10 s. */
+export class ThinnedLog {
+  private readonly windows = new LogWindows<LogLevel>()
+  private timer: NodeJS.Timeout | undefined
+
+  constructor(
+    private readonly log: SessionLog,
+    private readonly nowMs: () => number = () => performance.now(),
+  ) {}
+
+  /**
+   * @param line what all repeats have in common
+   * @param first the same with what belongs to this one alone, such as its topic
+   */
+  say(level: LogLevel, line: string, first = line): void {
+    const nowMs = this.nowMs()
+    // A process that is busy has late timers.
+    if (this.windows.nextEndMs <= nowMs) this.report(this.windows.ended(nowMs))
+    if (!this.windows.happened(line, level, nowMs)) return
+    this.log[level](first)
+    this.wait(nowMs)
+  }
+
+  /** Logs what is collected. */
+  flush(): void {
+    clearTimeout(this.timer)
+    this.timer = undefined
+    this.report(this.windows.flush(this.nowMs()))
+  }
+
+  private wait(nowMs: number): void {
+    if (this.timer !== undefined || this.windows.nextEndMs === Number.POSITIVE_INFINITY) return
+    this.timer = setTimeout(
+      () => {
+        this.timer = undefined
+        const endMs = this.nowMs()
+        this.report(this.windows.ended(endMs))
+        this.wait(endMs)
+      },
+      Math.ceil(this.windows.nextEndMs - nowMs),
+    )
+    this.timer.unref()
+  }
+
+  private report(repeats: readonly Repeats<LogLevel>[]): void {
+    for (const { line, tag, count, withinMs } of repeats)
+      this.log[tag](`${line}: ${count} more within ${(withinMs / 1_000).toFixed(1)} s`)
+  }
+}
+
+/** The same log, but one that fails stops nothing: it is reported once as a warning of the process. */
+export function guardedLog(log: SessionLog): SessionLog {
+  let hasFailed = false
+  const failed = (error: unknown): void => {
+    if (!hasFailed) process.emitWarning(`the logger of the client failed: ${describeCause(error)}`)
+    hasFailed = true
+  }
+  const guarded = (level: LogLevel) => (text: string) => {
+    try {
+      // The logger of an application may be asynchronous all the same.
+      const written: unknown = log[level](text)
+      if (written instanceof Promise) written.catch(failed)
+    } catch (error) {
+      failed(error)
+    }
+  }
+  return { error: guarded('error'), warn: guarded('warn'), log: guarded('log'), debug: guarded('debug') }
+}
