@@ -14,8 +14,7 @@ export {
   type MqttErrorCode,
   type MqttErrorDetails,
 } from './core/errors.js'
-export type { CountedInbound, InboundCounters } from './core/inbound/inbound-count.js'
-export type { FailurePolicy } from './core/inbound/run-outcome.js'
+export type { CountedInbound, FailurePolicy, InboundCounters } from './core/inbound/inbound-count.js'
 export type {
   DropReason,
   OutboundCounters,

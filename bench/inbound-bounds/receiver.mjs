@@ -1,6 +1,6 @@
 // Takes a flood and does nothing with it, and tells on request what it holds.
 
-import { newHandler } from '../../dist/client/inbound/new-handler.js'
+import { newHandler } from '../../dist/client/inbound/delivery.js'
 import { Subscriber } from '../../dist/client/inbound/subscriber.js'
 import { MqttSession } from '../../dist/client/mqtt-session.js'
 import { parseTopicFilter } from '../../dist/core/topic/topic-filter.js'

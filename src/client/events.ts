@@ -1,7 +1,7 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import type { MqttError } from '../core/errors.js'
-import type { RunOutcome } from '../core/inbound/run-outcome.js'
+import type { RunOutcome } from '../core/inbound/inbound-count.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
 import type { DropReason, PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import type { RequestProtocol } from '../core/requests/request-rules.js'

@@ -16,13 +16,12 @@ import type { WhenBlocked } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { failStart, hasClosed, type WaitOptions, whenSubscribed } from './connection/connection-wait.js'
 import { createDialler } from './connection/dialler.js'
-import type { Dialler, PublishPacket } from './connection/link.js'
+import type { Dialler } from './connection/link.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
 import { ClientEvents } from './events.js'
 import { DeadLetters } from './inbound/dead-letters.js'
+import type { InboundHandler } from './inbound/delivery.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
-import type { InboundHandler } from './inbound/inbound-handler.js'
-import { withoutOpenEnded } from './inbound/new-handler.js'
 import { guardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
 import { healthOf, type MqttHealth, type MqttStats } from './report.js'
@@ -35,14 +34,14 @@ export class MqttSession {
   readonly connection: MqttConnection
   /** Asks on this connection. */
   readonly requester: Requester
-  private readonly identifiers = new SubscriptionIdentifiers()
+  readonly identifiers = new SubscriptionIdentifiers()
   private readonly subscriptions: SubscriptionTable
   readonly publisher: Publisher
   readonly dispatcher: InboundDispatcher
-  private readonly deadLetters: DeadLetters
+  readonly deadLetters: DeadLetters
   readonly log: SessionLog
   readonly events: ClientEvents
-  private readonly routes = new Routes<InboundHandler>()
+  readonly routes = new Routes<InboundHandler>()
   /** The first refusal since the start. */
   private refused: MqttError | undefined
   private readonly counted = { connects: 0, losses: 0, ackTimeouts: 0, sessionsLost: 0 }
@@ -75,7 +74,10 @@ export class MqttSession {
       maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
       notice,
     })
-    this.dispatcher = this.newDispatcher(dialler)
+    this.dispatcher = new InboundDispatcher(
+      this,
+      new HeldBytes(options.inbound.maxQueuedBytes, dialler.unreleased),
+    )
     this.requester = new Requester(this, options)
     this.shutdown = new SessionShutdown(
       this.parts(),
@@ -107,18 +109,9 @@ export class MqttSession {
     return new SubscriptionTable(packetIds, this.identifiers, rules, this.events.notice)
   }
 
-  private newDispatcher(dialler: Dialler): InboundDispatcher {
-    const { inbound, keepsSession } = this.options
-    return new InboundDispatcher({
-      ...inbound,
-      keepsSession,
-      held: new HeldBytes(inbound.maxQueuedBytes, dialler.unreleased),
-      select: packet => this.handlersOf(packet),
-      awaitsAnswers: () => this.publisher.isWaiting || this.requester.counters.open > 0,
-      disconnect: cause => this.connection.hangUp(cause),
-      deadLetter: letter => this.deadLetters.publish(letter),
-      events: this.events,
-    })
+  /** Whether something of ours waits for a response of the broker. */
+  get awaitsResponses(): boolean {
+    return this.publisher.isWaiting || this.requester.counters.open > 0
   }
 
   get stats(): MqttStats {
@@ -241,16 +234,6 @@ export class MqttSession {
   /** Drains, lets what was published since then settle, sends DISCONNECT and ends. Waits `drainTimeoutMs` at most. */
   close(): Promise<void> {
     return this.shutdown.close()
-  }
-
-  private handlersOf({ topic, properties }: PublishPacket): readonly InboundHandler[] {
-    const identifier = properties?.subscriptionIdentifier
-    const identified = identifier === undefined ? undefined : this.identifiers.identify(topic, identifier)
-    const handlers = this.routes.select(topic, identified)
-    // Only handlers whose pattern ends with a wildcard could mistake a response for an event.
-    for (const { isOpenEnded } of handlers)
-      if (isOpenEnded && this.requester.responseTopics.has(topic)) return withoutOpenEnded(handlers)
-    return handlers
   }
 
   private noteRefused(error: MqttError): void {

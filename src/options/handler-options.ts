@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import type { FailurePolicy } from '../core/inbound/run-outcome.js'
+import type { FailurePolicy } from '../core/inbound/inbound-count.js'
 import { assertTopicName, isTopicName } from '../core/topic/topic-filter.js'
 import type { CodecOption } from './codec.js'
 import type { BackoffOptions } from './options.js'

@@ -1,6 +1,6 @@
 import { BaseRpcContext } from '@nestjs/microservices'
 import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
-import type { HandlerAttempt } from '../client/inbound/handler-attempt.js'
+import type { HandlerAttempt } from '../client/inbound/delivery.js'
 import { LEASE, STREAM } from '../core/requests/request-rules.js'
 import { readTopicParams, type TopicTemplate } from '../core/topic/topic-filter.js'
 

@@ -1,4 +1,4 @@
-import { newHandler } from '../../src/client/inbound/new-handler.js'
+import { newHandler } from '../../src/client/inbound/delivery.js'
 import 'reflect-metadata'
 import fc from 'fast-check'
 import { connectAsync, type MqttClient } from 'mqtt'

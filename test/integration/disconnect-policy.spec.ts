@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
 import { comeBack, finish, pass } from '../support/publisher-on-peer.js'
 import { acks, json, KEPT, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
@@ -104,9 +105,12 @@ describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
     const { mqtt, connection } = parts
     const ran: unknown[] = []
     let isBroken = true
-    const handler = ({ payload }: { payload: unknown }) => {
+    const behind = new Gate()
+    const handler = async ({ payload }: { payload: unknown }) => {
       ran.push(payload)
-      if (payload === 'bad' && isBroken) throw new Error('broken')
+      if (payload === 'good') return behind.open()
+      await behind.pass()
+      if (isBroken) throw new Error('broken')
     }
     mqtt.subscribe('t/+', handler, { onFailure: 'disconnect' })
     await connection.grant()

@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream'
 import { describe, expect, it } from 'vitest'
-import { newHandler } from '../../src/client/inbound/new-handler.js'
+import { newHandler } from '../../src/client/inbound/delivery.js'
 import { MqttService } from '../../src/mqtt.service.js'
 import type { MqttModuleOptions } from '../../src/options/options.js'
 import { eventually } from '../support/eventually.js'

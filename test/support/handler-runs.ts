@@ -1,7 +1,11 @@
 import type { PublishPacket } from '../../src/client/connection/link.js'
-import { Delivery, HandlerRun } from '../../src/client/inbound/delivery.js'
-import type { InboundHandler } from '../../src/client/inbound/inbound-handler.js'
-import { newHandler } from '../../src/client/inbound/new-handler.js'
+import {
+  Delivery,
+  HandlerAttempt,
+  HandlerRun,
+  type InboundHandler,
+  newHandler,
+} from '../../src/client/inbound/delivery.js'
 import { message } from './session-on-peer.js'
 
 /** A handler that is known by its name only. */
@@ -18,4 +22,11 @@ export function deliveryTo(
   const delivery = new Delivery(message(topic, fields))
   delivery.runs = handlers.map(handler => new HandlerRun(delivery, handler, topic))
   return delivery
+}
+
+/** A first attempt of which nobody takes notice. */
+export function loneAttempt(): HandlerAttempt {
+  const [run] = deliveryTo([namedHandler('lone')]).runs
+  if (run === undefined) throw new Error('there is no run')
+  return new HandlerAttempt(1, run, { returned: () => {} })
 }

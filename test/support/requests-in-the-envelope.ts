@@ -1,6 +1,5 @@
 import { ClientEvents } from '../../src/client/events.js'
-import { HandlerAttempt } from '../../src/client/inbound/handler-attempt.js'
-import type { InboundHandler } from '../../src/client/inbound/inbound-handler.js'
+import type { InboundHandler } from '../../src/client/inbound/delivery.js'
 import { inEnvelope, ReplyTopics } from '../../src/client/requests/nest-envelope.js'
 import { OpenRequests, type RequestSession } from '../../src/client/requests/open-requests.js'
 import type { RequestPlan } from '../../src/client/requests/request-messages.js'
@@ -8,6 +7,7 @@ import type { OutboundMessage } from '../../src/core/outbound/outbound-message.j
 import type { PublishOutcome } from '../../src/core/outbound/publish-outcome.js'
 import { ResponseTopics } from '../../src/core/requests/request-rules.js'
 import { jsonCodec } from '../../src/options/codec.js'
+import { loneAttempt } from './handler-runs.js'
 import { json } from './subscriber-on-peer.js'
 
 const PLAN: RequestPlan = {
@@ -78,11 +78,7 @@ export function requestsInTheEnvelope() {
     return heard
   }
   const reply = async (topic: string, value: unknown): Promise<void> => {
-    const attempt = new HandlerAttempt(
-      1,
-      () => {},
-      () => {},
-    )
+    const attempt = loneAttempt()
     await routes.get(`${topic}/reply`)?.run(json(`${topic}/reply`, value), attempt)
   }
   return { routes, added, published, open, ask, reply }

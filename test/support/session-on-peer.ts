@@ -1,5 +1,5 @@
 import type { PublishPacket } from '../../src/client/connection/link.js'
-import { newHandler } from '../../src/client/inbound/new-handler.js'
+import { newHandler } from '../../src/client/inbound/delivery.js'
 import { MqttSession } from '../../src/client/mqtt-session.js'
 import { parseTopicFilter } from '../../src/core/topic/topic-filter.js'
 import { resolveOptions } from '../../src/options/option-checks.js'

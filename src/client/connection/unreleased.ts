@@ -8,14 +8,11 @@ import type { Packet, PublishPacket } from './link.js'
  */
 export class Unreleased {
   private readonly packets = new Map<number, PublishPacket>()
-  private held = 0
+  /** Bytes of all of them. */
+  bytes = 0
 
   get count(): number {
     return this.packets.size
-  }
-
-  get bytes(): number {
-    return this.held
   }
 
   /** A message that is sent again replaces itself. */
@@ -23,7 +20,7 @@ export class Unreleased {
     const { messageId = 0 } = packet
     this.take(messageId)
     this.packets.set(messageId, packet)
-    this.held += bytesOf(packet)
+    this.bytes += bytesOf(packet)
   }
 
   get(messageId: number | undefined): PublishPacket | undefined {
@@ -35,12 +32,12 @@ export class Unreleased {
     const packet = this.get(messageId)
     if (packet === undefined) return
     this.packets.delete(messageId ?? 0)
-    this.held -= bytesOf(packet)
+    this.bytes -= bytesOf(packet)
   }
 
   clear(): void {
     this.packets.clear()
-    this.held = 0
+    this.bytes = 0
   }
 }
 

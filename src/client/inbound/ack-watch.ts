@@ -1,4 +1,3 @@
-import type { AckSlot } from '../../core/inbound/ack-window.js'
 import type { Hook, Notice } from '../events.js'
 import type { Delivery } from './delivery.js'
 
@@ -9,17 +8,17 @@ const LONG_MS = 10_000
 export class AckWatch {
   isRunning = false
   private timer: NodeJS.Timeout | undefined
-  private oldest: AckSlot<Delivery> | undefined
+  private oldest: Delivery | undefined
   private sinceMs = 0
 
   constructor(
-    private readonly acks: { readonly open: readonly AckSlot<Delivery>[] },
+    private readonly messages: { readonly unacknowledged: readonly Delivery[] },
     private readonly notice: Hook<Notice>,
   ) {}
 
   /** How long the oldest message has been the oldest, in steps of a second. */
   get oldestMs(): number {
-    const [oldest] = this.acks.open
+    const [oldest] = this.messages.unacknowledged
     return oldest === undefined || oldest !== this.oldest ? 0 : Math.round(performance.now() - this.sinceMs)
   }
 
@@ -37,7 +36,7 @@ export class AckWatch {
   }
 
   private readonly look = (): void => {
-    const [oldest, ...behind] = this.acks.open
+    const [oldest, ...behind] = this.messages.unacknowledged
     if (oldest === undefined) return this.stop()
     this.timer?.refresh()
     if (oldest !== this.oldest) {
@@ -45,7 +44,7 @@ export class AckWatch {
       this.sinceMs = performance.now()
     }
     if (this.oldestMs < LONG_MS || !behind.some(isIdle)) return
-    const { packet, runs } = oldest.message
+    const { packet, runs } = oldest
     const patterns = runs.flatMap(({ isEnded, handler }) => (isEnded ? [] : [handler.name]))
     const heldUp = { topic: packet.topic, patterns, ageMs: this.oldestMs, behind: behind.length }
     this.notice.tell({ type: 'acknowledgements-held-up', heldUp })
@@ -53,9 +52,9 @@ export class AckWatch {
 }
 
 /** No code runs for it: it only waits for its acknowledgement, a retry, a dead letter or `ack()`. */
-function isIdle({ isDone, message }: AckSlot<Delivery>): boolean {
+function isIdle({ mayBeAcknowledged, runs }: Delivery): boolean {
   return (
-    isDone ||
-    message.runs.some(({ state, isEnded }) => !isEnded && (state === 'paused' || state === 'returned'))
+    mayBeAcknowledged ||
+    runs.some(({ state, isEnded }) => !isEnded && (state === 'paused' || state === 'returned'))
   )
 }

@@ -1,9 +1,28 @@
 import { MqttError } from '../../core/errors.js'
+import type { HeldBytes } from '../../core/inbound/held-bytes.js'
+import type { InboundOptions } from '../../options/options.js'
 import type { Link } from '../connection/link.js'
-import type { DispatcherRules } from './dispatcher-rules.js'
 
 /** The connection ends at this multiple of the number of messages that may be held. */
 const OVERRUN = 10
+
+type InboundLimits = Pick<Required<InboundOptions>, 'maxQueued' | 'maxInFlight'>
+
+/** What came in and is held. */
+export interface IntakeState {
+  /** QoS 1 messages without their PUBACK on the present connection. */
+  readonly unacknowledged: { readonly length: number }
+  /** QoS 2 messages that the broker has handed over. */
+  readonly qos2: number
+  readonly held: HeldBytes
+}
+
+/** What holds the intake up, and what ends it. */
+export interface BackpressureSession {
+  /** Whether something of ours waits for a response of the broker. */
+  readonly awaitsResponses: boolean
+  readonly connection: { hangUp(cause: MqttError): void }
+}
 
 /**
  * QoS 1 and 2 messages cannot be dropped. While more of them are held than may be, nothing is read; and when that would
@@ -17,21 +36,24 @@ export class Backpressure {
   private readonly most: number
 
   constructor(
-    private readonly rules: DispatcherRules,
-    /** QoS 1 messages without their PUBACK on the present connection. */
-    private readonly unacknowledged: { readonly size: number },
-    /** QoS 2 messages that the broker has handed over. */
-    private readonly messages: { readonly qos2: number },
+    private readonly inbound: InboundLimits,
+    private readonly state: IntakeState,
+    private readonly session: BackpressureSession,
   ) {
-    this.stall = new Stall(rules.awaitsAnswers)
-    this.most = rules.maxQueued + rules.maxInFlight
+    this.stall = new Stall(session)
+    this.most = inbound.maxQueued + inbound.maxInFlight
   }
 
-  /** A message of QoS 1 or 2 came. */
+  /** More QoS 1 messages than this may not wait for their PUBACK. */
+  mostUnacknowledged({ protocolVersion }: Pick<Link, 'protocolVersion'>): number {
+    return protocolVersion === 5 ? this.inbound.maxInFlight : this.most
+  }
+
+  /** A message of QoS 1 or 2 came, and there may be too many. */
   bound(link: Link): void {
-    if (this.rules.held.isHopeless) return this.rules.disconnect(overrun())
-    if (!this.isFull(link.protocolVersion === 5 ? this.rules.maxInFlight : this.most)) return
-    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.rules.disconnect(overrun())
+    if (this.state.held.isHopeless) return this.session.connection.hangUp(overrun())
+    if (!this.isFull(this.mostUnacknowledged(link))) return
+    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.session.connection.hangUp(overrun())
   }
 
   /** @returns false when it must be read on */
@@ -43,7 +65,7 @@ export class Backpressure {
 
   /** QoS 0 has room again. */
   release(): void {
-    if (!this.isFull(this.rules.maxInFlight)) this.end()
+    if (!this.isFull(this.inbound.maxInFlight)) this.end()
   }
 
   /** A handler has come to an end, or to a pause. */
@@ -64,10 +86,9 @@ export class Backpressure {
   }
 
   private isFull(most: number): boolean {
-    const { size } = this.unacknowledged
-    const { qos2 } = this.messages
-    if (this.rules.held.isOver || size > most) return true
-    return qos2 > 0 && size + qos2 > Math.max(most, this.most)
+    const { held, unacknowledged, qos2 } = this.state
+    if (held.isOver || unacknowledged.length > most) return true
+    return qos2 > 0 && unacknowledged.length + qos2 > Math.max(most, this.most)
   }
 }
 
@@ -76,7 +97,7 @@ const PATIENCE_MS = 250
 
 /**
  * Keeps the broker from sending more than handlers take, by not reading. What handlers publish with QoS 1 and request
- * on the same connection is answered behind the messages that are not read: before they would wait for ever, it
+ * on the same connection gets its response behind the messages that are not read: before they would wait for ever, it
  * is read on, and messages make room for others after all.
  */
 export class Stall {
@@ -85,8 +106,7 @@ export class Stall {
   private hasProgressed = false
   private timer: NodeJS.Timeout | undefined
 
-  /** @param awaitsAnswers whether something of ours waits for the broker to answer */
-  constructor(private readonly awaitsAnswers: () => boolean) {}
+  constructor(private readonly session: Pick<BackpressureSession, 'awaitsResponses'>) {}
 
   /** @returns false when it must be read on */
   pause(link: Link): boolean {
@@ -123,7 +143,7 @@ export class Stall {
   private watch(): void {
     this.hasProgressed = false
     this.timer = setTimeout(() => {
-      if (this.hasProgressed || !this.awaitsAnswers()) return this.watch()
+      if (this.hasProgressed || !this.session.awaitsResponses) return this.watch()
       const link = this.paused
       this.forget()
       this.isYielding = true

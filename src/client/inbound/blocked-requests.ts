@@ -1,7 +1,5 @@
-import type { AckSlot } from '../../core/inbound/ack-window.js'
 import type { Link } from '../connection/link.js'
-import type { Delivery, HandlerRun } from './delivery.js'
-import type { BlockableRequest } from './run-context.js'
+import type { BlockableRequest, Delivery, HandlerRun } from './delivery.js'
 
 /** Fewer unacknowledged messages fill the window of no broker. */
 const SMALLEST_WINDOW = 10
@@ -30,7 +28,7 @@ export class BlockedRequests {
   /** @param maxInFlight the window of the broker, on MQTT 5 */
   constructor(
     private readonly maxInFlight: number,
-    private readonly acks: { readonly open: readonly AckSlot<Delivery>[]; readonly added: number },
+    private readonly messages: { readonly unacknowledged: readonly Delivery[]; readonly added: number },
     private readonly pool: {
       readonly blockable: number
       readonly endedCount: number
@@ -40,14 +38,14 @@ export class BlockedRequests {
 
   /** Requests of runs are open that wait for a delivery at QoS 1. */
   check(link: Pick<Link, 'protocolVersion'> | undefined): void {
-    const { open } = this.acks
+    const open = this.messages.unacknowledged
     this.judge()
     // A broker that has delivered more before is not at its limit.
     this.most = Math.max(this.most, open.length)
     this.isWindowKnown = link?.protocolVersion === 5
     const [oldest] = open
     if (oldest === undefined || open.length < this.windowSize) return
-    const waiting = this.isWindowKnown ? this.waitingOf(oldest.message) : undefined
+    const waiting = this.isWindowKnown ? this.waitingOf(oldest) : undefined
     if (waiting?.every(run => hasRequest(run, 'both'))) return block(waiting)
     this.timer ??= setTimeout(() => this.quiet(), this.quietMs)
     if (this.hasChanged()) this.timer.refresh()
@@ -69,7 +67,7 @@ export class BlockedRequests {
 
   private quiet(): void {
     this.timer = undefined
-    const { open } = this.acks
+    const open = this.messages.unacknowledged
     if (this.pool.blockable === 0 || open.length < this.windowSize) return
     const waiting = this.hasChanged() ? undefined : this.allWaiting(open)
     const [oldest] = open
@@ -77,12 +75,12 @@ export class BlockedRequests {
       this.timer = setTimeout(() => this.quiet(), this.quietMs)
       return
     }
-    this.blocked = { added: this.acks.added, atMs: performance.now() }
-    block(this.isProven ? waiting : (this.waitingOf(oldest.message) ?? []))
+    this.blocked = { added: this.messages.added, atMs: performance.now() }
+    block(this.isProven ? waiting : (this.waitingOf(oldest) ?? []))
   }
 
   private judge(): void {
-    if (this.blocked === undefined || this.blocked.added === this.acks.added) return
+    if (this.blocked === undefined || this.blocked.added === this.messages.added) return
     const hadMore = performance.now() - this.blocked.atMs < QUIET_MS
     if (hadMore) this.quietMs = QUIET_MS
     else if (!this.isProven) this.quietMs = Math.min(2 * this.quietMs, LONGEST_QUIET_MS)
@@ -91,12 +89,12 @@ export class BlockedRequests {
   }
 
   /** The runs that wait for responses; undefined when something else may make room in the window. */
-  private allWaiting(open: readonly AckSlot<Delivery>[]): HandlerRun[] | undefined {
+  private allWaiting(open: readonly Delivery[]): HandlerRun[] | undefined {
     const waiting: HandlerRun[] = []
     let mustAllWait = true
-    for (const [place, { message, isDone }] of open.entries()) {
+    for (const [place, message] of open.entries()) {
       // Behind the oldest one it does not matter what a message waits for that no handler has begun.
-      if (isDone || (place > 0 && message.started === 0)) continue
+      if (message.mayBeAcknowledged || (place > 0 && message.started === 0)) continue
       const runs = this.waitingOf(message)
       if (runs === undefined && mustAllWait) return undefined
       waiting.push(...(runs ?? []))
@@ -107,7 +105,7 @@ export class BlockedRequests {
   }
 
   private hasChanged(): boolean {
-    const now = this.acks.added + this.pool.endedCount
+    const now = this.messages.added + this.pool.endedCount
     const hasChanged = now !== this.seen
     this.seen = now
     return hasChanged

@@ -6,7 +6,7 @@ import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { PublishProperties } from '../connection/link.js'
 import type { Hook, Notice } from '../events.js'
 import { Pauses } from '../waits.js'
-import type { DeadLetter } from './inbound-handler.js'
+import type { DeadLetter } from './delivery.js'
 
 export interface DeadLetterRules {
   readonly publish: (message: DeadLetterPublish) => Promise<PublishOutcome>

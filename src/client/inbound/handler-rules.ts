@@ -4,7 +4,7 @@ import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../cor
 import { type Codec, resolveCodec } from '../../options/codec.js'
 import type { ResolvedHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
-import type { InboundHandler } from './inbound-handler.js'
+import type { InboundHandler } from './delivery.js'
 
 type Defaults = Pick<ResolvedOptions, 'codec' | 'variables' | 'sharedGroup' | 'inbound' | 'keepsSession'>
 

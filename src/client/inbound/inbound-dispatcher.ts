@@ -1,69 +1,73 @@
 import type { ConnectedSession } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
-import { type AckSlot, AckWindow } from '../../core/inbound/ack-window.js'
-import { InboundCount, type InboundCounters } from '../../core/inbound/inbound-count.js'
+import type { HeldBytes } from '../../core/inbound/held-bytes.js'
+import type { InboundCounters, RunOutcome } from '../../core/inbound/inbound-count.js'
+import { OpenMessages } from '../../core/inbound/open-messages.js'
+import type { ResponseTopics } from '../../core/requests/request-rules.js'
+import type { SubscriptionIdentifiers } from '../../core/subscriptions/subscription-rules.js'
+import type { Routes } from '../../core/topic/topic-trie.js'
+import type { InboundOptions } from '../../options/options.js'
 import type { Link, MessageReceiver, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../waits.js'
 import { AckWatch } from './ack-watch.js'
-import { Backpressure } from './backpressure.js'
+import { Backpressure, type BackpressureSession } from './backpressure.js'
 import { BlockedRequests } from './blocked-requests.js'
-import { Delivery, HandlerRun } from './delivery.js'
-import type { DispatcherRules } from './dispatcher-rules.js'
-import { HandlerPool, type PoolListener } from './handler-pool.js'
-import { HeldMessages } from './held-messages.js'
-import type { InboundHandler, RunOutcome } from './inbound-handler.js'
+import { Delivery, HandlerRun, type InboundHandler } from './delivery.js'
+import { HandlerPool, type PoolSession, type RunOwner } from './handler-pool.js'
 import { Intake } from './intake.js'
-import { Redeliveries } from './redeliveries.js'
+
+/** What the dispatcher works with. */
+export interface InboundSession extends BackpressureSession, PoolSession {
+  readonly options: {
+    readonly inbound: Required<InboundOptions>
+    /** The broker keeps the session of this client at the end of a connection. */
+    readonly keepsSession: boolean
+  }
+  readonly routes: Routes<InboundHandler>
+  readonly identifiers: SubscriptionIdentifiers
+  readonly requester: { readonly responseTopics: ResponseTopics }
+}
 
 /**
  * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting, unless it is asked
  * to stall: each handler of a message waits for its turn, and PUBACK leaves when all of them have ended.
  */
-export class InboundDispatcher implements ConnectionListener, MessageReceiver, PoolListener {
+export class InboundDispatcher implements ConnectionListener, MessageReceiver, RunOwner {
   readonly pool: HandlerPool
+  readonly messages: OpenMessages<Delivery>
   private readonly intake: Intake
-  private readonly redeliveries = new Redeliveries()
-  readonly count = new InboundCount()
   private readonly pressure: Backpressure
-  private readonly messages: HeldMessages
-  /** Left from a lost connection: the next one says whether the broker sends them again. */
-  private readonly parked: Delivery[] = []
-  private readonly acks = new AckWindow<Delivery>()
   private readonly blocked: BlockedRequests
   private readonly watch: AckWatch
+  /** So many may wait for their PUBACK on this connection. */
+  private mostUnacknowledged = 0
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
   private readonly idle = new IdleWaiters(() => this.messages.open.size === 0)
 
-  constructor(readonly rules: DispatcherRules) {
-    this.pool = new HandlerPool(rules.concurrency, rules, this)
-    this.messages = new HeldMessages(rules.held)
-    this.intake = new Intake(rules)
-    this.pressure = new Backpressure(rules, this.acks, this.messages)
-    this.watch = new AckWatch(this.acks, rules.events.notice)
-    this.blocked = new BlockedRequests(rules.maxInFlight, this.acks, this.pool)
+  constructor(
+    private readonly session: InboundSession,
+    held: HeldBytes,
+  ) {
+    const { inbound, keepsSession } = session.options
+    this.messages = new OpenMessages(held, keepsSession)
+    this.pool = new HandlerPool(session, this)
+    this.intake = new Intake(inbound)
+    this.pressure = new Backpressure(inbound, this.messages, session)
+    this.watch = new AckWatch(this.messages, session.events.notice)
+    this.blocked = new BlockedRequests(inbound.maxInFlight, this.messages, this.pool)
   }
 
   get counters(): InboundCounters {
-    const { held } = this.rules
-    return {
-      ...this.count.counts,
-      unreleased: held.unreleased.count,
-      queuedBytes: held.bytes,
-      oldestUnacknowledgedMs: this.watch.oldestMs,
-      waiting: this.messages.open.size - this.messages.started + this.parked.length,
-      running: this.messages.started,
-    }
+    return { ...this.messages.counters, oldestUnacknowledgedMs: this.watch.oldestMs }
   }
 
   /** Messages that came before wait for this: handlers start when the application is ready for them. */
   start(): void {
     if (this.mode !== 'holding') return
     this.mode = 'open'
-    for (const delivery of this.messages.open) {
-      if (delivery.runs.length === 0) this.route(delivery, this.rules.select(delivery.packet))
-    }
+    for (const delivery of this.messages.open) if (delivery.runs.length === 0) this.route(delivery, false)
     this.pool.pump(false)
   }
 
@@ -76,31 +80,30 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     const wasHolding = this.mode === 'holding'
     this.mode = 'draining'
     this.pressure.end()
-    for (const delivery of this.parked.splice(0)) this.giveBack(delivery)
-    let last = -1
-    for (const delivery of this.messages.open)
-      if (delivery.started > 0) last = Math.max(last, this.acks.positionOf(delivery.ack))
-    for (const delivery of [...this.messages.open]) {
-      if (delivery.started > 0) continue
-      if (this.canGiveBack(delivery) && this.acks.positionOf(delivery.ack) > last)
-        this.withdraw(delivery, 'givenBack')
-      // Held for handlers that will not be started any more.
-      else if (wasHolding) this.withdraw(delivery, 'dropped')
-    }
+    this.messages.giveBackParked()
+    for (const delivery of this.messages.behindStarted())
+      if (this.messages.canGiveBack(delivery)) this.withdraw(delivery, 'givenBack')
+    // Held for handlers that will not be started any more.
+    if (wasHolding)
+      for (const delivery of [...this.messages.open])
+        if (delivery.started === 0) this.withdraw(delivery, 'dropped')
     this.pool.pump(false)
     return this.idle.wait()
   }
 
   /** No handler is started any more, whatever waits, and nobody waits for those that run. */
   stop(): void {
+    const reason = new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer')
     this.mode = 'stopped'
-    for (const delivery of this.parked.splice(0)) this.giveBack(delivery)
+    this.messages.giveBackParked()
     for (const delivery of [...this.messages.open]) {
       if (delivery.started === 0) this.refuse(delivery)
-      for (const run of delivery.runs)
+      for (const run of delivery.runs) {
+        run.attempt?.abort(reason)
         if (this.pool.remove(run) && delivery.end('givenBack')) this.finish(delivery)
+      }
     }
-    this.pool.stop(new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer'))
+    this.pool.stop()
     this.idle.check()
   }
 
@@ -113,19 +116,23 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
   }
 
   message(packet: PublishPacket, link: Link): void {
-    this.count.counts.received += 1
-    if (packet.qos === 1 && this.takeAgain(packet)) return
+    const { messages, mode } = this
+    const { qos } = packet
+    messages.count.counts.received += 1
+    if (qos === 1 && (packet.dup || messages.expected.size > 0) && messages.repeats(packet))
+      return this.acknowledge()
     const delivery = new Delivery(packet)
-    if (packet.qos === 1 && packet.messageId !== undefined)
-      delivery.ack = this.acks.add(packet.messageId, delivery)
-    this.messages.add(delivery)
-    if (this.mode === 'open') this.route(delivery, this.rules.select(packet))
-    else if (this.mode === 'stopped' || (!this.routeInternally(delivery) && this.mode !== 'holding'))
+    const isOver = messages.add(delivery)
+    if (mode === 'open') this.route(delivery, !isOver)
+    else if (mode === 'stopped' || (!this.routeInternally(delivery) && mode !== 'holding'))
       return this.refuse(delivery)
-    if (this.rules.held.isOver || this.mode === 'holding') this.makeRoom(delivery)
-    this.pool.pump(false)
-    if (packet.qos > 0) this.pressure.bound(link)
-    if (packet.qos === 1 && !this.watch.isRunning) this.watch.start()
+    if (isOver || mode !== 'open') {
+      if (isOver || mode === 'holding') this.makeRoom(delivery)
+      this.pool.pump(false)
+    } else if (this.pool.blockable > 0) this.blocked.check(this.link)
+    if (qos === 1 && !this.watch.isRunning) this.watch.start()
+    const isNearLimit = messages.qos2 > 0 || messages.unacknowledged.length > this.mostUnacknowledged
+    if (qos > 0 && (isOver || isNearLimit)) this.pressure.bound(link)
   }
 
   stored(link: Link): void {
@@ -134,7 +141,6 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
 
   runBegins(run: HandlerRun): void {
     if (run.delivery.packet.qos === 0) this.intake.remove(run)
-    this.messages.begins(run.delivery)
   }
 
   pumped(hasProgressed: boolean): void {
@@ -148,22 +154,15 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
 
   runEnded({ delivery }: HandlerRun, outcome: RunOutcome): void {
     if (delivery.end(outcome)) this.finish(delivery)
+    if (this.pressure.isHolding || this.mode !== 'open' || this.pool.blockable > 0) this.pumped(true)
   }
 
-  connected(link: Link, session: ConnectedSession): void {
+  connected(link: Link, { sessionPresent }: ConnectedSession): void {
     this.link = link
+    this.mostUnacknowledged = this.pressure.mostUnacknowledged(link)
     link.deliverTo(this)
-    if (!session.sessionPresent) this.redeliveries.clear()
-    for (const delivery of this.parked.splice(0)) {
-      // A resumed session brings them again; a forgotten one does not, so they are handled now.
-      if (session.sessionPresent) {
-        this.giveBack(delivery)
-        continue
-      }
-      delivery.ack = undefined
-      this.messages.add(delivery)
-      if (this.mode === 'open') this.route(delivery, this.rules.select(delivery.packet))
-    }
+    for (const delivery of this.messages.connected(sessionPresent))
+      if (this.mode === 'open') this.route(delivery, false)
     this.pool.pump(false)
   }
 
@@ -172,54 +171,48 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     this.pressure.forget()
     this.blocked.forget()
     this.watch.stop()
-    for (const delivery of [...this.messages.open]) {
-      if (delivery.started > 0 || !this.canGiveBack(delivery)) continue
-      this.withdraw(delivery, this.mode === 'draining' ? 'givenBack' : undefined)
-      if (this.mode !== 'draining') this.parked.push(delivery)
-    }
-    for (const { messageId, message } of this.acks.renew()) {
-      if (message.isDone) this.messages.discharge(message)
-      if (this.rules.keepsSession && (message.started > 0 || message.isDone))
-        this.redeliveries.expect(messageId, message)
-    }
+    for (const delivery of [...this.messages.open])
+      if (delivery.started === 0 && this.messages.canGiveBack(delivery))
+        this.withdraw(delivery, this.mode === 'draining' ? 'givenBack' : undefined)
+    this.messages.lost()
   }
 
-  /** A message that waits for its PUBACK, or that a handler has, or had, before the connection was lost. */
-  private takeAgain(packet: PublishPacket): boolean {
-    // Without DUP the broker reuses the identifier too early: both messages are handled, since none may be lost.
-    const isOwed = packet.dup && this.acks.has(packet.messageId, message => message.isSameAs(packet))
-    const delivery = isOwed ? undefined : this.redeliveries.claim(packet)
-    if (isOwed || delivery !== undefined) this.count.counts.repeated += 1
-    if (delivery === undefined) return isOwed
-    delivery.ack = this.acks.add(packet.messageId ?? 0, delivery)
-    if (delivery.isDone) {
-      this.messages.charge(delivery)
-      this.acknowledge(delivery.ack)
-    }
-    return true
+  private handlersOf({ topic, properties }: PublishPacket): readonly InboundHandler[] {
+    const { routes, identifiers } = this.session
+    const identifier = properties?.subscriptionIdentifier
+    return routes.select(
+      topic,
+      identifier === undefined ? undefined : identifiers.identify(topic, identifier),
+    )
   }
 
-  /** Answers to requests are taken in every mode: handlers that are to end may wait for them. */
+  /** Responses to requests are taken in every mode: handlers that are to end may wait for them. */
   private routeInternally(delivery: Delivery): boolean {
-    const handlers = this.rules.select(delivery.packet).filter(handler => handler.isInternal)
-    if (handlers.length > 0) this.route(delivery, handlers)
+    const handlers = this.handlersOf(delivery.packet).filter(handler => handler.isInternal)
+    if (handlers.length > 0) this.route(delivery, false, handlers)
     return handlers.length > 0
   }
 
-  private route(delivery: Delivery, handlers: readonly InboundHandler[]): void {
+  /** @param mayBegin nothing has to make room for the message */
+  private route(delivery: Delivery, mayBegin: boolean, handlers = this.handlersOf(delivery.packet)): void {
     const { packet } = delivery
-    if (handlers.length === 0) {
-      this.count.counts.unmatched += 1
-      this.rules.events.notice.tell({ type: 'unmatched', topic: packet.topic })
-      return this.finish(delivery)
-    }
-    delivery.runs = handlers.map(handler => {
+    const { topic } = packet
+    const runs: HandlerRun[] = []
+    for (const handler of handlers) {
       const { orderKey } = handler
-      if (orderKey === 'topic') return new HandlerRun(delivery, handler, packet.topic)
-      const key = orderKey === 'none' ? undefined : orderKey(packet.topic)
-      return new HandlerRun(delivery, handler, key)
-    })
-    for (const run of delivery.runs) this.enqueue(run)
+      // Only a handler whose pattern ends with a wildcard could mistake a response for an event.
+      if (handler.isOpenEnded && this.session.requester.responseTopics.has(topic)) continue
+      const ownKey = typeof orderKey === 'function' ? orderKey(topic) : undefined
+      runs.push(new HandlerRun(delivery, handler, orderKey === 'topic' ? topic : ownKey))
+    }
+    delivery.runs = runs
+    for (const run of runs) if (!mayBegin || !this.pool.begin(run)) this.enqueue(run)
+    if (runs.length > 0) return
+    if (handlers.length === 0) {
+      this.messages.count.counts.unmatched += 1
+      this.session.events.notice.tell({ type: 'unmatched', topic })
+    }
+    this.finish(delivery)
   }
 
   private enqueue(run: HandlerRun): void {
@@ -235,13 +228,13 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     this.intake.remove(run)
     if (!this.pool.remove(run)) return
     if (run.delivery.end('dropped')) this.finish(run.delivery)
-    this.rules.events.notice.tell({ type: 'inbound-dropped' })
+    this.session.events.notice.tell({ type: 'inbound-dropped' })
   }
 
   /** QoS 0 messages make room for the one that came, and that one goes when it is of QoS 0 and finds no room. */
   private makeRoom(came: Delivery): void {
-    const { held, overflow, maxQueued, maxInFlight } = this.rules
-    const { open } = this.messages
+    const { held, open } = this.messages
+    const { overflow, maxQueued, maxInFlight } = this.session.options.inbound
     const isHolding = this.mode === 'holding'
     const isOver = (): boolean => held.isOver || (isHolding && open.size > maxQueued + maxInFlight)
     if (!isOver() || (overflow === 'stall' && !isHolding && this.pressure.pause(this.link))) return
@@ -261,26 +254,18 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
     if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
     if (delivery.started > 0 || !this.messages.open.has(delivery)) return
     this.withdraw(delivery, 'dropped')
-    this.rules.events.notice.tell({ type: 'inbound-dropped' })
+    this.session.events.notice.tell({ type: 'inbound-dropped' })
   }
 
   /** All handlers of the message have ended. */
   private finish(delivery: Delivery): void {
-    if (!this.messages.open.has(delivery)) return
-    this.messages.leave(delivery)
-    delivery.isDone = true
-    const isLeft = delivery.outcome === 'givenBack'
-    this.count.done(isLeft && !this.canGiveBack(delivery) ? 'dropped' : delivery.outcome)
-    if (isLeft || !this.acks.owes(delivery.ack)) this.messages.discharge(delivery)
-    if (!isLeft && delivery.ack !== undefined) this.acknowledge(delivery.ack)
+    if (this.messages.finish(delivery)) this.acknowledge()
   }
 
-  /** The message is done: its PUBACK leaves when those of all before it have. */
-  private acknowledge(ack: AckSlot<Delivery>): void {
-    for (const { messageId, message } of this.acks.complete(ack)) {
-      this.link?.send({ cmd: 'puback', messageId })
-      this.messages.discharge(message)
-    }
+  private acknowledge(): void {
+    const { messages } = this
+    for (let next = messages.take(); next !== undefined; next = messages.take())
+      this.link?.send({ cmd: 'puback', messageId: next.packet.messageId ?? 0 })
   }
 
   /** Takes a message of which no handler has begun out of all queues. */
@@ -290,23 +275,11 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, P
       this.intake.remove(run)
     }
     delivery.runs = []
-    this.messages.leave(delivery)
-    if (outcome === undefined) return
-    this.messages.discharge(delivery)
-    this.count.done(outcome)
-  }
-
-  private giveBack(delivery: Delivery): void {
-    this.messages.discharge(delivery)
-    this.count.done('givenBack')
+    this.messages.withdraw(delivery, outcome)
   }
 
   /** What comes too late to be handled. */
   private refuse(delivery: Delivery): void {
-    this.withdraw(delivery, this.canGiveBack(delivery) ? 'givenBack' : 'dropped')
-  }
-
-  private canGiveBack(delivery: Delivery): boolean {
-    return this.rules.keepsSession && delivery.ack !== undefined
+    this.withdraw(delivery, this.messages.canGiveBack(delivery) ? 'givenBack' : 'dropped')
   }
 }

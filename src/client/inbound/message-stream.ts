@@ -1,4 +1,4 @@
-import { NotTaken } from './inbound-handler.js'
+import { NotTaken } from './delivery.js'
 
 interface Entry<T> {
   readonly message: T

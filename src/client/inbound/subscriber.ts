@@ -8,11 +8,9 @@ import type { WaitOptions } from '../connection/connection-wait.js'
 import type { PublishPacket, PublishProperties } from '../connection/link.js'
 import type { MqttSession } from '../mqtt-session.js'
 import { Responder } from '../requests/responder.js'
-import type { HandlerAttempt } from './handler-attempt.js'
+import { type HandlerAttempt, type InboundHandler, newHandler } from './delivery.js'
 import { type HandlerRules, handlerRules } from './handler-rules.js'
-import type { InboundHandler } from './inbound-handler.js'
 import { MessageStream, type StreamLimits } from './message-stream.js'
-import { newHandler } from './new-handler.js'
 
 /** A message, as passed to a handler that was added at run time. */
 export interface MqttMessage<T = unknown> {
@@ -113,11 +111,11 @@ export class Subscriber {
     const rules = this.rulesOf(pattern, options)
     const { dispatcher, events } = this.session
     const onDropped = (packet: object): void => {
-      dispatcher.count.droppedByLoop(packet)
+      dispatcher.messages.count.droppedByLoop(packet)
       events.notice.tell({ type: 'inbound-dropped' })
     }
     const stream = new MessageStream<MqttMessage<T>>(
-      { ...limits, held: dispatcher.rules.held, onDropped },
+      { ...limits, held: dispatcher.messages.held, onDropped },
       () => {
         void subscription.unsubscribe()
         stopListening()

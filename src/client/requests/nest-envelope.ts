@@ -10,7 +10,7 @@ import {
   textCodec,
 } from '../../options/codec.js'
 import type { PublishPacket } from '../connection/link.js'
-import { newHandler } from '../inbound/new-handler.js'
+import { newHandler } from '../inbound/delivery.js'
 import type { OpenRequests, RequestSession } from './open-requests.js'
 import {
   type OutgoingRequest,

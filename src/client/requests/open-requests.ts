@@ -7,8 +7,7 @@ import type { SubscriptionOptions } from '../../core/subscriptions/subscription-
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import type { WaitOptions } from '../connection/connection-wait.js'
 import type { ClientEvents } from '../events.js'
-import type { InboundHandler } from '../inbound/inbound-handler.js'
-import type { BlockableRequest } from '../inbound/run-context.js'
+import type { BlockableRequest, InboundHandler } from '../inbound/delivery.js'
 import type { RequestTerms } from './request-messages.js'
 
 /** What requests need of the session that carries them. */

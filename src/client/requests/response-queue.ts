@@ -1,5 +1,5 @@
 import { MqttError } from '../../core/errors.js'
-import type { HandlerAttempt } from '../inbound/handler-attempt.js'
+import type { HandlerAttempt } from '../inbound/delivery.js'
 
 /** How a queue ended: with a response that is marked as the last one, still open, or cancelled. */
 export type QueueEnd = 'ended' | 'open' | 'cancelled'

@@ -1,3 +1,10 @@
+/** A message, as far as its size matters. */
+interface Sized {
+  readonly bytes: number
+  /** Its bytes count as held. */
+  isHeld: boolean
+}
+
 /** Bytes of messages between the parser and the end of their handlers, as far as they are in this process. */
 export class HeldBytes {
   private held = 0
@@ -32,6 +39,20 @@ export class HeldBytes {
     return this.most / 4
   }
 
+  /** A message came. @returns whether more is held than may be */
+  hold(message: Sized): boolean {
+    if (!message.isHeld) this.held += message.bytes
+    message.isHeld = true
+    return this.held + this.unreleased.bytes > this.most
+  }
+
+  /** Nothing holds the message any more. */
+  release(message: Sized): void {
+    if (message.isHeld) this.held -= message.bytes
+    message.isHeld = false
+  }
+
+  /** A loop holds so much of QoS 0, which is done for the dispatcher. */
   add(bytes: number): void {
     this.held += bytes
   }

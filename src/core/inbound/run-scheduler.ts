@@ -1,11 +1,10 @@
-import { OrderedLanes } from './ordered-lanes.js'
-
 /** What a run is doing, as far as its slot is concerned. Only a run that works holds one. */
 export type RunState = 'waiting' | 'working' | 'paused' | 'returned'
 
 /** One handler that is to run for one message. */
-export interface SchedulerRun<H> {
+export interface ScheduledRun<H> {
   readonly handler: H
+  /** Runs of one handler with the same key are taken in order, one at a time. */
   readonly key: string | undefined
   state: RunState
   /** Requests of this run that wait for a response. While there is one, the run lends its slot. */
@@ -22,47 +21,91 @@ interface Limited {
   readonly isPassive: boolean
 }
 
-interface HandlerQueue<R> {
-  readonly lanes: OrderedLanes<R & { readonly key: string | undefined }>
+/** The runs of one key; a run without a key has a lane of its own while it waits. */
+interface Lane<R> {
+  readonly key: unknown
+  readonly waiting: R[]
+  /** Taken, and not released. */
+  busy: R | undefined
+}
+
+/** The runs of one handler. */
+class HandlerQueue<R> {
+  readonly lanes = new Map<unknown, Lane<R>>()
+  /** Lanes of which one can be taken. They take turns, so that a busy topic does not starve the others. */
+  readonly ready = new Set<Lane<R>>()
   /** Runs that were paused and wait for a slot again. They go first: their lanes are closed. */
-  readonly resuming: R[]
+  readonly resuming: R[] = []
   /** Slots that are held. */
-  held: number
+  held = 0
   /** Runs that work and began before requests were tracked. */
-  untracked: number
+  untracked = 0
 }
 
 /**
  * Which handler runs next: handlers take turns, and within one handler the keys do. Each handler, and all together,
  * hold no more slots than their limit. A run keeps its lane until it returns, and its slot only while it works.
  */
-export class RunScheduler<H extends Limited, R extends SchedulerRun<H>> {
-  private readonly queues = new Map<H, HandlerQueue<R>>()
+export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
+  private readonly queues = new WeakMap<H, HandlerQueue<R>>()
+  /** Handlers with something to take, within their own limit, */
   private readonly ready = new Set<H>()
   private readonly readyPassive = new Set<H>()
-  private waiting = 0
+  /** and at it. */
+  private readonly limited = new Set<H>()
+  /** How many wait for their first slot. */
+  size = 0
   private held = 0
-  private untracked = 0
+  /** How many runs work without being tracked. */
+  untrackedRuns = 0
   private unknownRequests = 0
   private isTracking = false
 
   constructor(private readonly concurrency: number) {}
 
-  /** How many wait for their first slot. */
-  get size(): number {
-    return this.waiting
+  /** Gives a run its slot at once, if nothing that waits is before it. @returns false if it must be added */
+  begin(run: R): boolean {
+    const { handler, key } = run
+    const { unknownRequests } = this
+    const queue = this.queues.get(handler) ?? this.newQueue(handler)
+    if (queue.held >= handler.concurrency + Math.min(unknownRequests, queue.untracked)) return false
+    if (queue.ready.size + queue.resuming.length > 0 || queue.lanes.has(key)) return false
+    const isTracked = handler.isPassive || this.isTracking
+    if (!handler.isPassive) {
+      const limit = this.concurrency + Math.min(unknownRequests, this.untrackedRuns)
+      if (this.ready.size > 0 || this.held >= limit) return false
+      this.held += 1
+    }
+    if (!isTracked) {
+      queue.untracked += 1
+      this.untrackedRuns += 1
+    }
+    queue.held += 1
+    run.isTracked = isTracked
+    run.state = 'working'
+    run.holdsLane = true
+    if (key !== undefined) queue.lanes.set(key, { key, waiting: [], busy: run })
+    return true
   }
 
+  /** Lets a run wait for `take`. */
   add(run: R): void {
-    const queue = this.queueOf(run.handler)
-    queue.lanes.add(run)
-    this.waiting += 1
+    const queue = this.queues.get(run.handler) ?? this.newQueue(run.handler)
+    const key = run.key ?? run
+    let lane = queue.lanes.get(key)
+    if (lane === undefined) {
+      lane = { key, waiting: [], busy: undefined }
+      queue.lanes.set(key, lane)
+    }
+    lane.waiting.push(run)
+    this.size += 1
+    if (lane.busy === undefined) queue.ready.add(lane)
     this.sort(run.handler, queue)
   }
 
   /** The next run that gets a slot: a new one, or one that was paused. */
   take(): R | undefined {
-    const isFree = this.held < this.concurrency + Math.min(this.unknownRequests, this.untracked)
+    const isFree = this.held < this.concurrency + Math.min(this.unknownRequests, this.untrackedRuns)
     return this.takeOf(this.readyPassive) ?? (isFree ? this.takeOf(this.ready) : undefined)
   }
 
@@ -73,24 +116,45 @@ export class RunScheduler<H extends Limited, R extends SchedulerRun<H>> {
 
   /** A run that was paused, or has returned, wants a slot again; `take` gives it. */
   resume(run: R): void {
-    const queue = this.queueOf(run.handler)
+    const queue = this.queues.get(run.handler) ?? this.newQueue(run.handler)
     queue.resuming.push(run)
     this.sort(run.handler, queue)
   }
 
   /** Takes out the runs that were paused and wait for a slot. */
   takeResuming(): R[] {
-    return [...this.queues.values()].flatMap(queue => queue.resuming.splice(0))
+    const handlers = [...this.ready, ...this.readyPassive, ...this.limited]
+    return handlers.flatMap(handler => this.queues.get(handler)?.resuming.splice(0) ?? [])
   }
 
-  /** A run gives back its slot and its lane: the next message of its key may begin. */
-  release(run: R): void {
-    this.change(run, 'returned', run.openRequests)
-    if (!run.holdsLane) return
+  /**
+   * A run gives back its slot and its lane: the next message of its key may begin.
+   * @returns whether `take` may find something
+   */
+  release(run: R): boolean {
+    const { handler, key } = run
+    const queue = this.queues.get(handler)
+    if (queue === undefined) return false
+    if (run.state === 'working') {
+      if (!run.isTracked) {
+        queue.untracked -= 1
+        this.untrackedRuns -= 1
+      }
+      if (run.openRequests === 0) {
+        queue.held -= 1
+        if (!handler.isPassive) this.held -= 1
+      }
+    }
+    run.state = 'returned'
+    const lane = run.holdsLane ? queue.lanes.get(key) : undefined
     run.holdsLane = false
-    const queue = this.queueOf(run.handler)
-    queue.lanes.release(run)
-    this.sort(run.handler, queue)
+    if (lane !== undefined) {
+      lane.busy = undefined
+      if (lane.waiting.length > 0) queue.ready.add(lane)
+      else queue.lanes.delete(key)
+    }
+    if (queue.ready.size + queue.resuming.length > 0) this.sort(handler, queue)
+    return this.ready.size + this.readyPassive.size > 0
   }
 
   /** The run has one more request that waits for a response, or one less. It goes on above the limit. */
@@ -100,46 +164,42 @@ export class RunScheduler<H extends Limited, R extends SchedulerRun<H>> {
 
   /** From now on runs know their requests. What works already does not. */
   startTracking(): void {
-    if (this.isTracking) return
     this.isTracking = true
-    for (const [handler, queue] of this.queues) {
-      if (handler.isPassive) continue
-      queue.untracked = queue.held
-      this.untracked += queue.held
-    }
   }
 
   /** Requests that wait and may belong to any run that is not tracked: each lends one slot of every such handler. */
   lendUnknown(requests: number): void {
     this.unknownRequests = requests
-    for (const [handler, queue] of this.queues) if (queue.untracked > 0) this.sort(handler, queue)
-  }
-
-  /** How many runs work without being tracked. */
-  get untrackedRuns(): number {
-    return this.untracked
+    for (const handler of [...this.limited, ...this.ready]) {
+      const queue = this.queues.get(handler)
+      if (queue !== undefined) this.sort(handler, queue)
+    }
   }
 
   /** The run that keeps the lane of one that has not begun. */
   ahead(run: R): R | undefined {
-    return this.queues.get(run.handler)?.lanes.ahead(run)
+    return this.queues.get(run.handler)?.lanes.get(run.key)?.busy
   }
 
   /** Takes out a run that has not begun. @returns whether it was waiting */
   remove(run: R): boolean {
     const queue = this.queues.get(run.handler)
-    if (queue === undefined || !queue.lanes.remove(run)) return false
-    this.waiting -= 1
+    const lane = queue?.lanes.get(run.key ?? run)
+    const index = lane?.waiting.indexOf(run) ?? -1
+    if (queue === undefined || lane === undefined || index === -1) return false
+    lane.waiting.splice(index, 1)
+    this.size -= 1
+    if (lane.waiting.length === 0) {
+      queue.ready.delete(lane)
+      if (lane.busy === undefined) queue.lanes.delete(lane.key)
+    }
     this.sort(run.handler, queue)
     return true
   }
 
-  private queueOf(handler: H): HandlerQueue<R> {
-    let queue = this.queues.get(handler)
-    if (queue === undefined) {
-      queue = { lanes: new OrderedLanes(), resuming: [], held: 0, untracked: 0 }
-      this.queues.set(handler, queue)
-    }
+  private newQueue(handler: H): HandlerQueue<R> {
+    const queue = new HandlerQueue<R>()
+    this.queues.set(handler, queue)
     return queue
   }
 
@@ -148,14 +208,9 @@ export class RunScheduler<H extends Limited, R extends SchedulerRun<H>> {
       // Behind all the others, for its next turn.
       ready.delete(handler)
       const queue = this.queues.get(handler)
-      if (queue === undefined) continue
-      const resumed = queue.resuming.shift()
-      const run = resumed ?? queue.lanes.take()
+      const resumed = queue?.resuming.shift()
+      const run = resumed ?? (queue === undefined ? undefined : this.takeNew(queue))
       if (run === undefined) continue
-      if (resumed === undefined) {
-        this.waiting -= 1
-        run.holdsLane = true
-      }
       run.isTracked = this.isTracking || handler.isPassive
       this.change(run, 'working', run.openRequests)
       return run
@@ -163,13 +218,27 @@ export class RunScheduler<H extends Limited, R extends SchedulerRun<H>> {
     return undefined
   }
 
+  /** The next run of a handler that has not begun, and its lane. */
+  private takeNew(queue: HandlerQueue<R>): R | undefined {
+    const [lane] = queue.ready
+    const run = lane?.waiting.shift()
+    if (lane === undefined || run === undefined) return undefined
+    queue.ready.delete(lane)
+    this.size -= 1
+    run.holdsLane = true
+    if (run.key === undefined) queue.lanes.delete(run)
+    else lane.busy = run
+    return run
+  }
+
   private change(run: R, state: RunState, openRequests: number): void {
     const { handler } = run
-    const queue = this.queueOf(handler)
+    const queue = this.queues.get(handler) ?? this.newQueue(handler)
     const difference = Number(holdsSlot(state, openRequests)) - Number(holdsSlot(run.state, run.openRequests))
-    if (run.state === 'working' && state !== 'working' && this.isTracking && !run.isTracked) {
-      queue.untracked -= 1
-      this.untracked -= 1
+    if (!run.isTracked) {
+      const untracked = Number(state === 'working') - Number(run.state === 'working')
+      queue.untracked += untracked
+      this.untrackedRuns += untracked
     }
     run.state = state
     run.openRequests = openRequests
@@ -180,11 +249,12 @@ export class RunScheduler<H extends Limited, R extends SchedulerRun<H>> {
 
   private sort(handler: H, queue: HandlerQueue<R>): void {
     const ready = handler.isPassive ? this.readyPassive : this.ready
-    const limit = handler.concurrency + Math.min(this.unknownRequests, queue.untracked)
-    if ((queue.lanes.isReady || queue.resuming.length > 0) && queue.held < limit)
-      return void ready.add(handler)
-    ready.delete(handler)
-    if (queue.held === 0 && queue.lanes.isEmpty && queue.resuming.length === 0) this.queues.delete(handler)
+    const hasNext = queue.ready.size + queue.resuming.length > 0
+    const isFree = queue.held < handler.concurrency + Math.min(this.unknownRequests, queue.untracked)
+    if (hasNext && isFree) ready.add(handler)
+    else ready.delete(handler)
+    if (hasNext && !isFree) this.limited.add(handler)
+    else this.limited.delete(handler)
   }
 }
 

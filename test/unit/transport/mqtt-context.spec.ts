@@ -1,9 +1,9 @@
 import { MqttContext as NestMqttContext } from '@nestjs/microservices'
 import { describe, expect, it } from 'vitest'
 import type { PublishPacket, PublishProperties } from '../../../src/client/connection/link.js'
-import { HandlerAttempt } from '../../../src/client/inbound/handler-attempt.js'
 import { parseTopicTemplate } from '../../../src/core/topic/topic-filter.js'
 import { MqttContext } from '../../../src/transport/mqtt.context.js'
+import { loneAttempt } from '../../support/handler-runs.js'
 
 function contextOf(properties?: PublishProperties, metadata?: unknown): MqttContext {
   const packet: PublishPacket = {
@@ -16,16 +16,7 @@ function contextOf(properties?: PublishProperties, metadata?: unknown): MqttCont
   }
   const received = properties === undefined ? packet : { ...packet, properties }
   const template = parseTopicTemplate('devices/+id/rate')
-  return new MqttContext(
-    received,
-    template,
-    new HandlerAttempt(
-      1,
-      () => {},
-      () => {},
-    ),
-    metadata,
-  )
+  return new MqttContext(received, template, loneAttempt(), metadata)
 }
 
 describe('the context of a handler', () => {

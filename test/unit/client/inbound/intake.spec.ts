@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { HandlerRun } from '../../../../src/client/inbound/delivery.js'
-import type { InboundHandler } from '../../../../src/client/inbound/inbound-handler.js'
+import type { HandlerRun, InboundHandler } from '../../../../src/client/inbound/delivery.js'
 import { Intake } from '../../../../src/client/inbound/intake.js'
 import { deliveryTo, namedHandler } from '../../../support/handler-runs.js'
 

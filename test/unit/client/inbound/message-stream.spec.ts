@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { NotTaken } from '../../../../src/client/inbound/inbound-handler.js'
+import { NotTaken } from '../../../../src/client/inbound/delivery.js'
 import { MessageStream, type StreamLimits } from '../../../../src/client/inbound/message-stream.js'
 import { HeldBytes } from '../../../../src/core/inbound/held-bytes.js'
 

@@ -31,8 +31,8 @@ function newLink() {
 }
 
 function stalled({ awaits = false } = {}) {
-  const state = { awaits }
-  const stall = new Stall(() => state.awaits)
+  const state = { awaitsResponses: awaits }
+  const stall = new Stall(state)
   const { link, calls } = newLink()
   expect(stall.pause(link)).toBe(true)
   return { stall, state, link, calls }
@@ -51,7 +51,7 @@ describe('Stall', () => {
 
   it('has nothing to resume before it was paused', () => {
     const { link, calls } = newLink()
-    new Stall(() => true).release()
+    new Stall({ awaitsResponses: true }).release()
     expect(calls).toEqual([])
     expect(link.isWritable()).toBe(true)
   })
@@ -89,7 +89,7 @@ describe('Stall', () => {
   it('notices when handlers begin to wait later', () => {
     const { state, calls } = stalled()
     vi.advanceTimersByTime(1_000)
-    state.awaits = true
+    state.awaitsResponses = true
     vi.advanceTimersByTime(250)
     expect(calls).toEqual(['pause', 'resume'])
   })

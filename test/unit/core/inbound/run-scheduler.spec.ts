@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { RunScheduler, type SchedulerRun } from '../../../../src/core/inbound/run-scheduler.js'
+import { RunScheduler, type ScheduledRun } from '../../../../src/core/inbound/run-scheduler.js'
 import { SeededRandom } from '../../../support/seeded-random.js'
 
 interface Handler {
@@ -7,7 +7,7 @@ interface Handler {
   readonly concurrency: number
   readonly isPassive: boolean
 }
-interface Run extends SchedulerRun<Handler> {
+interface Run extends ScheduledRun<Handler> {
   readonly n: number
 }
 
@@ -150,6 +150,8 @@ describe('RunScheduler', () => {
       value instanceof Map || value instanceof Set ? [value.size] : [],
     )
     expect(held).toEqual([0, 0, 0])
+    const weak = Object.values(scheduler).filter(value => value instanceof WeakMap)
+    expect(weak).toHaveLength(1)
   })
 
   it('ignores the release of a handler that it does not know', () => {

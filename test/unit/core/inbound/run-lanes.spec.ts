@@ -1,33 +1,94 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { OrderedLanes } from '../../../../src/core/inbound/ordered-lanes.js'
+import { RunScheduler, type ScheduledRun } from '../../../../src/core/inbound/run-scheduler.js'
 
 interface Item {
   readonly key: string
   readonly n: number
 }
 
+interface Handler {
+  readonly concurrency: number
+  readonly isPassive: boolean
+}
+
+/** The runs of one handler without limits: what remains are the lanes of its keys. */
+class Lanes {
+  private readonly handler: Handler = { concurrency: Number.POSITIVE_INFINITY, isPassive: false }
+  private readonly scheduler = new RunScheduler<Handler, ScheduledRun<Handler>>(Number.POSITIVE_INFINITY)
+  private readonly runs = new Map<Item, ScheduledRun<Handler>>()
+  private readonly busy = new Map<string, ScheduledRun<Handler>>()
+
+  get size(): number {
+    return this.scheduler.size
+  }
+
+  /** Keys in memory. */
+  get keys(): number {
+    const queues = Object.values(this.scheduler).find(value => value instanceof WeakMap)
+    return queues?.get(this.handler)?.lanes.size ?? 0
+  }
+
+  add(item: Item): void {
+    const run = this.runs.get(item) ?? newRun(this.handler, item.key)
+    this.runs.set(item, run)
+    this.scheduler.add(run)
+  }
+
+  /** @returns whether it was taken at once */
+  begin(item: Item): boolean {
+    const run = newRun(this.handler, item.key)
+    const hasBegun = this.scheduler.begin(run)
+    if (hasBegun) this.busy.set(item.key, run)
+    return hasBegun
+  }
+
+  take(): Item | undefined {
+    const taken = this.scheduler.take()
+    if (taken !== undefined) this.busy.set(taken.key ?? '', taken)
+    return [...this.runs].find(([, run]) => run === taken)?.[0]
+  }
+
+  release({ key }: Item): void {
+    this.scheduler.release(this.busy.get(key) ?? newRun(this.handler, key))
+    this.busy.delete(key)
+  }
+
+  remove(item: Item): void {
+    this.scheduler.remove(this.runs.get(item) ?? newRun(this.handler, item.key))
+  }
+}
+
+const newRun = (handler: Handler, key: string): ScheduledRun<Handler> => ({
+  handler,
+  key,
+  state: 'waiting',
+  openRequests: 0,
+  holdsLane: false,
+  isTracked: false,
+})
+
 /** Items from words such as "a1 a2 b1": the topic and a number. */
 const items = (text: string): Item[] =>
   text.split(' ').map(word => ({ key: word.slice(0, 1), n: Number(word.slice(1)) }))
 const name = (item: Item | undefined): string | undefined => item && `${item.key}${item.n}`
 
-function lanesWith(text: string): OrderedLanes<Item> {
-  const lanes = new OrderedLanes<Item>()
+function lanesWith(text: string): Lanes {
+  const lanes = new Lanes()
   for (const item of items(text)) lanes.add(item)
   return lanes
 }
 
 /** Takes until nothing is free. */
-function takeAll(lanes: OrderedLanes<Item>): (string | undefined)[] {
+function takeAll(lanes: Lanes): (string | undefined)[] {
   const taken: (string | undefined)[] = []
   for (let item = lanes.take(); item !== undefined; item = lanes.take()) taken.push(name(item))
   return taken
 }
 
-describe('OrderedLanes', () => {
+describe('the lanes of RunScheduler', () => {
   it('have nothing to take when they are empty', () => {
-    const lanes = new OrderedLanes<Item>()
+    const lanes = new Lanes()
     expect(lanes.take()).toBeUndefined()
     expect(lanes.size).toBe(0)
   })
@@ -72,6 +133,15 @@ describe('OrderedLanes', () => {
     expect(lanes.size).toBe(2)
   })
 
+  it('let one begin at once only if its lane is free', () => {
+    const lanes = new Lanes()
+    const [first, second, other] = items('a1 a2 b1')
+    if (!first || !second || !other) throw new Error('three items')
+    expect([lanes.begin(first), lanes.begin(second), lanes.begin(other)]).toEqual([true, false, true])
+    lanes.release(first)
+    expect(lanes.begin(second)).toBe(true)
+  })
+
   it('take no harm from the release of a topic that they do not know', () => {
     const lanes = lanesWith('a1')
     lanes.release({ key: 'z', n: 0 })
@@ -87,7 +157,7 @@ describe('OrderedLanes', () => {
   })
 
   it('keep no memory of topics that are done', () => {
-    const lanes = new OrderedLanes<Item>()
+    const lanes = new Lanes()
     for (let n = 0; n < 100; n++) {
       lanes.add({ key: `taken ${n}`, n })
       lanes.take()
@@ -96,23 +166,20 @@ describe('OrderedLanes', () => {
       lanes.add(removed)
       lanes.remove(removed)
     }
-    const held = Object.values(lanes).flatMap(value =>
-      value instanceof Map || value instanceof Set ? [value.size] : [],
-    )
-    expect(held).toEqual([0, 0])
+    expect(lanes.keys).toBe(0)
   })
 
   it.each(['__proto__', 'constructor', ''])('take the key %j for one like any other', key => {
-    const lanes = new OrderedLanes<Item>()
+    const lanes = new Lanes()
     lanes.add({ key, n: 1 })
     expect(lanes.take()).toEqual({ key, n: 1 })
   })
 })
 
-describe('OrderedLanes.remove', () => {
+describe('RunScheduler.remove', () => {
   it('takes out one that waits, wherever it stands', () => {
     const all = items('a1 a2 a3 b1')
-    const lanes = new OrderedLanes<Item>()
+    const lanes = new Lanes()
     for (const item of all) lanes.add(item)
     const [, second] = all
     if (second !== undefined) lanes.remove(second)
@@ -123,7 +190,7 @@ describe('OrderedLanes.remove', () => {
   })
 
   it('leaves an empty topic behind that is not taken', () => {
-    const lanes = new OrderedLanes<Item>()
+    const lanes = new Lanes()
     const item = { key: 'a', n: 1 }
     lanes.add(item)
     lanes.remove(item)
@@ -155,7 +222,7 @@ describe('OrderedLanes.remove', () => {
   })
 })
 
-describe('any use of OrderedLanes', () => {
+describe('any use of the lanes', () => {
   it('keeps each topic in order and one at a time, loses nothing and counts right', () => {
     const step = fc.oneof(
       { arbitrary: fc.record({ add: fc.constantFrom('a', 'b', 'c') }), weight: 3 },
@@ -165,7 +232,7 @@ describe('any use of OrderedLanes', () => {
     )
     fc.assert(
       fc.property(fc.array(step, { maxLength: 80 }), steps => {
-        const lanes = new OrderedLanes<Item>()
+        const lanes = new Lanes()
         const waiting: Item[] = []
         const busy: string[] = []
         let n = 0

@@ -1,13 +1,13 @@
 import { describe, expect, it } from 'vitest'
 import { ClientEvents } from '../../../../src/client/events.js'
-import type { HandlerAttempt } from '../../../../src/client/inbound/handler-attempt.js'
-import { HandlerRunner } from '../../../../src/client/inbound/handler-runner.js'
 import {
   type DeadLetter,
+  type HandlerAttempt,
+  type HandlerRun,
   type InboundHandler,
   NotTaken,
-} from '../../../../src/client/inbound/inbound-handler.js'
-import { MqttError } from '../../../../src/core/errors.js'
+} from '../../../../src/client/inbound/delivery.js'
+import { HandlerPool } from '../../../../src/client/inbound/handler-pool.js'
 import { deliveryTo, namedHandler } from '../../../support/handler-runs.js'
 import { holdClock } from '../../../support/held-clock.js'
 import { pass } from '../../../support/publisher-on-peer.js'
@@ -35,28 +35,43 @@ function running(
     ...fields,
   })
   const slot = { isFree: Promise.resolve() }
-  const runner = new HandlerRunner(
+  const pool = new (class extends HandlerPool {
+    override returned(run: HandlerRun): void {
+      events.push('returned')
+      super.returned(run)
+    }
+
+    override paused(run: HandlerRun): void {
+      pauses.push(attempts.length)
+      super.paused(run)
+    }
+
+    override async resumed(run: HandlerRun): Promise<void> {
+      await slot.isFree
+      await super.resumed(run)
+    }
+  })(
     {
-      maxQueued,
-      deadLetter: async letter => {
-        letters.push(letter)
-        if (letterFails) throw new Error('no hope')
+      options: { inbound: { concurrency: 1, maxQueued } },
+      deadLetters: {
+        publish: async letter => {
+          letters.push(letter)
+          if (letterFails) throw new Error('no hope')
+        },
       },
-      disconnect: cause => events.push(`disconnect ${cause.reasonCode}`),
+      connection: { hangUp: cause => events.push(`disconnect ${cause.reasonCode}`) },
       events: new ClientEvents('test', () => {}),
     },
     {
-      returned: () => events.push('returned'),
-      ended: (_run, outcome) => events.push(`ended ${outcome}`),
-      paused: () => pauses.push(attempts.length),
-      resumed: () => slot.isFree,
-      countRequest: () => {},
+      runBegins: () => {},
+      runEnded: (_run, outcome) => events.push(`ended ${outcome}`),
+      pumped: () => {},
     },
   )
   const [run] = deliveryTo([handler], topic, { qos }).runs
   if (run === undefined) throw new Error('there is no run')
-  runner.run(run)
-  return { runner, events, letters, attempts, pauses, slot }
+  expect(pool.begin(run)).toBe(true)
+  return { pool, run, events, letters, attempts, pauses, slot }
 }
 
 const fail = (): never => {
@@ -65,7 +80,7 @@ const fail = (): never => {
 const never = () => new Promise<never>(() => {})
 const turn = () => pass(1)
 
-describe('HandlerRunner', () => {
+describe('a run of HandlerPool', () => {
   it('ends with the handler', async () => {
     const { events } = running(() => 1)
     expect(events).toEqual([])
@@ -156,7 +171,7 @@ describe('HandlerRunner', () => {
   })
 })
 
-describe('a dead letter of HandlerRunner', () => {
+describe('a dead letter of HandlerPool', () => {
   const onFailure = { deadLetter: 'dead' }
 
   it('says what happened, once', async () => {
@@ -183,7 +198,7 @@ describe('a dead letter of HandlerRunner', () => {
   })
 })
 
-describe('HandlerRunner with acknowledgements by hand', () => {
+describe('HandlerPool with acknowledgements by hand', () => {
   const manually = { acknowledges: 'manually' } as const
 
   it('returns with the handler, and ends with ack()', async () => {
@@ -212,21 +227,11 @@ describe('HandlerRunner with acknowledgements by hand', () => {
   })
 })
 
-describe('HandlerRunner.stop', () => {
-  const reason = new MqttError('CONNECTION_CLOSED', 'the application closes')
-
-  it('aborts what runs', async () => {
-    const { runner, attempts } = running(never)
-    await turn()
-    expect(attempts[0]?.signal.aborted).toBe(false)
-    runner.stop(reason)
-    expect(attempts[0]?.signal.reason).toBe(reason)
-  })
-
+describe('HandlerPool.stop', () => {
   it('ends a pause without another run', async () => {
-    const { runner, attempts, events } = running(fail, { retries: { attempts: 5, delayMs: [60_000] } })
+    const { pool, attempts, events } = running(fail, { retries: { attempts: 5, delayMs: [60_000] } })
     await turn()
-    runner.stop(reason)
+    pool.stop()
     await turn()
     expect(attempts).toHaveLength(1)
     expect(events).toEqual(['failed broken', 'ended givenBack'])

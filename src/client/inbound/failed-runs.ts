@@ -1,0 +1,166 @@
+import { reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
+import { asFailure, describeFailure, isMqttError, MqttError } from '../../core/errors.js'
+import type { RunOutcome } from '../../core/inbound/inbound-count.js'
+import { Pauses } from '../waits.js'
+import type { DeadLetters } from './dead-letters.js'
+import { type HandlerRun, type InboundHandler, NotTaken } from './delivery.js'
+
+/** Gives runs their slots and calls their handlers. */
+export interface RunHost {
+  /** No code of the handler runs until `resumed`: its slot is free, its lane stays closed. */
+  paused(run: HandlerRun): void
+  /** Resolves when the run has a slot again. */
+  resumed(run: HandlerRun): Promise<void>
+  /** Calls the handler. May throw, and rejects when the handler failed. @param number of the attempt, from 1 */
+  call(run: HandlerRun, number: number): Promise<unknown>
+}
+
+/** What follows when a handler has failed: retries, and what the options say after the last one. */
+export class FailedRuns {
+  private readonly pauses = new Pauses()
+  private isStopped = false
+  /** QoS 0 messages that wait for a retry or a dead letter: no broker and no slot bounds them. */
+  private recovering = 0
+  /** Failed deliveries in a row of the message with this Packet Identifier, whose handler disconnects. */
+  private readonly givenBack = new Map<number, number>()
+  /** Until the connection ends for messages that have failed before. */
+  private giveBackPause: Promise<void> | undefined
+
+  constructor(
+    private readonly host: RunHost,
+    private readonly deadLetters: Pick<DeadLetters, 'publish'>,
+    private readonly connection: { hangUp(cause: MqttError): void },
+    /** QoS 0 messages that may wait; one more has failed at once. */
+    private readonly maxQueued: number,
+  ) {}
+
+  /** The application closes: nothing is tried again. */
+  stop(): void {
+    this.isStopped = true
+    this.pauses.end()
+  }
+
+  /** The first attempt has failed. Never rejects: the topic and the acknowledgements behind it must not wait for it. */
+  async recover(run: HandlerRun, thrown: unknown): Promise<RunOutcome> {
+    const error = asFailure(thrown)
+    if (error instanceof NotTaken) return 'givenBack'
+    try {
+      return this.isReported(run, error) ? 'failed' : await this.withinLimit(run, error)
+    } catch {
+      return 'failed'
+    }
+  }
+
+  /** A failure that was told to whoever asked is not repeated, nor put aside. */
+  private isReported({ attempt, handler, delivery }: HandlerRun, error: unknown): boolean {
+    if (attempt?.reportFailure === undefined) return false
+    attempt.reportFailure(error)
+    handler.onFailed(delivery.packet, error)
+    return true
+  }
+
+  private async withinLimit(run: HandlerRun, error: unknown): Promise<RunOutcome> {
+    const { handler, delivery } = run
+    if (delivery.packet.qos > 0) return this.repeat(run, error)
+    if (this.recovering >= this.maxQueued) {
+      handler.onFailed(delivery.packet, error)
+      return 'failed'
+    }
+    this.recovering += 1
+    try {
+      return await this.repeat(run, error)
+    } finally {
+      this.recovering -= 1
+    }
+  }
+
+  private async repeat(run: HandlerRun, first: unknown): Promise<RunOutcome> {
+    const { handler } = run
+    const most = 1 + (handler.retries?.attempts ?? 0)
+    let error = first
+    let attempts = 1
+    while (attempts < most && !this.isStopped) {
+      this.host.paused(run)
+      await this.pauses.wait(retryDelayMs(handler, attempts))
+      if (this.isStopped) break
+      await this.host.resumed(run)
+      if (this.isStopped) break
+      attempts += 1
+      try {
+        await this.host.call(run, attempts)
+        return 'handled'
+      } catch (next) {
+        error = asFailure(next)
+        if (this.isReported(run, error)) return 'failed'
+      }
+    }
+    handler.onFailed(run.delivery.packet, error)
+    return this.settle(run, error, attempts)
+  }
+
+  private async settle(run: HandlerRun, error: unknown, attempts: number): Promise<RunOutcome> {
+    const { handler, delivery } = run
+    const { onFailure } = handler
+    // Cut short by the end of the application: a broker that keeps the session delivers it to the next one.
+    if (this.isStopped) return 'givenBack'
+    if (onFailure === 'ack') return 'failed'
+    if (onFailure === 'disconnect') {
+      await this.giveBack(run, error)
+      return 'givenBack'
+    }
+    // A letter that comes back must not be written again.
+    if (delivery.packet.topic === onFailure.deadLetter) return 'failed'
+    this.host.paused(run)
+    try {
+      await this.deadLetters.publish({
+        topic: onFailure.deadLetter,
+        packet: delivery.packet,
+        pattern: handler.name,
+        reason: describeFailure(error),
+        attempts,
+      })
+      return 'deadLettered'
+    } catch (refused) {
+      if (isMqttError(refused, 'PACKET_TOO_LARGE')) return 'failed'
+      return delivery.packet.qos === 0 ? 'failed' : 'givenBack'
+    }
+  }
+
+  /**
+   * Ends the connection, so that the broker delivers again. A message that fails again each time it is delivered keeps the
+   * connection for longer and longer first, so that the others flow; all that fail meanwhile are given back together.
+   */
+  private async giveBack(run: HandlerRun, error: unknown): Promise<void> {
+    const { dup, messageId = 0 } = run.delivery.packet
+    const failures = dup ? (this.givenBack.get(messageId) ?? 0) + 1 : 1
+    this.givenBack.set(messageId, failures)
+    const disconnect = (): void => {
+      this.giveBackPause = undefined
+      if (!this.isStopped) this.connection.hangUp(giveBackError(run.handler, failures, error))
+    }
+    if (this.giveBackPause === undefined && failures === 1) return disconnect()
+    this.host.paused(run)
+    this.giveBackPause ??= this.pauses.wait(giveBackDelayMs(failures)).then(disconnect)
+    await this.giveBackPause
+  }
+}
+
+function retryDelayMs({ retries }: InboundHandler, failures: number): number {
+  if (retries === undefined) return 0
+  const cause = new MqttError('TIMEOUT', 'a handler failed')
+  return reconnectDelayMs(retries.delayMs, failures, cause, 0, Math.random())
+}
+
+function giveBackError({ name }: InboundHandler, failures: number, cause: unknown): MqttError {
+  const times = failures === 1 ? '' : ` for delivery ${failures} of a message`
+  const text = `the handler of "${name}" failed${times}, and onFailure is "disconnect"`
+  return new MqttError('CONNECTION_LOST', text, { cause, reasonCode: IMPLEMENTATION_SPECIFIC_ERROR })
+}
+
+const LONGEST_GIVE_BACK_MS = 60_000
+
+function giveBackDelayMs(failures: number): number {
+  return Math.min(LONGEST_GIVE_BACK_MS, 1_000 * 2 ** (failures - 2))
+}
+
+const IMPLEMENTATION_SPECIFIC_ERROR = 0x83

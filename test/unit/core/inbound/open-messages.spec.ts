@@ -1,0 +1,212 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { PublishPacket } from '../../../../src/client/connection/link.js'
+import type { Delivery } from '../../../../src/client/inbound/delivery.js'
+import { HeldBytes } from '../../../../src/core/inbound/held-bytes.js'
+import { OpenMessages } from '../../../../src/core/inbound/open-messages.js'
+import { deliveryTo, namedHandler } from '../../../support/handler-runs.js'
+import { message } from '../../../support/session-on-peer.js'
+
+const NOTHING = { count: 0, bytes: 0 }
+const HANDLER = [namedHandler('one')]
+
+function opened({ keepsSession = true } = {}) {
+  const messages = new OpenMessages<Delivery>(new HeldBytes(1_000_000, NOTHING), keepsSession)
+  const add = (messageId: number, fields: Partial<PublishPacket> = {}): Delivery => {
+    const delivery = deliveryTo(HANDLER, 'a', { qos: 1, messageId, payload: 'one', ...fields })
+    messages.add(delivery)
+    return delivery
+  }
+  /** Identifiers whose PUBACK may leave now. */
+  const taken = (): (number | undefined)[] => {
+    const ids: (number | undefined)[] = []
+    for (let next = messages.take(); next !== undefined; next = messages.take())
+      ids.push(next.packet.messageId)
+    return ids
+  }
+  const finish = (delivery: Delivery): (number | undefined)[] => {
+    messages.finish(delivery)
+    return taken()
+  }
+  return { messages, add, finish, taken }
+}
+
+describe('the acknowledgements of OpenMessages', () => {
+  it('leave as soon as a message is done, when nothing is before it', () => {
+    const { messages, add, finish } = opened()
+    const delivery = add(7)
+    expect(messages.unacknowledged).toHaveLength(1)
+    expect(finish(delivery)).toEqual([7])
+    expect(messages.unacknowledged).toHaveLength(0)
+    expect(messages.held.bytes).toBe(0)
+  })
+
+  it('wait until everything before them is done [MQTT-4.6.0-2]', () => {
+    const { messages, add, finish } = opened()
+    const [first, second, third] = [add(1), add(2), add(3)]
+    expect(finish(third)).toEqual([])
+    expect(finish(second)).toEqual([])
+    expect(messages.unacknowledged).toHaveLength(3)
+    expect(finish(first)).toEqual([1, 2, 3])
+  })
+
+  it('leave up to the first message that is open, and no further', () => {
+    const { messages, add, finish } = opened()
+    const [first, second, , fourth] = [add(1), add(2), add(3), add(4)]
+    expect([finish(second), finish(fourth)]).toEqual([[], []])
+    expect(finish(first)).toEqual([1, 2])
+    expect(messages.unacknowledged).toHaveLength(2)
+  })
+
+  it('never leave on a later connection', () => {
+    const { messages, add, finish } = opened()
+    const before = add(1)
+    messages.lost()
+    const after = add(1)
+    expect(finish(before)).toEqual([])
+    expect(finish(after)).toEqual([1])
+    expect(messages.held.bytes).toBe(0)
+  })
+
+  it('go by the order of arrival, not by the Packet Identifier', () => {
+    const { add, finish } = opened()
+    const [first, second] = [add(65_535), add(1)]
+    finish(second)
+    expect(finish(first)).toEqual([65_535, 1])
+  })
+
+  it('leave once, also when a message ends twice', () => {
+    const { messages, add, finish } = opened()
+    const first = add(1)
+    add(2)
+    expect(finish(first)).toEqual([1])
+    expect(finish(first)).toEqual([])
+    expect(messages.unacknowledged).toHaveLength(1)
+  })
+
+  it('do not leave for a message that is given back, nor for those behind it', () => {
+    const { messages, add, finish } = opened()
+    const [first, second] = [add(1), add(2)]
+    first.end('givenBack')
+    expect([finish(first), finish(second)]).toEqual([[], []])
+    expect(messages.count.counts).toMatchObject({ givenBack: 1, handled: 1 })
+  })
+
+  it('leave for every message once and in order, in whatever order they are done', () => {
+    const orders = fc.integer({ min: 1, max: 30 }).chain(count => {
+      const ids = Array.from({ length: count }, (_, index) => index + 1)
+      return fc.shuffledSubarray(ids, { minLength: count })
+    })
+    fc.assert(
+      fc.property(orders, order => {
+        const { messages, add, finish } = opened()
+        const deliveries = order.map((_, index) => add(index + 1))
+        const all: (number | undefined)[] = []
+        const done = new Set<number | undefined>()
+        for (const id of order) {
+          const delivery = deliveries[id - 1]
+          if (delivery === undefined) throw new Error('no such message')
+          done.add(id)
+          all.push(...finish(delivery))
+          expect(all.every(one => done.has(one))).toBe(true)
+          expect(messages.unacknowledged).toHaveLength(order.length - all.length)
+        }
+        expect(all).toEqual(deliveries.map(({ packet }) => packet.messageId))
+      }),
+    )
+  })
+})
+
+describe('a message that the broker sends again', () => {
+  const again = (fields: Partial<PublishPacket> = {}) =>
+    message('a', { qos: 1, messageId: 7, dup: true, payload: 'one', ...fields })
+
+  /** A message whose handler has begun before the connection was lost. */
+  function lost(outcome?: 'givenBack', options?: { keepsSession: boolean }) {
+    const parts = opened(options)
+    const delivery = parts.add(7)
+    delivery.started = 1
+    if (outcome !== undefined) delivery.end(outcome)
+    parts.messages.lost()
+    return { ...parts, delivery }
+  }
+
+  it('is known by its Packet Identifier, DUP, topic and payload, once', () => {
+    const { messages, finish, delivery } = lost()
+    expect(messages.repeats(again())).toBe(true)
+    expect(messages.unacknowledged).toEqual([delivery])
+    expect(finish(delivery)).toEqual([7])
+    expect(messages.repeats(again())).toBe(false)
+    expect(messages.count.counts.repeated).toBe(1)
+  })
+
+  it('is acknowledged at once if its handler has ended meanwhile', () => {
+    const { messages, taken, delivery } = lost()
+    messages.finish(delivery)
+    expect(messages.repeats(again())).toBe(true)
+    expect(taken()).toEqual([7])
+    expect(messages.held.bytes).toBe(0)
+  })
+
+  it('is known by the bytes of its payload', () => {
+    expect(lost().messages.repeats(again({ payload: Buffer.from('one') }))).toBe(true)
+  })
+
+  it.each([
+    ['without DUP', { dup: false }],
+    ['with another payload', { payload: 'two' }],
+    ['of another topic', { topic: 'b' }],
+  ])('is not known %s, nor is the first one after that', (_how, fields) => {
+    const { messages } = lost()
+    expect(messages.repeats(again(fields))).toBe(false)
+    expect(messages.repeats(again())).toBe(false)
+  })
+
+  it('is known after packets with other Packet Identifiers, and without one', () => {
+    const { messages } = lost()
+    const { messageId: _none, ...withoutIdentifier } = again()
+    expect(messages.repeats(again({ messageId: 8 }))).toBe(false)
+    expect(messages.repeats(withoutIdentifier)).toBe(false)
+    expect(messages.repeats(again())).toBe(true)
+  })
+
+  it('is handled again if it was given back', () => {
+    expect(lost('givenBack').messages.repeats(again())).toBe(false)
+  })
+
+  it('is handled again if the session is not kept, or forgotten', () => {
+    expect(lost(undefined, { keepsSession: false }).messages.repeats(again())).toBe(false)
+    const { messages } = lost()
+    messages.connected(false)
+    expect(messages.repeats(again())).toBe(false)
+  })
+
+  it('is known on the same connection while its acknowledgement has not left', () => {
+    const { messages, add, finish } = opened()
+    const delivery = add(7)
+    expect([messages.repeats(again()), messages.repeats(again({ payload: 'two' }))]).toEqual([true, false])
+    expect(finish(delivery)).toEqual([7])
+    expect(messages.repeats(again())).toBe(false)
+  })
+})
+
+describe('OpenMessages after a loss', () => {
+  it('park what no handler has begun, and give it back if the broker has kept the session', () => {
+    const { messages, add } = opened()
+    messages.withdraw(add(1), undefined)
+    messages.lost()
+    expect(messages.counters).toMatchObject({ waiting: 1, running: 0 })
+    expect(messages.connected(true)).toEqual([])
+    expect(messages.counters).toMatchObject({ waiting: 0, givenBack: 1, queuedBytes: 0 })
+  })
+
+  it('open what was parked again if the broker has forgotten the session', () => {
+    const { messages, add } = opened()
+    const delivery = add(1)
+    messages.withdraw(delivery, undefined)
+    messages.lost()
+    expect(messages.connected(false)).toEqual([delivery])
+    expect(messages.canGiveBack(delivery)).toBe(false)
+    expect([...messages.open]).toEqual([delivery])
+  })
+})
