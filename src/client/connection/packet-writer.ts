@@ -3,7 +3,7 @@ import { generate, type Packet } from 'mqtt-packet'
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
-import { announcedLength } from '../../core/protocol/packet-length.js'
+import { announcedLength } from '../../core/protocol/packet-fields.js'
 import {
   HOLD_MS,
   MAX_REMAINING_LENGTH,
@@ -67,7 +67,10 @@ export class PacketWriter implements PublishWriter {
     if (packet.cmd === 'puback' && packet.reasonCode === undefined && packet.messageId !== undefined)
       this.batch.puback(packet.messageId)
     else this.batch.append(this.encode(packet))
-    this.scheduleFlush()
+    if (this.batch.bytes >= FLUSH_BYTES) this.flushEarly()
+    if (this.isTurnEndScheduled) return
+    this.isTurnEndScheduled = true
+    setImmediate(this.endTurn)
   }
 
   publish(message: OutboundMessage, messageId: number | undefined, alias: TopicAlias | undefined): number {
@@ -79,7 +82,10 @@ export class PacketWriter implements PublishWriter {
     if (size === undefined) throw tooLong(publishLength(message, hasProperties))
     this.hasPublishes = true
     if (messageId !== undefined) this.unacknowledged += 1
-    if (!this.isTurnEndScheduled || batch.bytes >= FLUSH_BYTES) this.scheduleFlush()
+    if (batch.bytes >= FLUSH_BYTES) this.flushEarly()
+    if (this.isTurnEndScheduled) return size
+    this.isTurnEndScheduled = true
+    setImmediate(this.endTurn)
     return size
   }
 
@@ -128,14 +134,9 @@ export class PacketWriter implements PublishWriter {
     )
   }
 
-  private scheduleFlush(): void {
-    if (this.batch.bytes >= FLUSH_BYTES) {
-      this.flush()
-      this.wasFlushedEarly = true
-    }
-    if (this.isTurnEndScheduled) return
-    this.isTurnEndScheduled = true
-    setImmediate(this.endTurn)
+  private flushEarly(): void {
+    this.flush()
+    this.wasFlushedEarly = true
   }
 
   /** Comes once more behind each write, to see whether there is a stream of them. */

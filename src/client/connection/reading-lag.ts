@@ -1,5 +1,5 @@
 import type { MqttError } from '../../core/errors.js'
-import { InboundSizeGuard } from '../../core/protocol/packet-length.js'
+import { InboundSizeGuard } from '../../core/protocol/packet-fields.js'
 import { tooLarge } from './protocol-errors.js'
 
 /** The size of a read that leaves more behind: a record of TLS. A plain socket gives up to 64 KiB at a time. */

@@ -1,5 +1,5 @@
 import type { IStore } from 'mqtt'
-import { bytesOf } from '../../core/protocol/packet-length.js'
+import { bytesOf } from '../../core/protocol/packet-fields.js'
 import type { Packet, PublishPacket } from './link.js'
 
 /**

@@ -7,19 +7,14 @@ import {
   type Publication,
 } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import type { PacketIds } from '../../core/protocol/packet-fields.js'
 import { PACKET_IDENTIFIER_NOT_FOUND } from '../../core/protocol/packets.js'
 import type { OutboundOptions } from '../../options/options.js'
 import { AckDeadline, type AckWatch } from '../connection/ack-deadline.js'
 import type { AcknowledgingPacket } from '../connection/link.js'
+import type { MqttConnection } from '../connection/mqtt-connection.js'
+import type { Outcomes } from './outcomes.js'
 import type { PacedLink } from './paced-link.js'
-
-/** Takes what has become of a publish. */
-export interface Settlement {
-  settle(publication: Publication, outcome: PublishOutcome): void
-  /** The broker acknowledges nothing on this connection, so the client reconnects. */
-  onUnacknowledged(cause: MqttError): void
-}
 
 /** Consecutive resumed connections without any acknowledgement after which the oldest publish is `lost`. */
 const FRUITLESS_CONNECTIONS = 10
@@ -49,7 +44,8 @@ export class InFlight implements AckWatch<Publication> {
   constructor(
     private readonly packetIds: PacketIds<Publication>,
     private readonly options: Pick<Required<OutboundOptions>, 'maxInFlight' | 'ackTimeoutMs'>,
-    private readonly settlement: Settlement,
+    private readonly outcomes: Outcomes,
+    private readonly connection: Pick<MqttConnection, 'hangUp'>,
   ) {
     this.pending = packetIds.unacknowledged
   }
@@ -85,7 +81,7 @@ export class InFlight implements AckWatch<Publication> {
   giveUp(publication: Publication, cause: MqttError): void {
     if (publication.messageId === 0 || publication.isSettled) return
     this.size -= 1
-    this.settlement.settle(publication, { status: 'lost', cause })
+    this.outcomes.settle(publication, { status: 'lost', cause })
   }
 
   /** Takes the broker's acknowledgement. @returns whether a publish is over, so that another one may be sent */
@@ -132,7 +128,7 @@ export class InFlight implements AckWatch<Publication> {
   onOverdue({ message, isReleased }: Publication): void {
     const missing = message.qos === 1 ? 'PUBACK' : isReleased ? 'PUBCOMP' : 'PUBREC'
     const text = `the broker sent no ${missing} for the publish to "${message.topic}" within ${this.options.ackTimeoutMs} ms; ${this.pending.size} publishes are unacknowledged`
-    this.settlement.onUnacknowledged(new MqttError('TIMEOUT', text, { reasonCode: FAILURE }))
+    this.connection.hangUp(new MqttError('TIMEOUT', text, { reasonCode: FAILURE }))
   }
 
   /**
@@ -249,14 +245,14 @@ export class InFlight implements AckWatch<Publication> {
     this.packetIds.acknowledged(publication.messageId)
     if (publication.isSettled) return
     this.size -= 1
-    this.settlement.settle(publication, outcome)
+    this.outcomes.settle(publication, outcome)
   }
 
   /** Settles a publish whose Packet Identifier is still in use. */
   private settle(publication: Publication, outcome: PublishOutcome): void {
     if (publication.isSettled) return
     this.size -= 1
-    this.settlement.settle(publication, outcome)
+    this.outcomes.settle(publication, outcome)
   }
 
   /** The response to the PUBREL of an earlier connection was lost: 0x92 is no error then (MQTT 5, 3.7.2.1). */

@@ -16,13 +16,13 @@ import type {
   TryPublishOutcome,
 } from '../../core/outbound/publish-outcome.js'
 import { POLICIES, type WhenBlocked } from '../../core/outbound/when-blocked.js'
-import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import type { PacketIds } from '../../core/protocol/packet-fields.js'
 import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
 import type { ConnectionListener, MqttConnection } from '../connection/mqtt-connection.js'
 import type { Hook, Notice } from '../events.js'
 import { IdleWaiters } from '../waits.js'
-import { InFlight, type Settlement } from './in-flight.js'
+import { InFlight } from './in-flight.js'
 import { Outcomes } from './outcomes.js'
 import { PacedLink } from './paced-link.js'
 import { WaitingPublishes, type WaitingPublishesObserver, watchTerms } from './waiting-publishes.js'
@@ -43,7 +43,7 @@ export interface PublisherParts {
  * Sends messages and tells how each ended. What the link cannot carry soon waits in the buffer, where it can still
  * be dropped; what is written waits for nothing but the broker's acknowledgement.
  */
-export class Publisher implements ConnectionListener, PublishFeedback, Settlement, WaitingPublishesObserver {
+export class Publisher implements ConnectionListener, PublishFeedback, WaitingPublishesObserver {
   private readonly waiting: WaitingPublishes
   private readonly inFlight: InFlight
   readonly outcomes: Outcomes
@@ -63,8 +63,8 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
     private readonly queue: OutboundQueue = new OutboundBuffer(options),
   ) {
     this.waiting = new WaitingPublishes(queue, options, this)
-    this.inFlight = new InFlight(packetIds, options, this)
     this.outcomes = new Outcomes(parts.notice)
+    this.inFlight = new InFlight(packetIds, options, this.outcomes, parts.connection)
   }
 
   get counters(): OutboundCounters {
@@ -190,20 +190,12 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
   }
 
   dropped(publication: Publication, reason: DropReason): void {
-    this.settle(publication, { status: 'dropped', reason })
+    this.outcomes.settle(publication, { status: 'dropped', reason })
     this.idle.check()
   }
 
   waitsForAcknowledgement({ message }: Publication): boolean {
     return message.qos > 0 && this.paced !== undefined && !this.inFlight.hasRoom()
-  }
-
-  onUnacknowledged(cause: MqttError): void {
-    this.parts.connection.hangUp(cause)
-  }
-
-  settle(publication: Publication, outcome: PublishOutcome): void {
-    this.outcomes.settle(publication, outcome)
   }
 
   /** The link to write to, unless there is none. @throws MqttError for what the broker does not take */
@@ -260,12 +252,12 @@ export class Publisher implements ConnectionListener, PublishFeedback, Settlemen
       outcome = refusalOf(error)
     }
     this.queue.remove(publication)
-    if (outcome !== undefined) this.settle(publication, outcome)
+    if (outcome !== undefined) this.outcomes.settle(publication, outcome)
     return true
   }
 
   private readonly giveUp = (publication: Publication, reason: GivenUp, cause: MqttError): void => {
-    if (this.queue.remove(publication)) this.settle(publication, { status: 'dropped', reason })
+    if (this.queue.remove(publication)) this.outcomes.settle(publication, { status: 'dropped', reason })
     else this.inFlight.giveUp(publication, cause)
     this.idle.check()
   }

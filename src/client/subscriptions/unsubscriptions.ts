@@ -1,5 +1,5 @@
 import { closedError, MqttError } from '../../core/errors.js'
-import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import type { PacketIds } from '../../core/protocol/packet-fields.js'
 import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import { batches } from '../../core/subscriptions/subscription-rules.js'
 import type { Link, Packet } from '../connection/link.js'

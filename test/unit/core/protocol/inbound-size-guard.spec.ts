@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { generate } from 'mqtt-packet'
 import { describe, expect, it } from 'vitest'
-import { InboundSizeGuard } from '../../../../src/core/protocol/packet-length.js'
+import { InboundSizeGuard } from '../../../../src/core/protocol/packet-fields.js'
 
 const publish = (bytes: number): Buffer =>
   generate({ cmd: 'publish', topic: 't', payload: Buffer.alloc(bytes), qos: 0, dup: false, retain: false })
