@@ -5,8 +5,8 @@ const SAME_SIGNAL_MS = 1_000
 
 /** Makes `app.close()` drain first, and closes the application on these signals. */
 export function drainOnClose(app: INestApplicationContext, signals: readonly NodeJS.Signals[]): void {
-  // Nest hands out proxies that swallow assignments and look methods up at each call, so the method of the
-  // class itself is called, and the new one is defined.
+  // Nest's proxy of the application ignores assignments and looks up methods at each call. So the method of the class is
+  // called, and the new one is defined.
   const close: unknown = Reflect.get(Object.getPrototypeOf(app), 'close')
   let closing: Promise<void> | undefined
   const drainThenClose = (signal?: NodeJS.Signals): Promise<void> => {

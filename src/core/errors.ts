@@ -119,7 +119,7 @@ export function isMqttError(value: unknown, code?: MqttErrorCode): value is Mqtt
   )
 }
 
-/** A value that a handler throws may be anything: a proxy that refuses, a getter that throws. */
+/** Reads a value that may be anything, such as a revoked proxy or an object whose getter throws. */
 export function readSafely<T>(read: () => T, otherwise: T): T {
   try {
     return read()
@@ -149,8 +149,8 @@ export function describeFailure(error: unknown): string {
   return readSafely(() => {
     // Its cause may quote the payload, which must not appear in a log.
     if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return error.message
-    const told = toldBy(error)
-    if (told !== undefined) return told.message
+    const known = publicErrorOf(error)
+    if (known !== undefined) return known.message
     const isPlain = !(error instanceof Error) && typeof error === 'object' && error !== null
     return isPlain && 'message' in error ? textOf(error.message) : describeCause(error)
   }, UNREADABLE)
@@ -159,8 +159,8 @@ export function describeFailure(error: unknown): string {
 const ORIGINAL = Symbol('original')
 
 /** Attaches the original error to the error that is sent to others. Only the log of this process shows it. */
-export function withOriginal<T extends object>(told: T, original: unknown): T {
-  return Object.defineProperty(told, ORIGINAL, { value: original })
+export function withOriginal<T extends object>(sent: T, original: unknown): T {
+  return Object.defineProperty(sent, ORIGINAL, { value: original })
 }
 
 /** Returns the original error, or the error itself. */
@@ -171,7 +171,7 @@ export function originalOf(error: unknown): unknown {
   )
 }
 
-/** What a handler has thrown, or an error in its place if nothing can be read of it, such as a revoked proxy. */
+/** Returns what a handler has thrown, or an error in its place if it cannot be read, such as a revoked proxy. */
 export function asFailure(thrown: unknown): unknown {
   const canBeRead = readSafely(() => !(thrown instanceof Error) || 'message' in thrown, false)
   return canBeRead ? thrown : new Error(UNREADABLE)
@@ -204,12 +204,12 @@ function messageOf(cause: unknown): string {
 }
 
 /** What the sender of a message may learn about its failure. */
-export interface ToldError {
+export interface PublicError {
   readonly status: 'error'
   readonly message: string
-  /** Of an `HttpException`. */
+  /** Set for an `HttpException`. */
   readonly statusCode?: number
-  /** What is wrong with the payload, where that is it. */
+  /** What is wrong with the payload, if its validation failed. */
   readonly issues?: readonly string[]
 }
 
@@ -219,36 +219,36 @@ const LONGEST_ISSUE = 200
 const QUOTED_VALUE = /,? (?:but )?received .*$/s
 
 /**
- * What an error says that was made to be told: an `HttpException`, as Nest's pipes throw it, or the issues of a schema
- * library. Of a schema only paths and messages, never values. Undefined for every other error.
+ * Returns the part of an error that its sender may see: the message of an `HttpException`, which Nest's pipes throw, or the
+ * issues of a schema library with paths and messages, but without values. Undefined for any other error.
  */
-export function toldBy(error: unknown): ToldError | undefined {
+export function publicErrorOf(error: unknown): PublicError | undefined {
   if (typeof error !== 'object' || error === null) return undefined
   if ('issues' in error) return failedValidation(schemaIssues(error.issues))
   if (!isHttpException(error)) return undefined
   const statusCode = error.getStatus()
   const response: unknown = error.getResponse()
-  const said =
+  const text =
     typeof response === 'object' && response !== null && 'message' in response ? response.message : response
   const failed = failedValidation(
-    Array.isArray(said) ? said.filter(item => typeof item === 'string') : undefined,
+    Array.isArray(text) ? text.filter(item => typeof item === 'string') : undefined,
   )
   if (failed !== undefined) return { ...failed, statusCode }
-  return { status: 'error', message: typeof said === 'string' ? said : error.message, statusCode }
+  return { status: 'error', message: typeof text === 'string' ? text : error.message, statusCode }
 }
 
-function failedValidation(issues: readonly string[] | undefined): ToldError | undefined {
+function failedValidation(issues: readonly string[] | undefined): PublicError | undefined {
   if (issues === undefined || issues.length === 0) return undefined
-  const told = issues
+  const shown = issues
     .slice(0, MOST_ISSUES)
     .map(issue => issue.replace(QUOTED_VALUE, '').slice(0, LONGEST_ISSUE))
-  return { status: 'error', message: `Validation failed: ${told.join('; ')}`, issues: told }
+  return { status: 'error', message: `Validation failed: ${shown.join('; ')}`, issues: shown }
 }
 
 function schemaIssues(issues: unknown): string[] | undefined {
   if (!Array.isArray(issues)) return undefined
-  const told = issues.map(schemaIssue)
-  return told.every(issue => issue !== undefined) ? told : undefined
+  const texts = issues.map(schemaIssue)
+  return texts.every(text => text !== undefined) ? texts : undefined
 }
 
 function schemaIssue(issue: unknown): string | undefined {

@@ -1,18 +1,18 @@
 import type { ConnectionState } from './connection/connection-state.js'
 import type { DropReason } from './outbound/publish-outcome.js'
 
-/** How long repeats of one line are collected. */
+/** How long repeats of one line are counted, in milliseconds. */
 const WINDOW_MS = 10_000
-/** So many different lines at a time; what else comes meanwhile is collected as one. */
+/** Number of different lines that are counted separately. Further lines are counted together. */
 const MAX_OPEN = 100
 const OTHERS = 'failures of other causes'
 
-/** What was collected behind one line. */
+/** Repeats of one line. */
 export interface Repeats<T> {
   readonly line: string
   readonly tag: T
   readonly count: number
-  /** From the line, or the last count, until now. */
+  /** Time since the line, or since the last count. */
   readonly withinMs: number
 }
 
@@ -23,8 +23,8 @@ interface Window<T> {
 }
 
 /**
- * Which lines a log takes at once, and which it counts: the first of each at once, its repeats once in 10 s with their
- * number. Decides only; its owner has the clock and the timer.
+ * Decides which lines are logged at once and which are counted: the first of each is logged at once, its repeats as one
+ * line per 10 s with their number.
  */
 export class LogWindows<T> {
   /** In the order in which they end. */
@@ -39,13 +39,13 @@ export class LogWindows<T> {
     return window === undefined
   }
 
-  /** When something has to be looked at next. */
+  /** When the next window ends. */
   get nextEndMs(): number {
     const [first] = this.open.values()
     return first === undefined ? Number.POSITIVE_INFINITY : first.startedMs + WINDOW_MS
   }
 
-  /** What ended by now. What was repeated goes on being collected. */
+  /** Ends the windows that are over. A line with repeats gets a new window. */
   ended(nowMs: number): Repeats<T>[] {
     const repeats: Repeats<T>[] = []
     for (const [line, window] of this.open) {
@@ -59,7 +59,7 @@ export class LogWindows<T> {
     return repeats
   }
 
-  /** All that was collected; nothing is open any more. */
+  /** Ends all windows. */
   flush(nowMs: number): Repeats<T>[] {
     const repeats = [...this.open]
       .filter(([, { count }]) => count > 0)
@@ -69,18 +69,18 @@ export class LogWindows<T> {
   }
 }
 
-const LONGEST = 200
+const MAX_LENGTH = 200
 
-/** A text from outside for a log: quoted, without control characters, and not longer than a line may be. */
+/** Quotes a string from outside for a log line, without control characters and with a limited length. */
 export function printable(text: string): string {
-  return JSON.stringify(text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text)
+  return JSON.stringify(text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text)
 }
 
-const LONGEST_FAILURE = 500
+const MAX_FAILURE_LENGTH = 500
 
-/** The text of an error as a part of one line. */
+/** Shortens the text of an error to a part of one line. */
 export function oneLine(text: string): string {
-  const short = text.length > LONGEST_FAILURE ? `${text.slice(0, LONGEST_FAILURE)}…` : text
+  const short = text.length > MAX_FAILURE_LENGTH ? `${text.slice(0, MAX_FAILURE_LENGTH)}…` : text
   return short.replace(/[\p{Cc}\s]+/gu, ' ')
 }
 

@@ -8,7 +8,7 @@ import type { MqttModuleOptions, WhenBlocked } from './options.js'
 import type { ResolvedOptions } from './resolved-options.js'
 import { invalidOption } from './schema.js'
 
-/** Where a client writes its log: `console` fits. */
+/** Receives the log lines of a client. `console` is one. */
 export interface MqttLogger {
   error(text: string): void
   warn(text: string): void
@@ -18,11 +18,11 @@ export interface MqttLogger {
 
 /** Options of a client without Nest. */
 export interface MqttConnectOptions extends MqttModuleOptions {
-  /** Takes the log lines of this client. @default none: the client logs nothing */
+  /** Receives the log lines of this client. @default none: the client logs nothing */
   readonly logger?: MqttLogger
 }
 
-const DOOR = 'MqttClient options'
+const OWNER = 'MqttClient options'
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'log', 'debug']
 const ignore = (): void => {}
 const SILENT: MqttLogger = { error: ignore, warn: ignore, log: ignore, debug: ignore }
@@ -33,8 +33,8 @@ export function resolveConnectOptions(
 ): ResolvedOptions & { readonly logger: MqttLogger } {
   const { logger = SILENT, ...connection } = options ?? {}
   if (!isLogger(logger))
-    throw invalidOption(DOOR, '"logger" must be an object with the functions error, warn, log and debug')
-  return { ...resolveOptions(connection, DOOR), logger }
+    throw invalidOption(OWNER, '"logger" must be an object with the functions error, warn, log and debug')
+  return { ...resolveOptions(connection, OWNER), logger }
 }
 
 function isLogger(value: unknown): value is MqttLogger {

@@ -47,8 +47,8 @@ const urlAllowed =
   'a URL with a host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of URLs'
 const oneUrl = v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))
 const urlList = v.pipe(v.array(oneUrl), v.minLength(1, urlAllowed))
-/** Messages that wait for a retry or a dead letter must not keep those of other handlers out. */
-const LEAST_WINDOW = 256
+/** Messages that wait for a retry or a dead letter must leave room for those of other handlers. */
+const MIN_WINDOW = 256
 const inbound = v.pipe(
   strictObject({
     concurrency: v.optional(integer(1, MAX_UINT16), 16),
@@ -60,7 +60,7 @@ const inbound = v.pipe(
   }),
   v.transform(value => ({
     ...value,
-    maxInFlight: value.maxInFlight ?? Math.min(MAX_UINT16, Math.max(LEAST_WINDOW, 2 * value.concurrency)),
+    maxInFlight: value.maxInFlight ?? Math.min(MAX_UINT16, Math.max(MIN_WINDOW, 2 * value.concurrency)),
   })),
 )
 
@@ -188,27 +188,27 @@ export function describeTarget({
   return secrets.reveal().urls.map(withoutSecrets).join(', ')
 }
 
-const DOOR = 'MqttModule options'
+const OWNER = 'MqttModule options'
 const NEVER_EXPIRES = 0xffff_ffff
 
 /**
  * Validates the options and fills in the defaults.
  * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
  */
-export function resolveOptions(options: MqttModuleOptions, door = DOOR): ResolvedOptions {
-  const checked = parseOptions(door, schema, options, REPLACEMENTS)
+export function resolveOptions(options: MqttModuleOptions, owner = OWNER): ResolvedOptions {
+  const checked = parseOptions(owner, schema, options, REPLACEMENTS)
   if (checked.url === undefined && checked.createStream === undefined) {
-    throw invalidOption(door, `"url" must be ${urlAllowed}, but is missing`)
+    throw invalidOption(owner, `"url" must be ${urlAllowed}, but is missing`)
   }
   if (options.properties?.receiveMaximum !== undefined) {
-    throw invalidOption(door, '"properties.receiveMaximum" cannot be set; use "inbound.maxInFlight"')
+    throw invalidOption(owner, '"properties.receiveMaximum" cannot be set; use "inbound.maxInFlight"')
   }
   const conflict = tlsConflict(options)
-  if (conflict !== undefined) throw invalidOption(door, conflict)
+  if (conflict !== undefined) throw invalidOption(owner, conflict)
   const clean = options.clean ?? true
   if (!clean && !options.clientId) {
     throw invalidOption(
-      door,
+      owner,
       '"clientId" is missing; clean: false requires a Client Identifier that is the same after a restart, so that the broker can find the session',
     )
   }

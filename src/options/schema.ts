@@ -206,11 +206,11 @@ export type Replacements = Readonly<Record<string, string>>
 
 /**
  * Validates `input` against a schema.
- * @param door what the options belong to, for the error
+ * @param owner what the options belong to, for the error
  * @throws MqttError `INVALID_OPTION` that lists every invalid option with its value and what is allowed
  */
 export function parseOptions<S extends v.GenericSchema>(
-  door: string,
+  owner: string,
   checked: S,
   input: unknown,
   replacements: Replacements = {},
@@ -218,7 +218,7 @@ export function parseOptions<S extends v.GenericSchema>(
   const result = v.safeParse(checked, input)
   if (result.success) return result.output
   const problems = mostTelling(result.issues).map(issue => describeIssue(issue, replacements))
-  throw invalidOption(door, problems.join('; '))
+  throw invalidOption(owner, problems.join('; '))
 }
 
 const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''
@@ -232,8 +232,8 @@ function mostTelling(issues: readonly v.BaseIssue<unknown>[]): v.BaseIssue<unkno
   })
 }
 
-export function invalidOption(door: string, problem: string): MqttError {
-  return new MqttError('INVALID_OPTION', `${door}: ${problem}`)
+export function invalidOption(owner: string, problem: string): MqttError {
+  return new MqttError('INVALID_OPTION', `${owner}: ${problem}`)
 }
 
 const URL_PARTS =

@@ -5,16 +5,16 @@ import { LEASE, STREAM } from '../core/requests/request-rules.js'
 import { readTopicParams, type TopicTemplate } from '../core/topic/topic-filter.js'
 
 /**
- * What a handler may know of its message besides the payload. Inject it with `@Ctx()`. It has the methods of the class
+ * What a handler can read about its message besides the payload. Inject it with `@Ctx()`. It has the methods of the class
  * of the same name in `@nestjs/microservices`, but is not a subclass: tools such as `@nestjs/observe` name an operation
- * after the topic of that class, and each topic of a wildcard pattern would be an operation of its own.
+ * after the topic of that class, so that each topic of a wildcard pattern would become a separate operation.
  */
 export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishPacket]> {
   /** Topic Name of the message. */
   readonly topic: string
-  /** The pattern of this handler, as it stands in the decorator. */
+  /** The pattern of this handler, as written in the decorator. */
   readonly pattern: string
-  /** Quality of Service in which the broker delivered. */
+  /** Quality of Service of the delivery. */
   readonly qos: 0 | 1 | 2
   /** Whether this is a retained message (MQTT 5, 3.3.1.3). */
   readonly retain: boolean
@@ -54,8 +54,8 @@ export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishP
   }
 
   /**
-   * What the sender attached to the message with `setOnDispatchHook` of its client: from Nest's envelope, and without
-   * one the User Properties (MQTT 5), the first of each name. Undefined where there is none.
+   * Metadata that the sender attached with `setOnDispatchHook` of its client: from Nest's envelope, or else the User
+   * Properties (MQTT 5), the first value of each name. Undefined if there is none.
    */
   getMetadata(): Record<string, string> | undefined {
     return metadataOf(this.metadata) ?? metadataOf(this.userProperties())
@@ -64,22 +64,22 @@ export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishP
   private userProperties(): Record<string, unknown> {
     const { userProperties, responseTopic } = this.properties
     if (responseTopic === undefined) return userProperties ?? {}
-    // On a request these belong to the protocol, not to the sender.
+    // These User Properties of a request belong to the protocol.
     const { [STREAM]: _stream, [LEASE]: _lease, ...others } = userProperties ?? {}
     return others
   }
 
-  /** Aborted when nobody waits for this run any more: its `timeoutMs` is over, or the application closes. */
+  /** Aborted when the run exceeds `timeoutMs`, when its requester cancels the stream, or when the application closes. */
   get signal(): AbortSignal {
     return this.run.signal
   }
 
-  /** 1, and more for a run that `retries` repeats. */
+  /** Number of this run: 1, and more for retries. */
   get attempt(): number {
     return this.run.number
   }
 
-  /** With `ack: 'manual'`: the message may be acknowledged. Without it, or called again, it does nothing. */
+  /** Acknowledges the message, with `ack: 'manual'`. Otherwise, and when called again, it does nothing. */
   ack(): void {
     this.run.ack()
   }
@@ -90,7 +90,7 @@ export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishP
   }
 }
 
-/** Only texts: the rest came from outside in a shape that nobody promised. */
+/** Keeps string values only, because metadata comes from outside and may have any shape. */
 function metadataOf(source: unknown): Record<string, string> | undefined {
   if (typeof source !== 'object' || source === null) return undefined
   const texts = Object.entries(source).flatMap(([name, value]): [string, string][] => {

@@ -2,7 +2,7 @@ import { type ArgumentsHost, Logger } from '@nestjs/common'
 import type { ApplicationConfig } from '@nestjs/core'
 import { BaseRpcExceptionFilter, RpcException } from '@nestjs/microservices'
 import { throwError } from 'rxjs'
-import { readSafely, toldBy, withOriginal } from '../core/errors.js'
+import { publicErrorOf, readSafely, withOriginal } from '../core/errors.js'
 import { MqttContext } from './mqtt.context.js'
 
 const KINDS = ['Pipes', 'Guards', 'Interceptors', 'Filters'] as const
@@ -53,24 +53,24 @@ export class GlobalEnhancers {
   }
 }
 
-const IS_SET = Symbol.for('nestjs-mqtt.tells-reasons')
+const IS_SET = Symbol.for('nestjs-mqtt.exposes-reasons')
 const HIDDEN = { status: 'error', message: 'Internal server error' } as const
 
 /**
  * Makes Nest's default RPC exception filter pass on the reason of errors that are meant for the sender, such as those of
  * pipes. Applies to handlers of this package only. Exception filters of the application still run first.
  */
-export function tellReasons(): void {
+export function exposeReasons(): void {
   const { prototype } = BaseRpcExceptionFilter
   if (Object.hasOwn(prototype, IS_SET)) return
   const plain = prototype.catch
   Object.defineProperty(prototype, IS_SET, { value: true })
   prototype.catch = function (exception: unknown, host: ArgumentsHost) {
     if (exception instanceof RpcException || !isOurs(host)) return plain.call(this, exception, host)
-    const told = readSafely(() => toldBy(exception), undefined)
+    const known = readSafely(() => publicErrorOf(exception), undefined)
     // Nest's filter logs the error with its stack.
-    if (told === undefined) plain.call(this, exception, host)
-    const failure = withOriginal({ ...(told ?? HIDDEN) }, exception)
+    if (known === undefined) plain.call(this, exception, host)
+    const failure = withOriginal({ ...(known ?? HIDDEN) }, exception)
     return throwError(() => failure)
   }
 }

@@ -64,8 +64,8 @@ function nameOf(value: unknown): string {
 }
 
 /** Returns the data and the options of a record. @throws MqttError `INVALID_OPTION` */
-export function readRecord(door: string, value: unknown): ResponseValue {
+export function readRecord(owner: string, value: unknown): ResponseValue {
   if (!(value instanceof MqttRecord)) return { data: value, options: {} }
-  parseOptions(door, recordSchema, value.options)
+  parseOptions(owner, recordSchema, value.options)
   return { data: value.data, options: value.options ?? {} }
 }

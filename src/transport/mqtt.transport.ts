@@ -19,33 +19,33 @@ import { decodePacket } from '../options/codec.js'
 import { resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { MqttContext } from './mqtt.context.js'
-import { type GlobalEnhancers, tellReasons } from './mqtt.enhancers.js'
+import { exposeReasons, type GlobalEnhancers } from './mqtt.enhancers.js'
 import { assertLiteral, assertRoutable, isRoutable, readRecord } from './mqtt.pattern.js'
 
 interface Route extends HandlerRules {
   readonly callback: MessageHandler
 }
 
-/** Every state of a connection by name, as `status` and `on('status')` of Nest give it. */
+/** Name of a connection state, as in `status` of Nest. */
 export type MqttStatus = ConnectionState['status']
 
 /** Events of `app.on` for a microservice on this transport. */
 export interface MqttTransportEvents extends Record<string, (state: ConnectionState) => void> {
-  /** Every change of the connection's state. */
+  /** Called with each new state of the connection. */
   state: (state: ConnectionState) => void
 }
 
 /**
- * The transport strategy: binds `@EventPattern` and `@MessagePattern` methods to topics of one connection.
- * Made by `MqttModule`; an application hands it to Nest with `MqttModule.microservice()`.
+ * The transport strategy: it binds `@EventPattern` and `@MessagePattern` methods to topics of one connection. `MqttModule`
+ * creates it, and `MqttModule.microservice()` passes it to Nest.
  */
 export class MqttTransport
   extends Server<MqttTransportEvents, MqttStatus>
   implements CustomTransportStrategy
 {
-  /** Whether the application handed this strategy to Nest. */
+  /** Whether the application has passed this strategy to Nest. */
   isConnectedToApp = false
-  /** Nest has started this strategy. */
+  /** Whether Nest has started this strategy. */
   isListening = false
   private readonly plainStartHook = this.onProcessingStartHook
   private readonly responder: Responder
@@ -57,18 +57,18 @@ export class MqttTransport
     private readonly globals?: GlobalEnhancers,
   ) {
     super()
-    // Failures of event handlers are awaited and reported here. Assigned, since `Server` declares it in Nest 12 only.
+    // This strategy reports the failures of event handlers. Only Nest 12 declares the property.
     Object.assign(this, { propagatesEventHandlerErrors: true })
     this.transportId = transportId
-    tellReasons()
+    exposeReasons()
     this.responder = new Responder(session, NEST_RESULTS)
     session.connection.attach({ stateChanged: state => this._status$.next(state.status) })
   }
 
   /**
-   * Called by Nest for every handler. Several handlers of one pattern all run. An object or a number is the Topic Name
-   * that Nest makes of it, its JSON text with sorted keys: without wildcards and without variables.
-   * @throws MqttError `INVALID_TOPIC_FILTER` for a pattern that makes no Topic Filter, `INVALID_OPTION` for handler options
+   * Called by Nest for every handler. All handlers of a pattern run. Nest converts a pattern that is an object or a number to
+   * JSON with sorted keys; this is the Topic Name, without wildcards and variables.
+   * @throws MqttError `INVALID_TOPIC_FILTER` for an invalid pattern, `INVALID_OPTION` for invalid handler options
    */
   override addHandler(
     pattern: unknown,
@@ -84,7 +84,7 @@ export class MqttTransport
     const rules = handlerRules(route, options, this.options, isLiteral)
     callback.isEventHandler = isEventHandler
     callback.extras = extras
-    // For those who ask Nest what is registered; messages are routed by the session.
+    // Only for code that lists the handlers that Nest knows. The session routes the messages.
     this.messageHandlers.set(route, callback)
     const bound: Route = { ...rules, callback }
     const handler = newHandler({
@@ -111,7 +111,7 @@ export class MqttTransport
       )
   }
 
-  /** Names of the wildcards of a pattern; undefined for a pattern that is no Topic Filter, which fails elsewhere. */
+  /** Returns the names of the wildcards of a pattern. Undefined for an invalid pattern, which `addHandler` rejects. */
   wildcardsOf(pattern: unknown): readonly string[] | undefined {
     if (typeof pattern !== 'string') return []
     try {
@@ -122,7 +122,7 @@ export class MqttTransport
     }
   }
 
-  /** Connects and subscribes. `fail-fast`: calls back with the error of the first attempt, or of a refused filter. */
+  /** Connects and subscribes. With `fail-fast`, calls back with the error of the first round or of a refused filter. */
   listen(callback: (error?: unknown) => void): void {
     this.isListening = true
     this.globals?.check()
@@ -132,7 +132,7 @@ export class MqttTransport
     )
   }
 
-  /** Ends the intake and waits for what is under way. The connection ends with the module. */
+  /** Stops receiving messages and waits for running handlers. The module closes the connection. */
   close(): Promise<void> {
     return this.session.drain()
   }
@@ -142,11 +142,11 @@ export class MqttTransport
     callback: MqttTransportEvents[Event],
   ): void {
     if (event !== 'state')
-      throw new MqttError('INVALID_OPTION', `there is no event "${String(event)}"; listen to "state"`)
+      throw new MqttError('INVALID_OPTION', `unknown event "${String(event)}"; use "state"`)
     this.session.connection.attach({ stateChanged: state => callback(state) })
   }
 
-  /** @throws MqttError `CONNECTION_LOST` while there is no connection */
+  /** Returns the `mqtt` client of the current connection. @throws MqttError `CONNECTION_LOST` without a connection */
   override unwrap<T>(): T {
     return this.session.connection.unwrap<T>()
   }
@@ -179,7 +179,7 @@ export class MqttTransport
     })
   }
 
-  /** The topic of a pattern in an envelope, which may be anything. */
+  /** Returns the topic of a pattern in an envelope. The pattern may be any value. */
   private readonly routeOf = (pattern: unknown): string | undefined =>
     isRoutable(pattern) ? this.normalizePattern(pattern) : undefined
 

@@ -1,4 +1,4 @@
-import { describeCause, describeFailure, MqttError, readSafely, toldBy } from '../../core/errors.js'
+import { describeCause, describeFailure, MqttError, publicErrorOf, readSafely } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import {
   LEASE,
@@ -129,7 +129,7 @@ export interface ResultReader {
 export const PLAIN_RESULTS: ResultReader = {
   sourceOf: () => undefined,
   valueOf: data => ({ data, options: {} }),
-  errorOf: error => toldBy(error) ?? error,
+  errorOf: error => publicErrorOf(error) ?? error,
 }
 
 /** Creates the only response to a request. */

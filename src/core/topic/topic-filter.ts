@@ -2,10 +2,10 @@ import { MqttError } from '../errors.js'
 
 /** Maximum length of a UTF-8 Encoded String (MQTT 5, 1.5.4). */
 const MAX_TOPIC_BYTES = 65_535
-/** A character has at most three bytes, or four for two. */
-const SURELY_SHORT = MAX_TOPIC_BYTES / 3
+/** A string of this length has at most `MAX_TOPIC_BYTES`: a UTF-16 code unit takes at most three bytes of UTF-8. */
+const SHORT_LENGTH = MAX_TOPIC_BYTES / 3
 
-/** A valid Topic Filter. Only `parseTopicFilter` creates one, so it need not be checked again. */
+/** A valid Topic Filter. Only `parseTopicFilter` creates one. */
 export interface TopicFilter {
   /** The filter in SUBSCRIBE, with its `$share/group/` prefix if it has one. */
   readonly subscription: string
@@ -77,8 +77,8 @@ export function assertTopicName(topic: unknown): asserts topic is string {
     const type = topic === null ? 'null' : `of type ${typeof topic}`
     throw new MqttError('INVALID_TOPIC_NAME', `the topic must be a string, but is ${type}`)
   }
-  // Most Topic Names are short, and need no count of their bytes.
-  const isShort = topic !== '' && topic.length <= SURELY_SHORT
+  // Most Topic Names are short, so that their bytes need not be counted.
+  const isShort = topic !== '' && topic.length <= SHORT_LENGTH
   if (isShort && !/[+#]/.test(topic) && !topic.includes('\u0000') && topic.isWellFormed()) return
   const problem = topicNameProblem(topic)
   if (problem !== undefined) {
