@@ -166,7 +166,7 @@ export interface OutboundOptions {
   /**
    * How the client keeps the link from filling up. `markers` measures the link with PINGREQ packets between the messages
    * and keeps about 100 ms of data on the wire. `kernel` writes until the operating system refuses, which on a slow
-   * link is many seconds of data. @default 'markers'
+   * link is many seconds of data; what it refuses waits as `whenBlocked` says. @default 'markers'
    */
   readonly flowControl?: 'markers' | 'kernel'
 }

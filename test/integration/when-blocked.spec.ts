@@ -282,4 +282,20 @@ describe('under drop', () => {
     await finish(parts)
     expect(vi.getTimerCount()).toBe(0)
   })
+
+  it('a burst that the operating system takes a moment later is written, with flowControl "kernel"', async () => {
+    const outbound = { flowControl: 'kernel', maxInFlight: 1_000 } as const
+    const parts = await publisherOnPeer({ outbound })
+    const { mqtt, connection } = parts
+    const outcomes = Array.from({ length: 1_200 }, () => mqtt.publish('t', 'x'.repeat(1_000), { qos: 1 }))
+    await pass(2_000, 50)
+    // What is dropped has waited for acknowledgements, not for the link.
+    expect(mqtt.stats().outbound).toMatchObject({
+      inFlight: 1_000,
+      dropped: { backlog: 0, 'in-flight-full': 200 },
+    })
+    await connection.cut()
+    await finish(parts)
+    expect(await Promise.all(outcomes)).toHaveLength(1_200)
+  })
 })

@@ -80,8 +80,7 @@ export class PacedLink {
 
   /** Estimated time until the broker has read this many more bytes. */
   delayMs(bytes: number): number {
-    if (this.window !== undefined) return this.window.delayMs(bytes, this.nowMs) ?? 0
-    return this.link.writer.isCongested() ? Number.POSITIVE_INFINITY : 0
+    return this.window?.delayMs(bytes, this.nowMs) ?? 0
   }
 
   /** How many bytes may wait for this link under `drop`. */

@@ -178,7 +178,8 @@ describe('a link without markers', () => {
     expect([pacedLink.delayMs(1), pacedLink.bytesPerSecond]).toEqual([0, undefined])
     link.congested = true
     expect(pacedLink.isOpen()).toBe(false)
-    expect(pacedLink.delayMs(1)).toBe(Number.POSITIVE_INFINITY)
+    // Nobody knows how long it refuses.
+    expect(pacedLink.delayMs(1)).toBe(0)
   })
 })
 
