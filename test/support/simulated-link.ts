@@ -30,6 +30,7 @@ const FULL_READ_BYTES = 16_384
 const MAX_DELAY_MS = 1_000
 
 interface Packet {
+  readonly from: SimulatedLink
   readonly bytes: number
   readonly isMarker: boolean
   /** When the application gave the message. */
@@ -93,7 +94,6 @@ export class SimulatedLink {
   dropped = 0
   /** Ages of the messages that were delivered, in milliseconds. */
   ages: number[] = []
-  private readonly up = new Queue<Packet>()
   private readonly down = new Queue<{ readonly bytes: number; readonly isResponse: boolean }>()
   /** When responses leave the broker. */
   private responses: number[] = []
@@ -104,8 +104,26 @@ export class SimulatedLink {
   private behindSinceMs: number | undefined
   private caughtUpMs = Number.NEGATIVE_INFINITY
 
-  constructor(conduct: LinkConduct) {
+  /** @param up what several connections share */
+  constructor(
+    conduct: LinkConduct,
+    private readonly up = new Queue<Packet>(),
+  ) {
     this.conduct = conduct
+  }
+
+  /** Connections that share one uplink. */
+  static sharing(count: number, conduct: LinkConduct): SimulatedLink[] {
+    const up = new Queue<Packet>()
+    return Array.from({ length: count }, () => new SimulatedLink(conduct, up))
+  }
+
+  /** Publishes an even load on each of the connections that share an uplink. */
+  static offerOnEach(links: readonly SimulatedLink[], forMs: number, offered: Offered): void {
+    for (let elapsedMs = 0; elapsedMs < forMs; elapsedMs += TICK_MS) {
+      links[0]?.carryUp()
+      for (const link of links) link.tick(() => link.publish(offered))
+    }
   }
 
   /** Writes messages of this length while the window is open, `perTick` of them at most. */
@@ -121,12 +139,8 @@ export class SimulatedLink {
   }
 
   /** Publishes an even load. What the window does not take waits, and is dropped as the package drops it. */
-  offer(forMs: number, { bytesPerSecond, messageBytes }: Offered): void {
-    this.tickFor(forMs, () => {
-      this.owed += (bytesPerSecond * TICK_MS) / 1_000
-      for (; this.owed >= messageBytes; this.owed -= messageBytes) this.enter(messageBytes)
-      this.pump()
-    })
+  offer(forMs: number, offered: Offered): void {
+    this.tickFor(forMs, () => this.publish(offered))
   }
 
   /** Part of what the link can carry that it carries, while the sender writes for so long. */
@@ -151,11 +165,10 @@ export class SimulatedLink {
   }
 
   write(bytes: number, offeredMs = this.nowMs): void {
-    this.up.push({ bytes, isMarker: false, offeredMs })
+    this.up.push({ from: this, bytes, isMarker: false, offeredMs })
     this.written += bytes
     this.onWire += bytes
-    this.window.wrote(bytes, this.nowMs)
-    if (this.window.wantsMarker(this.nowMs)) this.mark()
+    if (this.window.wrote(bytes, this.nowMs)) this.mark()
   }
 
   mark(): void {
@@ -180,6 +193,12 @@ export class SimulatedLink {
     return this.window.isOpen(nowMs, behindSinceMs === undefined ? 0 : nowMs - behindSinceMs)
   }
 
+  private publish({ bytesPerSecond, messageBytes }: Offered): void {
+    this.owed += (bytesPerSecond * TICK_MS) / 1_000
+    for (; this.owed >= messageBytes; this.owed -= messageBytes) this.enter(messageBytes)
+    this.pump()
+  }
+
   private enter(bytes: number): void {
     const queued = this.waiting.reduce((sum, waiting) => sum + waiting.bytes, 0)
     const isTooMuch = (this.window.delayMs(queued + bytes, this.nowMs) ?? 0) > MAX_DELAY_MS
@@ -189,7 +208,7 @@ export class SimulatedLink {
 
   private pump(): void {
     for (let [next] = this.waiting; next !== undefined; [next] = this.waiting) {
-      const isLate = this.nowMs - next.offeredMs >= MAX_DELAY_MS
+      const isLate = this.nowMs + this.window.crowdedMs(this.nowMs) - next.offeredMs >= MAX_DELAY_MS
       if (!isLate && !this.isOpen()) return
       this.waiting.shift()
       if (isLate) this.dropped += 1
@@ -199,40 +218,46 @@ export class SimulatedLink {
 
   private ping(): void {
     this.pings += 1
-    this.up.push({ bytes: MARKER_BYTES, isMarker: true, offeredMs: this.nowMs })
+    this.up.push({ from: this, bytes: MARKER_BYTES, isMarker: true, offeredMs: this.nowMs })
   }
 
   private tickFor(forMs: number, send: () => void): void {
     const endMs = this.nowMs + forMs
     while (this.nowMs < endMs) {
-      this.nowMs += TICK_MS
       this.carryUp()
-      this.carryDown()
-      if (this.isPaused) continue
-      send()
-      this.tend()
-      this.mostOnWire = Math.max(this.mostOnWire, this.onWire)
+      this.tick(send)
     }
+  }
+
+  private tick(send: () => void): void {
+    this.nowMs += TICK_MS
+    this.carryDown()
+    if (this.isPaused) return
+    send()
+    this.tend()
+    this.mostOnWire = Math.max(this.mostOnWire, this.onWire)
   }
 
   private tend(): void {
     const { window, nowMs } = this
     if (this.behindSinceMs === undefined) {
       window.look(nowMs)
-      for (let left = window.takeRepeats(nowMs); left > 0; left -= 1) this.ping()
     }
     if (window.isMarkerDue(nowMs)) this.mark()
   }
 
   private carryUp(): void {
-    const { bytesPerSecond, roundTripMs } = this.conduct
-    for (const packet of this.up.carry(bytesPerSecond)) {
-      if (packet.isMarker) this.responses.push(this.nowMs + roundTripMs)
-      else {
-        this.delivered += packet.bytes
-        this.onWire -= packet.bytes
-        this.ages.push(this.nowMs - packet.offeredMs)
-      }
+    for (const packet of this.up.carry(this.conduct.bytesPerSecond)) packet.from.carried(packet)
+  }
+
+  private carried({ isMarker, bytes, offeredMs }: Packet): void {
+    // The end of this tick.
+    const atMs = this.nowMs + TICK_MS
+    if (isMarker) this.responses.push(atMs + this.conduct.roundTripMs)
+    else {
+      this.delivered += bytes
+      this.onWire -= bytes
+      this.ages.push(atMs - offeredMs)
     }
   }
 
@@ -246,8 +271,10 @@ export class SimulatedLink {
     }
     if (this.isPaused) return
     this.takeInbound()
-    for (const { isResponse } of this.down.carry(inbound?.carriedPerSecond ?? Infinity))
+    for (const { isResponse, bytes } of this.down.carry(inbound?.carriedPerSecond ?? Infinity)) {
+      this.window.received += bytes
       if (isResponse) this.window.confirm(nowMs, this.behindSinceMs === undefined ? this.caughtUpMs : nowMs)
+    }
   }
 
   private takeInbound(): void {

@@ -67,6 +67,8 @@ export interface Link {
   readonly intakeResumedMs: number
   /** Since when more arrives than is read, so that responses wait unread; undefined when everything is read. */
   readonly behindSinceMs: number | undefined
+  /** Bytes that were read. */
+  readonly receivedBytes: number
   /** Sends DISCONNECT behind everything before it, and ends. */
   disconnect(): void
   /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */

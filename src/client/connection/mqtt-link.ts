@@ -85,6 +85,10 @@ export class ClientLink implements Link {
     return Math.max(this.resumedMs, this.reads.caughtUpMs)
   }
 
+  get receivedBytes(): number {
+    return this.reads.bytes
+  }
+
   get behindSinceMs(): number | undefined {
     return this.reads.behindSinceMs
   }

@@ -14,6 +14,8 @@ export class ReadWatch {
   behindSinceMs: number | undefined
   /** When it had read everything again. */
   caughtUpMs = Number.NEGATIVE_INFINITY
+  /** How many bytes were read. */
+  bytes = 0
   private timer: NodeJS.Timeout | undefined
   private hasRead = false
   private readonly guard: InboundSizeGuard
@@ -26,6 +28,7 @@ export class ReadWatch {
   }
 
   readonly read = (bytes: Uint8Array): void => {
+    this.bytes += bytes.length
     if (bytes.length >= FULL_READ_BYTES) this.fullRead()
     else if (this.behindSinceMs !== undefined) this.catchUp()
     const size = this.guard.feed(bytes)

@@ -31,9 +31,11 @@ export class PacedLink {
   /** A PUBACK that is waited for, and the bytes up to its PUBLISH. */
   private awaitedId: number | undefined
   private awaitedAt = 0
+  private awaitedSentMs = 0
   /** Time of this turn of the event loop. Cached, because reading the clock costs more than writing a message. */
   private turnMs: number | undefined
-  private written = 0
+  /** How many were written. */
+  bytes = 0
 
   constructor(
     readonly link: Link,
@@ -53,13 +55,9 @@ export class PacedLink {
     return this.turnMs
   }
 
-  get bytes(): number {
-    return this.written
-  }
-
   /** How many of these the broker has read, as far as a marker asks for them. */
   get readBytes(): number {
-    return this.window?.read ?? this.written
+    return this.window?.read ?? this.bytes
   }
 
   get unconfirmedBytes(): number {
@@ -71,16 +69,22 @@ export class PacedLink {
   }
 
   isOpen(): boolean {
-    if (this.isHeld || this.link.writer.isCongested()) return false
+    const { link, window } = this
+    if (this.isHeld || link.writer.isCongested()) return false
     // Responses, which measure the link, cannot be read while the intake is paused.
-    if (this.window === undefined || this.link.isIntakePaused) return true
-    const { behindSinceMs } = this.link
-    return this.window.isOpen(this.nowMs, behindSinceMs === undefined ? 0 : this.nowMs - behindSinceMs)
+    if (window === undefined || link.isIntakePaused) return true
+    const { behindSinceMs } = link
+    return window.isOpen(this.nowMs, behindSinceMs === undefined ? 0 : this.nowMs - behindSinceMs)
   }
 
   /** Estimated time until the broker has read this many more bytes. */
   delayMs(bytes: number): number {
     return this.window?.delayMs(bytes, this.nowMs) ?? 0
+  }
+
+  /** When what is written now arrives, as far as bytes of others are in front of it. */
+  get arrivalMs(): number {
+    return this.nowMs + (this.window?.crowdedMs(this.nowMs) ?? 0)
   }
 
   /** How many bytes may wait for this link under `drop`. */
@@ -93,48 +97,52 @@ export class PacedLink {
   }
 
   publish(message: OutboundMessage, messageId: number | undefined): void {
-    this.count(this.send(message, messageId))
+    const { aliases, link, window } = this
+    const bytes =
+      aliases === undefined
+        ? link.writer.publish(message, messageId, undefined)
+        : this.publishWithAlias(message, messageId, aliases)
+    this.bytes += bytes
+    if (window?.wrote(bytes, this.nowMs)) this.mark()
     if (message.qos !== 1 || this.awaitedId !== undefined) return
     this.awaitedId = messageId
-    this.awaitedAt = this.written
+    this.awaitedAt = this.bytes
+    this.awaitedSentMs = this.nowMs
   }
 
   /** PUBACK came: everything before its PUBLISH was read. */
   acknowledged(messageId: number | undefined): void {
     if (messageId === undefined || messageId !== this.awaitedId) return
     this.awaitedId = undefined
-    this.window?.acknowledged(this.awaitedAt, this.nowMs)
+    this.window?.acknowledged(this.awaitedAt, this.awaitedSentMs, this.nowMs)
   }
 
   /** Sends a message that an earlier connection has sent, too. */
   repeat(message: OutboundMessage, messageId: number): void {
     this.link.send({ cmd: 'publish', ...message, messageId, dup: true })
-    this.count(this.sizeOf(message))
+    const bytes = this.sizeOf(message)
+    this.bytes += bytes
+    if (this.window?.wrote(bytes, this.nowMs)) this.mark()
   }
 
-  private send(message: OutboundMessage, messageId: number | undefined): number {
-    const { aliases } = this
-    const alias = aliases?.assign(message.topic)
+  private publishWithAlias(
+    message: OutboundMessage,
+    messageId: number | undefined,
+    aliases: TopicAliases,
+  ): number {
+    const alias = aliases.assign(message.topic)
     try {
       return this.link.writer.publish(message, messageId, alias)
     } catch (error) {
       // The broker does not know the alias on this connection.
-      aliases?.forget(message.topic)
+      aliases.forget(message.topic)
       throw error
     }
   }
 
-  /** Counts bytes that were sent on the link directly. */
-  count(bytes: number): void {
-    this.written += bytes
-    if (this.window === undefined) return
-    this.window.wrote(bytes, this.nowMs)
-    if (this.window.wantsMarker(this.nowMs)) this.mark()
-  }
-
   /** The turn ends: a marker that is due leaves with what was written. */
   flushing(): void {
-    this.tend(this.nowMs)
+    if (this.window?.isTending) this.tend(this.nowMs)
   }
 
   /** Keep Alive has sent a PINGREQ of its own: a marker like any other. */
@@ -147,6 +155,7 @@ export class PacedLink {
     const { link, window } = this
     if (window === undefined) return
     const nowMs = performance.now()
+    window.received = link.receivedBytes
     window.confirm(nowMs, this.isBlind() ? nowMs : Math.max(link.intakeResumedMs, this.lateMs))
     this.tend(nowMs)
   }
@@ -166,7 +175,10 @@ export class PacedLink {
     this.timerDueMs = Number.POSITIVE_INFINITY
     // What arrived meanwhile is read later in this turn.
     if (isLate) this.lateMs = nowMs
-    else if (!this.isBlind()) this.window?.look(nowMs)
+    else if (this.window !== undefined && !this.isBlind()) {
+      this.window.received = this.link.receivedBytes
+      this.window.look(nowMs)
+    }
     this.tend(nowMs)
   }
 
@@ -176,9 +188,8 @@ export class PacedLink {
 
   /** Sends what is due, and wakes when more is. */
   private tend(nowMs: number): void {
-    const { link, window } = this
+    const { window } = this
     if (window === undefined) return
-    if (!this.isBlind()) for (let left = window.takeRepeats(nowMs); left > 0; left -= 1) link.send(PINGREQ)
     if (window.isMarkerDue(nowMs)) this.mark()
     const dueMs = window.dueMs(nowMs)
     if (dueMs === undefined || dueMs >= this.timerDueMs) return
@@ -189,6 +200,7 @@ export class PacedLink {
 
   private mark(): void {
     if (this.window === undefined) return
+    this.window.received = this.link.receivedBytes
     this.window.mark(performance.now())
     this.link.send(PINGREQ)
   }

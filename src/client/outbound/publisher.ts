@@ -228,7 +228,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     if (paced.isHeld) paced.isHeld = this.parts.subscriptions.isRestoring
     if (this.inFlight.unsent > 0) this.inFlight.resend(paced)
     while (queue.size > 0) {
-      const next = waiting.next(this.inFlight.hasRoom(), paced.nowMs)
+      const next = waiting.next(this.inFlight.hasRoom(), paced.arrivalMs)
       if (next === undefined || !paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
     if (this.outcomes.isDropping) {

@@ -22,7 +22,7 @@ export interface WaitingPublishesObserver {
 
 /** Publishes that wait for the link: how many is bounded, and each is dropped at its deadline. */
 export class WaitingPublishes {
-  private readonly timer = new DeadlineTimer(() => this.dropLate())
+  private readonly timer = new DeadlineTimer(() => this.dropLate(performance.now()))
 
   constructor(
     private readonly queue: OutboundQueue,
@@ -49,11 +49,14 @@ export class WaitingPublishes {
     return undefined
   }
 
-  /** The next in order that may still be written; without `mayAcknowledge` the next of QoS 0. */
-  next(mayAcknowledge: boolean, nowMs: number): Publication | undefined {
+  /**
+   * The next in order that may still be written; without `mayAcknowledge` the next of QoS 0.
+   * @param arrivalMs when what is written now arrives: by then it must not be too old
+   */
+  next(mayAcknowledge: boolean, arrivalMs: number): Publication | undefined {
     const next = this.queue.next(mayAcknowledge)
-    if (next === undefined || next.deadlineMs > nowMs) return next
-    this.dropLate()
+    if (next === undefined || next.deadlineMs > arrivalMs) return next
+    this.dropLate(arrivalMs)
     return this.queue.next(mayAcknowledge)
   }
 
@@ -63,8 +66,8 @@ export class WaitingPublishes {
     if (this.queue.size === 0) this.timer.stop()
   }
 
-  private dropLate(): void {
-    for (const publication of this.queue.takeLate(performance.now()))
+  private dropLate(nowMs: number): void {
+    for (const publication of this.queue.takeLate(nowMs))
       this.observer.dropped(publication, this.reasonOf(publication, publication.lateReason))
     this.timer.arm(this.queue.nextDeadlineMs)
   }

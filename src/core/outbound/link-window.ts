@@ -1,5 +1,5 @@
-import { LinkHold } from './link-hold.js'
-import { type Marker, MarkerQueue } from './marker-queue.js'
+import { QUEUE_MS } from './link-measures.js'
+import { LinkHold, type Marker, MarkerQueue } from './marker-queue.js'
 import { type Response, WindowSize } from './window-size.js'
 
 /** A marker so often while the link is the limit, so that the window moves on in small steps. */
@@ -14,6 +14,10 @@ const LATE_MS = 100
 const LONGEST_ROUND_TRIP_MS = 2_000
 /** What may be written on a link that was never the limit, until a late response is explained. */
 const DOUBT_BYTES = 6_144
+/** While round trips become longer, so much longer is no reason for doubt. */
+const MOST_EXPLAINED = 3
+const MOST_UNEXPLAINED = 1.5
+const EXPECTED_MS = 1_000
 const HOLD_PAUSE_MS = 1_000
 /** How long the link must have been the limit before it is asked whether it is. */
 const ASK_AFTER_MS = 100
@@ -23,13 +27,11 @@ const ASK_AFTER_MS = 100
  *
  * Markers (PINGREQ) stand among the bytes. The response to one confirms everything before it, and its age tells how
  * long that took. The window is what the link carries in one round trip and 100 ms. Its parts:
- * - `RoundTrip`: the smallest age. A longer one counts where it cannot be our own queue.
- * - `DeliveredRate`: the bytes between two responses while our own bytes queue.
- * - `WindowSize`: grows while nothing queues on the link, and follows the rate while our own bytes do.
- * - `LinkHold`: tells why a response is late. Nothing is written for 100 ms, with a marker at the start and at the end.
+ * - `RoundTrip` and `DeliveredRate` measure the link; `WindowSize` follows them.
+ * - `LinkHold` tells why a response is late. Nothing is written for 100 ms, with a marker at the start and at the end.
  *   Responses that come together say that our own queue has drained meanwhile: the uplink is the limit. Responses
- *   100 ms apart, as the markers were sent, say that the uplink is free, and that round trips are longer now.
- * - `MarkerQueue`: matches responses to markers, and repeats markers whose response is overdue.
+ *   100 ms apart, as the markers were sent, say that it is not our own queue that makes them late.
+ * - `MarkerQueue` matches responses to markers, and finds out which responses were lost.
  *
  * Until a late response is explained, a few KB more may be written. While this process is behind with reading,
  * responses say nothing, and the window is larger by the time for which they may have waited.
@@ -37,6 +39,10 @@ const ASK_AFTER_MS = 100
 export class LinkWindow {
   private readonly markers = new MarkerQueue()
   private readonly window = new WindowSize()
+  /** Whether `isMarkerDue` and `dueMs` may find something. */
+  isTending = false
+  /** Bytes that have come in, as far as that was told. */
+  received = 0
   private written = 0
   private lastBytes = 0
   private marked = 0
@@ -45,7 +51,6 @@ export class LinkWindow {
   private sinceMs = 0
   private lastMarkerMs = Number.NEGATIVE_INFINITY
   private lastBlockedMs = Number.NEGATIVE_INFINITY
-  private lastAgeMs = 0
   private hold: LinkHold | undefined
   private lastHoldMs = Number.NEGATIVE_INFINITY
   /** Bytes written when a response became overdue. */
@@ -57,7 +62,7 @@ export class LinkWindow {
 
   /** Bytes that the broker has read, as far as a marker asks for them: few are sent without one. */
   get read(): number {
-    return this.markers.size === 0 ? this.written : this.confirmed
+    return this.markers.sent.length === 0 ? this.written : this.confirmed
   }
 
   get size(): number {
@@ -72,9 +77,16 @@ export class LinkWindow {
 
   /** How long until so many bytes more are read by the broker, once that can be told for sure. */
   delayMs(bytes: number, nowMs: number): number | undefined {
-    const { bytesPerMs } = this.window.rate
+    const { rate, roundTrip } = this.window
+    const { bytesPerMs } = rate
     if (bytesPerMs === undefined || !this.isSlow(nowMs)) return undefined
-    return (this.unconfirmed + bytes) / bytesPerMs
+    return Math.max(0, this.unconfirmed / bytesPerMs - roundTrip.carryMs(bytesPerMs)) + bytes / bytesPerMs
+  }
+
+  /** How long a message is behind bytes of others in front of the link, which is the limit. */
+  crowdedMs(nowMs: number): number {
+    if (nowMs - this.lastBlockedMs >= PRESSED_MS || !this.window.isSettled) return 0
+    return this.window.roundTrip.crowdedMs(this.markers.ageMs)
   }
 
   /** Whether the uplink is the limit, by the finding of a hold and every marker for a while. */
@@ -88,58 +100,60 @@ export class LinkWindow {
    * @param behindMs how long this process has been behind with reading: responses may wait unread for as long
    */
   isOpen(nowMs: number, behindMs = 0): boolean {
-    if (this.hold?.isPausing) return false
-    if (this.unconfirmed === 0 || this.unconfirmed < this.allowance(nowMs, behindMs)) return true
+    const { hold, markers, written, confirmed } = this
+    const isQuiet = markers.sent.length === 0 && this.doubtedAt === undefined
+    if (hold === undefined && isQuiet && written - confirmed < this.window.bytes) return true
+    if (hold?.isPausing) return false
+    if (written === confirmed || written - confirmed < this.allowance(nowMs, behindMs)) return true
     this.lastBlockedMs = nowMs
+    this.isTending = true
     return false
   }
 
-  wrote(bytes: number, nowMs: number): void {
-    if (this.unconfirmed === 0) this.sinceMs = nowMs
+  /** @returns whether a marker is due */
+  wrote(bytes: number, nowMs: number): boolean {
+    if (this.written === this.confirmed) this.sinceMs = nowMs
     this.written += bytes
     this.lastBytes = bytes
-  }
-
-  /** Whether a marker is due for what was written; cheap, for every message. */
-  wantsMarker(nowMs: number): boolean {
     const unmarked = this.written - this.marked
-    if (unmarked < (this.window.bytes * MARKER_MS) / this.window.roundTrip.wireMs) return false
-    return this.mayMark(nowMs)
+    if (unmarked < SPARSE_BYTES && nowMs - this.lastBlockedMs >= PRESSED_MS) return false
+    this.isTending = true
+    const { bytes: size, roundTrip } = this.window
+    return unmarked >= (size * MARKER_MS) / roundTrip.wireMs && this.mayMark(nowMs)
   }
 
   /** Whether a marker is due now, also by time or as a probe of a hold. */
   isMarkerDue(nowMs: number): boolean {
     const { hold } = this
     if (hold?.isPausing) return hold.wantsProbe(nowMs)
-    if (this.unconfirmed >= this.window.bytes && this.markers.size === 0) return !this.isRepeating(nowMs)
+    const { window, markers, written } = this
+    // The markers of the first flight are the first to show the rate.
+    const isFirst = window.roundTrip.ms === undefined || markers.sent.length === 0
+    if (isFirst && written > this.marked && written - this.confirmed >= window.bytes) return true
+    if (this.isOverdue(nowMs) && nowMs >= markers.askMs(this.roundTripMs)) return true
     return nowMs - this.lastMarkerMs >= MARKER_MS && this.mayMark(nowMs)
-  }
-
-  /** How many PINGREQs are to be sent again, because responses may be lost. No call of `mark` belongs to these. */
-  takeRepeats(nowMs: number): number {
-    if (!this.isOverdue(nowMs) || nowMs < this.repeatDueMs) return 0
-    return this.markers.repeat(nowMs)
   }
 
   /** When time alone makes something due, or undefined. */
   dueMs(nowMs: number): number | undefined {
     const { hold, markers } = this
     if (hold?.isPausing) return hold.endMs
-    if (this.unconfirmed === 0) return undefined
-    const { oldest } = markers
-    if (oldest === undefined && this.isRepeating(nowMs)) return nowMs + this.quietMs()
-    const markerMs = this.mayMark(nowMs) ? this.lastMarkerMs + MARKER_MS : Infinity
-    const overdueMs = oldest === undefined ? Infinity : oldest.sentMs + this.overdueMs() + 1
-    const dueMs = Math.min(markerMs, nowMs < overdueMs ? overdueMs : this.repeatDueMs)
-    return dueMs === Infinity ? undefined : dueMs
+    const isIdle = this.written === this.confirmed
+    const oldest = isIdle ? undefined : markers.oldest
+    const markerMs = !isIdle && this.mayMark(nowMs) ? this.lastMarkerMs + MARKER_MS : Infinity
+    const overdueMs = oldest === undefined ? Infinity : oldest.sentMs + this.lateMs() + 1
+    const dueMs = Math.min(markerMs, nowMs < overdueMs ? overdueMs : markers.askMs(this.roundTripMs))
+    this.isTending = dueMs !== Infinity
+    return this.isTending ? dueMs : undefined
   }
 
   /** A PINGREQ was sent behind everything so far. */
   mark(nowMs: number): void {
     const { written, confirmed } = this
     const sinceMs = written === confirmed ? nowMs : this.sinceMs
-    const marker: Marker = { at: written, sentMs: nowMs, confirmed, sinceMs }
-    this.markers.push(marker)
+    const marker: Marker = { at: written, sentMs: nowMs, confirmed, sinceMs, received: this.received }
+    this.markers.push(marker, this.roundTripMs)
+    this.isTending = true
     if (this.hold?.sent(marker)) this.window.rate.pausedMs = nowMs
     this.marked = written
     this.lastMarkerMs = nowMs
@@ -147,14 +161,16 @@ export class LinkWindow {
 
   /** Time passes without a response. Not to be called while responses may wait unread. */
   look(nowMs: number): void {
-    if (this.window.roundTrip.isFollowing(nowMs) || !this.isOverdue(nowMs)) return
-    this.doubt(nowMs)
+    if (!this.isOverdue(nowMs) || this.isExpected(nowMs)) return
     if (this.mayHold(nowMs)) this.startHold(nowMs)
+    this.doubt(nowMs)
   }
 
   /** The broker has acknowledged a packet, and read everything before it: a marker for free while none is on its way. */
-  acknowledged(at: number, nowMs: number): void {
-    if (this.markers.size > 0 || at <= this.confirmed) return
+  acknowledged(at: number, sentMs: number, nowMs: number): void {
+    const { roundTrip } = this.window
+    if (roundTrip.ms === undefined || nowMs - sentMs < roundTrip.ms) roundTrip.acknowledged(nowMs - sentMs)
+    if (this.markers.sent.length > 0 || at <= this.confirmed) return
     this.confirmed = at
     this.marked = Math.max(this.marked, at)
     this.sinceMs = nowMs
@@ -165,18 +181,20 @@ export class LinkWindow {
    * @param blindUntilMs until then responses may have waited unread here
    */
   confirm(nowMs: number, blindUntilMs = Number.NEGATIVE_INFINITY): void {
-    const isRepeated = this.isRepeating(nowMs)
-    const marker = this.markers.take(nowMs)
-    if (marker === undefined) return
+    const { window } = this
+    const response = this.markers.take(nowMs, this.roundTripMs)
+    if (response === undefined) return
+    const { marker, isLoss, isDoubtful } = response
     const ageMs = nowMs - marker.sentMs
     this.confirmed = Math.max(this.confirmed, marker.at)
     this.sinceMs = nowMs
-    if (marker.sentMs <= blindUntilMs || isRepeated) {
+    if (isDoubtful) return
+    if (marker.sentMs <= blindUntilMs || isLoss) {
       this.hold = undefined
       this.doubtedAt = undefined
-      return this.window.forget()
+      return isLoss ? window.restoreAfterLoss(ageMs, nowMs) : window.forget()
     }
-    this.lastAgeMs = ageMs
+    window.roundTrip.isExplained = window.roundTrip.explains(marker, this.received)
     this.judge(marker, ageMs, nowMs)
   }
 
@@ -211,22 +229,34 @@ export class LinkWindow {
   }
 
   private mayHold(nowMs: number): boolean {
-    if (this.hold !== undefined || this.unconfirmed === 0 || this.isRepeating(nowMs)) return false
+    if (this.hold !== undefined || this.unconfirmed === 0) return false
     return this.window.roundTrip.isFollowing(nowMs) || nowMs - this.lastHoldMs >= HOLD_PAUSE_MS
   }
 
   private startHold(nowMs: number): void {
     this.hold = new LinkHold(nowMs)
+    this.isTending = true
+    if (nowMs - this.lastBlockedMs >= PRESSED_MS) this.window.roundTrip.held()
     this.lastHoldMs = nowMs
     this.window.remember()
   }
 
   private doubt(nowMs: number): void {
     const { window } = this
-    if (window.roundTrip.isFollowing(nowMs)) return
+    if (this.isExpected(nowMs)) return
     window.remember()
     // A window that was used in part only says nothing of what the link carries now.
     this.doubtedAt ??= this.unconfirmed < window.bytes / 2 ? this.written : Infinity
+  }
+
+  /** A late response is no news where the last ones were late for what is not ours. */
+  private isExpected(nowMs: number): boolean {
+    const { roundTrip } = this.window
+    if (!roundTrip.isFollowing(nowMs)) return false
+    const { oldest } = this.markers
+    if (oldest === undefined) return true
+    const most = roundTrip.explains(oldest, this.received) ? MOST_EXPLAINED : MOST_UNEXPLAINED
+    return nowMs - oldest.sentMs <= most * this.roundTripMs + EXPECTED_MS
   }
 
   private allowance(nowMs: number, behindMs: number): number {
@@ -245,39 +275,26 @@ export class LinkWindow {
   /** Sparse traffic gets no markers: brokers with Nagle's algorithm hold up what follows a PINGRESP. */
   private mayMark(nowMs: number): boolean {
     const unmarked = this.written - this.marked
-    if (unmarked === 0 || this.hold?.isPausing || this.isRepeating(nowMs)) return false
+    if (unmarked === 0 || this.hold?.isPausing) return false
     const isPressed = nowMs - this.lastBlockedMs < PRESSED_MS
     // A response that is missing shows when no other one comes in its place.
-    if (this.hold !== undefined && this.window.roundTrip.isLengthened && !isPressed) return false
+    if (this.hold !== undefined && !isPressed) return false
     return unmarked >= SPARSE_BYTES || isPressed
-  }
-
-  private isRepeating(nowMs: number): boolean {
-    return this.markers.isRepeating(nowMs, this.quietMs())
   }
 
   private isOverdue(nowMs: number): boolean {
     const { oldest } = this.markers
-    return oldest !== undefined && this.unconfirmed > 0 && nowMs - oldest.sentMs > this.overdueMs()
-  }
-
-  private overdueMs(): number {
-    return this.window.roundTrip.ms === undefined ? LONGEST_ROUND_TRIP_MS : this.lateMs()
+    return oldest !== undefined && this.unconfirmed > 0 && nowMs - oldest.sentMs > this.lateMs()
   }
 
   /** An age that has to be explained. The window may be exceeded by one message. */
   private lateMs(): number {
-    const { rate, roundTrip } = this.window
-    const messageMs = rate.bytesPerMs === undefined ? 0 : this.lastBytes / rate.bytesPerMs
-    return roundTrip.wireMs + Math.min(messageMs, LATE_MS) + LATE_MS
+    const { bytesPerMs } = this.window.rate
+    const messageMs = bytesPerMs === undefined ? 0 : this.lastBytes / bytesPerMs
+    return this.roundTripMs + QUEUE_MS + Math.min(messageMs, LATE_MS) + LATE_MS
   }
 
-  private get repeatDueMs(): number {
-    return this.markers.repeatDueMs + 2 * this.lastAgeMs
-  }
-
-  /** So long after the last response none is on its way any more. */
-  private quietMs(): number {
-    return this.window.roundTrip.wireMs + 2 * this.lastAgeMs
+  private get roundTripMs(): number {
+    return this.window.roundTrip.ms ?? LONGEST_ROUND_TRIP_MS
   }
 }

@@ -6,62 +6,144 @@ export interface Marker {
   /** What was confirmed when it was sent, and since when the link had been busy with what came behind that. */
   readonly confirmed: number
   readonly sinceMs: number
+  /** Bytes that had come in. */
+  readonly received: number
 }
 
-const FIRST_PAUSE_MS = 2_000
-const LONGEST_PAUSE_MS = 4_000
+interface Taken {
+  readonly marker: Marker
+  /** Older markers were given up. */
+  readonly isLoss: boolean
+  /** It may belong to a later marker: its age says nothing. */
+  readonly isDoubtful: boolean
+}
+
+const LONGEST_PAUSE_MS = 2_000
+/** What a prompt response may take longer than the round trip. */
+const TOLERANCE_MS = 50
 
 /**
  * PINGREQs without a response. PINGRESP has no identifier, so a response belongs to the oldest PINGREQ. A lost
- * PINGRESP shifts that by one: what is confirmed is then less than what the broker has read, never more. Overdue
- * markers are repeated, with growing pauses. The repeats confirm nothing by themselves; their responses fill the
- * place of lost ones. When none is missing any more, and no response came for a while, matching starts anew.
+ * PINGRESP shifts that by one: what is confirmed is then less than what the broker has read, never more.
+ *
+ * When responses stay away, another PINGREQ is sent. A response that comes within a round trip after that, though
+ * nothing had come for long before, may belong to this PINGREQ. When the next one comes as soon after the next PINGREQ,
+ * it does: the older ones are given up. Should their responses come after all, they are too early for what was sent
+ * since, and are passed over.
  */
 export class MarkerQueue {
-  private readonly sent: Marker[] = []
-  private repeats = 0
-  private pauseMs = FIRST_PAUSE_MS
-  private lastSentMs = Number.NEGATIVE_INFINITY
-  private lastResponseMs = Number.NEGATIVE_INFINITY
+  /** Age of the marker whose response came last. */
+  ageMs = 0
+  readonly sent: Marker[] = []
+  private givenUp = 0
+  /** How soon the last response to a PINGREQ after a silence came. */
+  private promptMs: number | undefined
+  private asked = 0
+  /** The newest marker was sent after a silence. */
+  private isAsking = false
+  private lastMs = Number.NEGATIVE_INFINITY
 
   get oldest(): Marker | undefined {
     return this.sent[0]
   }
 
-  get size(): number {
-    return this.sent.length
-  }
-
-  /** Whether a response that comes may belong to a repeat. */
-  isRepeating(nowMs: number, quietMs: number): boolean {
-    if (this.repeats > 0 && this.sent.length === 0 && nowMs - this.lastResponseMs >= quietMs) this.repeats = 0
-    return this.repeats > 0
-  }
-
-  /** When repeats are due, if the oldest marker is overdue. */
-  get repeatDueMs(): number {
-    return this.lastSentMs + this.pauseMs
-  }
-
-  push(marker: Marker): void {
+  push(marker: Marker, roundTripMs: number): void {
+    this.isAsking = marker.sentMs - this.lastMs >= this.quietMs(roundTripMs)
+    this.asked = this.sent.length > 0 && this.isAsking ? this.asked + 1 : 0
     this.sent.push(marker)
-    this.lastSentMs = marker.sentMs
+    this.lastMs = marker.sentMs
   }
 
-  /** As many PINGREQs again as have no response. @returns how many */
-  repeat(nowMs: number): number {
-    this.repeats += this.sent.length
-    this.lastSentMs = nowMs
-    this.pauseMs = Math.min(LONGEST_PAUSE_MS, this.pauseMs * 2)
-    return this.sent.length
+  /** When another PINGREQ is to follow, unless a response comes. */
+  askMs(roundTripMs: number): number {
+    const quietMs = this.quietMs(roundTripMs)
+    return this.lastMs + Math.max(quietMs, Math.min(LONGEST_PAUSE_MS, quietMs * 2 ** this.asked))
   }
 
   /** A response came. @returns the marker it belongs to */
-  take(nowMs: number): Marker | undefined {
-    this.lastResponseMs = nowMs
-    this.pauseMs = FIRST_PAUSE_MS
-    const marker = this.sent.shift()
-    if (marker === undefined && this.repeats > 0) this.repeats -= 1
-    return marker
+  take(nowMs: number, roundTripMs: number): Taken | undefined {
+    const { sent, promptMs } = this
+    const newest = sent.at(-1)
+    const oldest = sent[0]
+    if (newest === undefined || oldest === undefined) return undefined
+    if (this.givenUp > 0 && nowMs - oldest.sentMs < 0.8 * roundTripMs - 1) {
+      this.givenUp -= 1
+      return undefined
+    }
+    this.lastMs = nowMs
+    this.asked = 0
+    const soonMs = nowMs - newest.sentMs
+    const isPrompt = this.isAsking && sent.length > 1 && soonMs <= 1.25 * roundTripMs + TOLERANCE_MS
+    const isLoss =
+      isPrompt && promptMs !== undefined && Math.abs(soonMs - promptMs) <= soonMs / 4 + TOLERANCE_MS
+    if (this.isAsking) this.promptMs = isPrompt && !isLoss ? soonMs : undefined
+    this.isAsking = false
+    if (isLoss) this.givenUp = sent.length - 1
+    sent.splice(0, isLoss ? sent.length : 1)
+    const marker = isLoss ? newest : oldest
+    if (isLoss || !isPrompt) this.ageMs = nowMs - marker.sentMs
+    return { marker, isLoss, isDoubtful: isPrompt && !isLoss }
+  }
+
+  /** So long after the last response none is on its way any more. */
+  private quietMs(roundTripMs: number): number {
+    return roundTripMs + Math.min(LONGEST_PAUSE_MS, 2 * this.ageMs + TOLERANCE_MS)
+  }
+}
+
+/** Longer than our own queue, which is to be gone at the end. */
+const HOLD_MS = 100
+
+export interface Finding {
+  /** Nothing of ours was in front of the second probe: its age is the round trip. */
+  readonly isDrained: boolean
+  /** The uplink was idle for most of the hold: what makes responses late is not our own queue. */
+  readonly isUplinkFree: boolean
+  readonly ageMs: number
+  /** Bytes per millisecond that were delivered up to the hold. */
+  readonly delivered: number
+}
+
+/** A pause in writing with a probe at its start and at its end. What is to be written waits in the buffer. */
+export class LinkHold {
+  readonly endMs: number
+  private first: Marker | undefined
+  private second: Marker | undefined
+  private firstResponseMs = 0
+
+  constructor(nowMs: number) {
+    this.endMs = nowMs + HOLD_MS
+  }
+
+  wantsProbe(nowMs: number): boolean {
+    return this.first === undefined || (this.second === undefined && nowMs >= this.endMs)
+  }
+
+  /** Nothing may be written until the second probe is out. */
+  get isPausing(): boolean {
+    return this.second === undefined
+  }
+
+  /** @returns whether the marker is the second probe, which ends the pause */
+  sent(marker: Marker): boolean {
+    if (this.first === undefined) this.first = marker
+    else if (this.second === undefined && marker.sentMs >= this.endMs) this.second = marker
+    return marker === this.second
+  }
+
+  /** @returns what the hold has found, once the second probe has its response */
+  responded(marker: Marker, nowMs: number): Finding | undefined {
+    const { first, second } = this
+    if (marker === first) this.firstResponseMs = nowMs
+    if (first === undefined || second === undefined || marker !== second) return undefined
+    const pausedMs = second.sentMs - first.sentMs
+    // Our own queue drains during the hold and brings the responses together.
+    const apartMs = nowMs - this.firstResponseMs
+    return {
+      isDrained: apartMs > pausedMs / 8,
+      isUplinkFree: apartMs >= pausedMs / 2,
+      ageMs: nowMs - second.sentMs,
+      delivered: (first.at - first.confirmed) / Math.max(1, this.firstResponseMs - first.sentMs),
+    }
   }
 }

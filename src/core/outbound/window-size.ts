@@ -1,7 +1,5 @@
-import { DeliveredRate } from './delivered-rate.js'
-import type { Finding } from './link-hold.js'
-import type { Marker } from './marker-queue.js'
-import { QUEUE_MS, RoundTrip } from './round-trip.js'
+import { DeliveredRate, QUEUE_MS, RoundTrip } from './link-measures.js'
+import type { Finding, Marker } from './marker-queue.js'
 
 /** The first window: a fifth of a second of a link of 10 KB/s. */
 const START_BYTES = 2_048
@@ -9,6 +7,10 @@ const FLOOR_BYTES = 512
 const CEILING_BYTES = 64 * 1_048_576
 /** A window that shrank to this part of what it was may have shrunk because round trips are longer now. */
 const SUSPICIOUS_SHRINK = 1 / 2
+/** A hold that finds others on the link lowers the rate to no less than this part. */
+const LEAST_YIELD = 0.7
+/** For so long after that, bytes that are written at once do not show the rate: others wait their turn meanwhile. */
+const SHARED_MS = 30_000
 const SHORTEST_INTERVAL_MS = 0.05
 
 /** The response to a marker, as it is judged. */
@@ -42,6 +44,11 @@ export class WindowSize {
   readonly roundTrip = new RoundTrip()
   /** The window has doubled for what was written before this. */
   private grownAt = 0
+  /** The window was opened at once for what was written before this. */
+  private jumpedAt = 0
+  private sharedUntilMs = 0
+  /** What was written at once has left the link. */
+  isSettled = true
   /** The largest window since the last hold. */
   private largest = START_BYTES
   /** How it was before responses came late. */
@@ -62,6 +69,17 @@ export class WindowSize {
     this.before = undefined
   }
 
+  /** Responses were lost, and not late. */
+  restoreAfterLoss(ageMs: number, nowMs: number): void {
+    const { before, rate, roundTrip } = this
+    roundTrip.measured(ageMs, nowMs)
+    if (before !== undefined) {
+      rate.bytesPerMs = before.bytesPerMs
+      this.bytes = Math.max(this.bytes, before.bytes)
+    }
+    this.before = undefined
+  }
+
   /** The round trip of now, and the window with it. */
   measure({ marker, ageMs, isLimited, isHolding, nowMs }: Response): void {
     const { roundTrip } = this
@@ -74,22 +92,29 @@ export class WindowSize {
   adapt(response: Response, lateMs: number): void {
     const { marker, ageMs, isLimited, nowMs } = response
     const { rate, roundTrip } = this
-    const roundTripMs = roundTrip.ms ?? 0
+    const roundTripMs = roundTrip.wireMs - QUEUE_MS
     const busySample = rate.sample(marker, nowMs, ageMs > roundTripMs + QUEUE_MS / 4)
     const bytes = marker.at - marker.confirmed
     if (bytes <= 0) return
     const sample = bytes / Math.max(nowMs - marker.sinceMs, SHORTEST_INTERVAL_MS)
-    const trainRate = rate.trainRate(marker, nowMs)
+    this.isSettled = marker.at > this.jumpedAt
+    const trainRate = nowMs < this.sharedUntilMs ? undefined : rate.trainRate(marker, nowMs)
     if (ageMs < roundTripMs + QUEUE_MS / 2) this.grow(response, sample, trainRate)
     else if (isLimited && this.mayFit(response)) {
       const known = busySample ?? (ageMs > lateMs ? sample : undefined)
-      if (known !== undefined) this.fit(known, response)
+      // More than our own queue: others share the link, and ours is what it carried of ours meanwhile.
+      const isCrowded =
+        nowMs < this.sharedUntilMs || (this.isSettled && ageMs > roundTrip.wireMs + QUEUE_MS / 4)
+      if (known !== undefined) this.fit(isCrowded ? Math.min(known, bytes / ageMs) : known, response)
     }
     this.largest = Math.max(this.largest, this.bytes)
   }
 
   /** What a hold has found. */
-  judge({ isDrained, isUplinkFree, ageMs }: Finding, { written, isLimited, nowMs }: Response): void {
+  judge(
+    { isDrained, isUplinkFree, ageMs, delivered }: Finding,
+    { written, isLimited, nowMs }: Response,
+  ): void {
     this.remember()
     const { before, rate, roundTrip } = this
     const { wireMs } = roundTrip
@@ -101,6 +126,10 @@ export class WindowSize {
     this.grownAt = written + this.bytes
     if (isUplinkFree && before !== undefined) {
       this.restore(before, isLimited, nowMs)
+      if (isLimited && roundTrip.isShared) {
+        this.sharedUntilMs = nowMs + SHARED_MS
+        this.yield(delivered)
+      }
       this.grownAt = written
     }
     this.before = undefined
@@ -110,12 +139,21 @@ export class WindowSize {
   /** What was taken for a slow uplink since responses came late was none. */
   private restore({ bytes, bytesPerMs, wireMs, roundTripMs }: Size, isLimited: boolean, nowMs: number): void {
     const { rate, roundTrip } = this
-    rate.notLimited()
     rate.bytesPerMs = bytesPerMs
     const isLonger = (roundTrip.ms ?? 0) >= roundTripMs + QUEUE_MS / 2
-    const known = bytesPerMs ?? (bytes / wireMs) * (isLonger && isLimited ? 2 : 1)
+    if (!isLonger || !isLimited || roundTrip.isExplained) rate.notLimited()
+    const known = bytesPerMs ?? (bytes / wireMs) * (isLonger && isLimited && roundTrip.isExplained ? 2 : 1)
     this.bytes = Math.min(CEILING_BYTES, Math.max(this.bytes, known * roundTrip.wireMs))
     if (isLonger) roundTrip.lengthened(roundTripMs, nowMs)
+  }
+
+  /** Others may fill the same uplink: each takes what it was given, and leaves the queue as it is. */
+  private yield(delivered: number): void {
+    const { rate, roundTrip } = this
+    const known = rate.bytesPerMs ?? delivered
+    rate.isUplinkFull = true
+    rate.bytesPerMs = Math.min(known, Math.max(delivered, known * LEAST_YIELD))
+    this.bytes = Math.max(FLOOR_BYTES, rate.bytesPerMs * roundTrip.wireMs)
   }
 
   /** What is written around a hold says less of the rate, and a free uplink nothing. */
@@ -136,9 +174,10 @@ export class WindowSize {
     const bytes = Math.min(CEILING_BYTES, (trainRate ?? 0) * roundTrip.wireMs)
     if (bytes > this.bytes) {
       this.bytes = bytes
+      this.jumpedAt = written + bytes
       // The first responses of a new flight come early on any link.
       this.grownAt = written + bytes
-    } else if (marker.at > this.grownAt) {
+    } else if (trainRate === undefined && marker.at > this.grownAt) {
       // On a long round trip, a window twice as large would queue for as long again.
       const step = rate.bytesPerMs === undefined ? this.bytes : rate.bytesPerMs * QUEUE_MS
       this.bytes = Math.min(CEILING_BYTES, this.bytes + Math.min(this.bytes, step))

@@ -26,6 +26,7 @@ class RecordingLink implements Link {
   isIntakePaused = false
   intakeResumedMs = Number.NEGATIVE_INFINITY
   behindSinceMs: number | undefined
+  receivedBytes = 0
 
   readonly writer: PublishWriter = {
     isAwaited: false,

@@ -16,6 +16,7 @@ function newLink() {
     intakeResumedMs: 0,
     behindSinceMs: undefined,
     writer: { isAwaited: false, isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
+    receivedBytes: 0,
     reportTo: nothing,
     deliverTo: nothing,
     isWritable: () => true,

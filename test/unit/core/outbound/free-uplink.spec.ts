@@ -25,6 +25,32 @@ describe('a free uplink', () => {
     expect(link.dropped).toBe(0)
   })
 
+  it.each([33_000, 60_000, 120_000])(
+    'drops nothing while the queue of the downlink grows without end, with %i offered',
+    rate => {
+      const link = new SimulatedLink(FREE)
+      link.offer(2_000, MODEST)
+      link.inbound = { ...throttled(rate), queueBytes: 10_000_000 }
+      link.offer(20_000, MODEST)
+      expect(link.dropped).toBe(0)
+      expect(link.age(1)).toBeLessThan(200)
+    },
+  )
+
+  it.each([
+    ['flows', 90_000],
+    ['stalls as well', 20_000],
+  ])('that stalls behind a full downlink takes little more, while the downlink %s', (how, most) => {
+    const link = new SimulatedLink(FREE)
+    link.offer(2_000, MODEST)
+    link.inbound = { ...throttled(60_000), queueBytes: 10_000_000 }
+    link.offer(5_000, MODEST)
+    link.conduct = { bytesPerSecond: 0, roundTripMs: 20 }
+    if (how !== 'flows') link.inbound = { ...throttled(60_000), queueBytes: 10_000_000, carriedPerSecond: 0 }
+    link.offer(60_000, MODEST)
+    expect(link.onWire).toBeLessThan(most)
+  })
+
   it('drops nothing of a larger load once the downlink has been full for a while', () => {
     const offered = { bytesPerSecond: 100_000, messageBytes: 1_000 }
     const link = new SimulatedLink(FREE)
@@ -89,7 +115,8 @@ describe('a lost response', () => {
       link.losingEvery = losingEvery
       link.offer(62_000, MODEST)
       expect(link.losing).toBe(0)
-      link.forget()
+      // Ten lost in a row are a link that stands still.
+      if (losingEvery === 1) link.forget()
       link.offer(10_000, MODEST)
       expect(link.dropped).toBe(0)
     },
@@ -125,10 +152,11 @@ describe('long round trips', () => {
     expect(link.utilisation(1_000)).toBeGreaterThan(0.95)
   })
 
-  it('drop nothing of what the link carries', () => {
+  it('drop nothing of what the link carries, after what waited for the first two', () => {
     const offered = { bytesPerSecond: 900_000, messageBytes: 1_000 }
     const link = new SimulatedLink(LONG)
-    link.offer(6_000, offered)
+    link.offer(1_500, offered)
+    expect(link.dropped).toBeLessThan(200)
     link.forget()
     link.offer(60_000, offered)
     expect(link.dropped).toBe(0)
@@ -161,5 +189,21 @@ describe.each([10_000, 50_000, 1_000_000])('an uplink of %i bytes a second that 
     link.forget()
     expect(link.utilisationOf(30_000, offered)).toBeGreaterThan(0.98)
     expect(link.age(0.99)).toBeLessThan(1_100)
+  })
+})
+
+describe('connections that share one uplink', () => {
+  it.each([2, 5])('%i keep their ages within the budget, and each gets its part', count => {
+    const rate = 50_000
+    const offered = { bytesPerSecond: (2 * rate) / count, messageBytes: 500 }
+    const links = SimulatedLink.sharing(count, { bytesPerSecond: rate, roundTripMs: 20 })
+    SimulatedLink.offerOnEach(links, 10_000, offered)
+    const before = links.map(({ delivered }) => delivered)
+    for (const link of links) link.forget()
+    SimulatedLink.offerOnEach(links, 60_000, offered)
+    const parts = links.map(({ delivered }, index) => (delivered - (before[index] ?? 0)) / 60 / rate)
+    expect(parts.reduce((sum, part) => sum + part)).toBeGreaterThan(0.95)
+    for (const part of parts) expect(part).toBeGreaterThan(0.2 / count)
+    for (const link of links) expect(link.age(0.99)).toBeLessThan(1_220)
   })
 })
