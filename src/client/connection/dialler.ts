@@ -12,6 +12,7 @@ const ignore = (): void => {}
 /** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
 export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
   const unreleased = new Unreleased()
+  const { maxPacketBytes } = options.inbound
   return {
     unreleased,
     locate: (...where) => endpoints.next(...where),
@@ -24,7 +25,7 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
         if (!session.sessionPresent) unreleased.clear()
         events.connected(session)
       }
-      const link = new ClientLink(client, version, endpoint.name, { ...events, connected }, options.inbound)
+      const link = new ClientLink(client, version, endpoint.name, { ...events, connected }, maxPacketBytes)
       client.incomingStore = new UnreleasedStore(unreleased, done => link.stored(done))
       return link
     },
@@ -59,6 +60,7 @@ export function clientOptions(
     protocolVersion,
     connectTimeout: options.connectTimeoutMs,
     reconnectPeriod: 0,
+    manualConnect: true,
     resubscribe: false,
     reschedulePings: false,
     queueQoSZero: false,

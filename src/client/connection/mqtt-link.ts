@@ -2,8 +2,10 @@ import type { MqttClient } from 'mqtt'
 import type { IConnackPacket, IPublishPacket, IPubrelPacket, Packet } from 'mqtt-packet'
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
+import type { PubackPacket } from '../../core/protocol/packet-decoder.js'
 import { brokerLimits, PACKET_IDENTIFIER_NOT_FOUND, resolveTopicAlias } from '../../core/protocol/packets.js'
-import type { Link, LinkEvents, MessageReceiver, PublishFeedback } from './link.js'
+import type { Link, LinkEvents, MessageReceiver, PublishFeedback, PublishPacket } from './link.js'
+import { PacketReader } from './packet-reader.js'
 import { PacketWriter } from './packet-writer.js'
 import {
   connectFailed,
@@ -15,8 +17,8 @@ import {
   NOT_IN_TOPIC_NAME,
   serverDisconnect,
   tooEarly,
+  tooLarge,
 } from './protocol-errors.js'
-import { ReadWatch } from './reading-lag.js'
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
@@ -30,7 +32,6 @@ export class ClientLink implements Link {
   private connected = false
   isIntakePaused = false
   private resumedMs = Number.NEGATIVE_INFINITY
-  private readonly reads: ReadWatch
   /** Something was not read since the last PINGREQ, and its answer may stand behind that. */
   private hasStalled = false
   /** What the parser waits for before it hands on the next packet, and what it is told. */
@@ -43,6 +44,7 @@ export class ClientLink implements Link {
   /** The client and its stream know the password, the headers and the keys. */
   readonly #client: MqttClient
   readonly #stream: MqttClient['stream']
+  private readonly reader: PacketReader
   readonly writer: PacketWriter
   private feedback: PublishFeedback | undefined
   private receiver: MessageReceiver | undefined
@@ -53,13 +55,13 @@ export class ClientLink implements Link {
     readonly protocolVersion: ProtocolVersion,
     private readonly target: string,
     private readonly events: LinkEvents,
-    { maxPacketBytes }: { readonly maxPacketBytes: number },
+    private readonly maxPacketBytes: number,
   ) {
+    this.reader = new PacketReader(client, protocolVersion, maxPacketBytes, this)
     const { stream } = client
     this.#client = client
     this.#stream = stream
     this.writer = new PacketWriter(stream, protocolVersion)
-    this.reads = new ReadWatch(maxPacketBytes, cause => this.cause ?? this.hangUp(cause))
     // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
     if ('setNoDelay' in stream && typeof stream.setNoDelay === 'function') stream.setNoDelay(true)
     this.listen()
@@ -82,7 +84,7 @@ export class ClientLink implements Link {
   }
 
   get intakeResumedMs(): number {
-    return Math.max(this.resumedMs, this.reads.caughtUpMs)
+    return Math.max(this.resumedMs, this.reader.lag.caughtUpMs)
   }
 
   get receivedBytes(): number {
@@ -90,7 +92,7 @@ export class ClientLink implements Link {
   }
 
   get behindSinceMs(): number | undefined {
-    return this.reads.behindSinceMs
+    return this.reader.lag.behindSinceMs
   }
 
   isWritable(): boolean {
@@ -121,6 +123,26 @@ export class ClientLink implements Link {
     this.isIntakePaused = false
     this.resumedMs = performance.now()
     this.goOn()
+    this.reader.resume()
+  }
+
+  /** PUBLISH at QoS 0 or 1, or PUBACK, decoded in front of the parser of `mqtt`. */
+  taken(packet: PublishPacket | PubackPacket): void {
+    if (packet.cmd === 'publish') return this.receiver?.message(packet, this)
+    if (this.writer.unacknowledged > 0) this.writer.unacknowledged -= 1
+    this.feedback?.acknowledged(packet)
+  }
+
+  get isOpen(): boolean {
+    return this.connected && this.cause === undefined
+  }
+
+  tooLarge(bytes: number): void {
+    if (this.cause === undefined) this.hangUp(tooLarge(bytes, this.maxPacketBytes))
+  }
+
+  failed(cause: unknown): void {
+    this.fail(internalError(cause))
   }
 
   disconnect(): void {
@@ -163,8 +185,7 @@ export class ClientLink implements Link {
     // MQTT has no half-closed connections, and some streams emit no 'close' after 'end'.
     stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.target)))
     if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.target)))
-    // Before the parser, which would hand on what is too large, or end the connection with a cause of its own.
-    stream.prependListener('data', this.reads.read)
+    stream.on('data', this.reader.take)
     client.on('packetreceive', this.received)
     client.handleMessage = this.take
   }
@@ -271,7 +292,7 @@ export class ClientLink implements Link {
     if (this.isEnded) return
     this.isEnded = true
     this.writer.stop()
-    this.reads.stop()
+    this.reader.lag.stop()
     this.cause ??= hungUp(this.connected, this.target)
     // Its timers end with this event, which not every stream leads to.
     this.#client.emit('close')

@@ -3,7 +3,7 @@ import { generate, type Packet } from 'mqtt-packet'
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
-import { announcedLength } from '../../core/protocol/packet-fields.js'
+import { packetSizeAt } from '../../core/protocol/packet-fields.js'
 import {
   HOLD_MS,
   MAX_REMAINING_LENGTH,
@@ -127,7 +127,7 @@ export class PacketWriter implements PublishWriter {
     const bytes = generate(packet, { protocolVersion: this.protocolVersion })
     // The encoder leaves out a text that is too long for its field, and still counts it: what is sent behind
     // such a packet would be taken for a part of it.
-    if (announcedLength(bytes) === bytes.length) return bytes
+    if (packetSizeAt(bytes, 0) === bytes.length) return bytes
     throw new MqttError(
       'INVALID_OPTION',
       `a field of the ${packet.cmd} packet is longer than MQTT allows (65,535 bytes)`,

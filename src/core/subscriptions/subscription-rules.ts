@@ -123,6 +123,8 @@ export class SubscriptionIdentifiers {
       const filter = this.filters.get(identifiers)
       return filter !== undefined && matchesTopicFilter(filter, topic) ? [filter.subscription] : undefined
     }
+    // The parser of `mqtt` gives `false` for an identifier that is malformed.
+    if (!Array.isArray(identifiers)) return undefined
     const named = identifiers
       .map(identifier => this.filters.get(identifier))
       .filter(filter => filter !== undefined && matchesTopicFilter(filter, topic))
