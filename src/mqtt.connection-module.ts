@@ -87,7 +87,7 @@ export class MqttConnectionModule
     this.globals.check()
     if (this.transport.isConnectedToApp) return this.expectStart()
     // Without a transport, nothing else starts the handlers that were added at run time.
-    this.session.serve()
+    this.session.dispatcher.start()
     const { name } = this.connectionName
     const names = findPatternHandlers(this.#modules, mqttTransportId(name)).map(handler => handler.name)
     if (names.length === 0) return
@@ -110,7 +110,7 @@ export class MqttConnectionModule
   /** Keeps the connection open, because HTTP handlers may still run and publish. */
   onModuleDestroy(): Promise<void> {
     clearTimeout(this.startTimer)
-    return this.session.beginShutdown()
+    return this.session.shutdown.begin()
   }
 
   onApplicationShutdown(): Promise<void> {

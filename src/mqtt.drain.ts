@@ -40,7 +40,7 @@ export function drainOnClose(app: INestApplicationContext, signals: readonly Nod
 
 /** Without an exit code, Node exits with 13 if a top-level await never settles. */
 function abandonStart(app: INestApplicationContext): void {
-  for (const session of sessionsOf(app)) session.abandonStart()
+  for (const session of sessionsOf(app)) session.shutdown.abandonStart()
   process.exitCode ??= 0
 }
 

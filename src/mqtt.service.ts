@@ -26,7 +26,7 @@ export class MqttService extends MqttClient {
     return new Observable(subscriber => {
       const take = (message: MqttMessage<T>): void => subscriber.next(message)
       const subscription = this.subscribe<T>(pattern, take, options)
-      const stopListening = this.session.onDrain(() => subscriber.complete())
+      const stopListening = this.session.shutdown.onDrain(() => subscriber.complete())
       return () => {
         void subscription.unsubscribe()
         stopListening()

@@ -14,7 +14,7 @@ import type { TopicFilter } from '../core/topic/topic-filter.js'
 import { Routes } from '../core/topic/topic-trie.js'
 import type { WhenBlocked } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import { failStart, hasClosed, type WaitOptions, whenSubscribed } from './connection/connection-wait.js'
+import { failStart, hasClosed, whenSubscribed } from './connection/connection-wait.js'
 import { createDialler } from './connection/dialler.js'
 import type { Dialler } from './connection/link.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
@@ -26,7 +26,7 @@ import { guardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
 import { healthOf, type MqttHealth, type MqttStats } from './report.js'
 import { Requester } from './requests/requester.js'
-import { type SessionParts, SessionShutdown } from './shutdown.js'
+import { Shutdown } from './shutdown.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
 
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
@@ -35,7 +35,7 @@ export class MqttSession {
   /** Asks on this connection. */
   readonly requester: Requester
   readonly identifiers = new SubscriptionIdentifiers()
-  private readonly subscriptions: SubscriptionTable
+  readonly subscriptions: SubscriptionTable
   readonly publisher: Publisher
   readonly dispatcher: InboundDispatcher
   readonly deadLetters: DeadLetters
@@ -47,7 +47,7 @@ export class MqttSession {
   private readonly counted = { connects: 0, losses: 0, ackTimeouts: 0, sessionsLost: 0 }
   private connectedAtMs = 0
   private isStarting = false
-  private readonly shutdown: SessionShutdown
+  readonly shutdown: Shutdown
 
   constructor(
     readonly options: ResolvedOptions,
@@ -79,12 +79,7 @@ export class MqttSession {
       new HeldBytes(options.inbound.maxQueuedBytes, dialler.unreleased),
     )
     this.requester = new Requester(this, options)
-    this.shutdown = new SessionShutdown(
-      this.parts(),
-      options.drainTimeoutMs,
-      this.options.keepsSession,
-      subscription => this.routes.of(subscription).some(handler => handler.isInternal),
-    )
+    this.shutdown = new Shutdown(this)
     // SUBSCRIBE leaves before what waited to be published, or this client would miss its own messages.
     this.connection.attach(this.subscriptions)
     this.connection.attach(this.dispatcher)
@@ -141,11 +136,6 @@ export class MqttSession {
     return this.shutdown.unlessAbandoned(() => this.open())
   }
 
-  /** A start that has not ended by now never ends. */
-  abandonStart(): void {
-    this.shutdown.abandonStart()
-  }
-
   private async open(): Promise<void> {
     if (this.shutdown.isClosed) throw hasClosed()
     this.isStarting = true
@@ -155,13 +145,7 @@ export class MqttSession {
     await this.connection.open().catch(failStart).finally(ended)
   }
 
-  private parts(): SessionParts {
-    const { connection, subscriptions, dispatcher, publisher, requester, deadLetters } = this
-    const { notice } = this.events
-    return { connection, subscriptions, dispatcher, publisher, requester, deadLetters, notice }
-  }
-
-  /** `flushSubscriptions` or `listen` sends it. @returns what removes it again */
+  /** `subscriptions.flush` or `listen` sends it. @returns what removes it again */
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => Promise<void> {
     this.routes.add(filter, handler)
     this.subscriptions.add(filter, options)
@@ -172,24 +156,6 @@ export class MqttSession {
         : Promise.resolve()
       return removed
     }
-  }
-
-  flushSubscriptions(): void {
-    this.subscriptions.flush()
-  }
-
-  whenGranted({ subscription }: TopicFilter, wait?: WaitOptions): Promise<void> {
-    return this.subscriptions.whenGranted(subscription, wait)
-  }
-
-  /** Lets handlers run, without waiting for their subscriptions. */
-  serve(): void {
-    this.dispatcher.start()
-  }
-
-  /** Told when the intake ends. @returns what ends this */
-  onDrain(work: () => void): () => void {
-    return this.shutdown.onDrain(work)
   }
 
   /** Subscribes every route and lets handlers run. `fail-fast`: closes and rejects on a refusal or a loss. */
@@ -224,11 +190,6 @@ export class MqttSession {
   /** Stops the intake and waits for handlers, acknowledgements and publishes. Publishing and requests still work. */
   drain(): Promise<void> {
     return this.shutdown.drain()
-  }
-
-  /** Drains, and closes within `drainTimeoutMs` at the latest. */
-  beginShutdown(): Promise<void> {
-    return this.shutdown.begin()
   }
 
   /** Drains, lets what was published since then settle, sends DISCONNECT and ends. Waits `drainTimeoutMs` at most. */

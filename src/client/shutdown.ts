@@ -1,6 +1,9 @@
+import type { Routes } from '../core/topic/topic-trie.js'
+import type { ResolvedOptions } from '../options/resolved-options.js'
 import type { MqttConnection } from './connection/mqtt-connection.js'
-import type { Hook, Notice } from './events.js'
+import type { ClientEvents } from './events.js'
 import type { DeadLetters } from './inbound/dead-letters.js'
+import type { InboundHandler } from './inbound/delivery.js'
 import type { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { Publisher } from './outbound/publisher.js'
 import type { Requester } from './requests/requester.js'
@@ -16,18 +19,20 @@ const STREAMS_SHARE = 0.8
 const NEVER = new Promise<never>(() => {})
 
 /** What ends with a session. */
-export interface SessionParts {
+interface EndingSession {
+  readonly options: Pick<ResolvedOptions, 'drainTimeoutMs' | 'keepsSession'>
   readonly connection: MqttConnection
   readonly subscriptions: SubscriptionTable
+  readonly routes: Routes<InboundHandler>
   readonly dispatcher: InboundDispatcher
   readonly publisher: Publisher
   readonly requester: Requester
   readonly deadLetters: DeadLetters
-  readonly notice: Hook<Notice>
+  readonly events: ClientEvents
 }
 
 /** Ends a session in order: the intake, the handlers, the publishes, and at last the connection. */
-export class SessionShutdown {
+export class Shutdown {
   private readonly listeners = new Set<() => void>()
   private drained: Promise<void> | undefined
   private closed: Promise<void> | undefined
@@ -38,14 +43,7 @@ export class SessionShutdown {
   private isStartAbandoned = false
   private starts = 0
 
-  constructor(
-    private readonly parts: SessionParts,
-    private readonly drainTimeoutMs: number,
-    /** Whether the broker keeps subscriptions and unacknowledged messages when this connection ends. */
-    private readonly keepsSession: boolean,
-    /** Handlers that are to end may wait for what comes by this subscription. */
-    private readonly isInternal: (subscription: string) => boolean,
-  ) {}
+  constructor(private readonly session: EndingSession) {}
 
   /** Told when the intake ends. @returns what ends this */
   onDrain(work: () => void): () => void {
@@ -56,7 +54,7 @@ export class SessionShutdown {
   }
 
   drain(): Promise<void> {
-    this.drained ??= this.drainWithin(this.drainTimeoutMs * (1 - FAREWELL_SHARE))
+    this.drained ??= this.drainWithin(this.session.options.drainTimeoutMs * (1 - FAREWELL_SHARE))
     return this.drained
   }
 
@@ -89,7 +87,7 @@ export class SessionShutdown {
   abandonStart(): void {
     this.isStartAbandoned = true
     // Nest may wait for the start before it closes anything.
-    if (this.starts > 0 && this.parts.connection.state.status !== 'connected') void this.close()
+    if (this.starts > 0 && this.session.connection.state.status !== 'connected') void this.close()
   }
 
   async unlessAbandoned(start: () => Promise<void>): Promise<void> {
@@ -106,14 +104,16 @@ export class SessionShutdown {
   }
 
   private async drainWithin(timeoutMs: number): Promise<void> {
-    const { subscriptions, dispatcher, publisher, requester, deadLetters } = this.parts
+    const { options, subscriptions, dispatcher, publisher, requester, deadLetters, routes } = this.session
+    // Handlers that are to end may wait for what comes by these.
+    const isInternal = (subscription: string) => routes.of(subscription).some(handler => handler.isInternal)
     const deadline = performance.now() + timeoutMs
     for (const work of [...this.listeners]) work()
     const within = (work: Promise<unknown>, share = 1) =>
       settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
     // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
-    if (this.keepsSession) subscriptions.end(this.isInternal)
-    else await within(subscriptions.unsubscribeAll(this.isInternal), UNSUBSCRIBE_SHARE)
+    if (options.keepsSession) subscriptions.end(isInternal)
+    else await within(subscriptions.unsubscribeAll(isInternal), UNSUBSCRIBE_SHARE)
     const handlersEnded = await within(dispatcher.drain())
     const streams = await requester.streams.drain(idle => within(idle, STREAMS_SHARE))
     const publishesSettled = await within(publisher.whenIdle())
@@ -126,7 +126,7 @@ export class SessionShutdown {
 
   /** What was published since the drain settles too, in the time that the drain left. */
   private async end(): Promise<void> {
-    const { connection, dispatcher, publisher } = this.parts
+    const { connection, dispatcher, publisher } = this.session
     const leftMs = this.unusedDrainMs
     if (publisher.isWaiting && leftMs > 0) {
       const isSettled = !this.isOverdue && (await settlesWithin(publisher.whenIdle(), leftMs))
@@ -134,15 +134,15 @@ export class SessionShutdown {
     }
     dispatcher.stop()
     publisher.close()
-    await connection.close(this.drainTimeoutMs * FAREWELL_SHARE)
+    await connection.close(this.session.options.drainTimeoutMs * FAREWELL_SHARE)
     dispatcher.end()
   }
 
   private noteGivenUp(afterMs: number, streams = 0): void {
-    const { dispatcher, publisher, notice } = this.parts
+    const { dispatcher, publisher, events } = this.session
     const { running, waiting } = dispatcher.counters
     const { inFlight, queued } = publisher.counters
     const left = { running, waiting, streams, unacknowledged: inFlight, queued }
-    notice.tell({ type: 'shutdown-gave-up', afterMs, left })
+    events.notice.tell({ type: 'shutdown-gave-up', afterMs, left })
   }
 }

@@ -140,7 +140,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     }
     try {
       await this.session.start()
-      this.session.serve()
+      this.session.dispatcher.start()
     } catch (error) {
       // The next call makes a new connection.
       this.opened = undefined

@@ -22,7 +22,7 @@ async function dialled(protocolVersion: 4 | 5) {
     handled.push(payload.toString())
   })
   await parts.session.start()
-  parts.session.serve()
+  parts.session.dispatcher.start()
   const connection = await parts.peer.connection()
   await connection.expect('connect')
   const mqtt = new MqttService(parts.session)

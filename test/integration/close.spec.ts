@@ -209,7 +209,7 @@ describe('close() at once', () => {
     const note = (what: string) => () => settled.push(what)
     parts.session.start().then(note('resolved'), note('rejected'))
     await (await parts.peer.connection()).expect('connect')
-    parts.session.abandonStart()
+    parts.session.shutdown.abandonStart()
     await eventually(() => parts.session.connection.state.status === 'closed')
     parts.session.listen().then(note('resolved'), note('rejected'))
     expect(await timeToClose(parts)).toBe(0)
@@ -401,7 +401,7 @@ describe('what is published after a drain', () => {
 describe('a shutdown that nobody completes', () => {
   it('closes when the time for draining is over, and does not wait for what is published meanwhile', async () => {
     const parts = await connected()
-    await parts.session.beginShutdown()
+    await parts.session.shutdown.begin()
     const pending = parts.session.publish(publish(1))
     await parts.connection.find('publish')
     vi.advanceTimersByTime(DRAIN_MS * 0.8 - 1)
@@ -419,7 +419,7 @@ describe('a shutdown that nobody completes', () => {
 
   it('leaves no timer when it is completed', async () => {
     const parts = await connected()
-    await parts.session.beginShutdown()
+    await parts.session.shutdown.begin()
     await parts.session.close()
     await expectNothingLeft(parts)
   })

@@ -34,11 +34,10 @@ export function requestsInTheEnvelope() {
       routes.set(subscription, handler)
       return () => routes.delete(subscription)
     },
-    flushSubscriptions: () => {},
+    subscriptions: { flush: () => {}, whenGranted: async () => {} },
     dispatcher: { pool: { requestOpened: () => () => {}, trackRequests: () => {} } },
-    whenGranted: async () => {},
     events: new ClientEvents('test', () => {}),
-    publish: (message): PublishOutcome => {
+    publish: async (message): Promise<PublishOutcome> => {
       published.push(message)
       return { status: 'sent' }
     },

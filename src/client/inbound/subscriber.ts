@@ -136,7 +136,7 @@ export class Subscriber {
           packet,
         ),
     })
-    const stopListening = this.session.onDrain(end)
+    const stopListening = this.session.shutdown.onDrain(end)
     if (signal?.aborted) stream.end()
     signal?.addEventListener('abort', leave)
     return stream
@@ -181,9 +181,9 @@ export class Subscriber {
       ...fields,
     })
     const remove = this.session.addRoute(topicFilter, rules.subscription, handler)
-    this.session.flushSubscriptions()
+    this.session.subscriptions.flush()
     return {
-      whenGranted: wait => this.session.whenGranted(topicFilter, wait),
+      whenGranted: wait => this.session.subscriptions.whenGranted(topicFilter.subscription, wait),
       unsubscribe: remove,
     }
   }

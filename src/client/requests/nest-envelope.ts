@@ -164,9 +164,9 @@ export class ReplyTopics {
     })
     this.responseTopics.add(topic)
     const remove = this.session.addRoute(filter, responseSubscription(this.qos), handler)
-    const grant = new SharedGrant(() => this.session.whenGranted(filter))
+    const grant = new SharedGrant(() => this.session.subscriptions.whenGranted(filter.subscription))
     this.topics.set(topic, { requestTopic, grant, remove })
-    this.session.flushSubscriptions()
+    this.session.subscriptions.flush()
     if (this.topics.size > MAX_REPLY_TOPICS) this.forgetOldest()
     return grant
   }

@@ -18,8 +18,10 @@ export interface RequestSession {
     attach(listener: { lost(cause: MqttError): void; stateChanged(state: ConnectionState): void }): () => void
   }
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void
-  flushSubscriptions(): void
-  whenGranted(filter: TopicFilter, wait?: WaitOptions): Promise<void>
+  readonly subscriptions: {
+    flush(): void
+    whenGranted(subscription: string, wait?: WaitOptions): Promise<void>
+  }
   readonly dispatcher: {
     readonly pool: {
       /** A request waits for its response: the handler that made it lends its slot. @returns a function that ends this */
@@ -29,7 +31,7 @@ export interface RequestSession {
     }
   }
   readonly events: ClientEvents
-  publish(message: OutboundMessage, terms?: PublishTerms): PublishOutcome | Promise<PublishOutcome>
+  publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome>
 }
 
 /** Streams that are over, as many as are remembered: a responder may speak up after that. */

@@ -81,7 +81,7 @@ export class Requester {
     this.streams = new OpenStreams(maxStreams)
     this.responseTopics = new ResponseTopics(responseTopicPrefix)
     this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)
-    this.grant = new SharedGrant(() => session.whenGranted(this.responses))
+    this.grant = new SharedGrant(() => session.subscriptions.whenGranted(this.responses.subscription))
     this.replyTopics = new ReplyTopics(session, this.open, this.responseTopics, options.requests.responseQos)
     session.connection.attach({
       lost: cause => this.open.failAll(cause),
@@ -135,7 +135,7 @@ export class Requester {
       run: async packet => this.take(packet),
     })
     this.session.addRoute(this.responses, responseSubscription(this.options.requests.responseQos), take)
-    this.session.flushSubscriptions()
+    this.session.subscriptions.flush()
     return this.grant
   }
 
