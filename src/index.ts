@@ -1,7 +1,7 @@
-export type { WaitOptions } from './client/connection/connection-wait.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './client/inbound/subscriber.js'
 export { MqttClient } from './client/mqtt-client.js'
 export type { MqttHealth, MqttStats } from './client/report.js'
+export type { WaitOptions } from './client/waits.js'
 export type {
   ConnectedSession,
   ConnectionState,

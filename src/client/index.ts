@@ -55,7 +55,7 @@ export type {
   Verdict,
   WhenBlocked,
 } from '../options/options.js'
-export type { WaitOptions } from './connection/connection-wait.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './inbound/subscriber.js'
 export { MqttClient } from './mqtt-client.js'
 export type { MqttHealth, MqttStats } from './report.js'
+export type { WaitOptions } from './waits.js'

@@ -20,7 +20,6 @@ import {
   requestSchema,
   tryPublishSchema,
 } from '../options/schema.js'
-import { hasClosed, type WaitOptions } from './connection/connection-wait.js'
 import {
   type MqttMessage,
   type MqttMessages,
@@ -32,6 +31,7 @@ import { MqttSession } from './mqtt-session.js'
 import type { MqttHealth, MqttStats } from './report.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
 import { ResponseStream } from './requests/response-receivers.js'
+import { hasClosed, type WaitOptions } from './waits.js'
 
 const NO_OPTIONS = {}
 const MAX_WAITING_RESPONSES = 1_000

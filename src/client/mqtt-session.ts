@@ -1,6 +1,6 @@
 import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
 import { describeCause, type MqttError } from '../core/errors.js'
-import { HeldBytes } from '../core/inbound/held-bytes.js'
+import { HeldBytes } from '../core/inbound/open-messages.js'
 import type { SessionLog } from '../core/log-lines.js'
 import type { OutboundMessage, Publication, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
@@ -14,7 +14,6 @@ import type { TopicFilter } from '../core/topic/topic-filter.js'
 import { Routes } from '../core/topic/topic-trie.js'
 import type { WhenBlocked } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import { failStart, hasClosed, whenSubscribed } from './connection/connection-wait.js'
 import { createDialler } from './connection/dialler.js'
 import type { Dialler } from './connection/link.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
@@ -28,6 +27,7 @@ import { healthOf, type MqttHealth, type MqttStats } from './report.js'
 import { Requester } from './requests/requester.js'
 import { Shutdown } from './shutdown.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
+import { failStart, hasClosed, whenSubscribed } from './waits.js'
 
 /** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
 export class MqttSession {

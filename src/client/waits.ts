@@ -1,3 +1,124 @@
+import type { ConnectionState } from '../core/connection/connection-state.js'
+import { verdictOf } from '../core/connection/reconnect-rules.js'
+import { closedError, isMqttError, MqttError } from '../core/errors.js'
+
+/** Limits of a wait. */
+export interface WaitOptions {
+  /** Ends the wait with `ABORTED`. @default none */
+  readonly signal?: AbortSignal
+  /** Ends the wait with `TIMEOUT`, in milliseconds. @default no limit */
+  readonly timeoutMs?: number
+}
+
+interface Observed {
+  readonly state: ConnectionState
+  attach(listener: { stateChanged(state: ConnectionState): void }): () => void
+}
+
+type Settle = (failure?: MqttError) => void
+
+/** Resolves when there is a connection; rejects when there will be none, or not in time. */
+export function whenConnected(connection: Observed, wait: WaitOptions): Promise<void> {
+  return waitFor('connection', wait, settle => {
+    const look = (state: ConnectionState): void => {
+      if (state.status === 'connected') settle()
+      else if (state.status === 'closed') settle(state.cause ?? closedError())
+    }
+    const detach = connection.attach({ stateChanged: look })
+    look(connection.state)
+    return detach
+  })
+}
+
+/**
+ * A wait that the caller may bound, and that leaves nothing behind when it ends.
+ * @param what what is waited for, as an error names it
+ * @param begin begins the wait; may call `settle` at once. @returns what ends it
+ */
+export function waitFor(
+  what: string,
+  { signal, timeoutMs }: WaitOptions,
+  begin: (settle: Settle) => () => void,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (signal?.aborted) return reject(abortedError(what, signal))
+    let timer: NodeJS.Timeout | undefined
+    let isSettled = false
+    let end: (() => void) | undefined
+    const settle: Settle = failure => {
+      if (isSettled) return
+      isSettled = true
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', abort)
+      end?.()
+      if (failure === undefined) resolve()
+      else reject(failure)
+    }
+    const abort = (): void => settle(abortedError(what, signal))
+    signal?.addEventListener('abort', abort)
+    if (timeoutMs !== undefined) timer = setTimeout(() => settle(timeoutError(what, timeoutMs)), timeoutMs)
+    end = begin(settle)
+    if (isSettled) end()
+  })
+}
+
+/** One client has one life. */
+export function hasClosed(cause?: MqttError): MqttError {
+  const text = 'this client is closed and cannot be used again; create a new one to connect again'
+  return new MqttError('CONNECTION_CLOSED', text, cause === undefined ? {} : { cause })
+}
+
+function abortedError(what: string, signal: AbortSignal | undefined): MqttError {
+  return new MqttError('ABORTED', `the wait for the ${what} was aborted`, { cause: signal?.reason })
+}
+
+function timeoutError(what: string, timeoutMs: number): MqttError {
+  return new MqttError('TIMEOUT', `there was no ${what} within ${timeoutMs} ms`)
+}
+
+/** Resolves when the broker has responded to every SUBSCRIBE, or with the error if it does not. */
+export function whenSubscribed(
+  connection: { attach(listener: { lost(cause: MqttError): void }): () => void },
+  subscriptions: { readonly counts: { readonly pending: number }; whenSettled(): Promise<void> },
+  timeoutMs: number,
+): Promise<MqttError | undefined> {
+  return new Promise(resolve => {
+    const settle = (failure: MqttError | undefined): void => {
+      clearTimeout(timer)
+      detach()
+      resolve(failure)
+    }
+    // Some brokers close the connection on a subscription that they do not allow, and some send nothing.
+    const detach = connection.attach({ lost: settle })
+    const timer = setTimeout(() => {
+      const { pending } = subscriptions.counts
+      settle(
+        new MqttError(
+          'TIMEOUT',
+          `the broker did not respond to ${pending} subscriptions within ${timeoutMs} ms`,
+        ),
+      )
+    }, timeoutMs)
+    void subscriptions.whenSettled().then(() => settle(undefined))
+  })
+}
+
+/** Throws the error of a start with `fail-fast`. If a later attempt could succeed, the error says what to do. */
+export function failStart(error: unknown): never {
+  const isOfAttempt = isMqttError(error, 'CONNECT_FAILED') || isMqttError(error, 'CONNECT_REFUSED')
+  if (!isOfAttempt || verdictOf(error) === 'stop') throw error
+  const { code, message, cause, reasonCode, serverReference } = error
+  throw new MqttError(
+    code,
+    `${message}. Set connect: 'background' to start without a broker and connect later`,
+    {
+      cause,
+      ...(reasonCode === undefined ? {} : { reasonCode }),
+      ...(serverReference === undefined ? {} : { serverReference }),
+    },
+  )
+}
+
 /** Whether `work` settled within `timeoutMs`. What it settles with is the caller's business; it is not awaited further. */
 export function settlesWithin(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
   return new Promise(resolve => {

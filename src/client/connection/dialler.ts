@@ -4,10 +4,8 @@ import type { ConnectedSession, ProtocolVersion } from '../../core/connection/co
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { type Endpoint, Endpoints } from './endpoint.js'
 import type { Dialler } from './link.js'
-import { ClientLink } from './mqtt-link.js'
-import { Unreleased, UnreleasedStore } from './unreleased.js'
-
-const ignore = (): void => {}
+import { ClientLink, ignore } from './mqtt-link.js'
+import { Unreleased, UnreleasedStore } from './reading.js'
 
 /** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
 export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {

@@ -14,7 +14,7 @@ import { closedError, describeCause, MqttError } from '../../core/errors.js'
 import type { BrokerLimits } from '../../core/protocol/packets.js'
 import type { Verdict } from '../../options/options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
-import { type WaitOptions, whenConnected } from './connection-wait.js'
+import { type WaitOptions, whenConnected } from '../waits.js'
 import type { Endpoint } from './endpoint.js'
 import type { Dialler, Link, LinkEvents, Packet } from './link.js'
 

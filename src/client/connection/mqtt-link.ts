@@ -22,7 +22,7 @@ import {
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
-const ignore = (): void => {}
+export const ignore = (): void => {}
 
 /** `mqtt` does nothing with such a packet. */
 const REFUSED = { cmd: 'refused' }
@@ -88,7 +88,7 @@ export class ClientLink implements Link {
   }
 
   get receivedBytes(): number {
-    return this.reads.bytes
+    return this.reader.lag.bytes
   }
 
   get behindSinceMs(): number | undefined {

@@ -2,7 +2,7 @@ import type { MqttClient } from 'mqtt'
 import { decodePacket, type PubackPacket } from '../../core/protocol/packet-decoder.js'
 import { packetSizeAt } from '../../core/protocol/packet-fields.js'
 import type { PublishPacket } from '../../core/protocol/packets.js'
-import { FULL_READ_BYTES, ReadingLag } from './reading-lag.js'
+import { FULL_READ_BYTES, ReadingLag } from './reading.js'
 
 /** Packets that are handled before the handlers they started, and everything else in this turn, may go on. */
 const BATCH = 16

@@ -1,8 +1,7 @@
 import type { ConnectedSession } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
-import type { HeldBytes } from '../../core/inbound/held-bytes.js'
 import type { InboundCounters, RunOutcome } from '../../core/inbound/inbound-count.js'
-import { OpenMessages } from '../../core/inbound/open-messages.js'
+import { type HeldBytes, OpenMessages } from '../../core/inbound/open-messages.js'
 import type { ResponseTopics } from '../../core/requests/request-rules.js'
 import type { SubscriptionIdentifiers } from '../../core/subscriptions/subscription-rules.js'
 import type { Routes } from '../../core/topic/topic-trie.js'
@@ -11,11 +10,10 @@ import type { Link, MessageReceiver, PublishPacket } from '../connection/link.js
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../waits.js'
 import { AckWatch } from './ack-watch.js'
-import { Backpressure, type BackpressureSession } from './backpressure.js'
+import { Backpressure, type BackpressureSession, Intake } from './backpressure.js'
 import { BlockedRequests } from './blocked-requests.js'
 import { Delivery, HandlerRun, type InboundHandler } from './delivery.js'
 import { HandlerPool, type PoolSession, type RunOwner } from './handler-pool.js'
-import { Intake } from './intake.js'
 
 /** What the dispatcher works with. */
 export interface InboundSession extends BackpressureSession, PoolSession {

@@ -5,9 +5,9 @@ import type { OutboundMessage, PublishTerms } from '../../core/outbound/outbound
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
-import type { WaitOptions } from '../connection/connection-wait.js'
 import type { ClientEvents } from '../events.js'
 import type { BlockableRequest, InboundHandler } from '../inbound/delivery.js'
+import type { WaitOptions } from '../waits.js'
 import type { RequestTerms } from './request-messages.js'
 
 /** What requests need of the session that carries them. */

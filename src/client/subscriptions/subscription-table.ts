@@ -16,12 +16,11 @@ import {
   unsubscribedError,
 } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
-import type { WaitOptions } from '../connection/connection-wait.js'
+import { Unanswered } from '../connection/ack-deadline.js'
 import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
-import { Unanswered } from '../connection/unanswered.js'
 import type { Hook, Notice } from '../events.js'
-import { IdleWaiters } from '../waits.js'
+import { IdleWaiters, type WaitOptions } from '../waits.js'
 import { RefusalRetry, Subscription } from './subscription.js'
 import { Unsubscriptions } from './unsubscriptions.js'
 

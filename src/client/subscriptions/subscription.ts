@@ -2,7 +2,7 @@ import { type DelayRule, reconnectDelayMs } from '../../core/connection/reconnec
 import type { MqttError } from '../../core/errors.js'
 import { refusal, type SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
-import { type WaitOptions, waitFor } from '../connection/connection-wait.js'
+import { type WaitOptions, waitFor } from '../waits.js'
 
 /** One filter in the table of a connection. */
 export class Subscription {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
+import { Intake } from '../../../../src/client/inbound/backpressure.js'
 import type { HandlerRun, InboundHandler } from '../../../../src/client/inbound/delivery.js'
-import { Intake } from '../../../../src/client/inbound/intake.js'
 import { deliveryTo, namedHandler } from '../../../support/handler-runs.js'
 
 type Overflowing = 'drop-oldest' | 'drop-newest' | 'latest' | 'stall'

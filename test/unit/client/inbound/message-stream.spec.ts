@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { NotTaken } from '../../../../src/client/inbound/delivery.js'
 import { MessageStream, type StreamLimits } from '../../../../src/client/inbound/message-stream.js'
-import { HeldBytes } from '../../../../src/core/inbound/held-bytes.js'
+import { HeldBytes } from '../../../../src/core/inbound/open-messages.js'
 
 const NONE = { count: 0, bytes: 0 }
 const BYTES = 100
