@@ -205,3 +205,27 @@ export class DeadlineTimer {
     this.dueMs = Number.POSITIVE_INFINITY
   }
 }
+
+const MOST_PER_TURN = 100
+
+/** Results that are there at once. A loop that awaits one after the other must not keep timers and sockets from running. */
+export class PromptResults<T> {
+  private count = 0
+  private turn: Promise<void> | undefined
+
+  /** Settled, except for those of a long row: they settle after a turn of the event loop, in order. */
+  of(result: T): Promise<T> {
+    if (this.turn === undefined) {
+      this.count += 1
+      if (this.count < MOST_PER_TURN) return Promise.resolve(result)
+      this.count = 0
+      this.turn = new Promise(resolve => {
+        setImmediate(() => {
+          this.turn = undefined
+          resolve()
+        })
+      })
+    }
+    return this.turn.then(() => result)
+  }
+}

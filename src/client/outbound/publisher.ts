@@ -21,7 +21,7 @@ import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
 import type { ConnectionListener, MqttConnection } from '../connection/mqtt-connection.js'
 import type { Hook, Notice } from '../events.js'
-import { IdleWaiters } from '../waits.js'
+import { IdleWaiters, PromptResults } from '../waits.js'
 import { InFlight } from './in-flight.js'
 import { Outcomes } from './outcomes.js'
 import { PacedLink } from './paced-link.js'
@@ -51,6 +51,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   /** The broker takes every publish. */
   private takesAll = false
   private isClosing = false
+  private readonly prompt = new PromptResults<PublishOutcome>()
   private readonly idle = new IdleWaiters(() => !this.isWaiting)
   private writtenBytes = 0
 
@@ -88,7 +89,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
    */
   publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome> {
     const paced = this.linkFor(message)
-    if (terms?.signal?.aborted) return Promise.resolve(this.outcomes.dropAtOnce('aborted'))
+    if (terms?.signal?.aborted) return this.prompt.of(this.outcomes.dropAtOnce('aborted'))
     const { qos } = message
     const isFree = paced !== undefined && (this.queue.size === 0 || this.queue.isEmpty(qos))
     if (qos === 0 && isFree && paced.isOpen()) return this.writePlain(paced, message)
@@ -100,7 +101,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     if (isSent && this.inFlight.send(paced, publication, message)) this.outcomes.begun += 1
     else {
       const dropped = this.hold(publication, terms?.whenBlocked ?? this.options.whenBlocked, paced)
-      if (dropped !== undefined) return Promise.resolve(dropped)
+      if (dropped !== undefined) return this.prompt.of(dropped)
     }
     if (terms !== undefined) watchTerms(publication, terms, this.giveUp)
     return promise
