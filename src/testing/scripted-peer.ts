@@ -66,7 +66,7 @@ export class PeerConnection {
   /** Every packet that arrived, in order. */
   readonly received: Packet[] = []
   /** Whether the peer responds to PINGREQ at once. Set to false to play a broker that does not keep up. */
-  answersPings = true
+  respondsToPings = true
   private readonly emitter = new EventEmitter()
   private read = 0
   private protocolVersion = 4
@@ -80,7 +80,7 @@ export class PeerConnection {
     packets.on('packet', packet => {
       if (packet.cmd === 'connect') this.protocolVersion = packet.protocolVersion ?? 4
       this.received.push(packet)
-      if (packet.cmd === 'pingreq' && this.answersPings) this.send({ cmd: 'pingresp' })
+      if (packet.cmd === 'pingreq' && this.respondsToPings) this.send({ cmd: 'pingresp' })
       this.emitter.emit('change')
     })
     // A broker also ends a connection that does not send MQTT.

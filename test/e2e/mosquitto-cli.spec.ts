@@ -92,7 +92,7 @@ describe.each([
   })
 })
 
-it('mosquitto_rr gets the answer of a @MessagePattern handler, on MQTT 5', async () => {
+it('mosquitto_rr gets the response of a @MessagePattern handler, on MQTT 5', async () => {
   const { app } = await startMicroservice({ url: broker.url }, { controllers: [ColdChainController] })
   const child = spawn('mosquitto_rr', [
     ...args('mqttv5'),

@@ -27,7 +27,7 @@ const AT_ONCE = 1_000
 const told: unknown[] = []
 
 @Controller()
-class AnsweringController {
+class RespondingController {
   @MessagePattern('ask/one')
   one(@Payload() value: unknown): unknown {
     return { took: value }
@@ -80,7 +80,7 @@ class AnsweringController {
 }
 
 @Controller()
-class GeneratingController extends AnsweringController {
+class GeneratingController extends RespondingController {
   @MessagePattern('ask/generated')
   async *generated(@Payload() first: number): AsyncGenerator<number> {
     yield first
@@ -103,7 +103,7 @@ const onOurs = async (protocolVersion: Version) => {
   return app
 }
 const onBuiltIn = (protocolVersion: Version) =>
-  startBuiltIn(broker.url, protocolVersion, [AnsweringController])
+  startBuiltIn(broker.url, protocolVersion, [RespondingController])
 
 interface Pairing {
   readonly asker: string
@@ -111,7 +111,7 @@ interface Pairing {
   readonly responder: string
   readonly start: (version: Version) => Promise<{ close(): Promise<unknown> }>
   readonly version: Version
-  /** Only the last of several answers is heard. */
+  /** Only the last of several responses arrives. */
   readonly hearsLast: boolean
 }
 
@@ -193,7 +193,7 @@ describe.each(PAIRINGS)('$asker asks $responder on MQTT version $version', pairi
     expect(all).toEqual(Array.from({ length: AT_ONCE }, (_, index) => heard({ index })))
   })
 
-  it('two at once, each with the answers to its own questions', async () => {
+  it('two at once, each with the responses to its own requests', async () => {
     const other = await pairing.ask(broker.url, pairing.version)
     const ask = (from: Asker, who: string) =>
       Promise.all(
@@ -235,7 +235,7 @@ describe('mosquitto_rr asks ours', () => {
   async function ask(topic: string, payload: string): Promise<string> {
     const child = spawn('mosquitto_rr', [
       ...['-h', '127.0.0.1', '-p', String(broker.port), '-V', 'mqttv5', '-q', '1'],
-      ...['-t', topic, '-e', 'answers/rr', '-m', payload],
+      ...['-t', topic, '-e', 'responses/rr', '-m', payload],
     ])
     const chunks: Buffer[] = []
     child.stdout.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -243,7 +243,7 @@ describe('mosquitto_rr asks ours', () => {
     return Buffer.concat(chunks).toString().trim()
   }
 
-  it('and gets one answer, whatever the handler gives', async () => {
+  it('and gets one response, whatever the handler returns', async () => {
     const app = await onOurs(5)
     expect(await ask('ask/one', '4')).toBe('{"took":4}')
     expect(await ask('ask/three', '7')).toBe('9')
@@ -271,7 +271,7 @@ describe.each(VERSIONS)('events on MQTT version %i', protocolVersion => {
   it('ours with the envelope of the built-in transport takes everybody', async () => {
     const { app } = await startMicroservice(
       { url: broker.url, protocolVersion, envelope: 'all' },
-      { controllers: [AnsweringController] },
+      { controllers: [RespondingController] },
     )
     for (const ask of [builtInClient, ourProxyForBuiltIn, ourProxy, ourStream()])
       expect(await hearFrom(ask)).toEqual([EVENT])

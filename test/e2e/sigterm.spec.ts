@@ -160,7 +160,7 @@ describe.each(['pure', 'initialised', 'hybrid'])(
       silent.server.close()
     })
 
-    it('abandons the start on SIGTERM while SUBSCRIBE is not answered, and exits with 0', async () => {
+    it('abandons the start on SIGTERM while SUBACK is missing, and exits with 0', async () => {
       const connack = generate(
         { cmd: 'connack', reasonCode: 0, sessionPresent: false },
         { protocolVersion: 5 },

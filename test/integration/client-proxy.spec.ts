@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
 import { MqttClientProxy, type MqttModuleOptions } from '../../src/index.js'
 import { ScriptedPeer } from '../../src/testing/index.js'
 import { heardFrom } from '../support/askers.js'
-import { publishesOf, replyTo } from '../support/asking.js'
+import { publishesOf, responseTo } from '../support/asking.js'
 import { eventually } from '../support/eventually.js'
 
 let client: MqttClientProxy
@@ -24,7 +24,7 @@ function proxyOn(options: MqttModuleOptions = {}) {
   return peer
 }
 
-it('connects with the first send(), once, and asks for as many answers as there are', async () => {
+it('connects once, with the first send(), and accepts any number of responses', async () => {
   const peer = proxyOn()
   const both = [1, 2].map(value => heardFrom(client.send('ask', value)))
   const connection = await peer.accept()
@@ -32,8 +32,8 @@ it('connects with the first send(), once, and asks for as many answers as there 
   for (const _request of both) {
     const request = await connection.find('publish')
     expect({ ...request.properties?.userProperties }).toEqual({ stream: 'true', lease: '30' })
-    connection.send(replyTo(request, { value: `to ${request.payload}`, status: 'next' }))
-    connection.send(replyTo(request, { status: 'end' }))
+    connection.send(responseTo(request, { value: `to ${request.payload}`, status: 'next' }))
+    connection.send(responseTo(request, { status: 'end' }))
   }
   expect(await Promise.all(both)).toEqual([
     { values: ['to 1'], error: undefined },
@@ -42,14 +42,14 @@ it('connects with the first send(), once, and asks for as many answers as there 
   expect(peer.dials).toBe(1)
 })
 
-it('tells the responder to stop when nobody is subscribed to the answers any more', async () => {
+it('cancels at the responder when the last subscriber unsubscribes', async () => {
   const peer = proxyOn()
   const heard = heardFrom(client.send('ask', 1).pipe(take(1)))
   const connection = await peer.accept()
   await connection.grant()
   const request = await connection.find('publish')
   const properties = { userProperties: { status: 'next' }, responseTopic: 'responders/7' }
-  connection.send(replyTo(request, { value: 'first', properties }))
+  connection.send(responseTo(request, { value: 'first', properties }))
   expect(await heard).toEqual({ values: ['first'], error: undefined })
   const cancel = await connection.find('publish')
   expect(cancel).toMatchObject({ topic: 'responders/7', qos: 1 })
@@ -57,7 +57,7 @@ it('tells the responder to stop when nobody is subscribed to the answers any mor
   expect(cancel.properties?.correlationData).toEqual(request.properties?.correlationData)
 })
 
-it('sends nothing before somebody subscribes to the answers', async () => {
+it('sends nothing before the Observable is subscribed', async () => {
   const peer = proxyOn()
   client.send('ask', 1)
   const connecting = client.connect()
@@ -68,7 +68,7 @@ it('sends nothing before somebody subscribes to the answers', async () => {
   expect(publishesOf(connection)).toEqual([])
 })
 
-it('gives what is no answer of the responder as an error of this package', async () => {
+it('passes a failure other than an error response as an MqttError', async () => {
   const peer = proxyOn()
   const heard = heardFrom(client.send('ask', 1))
   const connection = await peer.accept()
@@ -85,7 +85,7 @@ it('tries to connect anew after an attempt that failed', async () => {
   const heard = heardFrom(client.send('ask', 2))
   const connection = await peer.accept()
   await connection.grant()
-  connection.send(replyTo(await connection.find('publish'), { value: 'there' }))
+  connection.send(responseTo(await connection.find('publish'), { value: 'there' }))
   expect(await heard).toEqual({ values: ['there'], error: undefined })
 })
 
@@ -116,13 +116,13 @@ it('fails an event that was not delivered', async () => {
   })
 })
 
-it('refuses a topic that is none, in the answers', async () => {
+it('fails the Observable for an invalid topic', async () => {
   const peer = proxyOn()
   const connecting = client.connect()
   await peer.accept()
   await connecting
-  for (const answers of [client.send('ask/#', 1), client.emit('ask/+', 1)])
-    expect(await heardFrom(answers)).toMatchObject({ error: { code: 'INVALID_TOPIC_NAME' } })
+  for (const responses of [client.send('ask/#', 1), client.emit('ask/+', 1)])
+    expect(await heardFrom(responses)).toMatchObject({ error: { code: 'INVALID_TOPIC_NAME' } })
 })
 
 it('refuses a peer, and an option, that it does not know', () => {

@@ -217,7 +217,7 @@ describe('close() at once', () => {
     expect(settled).toEqual([])
   })
 
-  it('ends a listen whose SUBSCRIBE is not answered', async () => {
+  it('ends a listen() without a SUBACK', async () => {
     const parts = watched({ connect: 'fail-fast' })
     parts.route('in', async () => {})
     const rejected = expect(parts.session.listen()).rejects.toMatchObject({ code: 'CONNECTION_CLOSED' })

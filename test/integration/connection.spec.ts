@@ -174,7 +174,7 @@ describe('after a loss', () => {
     await session.close()
   })
 
-  it('asks again for a SUBSCRIBE whose answer never came', async () => {
+  it('sends a SUBSCRIBE again if its SUBACK did not arrive', async () => {
     const { peer, session, route } = sessionOnPeer({ connect: 'background', reconnect: NO_JITTER })
     route('a', async () => {})
     await session.listen()
@@ -277,7 +277,7 @@ describe('closing', () => {
     expect(commands).toEqual(['connect', 'publish', 'disconnect'])
   })
 
-  it('gives up a peer that never answers, within drainTimeoutMs', async () => {
+  it('gives up a peer that does not respond, within drainTimeoutMs', async () => {
     const { peer, session, log } = sessionOnPeer({ drainTimeoutMs: 2_000, connect: 'background' })
     await session.start()
     const connection = await peer.accept()

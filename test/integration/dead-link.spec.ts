@@ -31,7 +31,7 @@ async function connected(
   })
   await parts.session.listen()
   const connection = await parts.peer.accept({ properties })
-  connection.answersPings = false
+  connection.respondsToPings = false
   await connection.grant()
   await eventually(() => parts.session.stats.subscriptions.granted === 1)
   return { ...parts, connection, handled: () => handled }
@@ -132,7 +132,7 @@ const LOADS: readonly (readonly [string, (parts: Parts) => () => void])[] = [
   ],
 ]
 
-describe('a link that swallows bytes without an answer is given up within 1.5 x keepalive', () => {
+describe('a link that accepts bytes and returns nothing is given up within 1.5 x keepalive', () => {
   it.each(LOADS)('%s', async (_what, load) => {
     const parts = await connected()
     const { session, peer, connection, log } = parts
@@ -179,7 +179,7 @@ describe('a link that swallows bytes without an answer is given up within 1.5 x 
   })
 })
 
-describe('a link that answers is kept', () => {
+describe('a link with responses is kept', () => {
   it.each(LOADS.filter(([what]) => !what.includes('QoS 1') && !what.includes('QoS 2')))(
     '%s',
     async (_what, load) => {
@@ -247,7 +247,7 @@ describe('the client is never silent for longer than the keepalive allows [MQTT-
     await ended(parts.session)
   })
 
-  it('where the broker answers a publish late, and nothing else is sent', async () => {
+  it('if the broker acknowledges a publish late, and nothing else is sent', async () => {
     const parts = await connected()
     const outcome = parts.session.publish(publish(1))
     const { messageId = 0 } = await parts.connection.expect('publish')
@@ -296,7 +296,7 @@ describe('Server Keep Alive of CONNACK', () => {
     await nextState(parts.session, 'waiting')
     vi.advanceTimersByTime(1_000)
     const again = await parts.peer.accept()
-    again.answersPings = false
+    again.respondsToPings = false
     expect(again.received[0]).toMatchObject({ keepalive: KEEPALIVE })
     await again.grant()
     await eventually(() => parts.session.stats.subscriptions.granted === 1)

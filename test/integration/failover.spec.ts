@@ -292,7 +292,7 @@ describe('mqtt+srv', () => {
     })
   })
 
-  it('that is never answered is a failed attempt after connectTimeoutMs', async () => {
+  it('without a response is a failed attempt after connectTimeoutMs', async () => {
     const { session } = sessionOn(
       'mqtt+srv://fleet.example',
       { connect: 'fail-fast', connectTimeoutMs: 2_000 },

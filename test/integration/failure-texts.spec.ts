@@ -90,7 +90,7 @@ describe('through Nest', () => {
     await app.close()
   })
 
-  it('a request whose time is over is answered with that error, and not repeated', async () => {
+  it('a request whose time is over gets that error, and is not retried', async () => {
     const { app, connection, mqtt } = await started()
     connection.send(json('ask', 1, { qos: 0, properties: { responseTopic: 'answers' } }))
     await eventually(() => mqtt.stats().inbound.handled === 1)

@@ -236,41 +236,41 @@ describe('input that means harm, or just differs', () => {
     expect(published()).toEqual([])
   })
 
-  it('a Response Topic on an event handler is not answered', async () => {
-    deliver('two', 1, { properties: { responseTopic: 'answers', correlationData: Buffer.from('1') } })
+  it('an event with a Response Topic gets no response', async () => {
+    deliver('two', 1, { properties: { responseTopic: 'responses', correlationData: Buffer.from('1') } })
     await handled(1)
     expect(published()).toEqual([])
   })
 })
 
 describe('a @MessagePattern handler', () => {
-  it('takes a plain message, and answers nobody', async () => {
+  it('handles a plain message and sends no response', async () => {
     deliver('sum', [1, 2])
     await handled(1)
     expect(published()).toEqual([])
   })
 
-  it('answers on the Response Topic with the Correlation Data', async () => {
+  it('responds on the Response Topic with the Correlation Data', async () => {
     const correlationData = Buffer.from([1, 2, 3])
-    deliver('sum', [1, 2], { properties: { responseTopic: 'answers/1', correlationData } })
+    deliver('sum', [1, 2], { properties: { responseTopic: 'responses/1', correlationData } })
     const reply = await connection.expect('publish')
     expect(reply).toMatchObject({
-      topic: 'answers/1',
+      topic: 'responses/1',
       payload: Buffer.from('3'),
       qos: 0,
       properties: { correlationData },
     })
   })
 
-  it('answers with an error that says so', async () => {
-    deliver('sum', 1, { properties: { responseTopic: 'answers/1' } })
+  it('responds with an error that says so', async () => {
+    deliver('sum', 1, { properties: { responseTopic: 'responses/1' } })
     const reply = await connection.expect('publish')
     expect(reply.properties?.userProperties).toMatchObject({ status: 'error' })
     expect(JSON.parse(reply.payload.toString())).toEqual({ status: 'error', message: 'a list is needed' })
   })
 
-  it('answers with an error when the payload cannot be decoded', async () => {
-    deliver('sum', Buffer.from('{'), { properties: { responseTopic: 'answers/1' } })
+  it('responds with an error if the payload cannot be decoded', async () => {
+    deliver('sum', Buffer.from('{'), { properties: { responseTopic: 'responses/1' } })
     const reply = await connection.expect('publish')
     expect(JSON.parse(reply.payload.toString())).toEqual({
       status: 'error',
@@ -278,8 +278,8 @@ describe('a @MessagePattern handler', () => {
     })
   })
 
-  it.each(['answers/#', 'answers/+', '$SYS/x', ''])(
-    'does not answer on the Response Topic %j',
+  it.each(['responses/#', 'responses/+', '$SYS/x', ''])(
+    'does not respond on the Response Topic %j',
     async responseTopic => {
       deliver('sum', [1], { properties: { responseTopic } })
       await handled(1)
@@ -287,7 +287,7 @@ describe('a @MessagePattern handler', () => {
     },
   )
 
-  it('answers the envelope of the built-in transport', async () => {
+  it('responds to the envelope of the built-in transport', async () => {
     deliver('sum', { pattern: 'sum', data: [4, 5], id: 'abc' }, { qos: 1, messageId: 1 })
     const reply = await connection.expect('publish')
     expect(reply).toMatchObject({ topic: 'sum/reply', qos: 1 })

@@ -55,7 +55,7 @@ describe('a handler with an object or a number for a pattern', () => {
     await app.close()
   })
 
-  it('answers a request in the envelope on the JSON text of its pattern with /reply', async () => {
+  it('replies to a request in the envelope on the JSON of its pattern followed by /reply', async () => {
     asker = await builtInClient(broker.url, 4)
     expect(await asker.ask(ROUTE, [1, 2])).toEqual({
       values: [{ sum: 3, topic: ROUTE }],

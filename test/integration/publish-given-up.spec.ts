@@ -34,8 +34,8 @@ async function givenUp(options: Parameters<typeof publisherOnPeer>[0] = {}, rece
   return { ...parts, messageId }
 }
 
-describe('a publish that was written and not answered within its timeoutMs', () => {
-  it('keeps its place in the Receive Maximum until the answer comes', async () => {
+describe('a publish that was written and not acknowledged within its timeoutMs', () => {
+  it('keeps its place in the Receive Maximum until the acknowledgement arrives', async () => {
     const parts = await givenUp({ outbound: { whenBlocked: 'wait' } }, 1)
     const next = new Watched(parts.mqtt.publish('next', 2, { qos: 1 }))
     await quiet()
@@ -48,7 +48,7 @@ describe('a publish that was written and not answered within its timeoutMs', () 
     await finish(parts)
   })
 
-  it('keeps its Packet Identifier until the answer comes', async () => {
+  it('keeps its Packet Identifier until the acknowledgement arrives', async () => {
     const { connection, mqtt, session, messageId } = await givenUp()
     connection.received.splice(0)
     /** Publishes this many, all acknowledged, and gives their Packet Identifiers. */
@@ -113,7 +113,7 @@ describe('a publish that was written and not answered within its timeoutMs', () 
     await finish(parts)
   })
 
-  it('is not given up when the answer came in time', async () => {
+  it('is not given up if the acknowledgement arrives in time', async () => {
     const parts = await publisherOnPeer()
     const answered = new Watched(parts.mqtt.publish('t', 1, { qos: 1, timeoutMs: 500 }))
     acknowledge(parts.connection, (await parts.connection.expect('publish')).messageId ?? 0)

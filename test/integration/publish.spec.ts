@@ -106,7 +106,7 @@ describe('the outcome of a publish', () => {
     expect(addsUp(mqtt)).toBe(true)
   })
 
-  it("is in-flight-full beyond the broker's Receive Maximum, and goes on when an answer came", async () => {
+  it("is in-flight-full beyond the broker's Receive Maximum, and continues when an acknowledgement arrives", async () => {
     const { mqtt, session, connection } = await connected({}, { properties: { receiveMaximum: 2 } })
     const first = [mqtt.publish('t', 1, { qos: 1 }), mqtt.publish('t', 2, { qos: 1 })]
     expect(await mqtt.publish('t', 3, { qos: 1 })).toEqual({ status: 'dropped', reason: 'in-flight-full' })

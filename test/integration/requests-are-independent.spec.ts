@@ -52,7 +52,7 @@ async function mixedApp(options: MqttModuleOptions = {}) {
 }
 
 const ask = (topic: string, index: number) =>
-  json(topic, index, { properties: { responseTopic: 'answers', correlationData: Buffer.from([index]) } })
+  json(topic, index, { properties: { responseTopic: 'responses', correlationData: Buffer.from([index]) } })
 
 it('requests are delivered at QoS 0 and events at QoS 1, unless the handler says otherwise', async () => {
   const { app, asked } = await mixedApp()

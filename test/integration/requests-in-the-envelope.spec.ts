@@ -16,7 +16,7 @@ function envelopeOf({ payload }: Pick<PublishPacket, 'payload'>) {
   return { ...envelope, id: String(envelope.id) }
 }
 
-const answer = (connection: PeerConnection, topic: string, fields: object) =>
+const reply = (connection: PeerConnection, topic: string, fields: object) =>
   connection.send(json(`${topic}/reply`, fields))
 
 describe('a request on MQTT 3.1.1', () => {
@@ -31,13 +31,13 @@ describe('a request on MQTT 3.1.1', () => {
     expect(request.topic).toBe('ask')
     expect(envelope).toEqual({ pattern: 'ask', data: { celsius: 4 } })
     expect(id).toMatch(/^[0-9a-f]{32}$/)
-    answer(on.connection, 'ask', { response: 'cold', isDisposed: true, id })
+    reply(on.connection, 'ask', { response: 'cold', isDisposed: true, id })
     await moment()
     expect(asked.value).toBe('cold')
     await finish(on)
   })
 
-  it('subscribes once for each topic, and finds the request of each answer', async () => {
+  it('subscribes once for each topic, and finds the request of each reply', async () => {
     const on = await onVersion4()
     const all = ['a', 'b', 'a', 'b'].map(topic => new Asked(on.mqtt.request(topic, topic)))
     await on.connection.grant()
@@ -46,9 +46,9 @@ describe('a request on MQTT 3.1.1', () => {
     expect(subscribesOf(on.connection)).toEqual(['a/reply', 'b/reply'])
     const requests = publishesOf(on.connection)
     for (const [index, request] of requests.toReversed().entries())
-      answer(on.connection, request.topic, { response: index, isDisposed: true, id: envelopeOf(request).id })
+      reply(on.connection, request.topic, { response: index, isDisposed: true, id: envelopeOf(request).id })
     await moment()
-    expect(all.map(({ state }) => state)).toEqual(Array(4).fill('answered'))
+    expect(all.map(({ state }) => state)).toEqual(Array(4).fill('responded'))
     expect(new Set(all.map(({ value }) => value)).size).toBe(4)
     await finish(on)
   })
@@ -63,9 +63,9 @@ describe('a request on MQTT 3.1.1', () => {
     on.connection.send({ ...json('ask/reply', 1), payload: '{"half":' })
     await moment()
     expect(asked.state).toBe('open')
-    answer(on.connection, 'ask', { response: null, isDisposed: true, id })
+    reply(on.connection, 'ask', { response: null, isDisposed: true, id })
     await moment()
-    expect(asked).toMatchObject({ state: 'answered', value: null })
+    expect(asked).toMatchObject({ state: 'responded', value: null })
     await finish(on)
   })
 
@@ -74,7 +74,7 @@ describe('a request on MQTT 3.1.1', () => {
     const asked = new Asked(on.mqtt.request('ask', 1))
     await on.connection.grant()
     const { id } = envelopeOf(await on.connection.expect('publish'))
-    answer(on.connection, 'ask', { err: { status: 'error', message: 'too warm' }, isDisposed: true, id })
+    reply(on.connection, 'ask', { err: { status: 'error', message: 'too warm' }, isDisposed: true, id })
     await moment()
     expect(asked.error).toMatchObject({ code: 'REQUEST_FAILED', message: 'too warm' })
     await finish(on)
@@ -110,7 +110,7 @@ it('on MQTT 5 the envelope is used where the request says so', async () => {
   await on.connection.grant()
   const request = await on.connection.expect('publish')
   expect(request.properties?.responseTopic).toBeUndefined()
-  answer(on.connection, 'ask', { response: 2, isDisposed: true, id: envelopeOf(request).id })
+  reply(on.connection, 'ask', { response: 2, isDisposed: true, id: envelopeOf(request).id })
   await moment()
   expect(asked.value).toBe(2)
   await finish(on)

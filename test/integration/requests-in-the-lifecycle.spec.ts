@@ -4,7 +4,7 @@ import { EventPattern } from '@nestjs/microservices'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { MqttService } from '../../src/index.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
-import { replyTo } from '../support/asking.js'
+import { responseTo } from '../support/asking.js'
 import { eventually } from '../support/eventually.js'
 import { Gate } from '../support/gate.js'
 import { startMicroservice } from '../support/nest-app.js'
@@ -42,13 +42,13 @@ class Settings implements OnModuleInit {
 
 const options = () => ({ createStream: peer.createStream, protocolVersion: 5, keepalive: 0 }) as const
 
-async function answerNext(connection: PeerConnection, value: unknown) {
+async function respondToNext(connection: PeerConnection, value: unknown) {
   const request = await connection.find('publish')
-  connection.send(replyTo(request, { value }))
+  connection.send(responseTo(request, { value }))
   return request
 }
 
-it('a request in onModuleInit is answered, while the messages for the handlers wait', async () => {
+it('a request in onModuleInit gets its response, while the messages for the handlers wait', async () => {
   const starting = startMicroservice(options(), { controllers: [WorkController], providers: [Settings] })
   const connection = await peer.accept()
   expect(await connection.grant()).toMatchObject({ subscriptions: [{ topic: 'work' }] })
@@ -58,26 +58,26 @@ it('a request in onModuleInit is answered, while the messages for the handlers w
   connection.send(message('work', { payload: '1' }))
   const settings = await connection.find('publish')
   expect(settings.topic).toBe('settings')
-  connection.send(replyTo(settings, { value: { celsius: 5 } }))
+  connection.send(responseTo(settings, { value: { celsius: 5 } }))
   const { app } = await starting
   expect(story).toEqual([{ celsius: 5 }])
   await gate.reached()
   gate.open()
-  await answerNext(connection, 'answer')
+  await respondToNext(connection, 'response')
   await eventually(() => story.length === 2)
   connection.cut()
   await app.close()
 })
 
 describe('a request of a handler that the closing application waits for', () => {
-  it('is answered', async () => {
+  it('gets its response', async () => {
     const starting = startMicroservice(options(), { controllers: [WorkController] })
     const connection = await peer.accept()
     await connection.grant()
     const { app, mqtt } = await starting
     const first = mqtt.request('ask', 'before')
     await connection.grant()
-    await answerNext(connection, 'first')
+    await respondToNext(connection, 'first')
     expect(await first).toBe('first')
     connection.send(message('work', { payload: '1', qos: 1, messageId: 1 }))
     await gate.reached()
@@ -86,7 +86,7 @@ describe('a request of a handler that the closing application waits for', () => 
     expect(unsubscriptions).toEqual(['work'])
     connection.send({ cmd: 'unsuback', messageId, granted: [0] })
     gate.open()
-    expect(await answerNext(connection, 'second')).toMatchObject({
+    expect(await respondToNext(connection, 'second')).toMatchObject({
       payload: Buffer.from('"in the handler"'),
     })
     expect(await connection.find('puback')).toMatchObject({ messageId: 1 })
@@ -94,7 +94,7 @@ describe('a request of a handler that the closing application waits for', () => 
     expect(story).toEqual(['second'])
   })
 
-  it('is answered when the session is kept', async () => {
+  it('gets its response if the session is persistent', async () => {
     const starting = startMicroservice(
       { ...options(), clean: false, clientId: 'kept' },
       { controllers: [WorkController] },
@@ -104,13 +104,13 @@ describe('a request of a handler that the closing application waits for', () => 
     const { app, mqtt } = await starting
     const first = mqtt.request('ask', 'before')
     await connection.grant()
-    await answerNext(connection, 'first')
+    await respondToNext(connection, 'first')
     await first
     connection.send(message('work', { payload: '1', qos: 1, messageId: 1 }))
     await gate.reached()
     const closed = app.close()
     gate.open()
-    await answerNext(connection, 'second')
+    await respondToNext(connection, 'second')
     expect(await connection.find('puback')).toMatchObject({ messageId: 1 })
     await closed
     expect(story).toEqual(['second'])

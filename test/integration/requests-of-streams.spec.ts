@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { Asked, moment, publishesOf, replyTo } from '../support/asking.js'
+import { Asked, moment, publishesOf, responseTo } from '../support/asking.js'
 import { holdClock } from '../support/held-clock.js'
 import {
   finish,
@@ -20,20 +20,20 @@ async function askForStream(on: PublisherOnPeer, options: Parameters<typeof on.m
   const request = await on.connection.expect('publish')
   const next = (value: unknown): void =>
     on.connection.send(
-      replyTo(request, {
+      responseTo(request, {
         value,
         properties: { userProperties: { status: 'next' }, responseTopic: CANCEL_TOPIC },
       }),
     )
-  const end = (): void => on.connection.send(replyTo(request, { status: 'end' }))
-  const fail = (value: unknown): void => on.connection.send(replyTo(request, { status: 'error', value }))
+  const end = (): void => on.connection.send(responseTo(request, { status: 'end' }))
+  const fail = (value: unknown): void => on.connection.send(responseTo(request, { status: 'error', value }))
   return { stream, request, next, end, fail }
 }
 
 const cancels = ({ connection }: PublisherOnPeer) =>
   publishesOf(connection).filter(({ properties }) => properties?.userProperties?.['status'] === 'cancel')
 
-describe('a stream of answers', () => {
+describe('a stream of responses', () => {
   it('says in its request that it takes several, and ends with the end', async () => {
     const on = await publisherOnPeer()
     const { stream, request, next, end } = await askForStream(on, {
@@ -56,7 +56,7 @@ describe('a stream of answers', () => {
     const readers = [1, 2, 3].map(() => new Asked(stream.next()))
     next('a')
     await moment()
-    expect(readers.map(({ state }) => state)).toEqual(['answered', 'open', 'open'])
+    expect(readers.map(({ state }) => state)).toEqual(['responded', 'open', 'open'])
     end()
     await moment()
     expect(readers.map(({ value }) => value)).toEqual([
@@ -67,10 +67,10 @@ describe('a stream of answers', () => {
     await finish(on)
   })
 
-  it('of one answer without a status ends with it', async () => {
+  it('with one response without a status ends with it', async () => {
     const on = await publisherOnPeer()
     const { stream, request } = await askForStream(on)
-    on.connection.send(replyTo(request, { value: 'only' }))
+    on.connection.send(responseTo(request, { value: 'only' }))
     expect(await stream.next()).toEqual({ done: false, value: 'only' })
     expect(await stream.next()).toEqual({ done: true, value: undefined })
     await finish(on)
@@ -88,7 +88,7 @@ describe('a stream of answers', () => {
     await finish(on)
   })
 
-  it('fails when the time between two answers is over, and tells the responder', async () => {
+  it('fails when the time between two responses is over, and cancels at the responder', async () => {
     const on = await publisherOnPeer()
     const { stream, next, request } = await askForStream(on, { timeoutMs: 100 })
     for (const value of [1, 2, 3]) {
@@ -98,7 +98,7 @@ describe('a stream of answers', () => {
     }
     const read = [1, 2, 3, 4].map(() => new Asked(stream.next()))
     await pass(90, 1)
-    expect(read.map(({ state }) => state)).toEqual(['answered', 'answered', 'answered', 'open'])
+    expect(read.map(({ state }) => state)).toEqual(['responded', 'responded', 'responded', 'open'])
     await pass(10, 1)
     expect(read[3]?.code).toBe('TIMEOUT')
     await moment()
@@ -150,7 +150,7 @@ describe('a loop that is left', () => {
     await finish(on)
   })
 
-  it('before the first answer: tells the responder when that says where', async () => {
+  it('before the first response: cancels at the responder once it has named its topic', async () => {
     const on = await publisherOnPeer()
     const { stream, next } = await askForStream(on)
     await stream.return?.()
@@ -188,10 +188,10 @@ describe('a loop that is left', () => {
     await finish(on)
   })
 
-  it('has nobody to tell where no answer said whom', async () => {
+  it('sends no cancel if no response named a topic', async () => {
     const on = await publisherOnPeer()
     const { stream, request } = await askForStream(on)
-    on.connection.send(replyTo(request, { value: 1, status: 'next' }))
+    on.connection.send(responseTo(request, { value: 1, status: 'next' }))
     await moment()
     await stream.return?.()
     await moment()
@@ -200,7 +200,7 @@ describe('a loop that is left', () => {
   })
 })
 
-it('no more than 1,000 answers wait for a slow loop; the next one ends it, and the responder is told', async () => {
+it('at most 1,000 responses wait for a slow loop; one more ends it and cancels at the responder', async () => {
   const on = await publisherOnPeer()
   const { stream, next } = await askForStream(on)
   for (let index = 0; index < 1_001; index += 1) next(index)

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { parseTopicFilter } from '../../src/core/topic/topic-filter.js'
 import type { RequestOptions } from '../../src/index.js'
-import { Asked, publishesOf, replyTo } from '../support/asking.js'
+import { Asked, publishesOf, responseTo } from '../support/asking.js'
 import { holdClock } from '../support/held-clock.js'
 import { finish, pass } from '../support/publisher-on-peer.js'
 import {
@@ -167,9 +167,9 @@ describe('a connection that takes both requests and responses at QoS 1', () => {
     expect(parts.codes()).toEqual(['REQUEST_BLOCKED', ...all(undefined, WINDOW - 1)])
     expect(acks(parts.connection)).toEqual([1])
     for (const request of publishesOf(parts.connection).slice(1))
-      parts.connection.send(replyTo(request, { value: 2 }))
+      parts.connection.send(responseTo(request, { value: 2 }))
     await settle(parts.mqtt)
-    expect(parts.asked.filter(({ state }) => state === 'answered')).toHaveLength(WINDOW - 1)
+    expect(parts.asked.filter(({ state }) => state === 'responded')).toHaveLength(WINDOW - 1)
     expect(acks(parts.connection)).toHaveLength(WINDOW)
     await end(parts)
   })

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import { Asked, firstRequest, moment, publishesOf, replyTo } from '../support/asking.js'
+import { Asked, firstRequest, moment, publishesOf, responseTo } from '../support/asking.js'
 import { holdClock } from '../support/held-clock.js'
 import { finish, goOffline, pass, publisherOnPeer } from '../support/publisher-on-peer.js'
 
@@ -11,7 +11,7 @@ const NO_MATCHING_SUBSCRIBERS = 0x10
 describe('a request whose time is over', () => {
   it('fails with TIMEOUT, and not before', async () => {
     const on = await publisherOnPeer()
-    await firstRequest(on).then(({ request }) => on.connection.send(replyTo(request, { value: 1 })))
+    await firstRequest(on).then(({ request }) => on.connection.send(responseTo(request, { value: 1 })))
     const asked = new Asked(on.mqtt.request('ask', 1, { timeoutMs: 50 }))
     await pass(49, 1)
     expect(asked.state).toBe('open')
@@ -67,7 +67,7 @@ describe('a request whose signal is aborted', () => {
     await finish(on)
   })
 
-  it('while it waits for its answer: fails, and leaves no listener behind', async () => {
+  it('while it waits for its response: fails, and leaves no listener behind', async () => {
     const on = await publisherOnPeer()
     const aborter = new AbortController()
     const remove = vi.spyOn(aborter.signal, 'removeEventListener')
@@ -163,9 +163,9 @@ describe('a request that the broker refuses', () => {
     const [second, third] = [1, 2].map(value => new Asked(on.mqtt.request('ask', value)))
     await moment()
     expect([second?.state, third?.code]).toEqual(['open', 'TOO_MANY_REQUESTS'])
-    on.connection.send(replyTo(request, { value: 1 }))
+    on.connection.send(responseTo(request, { value: 1 }))
     await moment()
-    expect(asked.state).toBe('answered')
+    expect(asked.state).toBe('responded')
     const fourth = new Asked(on.mqtt.request('ask', 4))
     await moment()
     expect(fourth.state).toBe('open')
@@ -174,7 +174,7 @@ describe('a request that the broker refuses', () => {
   })
 })
 
-describe('an answer that tells of a failure', () => {
+describe('an error response', () => {
   it.each([
     [{ status: 'error', message: 'too warm', code: 'E' }, 'too warm'],
     ['in words', 'in words'],
@@ -183,7 +183,7 @@ describe('an answer that tells of a failure', () => {
   ])('%j is REQUEST_FAILED with the whole of it, which no log shows by accident', async (value, text) => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
-    on.connection.send(replyTo(request, { value, status: 'error' }))
+    on.connection.send(responseTo(request, { value, status: 'error' }))
     await moment()
     expect(asked.error).toMatchObject({ code: 'REQUEST_FAILED', message: text, response: value })
     expect(Object.keys(asked.error ?? {})).not.toContain('response')
@@ -195,7 +195,7 @@ describe('an answer that tells of a failure', () => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
     const value = Buffer.from('{"secret":')
-    on.connection.send(replyTo(request, { value, ...(status === undefined ? {} : { status }) }))
+    on.connection.send(responseTo(request, { value, ...(status === undefined ? {} : { status }) }))
     await moment()
     expect(asked.code).toBe('PAYLOAD_NOT_DECODABLE')
     expect(asked.error?.message).not.toContain('secret')

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import { Asked, firstRequest, moment, publishesOf, replyTo, subscribesOf } from '../support/asking.js'
+import { Asked, firstRequest, moment, publishesOf, responseTo, subscribesOf } from '../support/asking.js'
 import { holdClock, quiet } from '../support/held-clock.js'
 import { comeBack, finish, goOffline, pass, publisherOnPeer } from '../support/publisher-on-peer.js'
 
@@ -22,9 +22,9 @@ describe('a request on MQTT 5', () => {
       retain: false,
       properties: { responseTopic: subscriptions[0]?.topic, messageExpiryInterval: 30 },
     })
-    on.connection.send(replyTo(request, { value: 'cold' }))
+    on.connection.send(responseTo(request, { value: 'cold' }))
     await moment()
-    expect(asked).toMatchObject({ state: 'answered', value: 'cold' })
+    expect(asked).toMatchObject({ state: 'responded', value: 'cold' })
     await finish(on)
   })
 
@@ -39,7 +39,7 @@ describe('a request on MQTT 5', () => {
     const requests = publishesOf(on.connection)
     expect(new Set(requests.map(({ properties }) => properties?.responseTopic)).size).toBe(1)
     for (const request of requests.toReversed())
-      on.connection.send(replyTo(request, { value: `to ${request.payload}` }))
+      on.connection.send(responseTo(request, { value: `to ${request.payload}` }))
     await moment()
     expect([...all, later].map(({ value }) => value)).toEqual(
       Array.from({ length: 51 }, (_, index) => `to ${index}`),
@@ -84,33 +84,33 @@ describe('a request on MQTT 5', () => {
     await finish(on)
   })
 
-  it('takes the answer with the codec of the request', async () => {
+  it('decodes the response with the codec of the request', async () => {
     const on = await publisherOnPeer()
     const asked = new Asked(on.mqtt.request('ask', 'warm?', { codec: 'text' }))
     await on.connection.grant()
     const request = await on.connection.expect('publish')
     expect(request.payload.toString()).toBe('warm?')
-    on.connection.send(replyTo(request, { value: Buffer.from('no {json') }))
+    on.connection.send(responseTo(request, { value: Buffer.from('no {json') }))
     await moment()
     expect(asked.value).toBe('no {json')
     await finish(on)
   })
 
-  it('resolves with undefined when the responder has no answer to give', async () => {
+  it('resolves with undefined if the responder sends no value', async () => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
-    on.connection.send(replyTo(request, { status: 'end' }))
+    on.connection.send(responseTo(request, { status: 'end' }))
     await moment()
-    expect(asked).toMatchObject({ state: 'answered', value: undefined })
+    expect(asked).toMatchObject({ state: 'responded', value: undefined })
     await finish(on)
   })
 })
 
-describe('answers that nobody waits for', () => {
+describe('responses without an open request', () => {
   it('a second one and a late one are dropped, and counted', async () => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
-    for (const value of ['first', 'second']) on.connection.send(replyTo(request, { value }))
+    for (const value of ['first', 'second']) on.connection.send(responseTo(request, { value }))
     await moment()
     expect(asked.value).toBe('first')
     expect(on.mqtt.stats().requests.unexpectedResponses).toBe(1)
@@ -118,26 +118,26 @@ describe('answers that nobody waits for', () => {
     const lateRequest = await on.connection.expect('publish')
     await pass(10)
     expect(late.code).toBe('TIMEOUT')
-    on.connection.send(replyTo(lateRequest, { value: 'late' }))
+    on.connection.send(responseTo(lateRequest, { value: 'late' }))
     await moment()
     expect(on.mqtt.stats().requests.unexpectedResponses).toBe(2)
     await finish(on)
   })
 
-  it('one with foreign Correlation Data, or with none, answers nothing', async () => {
+  it('with foreign Correlation Data, or without any, settle no request', async () => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
     const { responseTopic = '' } = request.properties ?? {}
     const foreign = { responseTopic, correlationData: Buffer.alloc(16, 7) }
     for (const status of [undefined, 'next', 'end', 'error', 'cancel'])
       on.connection.send(
-        replyTo({ properties: foreign }, { value: 1, ...(status === undefined ? {} : { status }) }),
+        responseTo({ properties: foreign }, { value: 1, ...(status === undefined ? {} : { status }) }),
       )
-    on.connection.send({ ...replyTo(request, { value: 'nobody' }), properties: {} })
+    on.connection.send({ ...responseTo(request, { value: 'nobody' }), properties: {} })
     await moment()
     expect(asked.state).toBe('open')
     expect(on.mqtt.stats().requests.unexpectedResponses).toBe(2)
-    on.connection.send(replyTo(request, { value: 'own' }))
+    on.connection.send(responseTo(request, { value: 'own' }))
     await moment()
     expect(asked.value).toBe('own')
     await finish(on)
@@ -164,9 +164,9 @@ describe('the response topic', () => {
   })
 
   it('stands behind the prefix of the options', async () => {
-    const on = await publisherOnPeer({ requests: { responseTopicPrefix: 'fleet/answers' } })
+    const on = await publisherOnPeer({ requests: { responseTopicPrefix: 'fleet/responses' } })
     const { request } = await firstRequest(on)
-    expect(request.properties?.responseTopic).toMatch(/^fleet\/answers\/[^/]+$/)
+    expect(request.properties?.responseTopic).toMatch(/^fleet\/responses\/[^/]+$/)
     await finish(on)
   })
 
@@ -180,7 +180,7 @@ describe('the response topic', () => {
     expect(publishesOf(connection)).toEqual([])
     await connection.grant()
     const request = await connection.expect('publish')
-    connection.send(replyTo(request, { value: 'back' }))
+    connection.send(responseTo(request, { value: 'back' }))
     await moment()
     expect(asked.value).toBe('back')
     // One marker of the link, and one deadline over what the broker has to respond to.

@@ -8,7 +8,7 @@ import { json } from '../support/subscriber-on-peer.js'
 
 const HANDLERS = 6
 const correlationData = Buffer.from([1, 2, 3])
-const TO = 'answers/1'
+const TO = 'responses/1'
 
 let gate: Gate
 let on: Awaited<ReturnType<typeof respondingApp>>
@@ -30,7 +30,7 @@ const askForStream = (topic: string) => ask(topic, { userProperties: { stream: '
 const statusOf = ({ properties }: PublishPacket) => ({ ...properties?.userProperties })['status']
 const bodyOf = ({ payload }: PublishPacket): unknown => JSON.parse(payload.toString())
 
-describe('the answer of a handler', () => {
+describe('the response of a handler', () => {
   beforeEach(() => start())
 
   it.each([0, 1] as const)(
@@ -71,15 +71,15 @@ describe('the answer of a handler', () => {
   })
 })
 
-describe('a stream of answers', () => {
+describe('a stream of responses', () => {
   beforeEach(() => start())
 
   /** The responder's own topic, which it subscribes to with its first stream. */
-  async function firstAnswer() {
+  async function firstResponse() {
     await on.connection.grant()
-    const answer = await on.connection.find('publish')
-    expect(statusOf(answer)).toBe('next')
-    return answer
+    const response = await on.connection.find('publish')
+    expect(statusOf(response)).toBe('next')
+    return response
   }
   const cancel = (topic: string | undefined, data = correlationData) =>
     on.connection.send(
@@ -90,14 +90,14 @@ describe('a stream of answers', () => {
 
   it('of an Observable is unsubscribed by the cancel of its requester', async () => {
     askForStream('observed')
-    const answer = await firstAnswer()
-    expect(answer).toMatchObject({ topic: TO, payload: Buffer.from('1'), properties: { correlationData } })
-    expect(answer.properties?.responseTopic).toMatch(/^nestjs-mqtt\/responses\//)
-    cancel(answer.properties?.responseTopic, Buffer.from([9]))
+    const response = await firstResponse()
+    expect(response).toMatchObject({ topic: TO, payload: Buffer.from('1'), properties: { correlationData } })
+    expect(response.properties?.responseTopic).toMatch(/^nestjs-mqtt\/responses\//)
+    cancel(response.properties?.responseTopic, Buffer.from([9]))
     ask('echo')
     expect(bodyOf(await on.connection.find('publish'))).toBe(1)
     expect(story).toEqual([['echo', 1]])
-    cancel(answer.properties?.responseTopic)
+    cancel(response.properties?.responseTopic)
     await eventually(() => on.mqtt.stats().requests.openStreams === 0)
     expect(story).toEqual([['echo', 1], 'unsubscribed'])
     expect(publishesOf(on.connection)).toHaveLength(2)
@@ -105,7 +105,7 @@ describe('a stream of answers', () => {
 
   it('holds no slot and keeps no other request of its topic waiting while it is open', async () => {
     askForStream('observed')
-    await firstAnswer()
+    await firstResponse()
     for (let n = 0; n < 20; n += 1) askForStream('observed')
     await eventually(() => publishesOf(on.connection).length === 21)
     ask('echo')
@@ -115,9 +115,9 @@ describe('a stream of answers', () => {
 
   it('of an async generator is returned by the cancel of its requester', async () => {
     askForStream('generated')
-    const answer = await firstAnswer()
+    const response = await firstResponse()
     await gate.reached()
-    cancel(answer.properties?.responseTopic)
+    cancel(response.properties?.responseTopic)
     await eventually(() => on.mqtt.stats().requests.openStreams === 0)
     gate.open()
     await eventually(() => story.length > 0)
@@ -128,7 +128,7 @@ describe('a stream of answers', () => {
   it('ends with its end', async () => {
     gate.open()
     askForStream('generated')
-    await firstAnswer()
+    await firstResponse()
     await eventually(() => publishesOf(on.connection).length === 4)
     expect(publishesOf(on.connection).map(statusOf)).toEqual(['next', 'next', 'next', 'end'])
     expect(publishesOf(on.connection).slice(0, 3).map(bodyOf)).toEqual([1, 2, 3])
@@ -140,7 +140,7 @@ describe('a stream of answers', () => {
 
   it('that fails after two values sends these, and then the error', async () => {
     askForStream('fails-late')
-    await firstAnswer()
+    await firstResponse()
     await eventually(() => publishesOf(on.connection).length === 3)
     expect(publishesOf(on.connection).map(statusOf)).toEqual(['next', 'next', 'error'])
     expect(publishesOf(on.connection).map(bodyOf)).toEqual([1, 2, { code: 'TOO_WARM' }])
@@ -148,7 +148,7 @@ describe('a stream of answers', () => {
 
   it('has a topic for its cancels that is subscribed once', async () => {
     askForStream('fails-late')
-    const first = await firstAnswer()
+    const first = await firstResponse()
     await eventually(() => publishesOf(on.connection).length === 3)
     askForStream('observed')
     await eventually(() => publishesOf(on.connection).length === 4)
@@ -158,13 +158,13 @@ describe('a stream of answers', () => {
 })
 
 describe('a Response Topic', () => {
-  const refuses = (topic: string): boolean => topic.startsWith('answers/')
+  const refuses = (topic: string): boolean => topic.startsWith('responses/')
   const throws = (): boolean => {
     throw new Error('a bug')
   }
 
-  it.each(['answers/#', 'answers/+', '#', '$SYS/x', '$share/g/x', ''])(
-    'of %j gets no answer; the handler runs, and it is counted',
+  it.each(['responses/#', 'responses/+', '#', '$SYS/x', '$share/g/x', ''])(
+    'of %j gets no response; the handler runs, and it is counted',
     async responseTopic => {
       await start()
       ask('echo', { responseTopic }, { qos: 1, messageId: 7 })
@@ -181,7 +181,7 @@ describe('a Response Topic', () => {
   it.each([
     ['says no', (topic: string) => !refuses(topic)],
     ['throws', throws],
-  ])('gets no answer when allowResponseTopic %s', async (_how, allowResponseTopic) => {
+  ])('gets no response when allowResponseTopic %s', async (_how, allowResponseTopic) => {
     await start({ allowResponseTopic })
     ask('echo', {}, { qos: 1, messageId: 7 })
     await on.connection.find('puback')
@@ -190,7 +190,7 @@ describe('a Response Topic', () => {
     expect(on.mqtt.stats().requests.refusedResponseTopics).toBe(1)
   })
 
-  it('gets its answer when allowResponseTopic says yes', async () => {
+  it('gets its response if allowResponseTopic returns true', async () => {
     const asked: string[] = []
     await start({ allowResponseTopic: topic => asked.push(topic) > 0 })
     ask('echo')
@@ -199,7 +199,7 @@ describe('a Response Topic', () => {
   })
 })
 
-it('a request that comes again while its handler runs is not run, nor answered, twice', async () => {
+it('a request that is redelivered while its handler runs is neither handled nor responded to twice', async () => {
   await start({ clean: false, clientId: 'kept' })
   const request = (dup: boolean) => ask('slow', {}, { qos: 1, messageId: 7, dup })
   request(false)

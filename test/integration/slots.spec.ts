@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { deadLetter } from '../../src/index.js'
 import type { PeerConnection } from '../../src/testing/index.js'
-import { publishesOf, replyTo } from '../support/asking.js'
+import { publishesOf, responseTo } from '../support/asking.js'
 import { holdClock } from '../support/held-clock.js'
 import { finish, pass } from '../support/publisher-on-peer.js'
 import {
@@ -132,7 +132,7 @@ describe.each([16, 40, 400])('%i handlers that wait for responses on their own c
     await connection.grant()
     for (let n = 0; n < count; n += 1) connection.send(json(`events/${n}`, n))
     await settle(mqtt)
-    connection.answersPings = true
+    connection.respondsToPings = true
     const grant = connection.received.find(
       packet => packet.cmd === 'subscribe' && packet.subscriptions[0]?.topic !== 'events/+',
     )
@@ -144,7 +144,7 @@ describe.each([16, 40, 400])('%i handlers that wait for responses on their own c
       const { id } = protocolVersion === 4 ? JSON.parse(String(request.payload)) : { id: '' }
       connection.send(
         protocolVersion === 5
-          ? replyTo(request, { value: 2 })
+          ? responseTo(request, { value: 2 })
           : json('ask/reply', { id, response: 2, isDisposed: true }),
       )
     }

@@ -147,7 +147,7 @@ describe.each(VERSIONS)('MQTT %i: Keep Alive of a stalled connection', protocolV
     const { mqtt, connection, session } = parts
     await flood(parts)
     await pass(120_000, 5_000)
-    connection.answersPings = false
+    connection.respondsToPings = false
     await parts.free()
     for (let step = 0; step < 20; step += 1) await settle(mqtt)
     await pass(200_000, 5_000)
@@ -168,7 +168,7 @@ function answerAll(connection: PeerConnection, answered: Set<number>): void {
 describe.each(VERSIONS)(
   'MQTT %i: a handler that waits for the broker on a stalled connection',
   protocolVersion => {
-    it('gets its answer: it is read on, and the oldest messages go', async () => {
+    it('gets its response: the client reads on and drops the oldest messages', async () => {
       const parts = await subscriberOnPeer({
         protocolVersion,
         inbound: { concurrency: 1, maxQueued: MAX_QUEUED, overflow: 'stall' },

@@ -10,7 +10,7 @@ import { quiet } from '../support/held-clock.js'
 import { respondingApp } from '../support/responding-app.js'
 import { json } from '../support/subscriber-on-peer.js'
 
-const TO = 'answers/1'
+const TO = 'responses/1'
 const LEASE_MS = 10_000
 const left: unknown[] = []
 const signals: AbortSignal[] = []
@@ -168,7 +168,7 @@ describe('a stream whose requester is gone', () => {
     const topic = await firstStream('ordered', { value: 'leased', lease: String(LEASE_MS / 1_000) })
     for (let round = 0; round < 5; round += 1) {
       await vi.advanceTimersByTimeAsync(LEASE_MS - 1)
-      say('renew', topic, { to: 'answers/2' })
+      say('renew', topic, { to: 'responses/2' })
       say('renew', topic)
       await quiet()
     }
@@ -241,9 +241,9 @@ describe('a cancel', () => {
   it('stops no stream of another requester that chose the same Correlation Data', async () => {
     await start()
     const topic = await firstStream('ordered', { value: 'mine' })
-    ask('ordered', { value: 'of the other', to: 'answers/2' })
+    ask('ordered', { value: 'of the other', to: 'responses/2' })
     await heard(2)
-    say('cancel', topic, { to: 'answers/2' })
+    say('cancel', topic, { to: 'responses/2' })
     await eventually(() => left.length === 1)
     expect(left).toEqual(['of the other'])
     expect(on.mqtt.stats().requests.openStreams).toBe(1)

@@ -149,7 +149,7 @@ describe('unsubscribe', () => {
     }
   })
 
-  it('without a connection: a kept session gets UNSUBSCRIBE when it is resumed, until it is answered', async () => {
+  it('without a connection: a persistent session gets UNSUBSCRIBE when it is resumed, until UNSUBACK', async () => {
     const parts = await subscriberOnPeer(KEPT)
     const gone = parts.mqtt.subscribe('a', ignore)
     await parts.connection.grant()

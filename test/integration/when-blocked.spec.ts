@@ -223,7 +223,7 @@ describe('tryPublish', () => {
 })
 
 describe('the window', () => {
-  it('takes 2,048 bytes before the first answer', async () => {
+  it('takes 2,048 bytes before the first PINGRESP', async () => {
     const parts = await publisherOnPeer()
     const link = await SlowLink.of(parts, FIRST_WINDOW - 200)
     const outcomes = [1, 2, 3].map(value => new Watched(parts.mqtt.publish('t', Buffer.alloc(250, value))))
@@ -237,10 +237,10 @@ describe('the window', () => {
   it('does not stay shut when a PINGRESP is lost, nor after the tenth', async () => {
     const parts = await publisherOnPeer()
     for (let lost = 1; lost <= 10; lost += 1) {
-      parts.connection.answersPings = false
+      parts.connection.respondsToPings = false
       await parts.mqtt.publish('filler', Buffer.alloc(FIRST_WINDOW / 2))
       await flow()
-      parts.connection.answersPings = true
+      parts.connection.respondsToPings = true
       for (let elapsed = 0; elapsed < 5_000; elapsed += 500) {
         parts.mqtt.tryPublish('t', Buffer.alloc(100))
         await pass(500, 50)

@@ -224,7 +224,7 @@ describe('messages', () => {
   })
 })
 
-it('a subscription that the broker never answers ends a fail-fast start', async () => {
+it('a subscription without a SUBACK ends a fail-fast start', async () => {
   const { peer, session, route } = sessionOnPeer({ connectTimeoutMs: 50, drainTimeoutMs: 50 })
   route('a', async () => {})
   const listening = session.listen()

@@ -32,7 +32,7 @@ describe('a value that cannot be', () => {
     await session.close()
   })
 
-  it('an error that JSON cannot hold is answered all the same', async () => {
+  it('an error that JSON cannot encode is still sent as a response', async () => {
     const peer = new ScriptedPeer()
     const starting = startMicroservice(
       { createStream: peer.createStream, protocolVersion: 5, drainTimeoutMs: 10, keepalive: 0 },

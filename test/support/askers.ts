@@ -25,10 +25,10 @@ export interface Asker {
   close(): Promise<unknown>
 }
 
-export function heardFrom(answers: Observable<unknown>): Promise<Heard> {
+export function heardFrom(responses: Observable<unknown>): Promise<Heard> {
   return new Promise(resolve => {
     const values: unknown[] = []
-    answers.subscribe({
+    responses.subscribe({
       next: value => values.push(value),
       error: (error: unknown) => resolve({ values, error }),
       complete: () => resolve({ values, error: undefined }),
@@ -123,7 +123,7 @@ export async function startBuiltIn(url: string, protocolVersion: Version, contro
   return app
 }
 
-/** The built-in transport waits for no SUBACK; the broker answers in order. */
+/** The built-in transport waits for no SUBACK; the broker responds in order. */
 export async function builtInIsSubscribed(app: { unwrap<T>(): T }): Promise<void> {
   await app.unwrap<MqttClient>().subscribeAsync('subscribed-last')
 }

@@ -5,14 +5,14 @@ import { message } from './session-on-peer.js'
 
 /** What became of a request so far. */
 export class Asked {
-  state: 'open' | 'answered' | 'failed' = 'open'
+  state: 'open' | 'responded' | 'failed' = 'open'
   value: unknown
   error: MqttError | undefined
 
   constructor(request: Promise<unknown>) {
     request.then(
       value => {
-        this.state = 'answered'
+        this.state = 'responded'
         this.value = value
       },
       (error: unknown) => {
@@ -37,8 +37,8 @@ interface Reply {
   readonly properties?: PublishProperties
 }
 
-/** The packet with which a responder answers a request of MQTT 5. */
-export function replyTo(
+/** The packet with which a responder responds to a request of MQTT 5. */
+export function responseTo(
   request: Pick<PublishPacket, 'properties'>,
   { value, status, properties }: Reply,
 ): PublishPacket {

@@ -95,7 +95,7 @@ export class SlowLink {
   private unanswered: number
 
   private constructor(private readonly connection: PeerConnection) {
-    connection.answersPings = false
+    connection.respondsToPings = false
     this.unanswered = pingsOf(connection)
   }
 
@@ -122,7 +122,7 @@ export class SlowLink {
 
   /** Answers all markers, also those to come. */
   async free(): Promise<void> {
-    this.connection.answersPings = true
+    this.connection.respondsToPings = true
     await this.answer()
   }
 }

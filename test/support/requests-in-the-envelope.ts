@@ -48,7 +48,7 @@ export function requestsInTheEnvelope() {
     () => {},
     1_000,
   )
-  const replies = new ReplyTopics(session, open, new ResponseTopics('answers'), 0)
+  const replies = new ReplyTopics(session, open, new ResponseTopics('responses'), 0)
   const ask = async (id: string, topic: string) => {
     const heard: unknown[] = []
     open.add(

@@ -71,7 +71,7 @@ export class RespondingController {
   }
 }
 
-/** An application that answers, whose broker is a scripted peer that has granted every filter. */
+/** An application that responds, whose broker is a scripted peer that has granted every filter. */
 export async function respondingApp(
   filters: number,
   parts: AppParts,

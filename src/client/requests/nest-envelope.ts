@@ -67,7 +67,7 @@ const REFUSING: Codec = {
   },
 }
 
-/** `{ type: 'Buffer', data: [...] }`, as JSON has a Buffer. */
+/** Reads `{ type: 'Buffer', data: [...] }`, the JSON of a Buffer. */
 function bytesOfJson(data: unknown): Buffer | undefined {
   if (typeof data !== 'object' || data === null || !('type' in data) || data.type !== 'Buffer')
     return undefined
@@ -95,20 +95,20 @@ type Waiter = (refused: unknown) => void
  */
 export class SharedGrant {
   private readonly waiters = new Set<Waiter>()
-  private isAsked = false
+  private isWaiting = false
 
   constructor(private readonly whenGranted: () => Promise<void>) {}
 
   /** @returns a function that stops waiting */
   wait(waiter: Waiter): () => void {
     this.waiters.add(waiter)
-    this.ask()
+    this.start()
     return () => this.waiters.delete(waiter)
   }
 
-  private ask(): void {
-    if (this.isAsked) return
-    this.isAsked = true
+  private start(): void {
+    if (this.isWaiting) return
+    this.isWaiting = true
     this.whenGranted().then(
       () => this.settle(undefined),
       (error: unknown) => this.settle(error),
@@ -116,7 +116,7 @@ export class SharedGrant {
   }
 
   private settle(refused: unknown): void {
-    this.isAsked = false
+    this.isWaiting = false
     const waiters = [...this.waiters]
     this.waiters.clear()
     for (const waiter of waiters) waiter(refused)
@@ -133,9 +133,9 @@ interface ReplyTopic {
   readonly remove: () => void
 }
 
-/** Requests in the envelope of Nest's built-in transport: `{ pattern, data, id }`, with replies on `<topic>/reply`. */
+/** Receives the replies to requests in Nest's envelope, `{ pattern, data, id }`, on `<topic>/reply`. */
 export class ReplyTopics {
-  /** In the order of their last use. */
+  /** Least recently used first. */
   private readonly topics = new Map<string, ReplyTopic>()
 
   constructor(
@@ -190,7 +190,7 @@ export class ReplyTopics {
   }
 }
 
-/** A request in the envelope. A Uint8Array travels as a Buffer does. */
+/** Creates a request in the envelope. A Uint8Array is encoded like a Buffer. */
 export function inEnvelope(id: string, request: OutgoingRequest): OutboundMessage {
   const { data, pattern = request.topic, metadata, ...message } = request
   return { ...message, payload: jsonCodec.encode({ pattern, data: asJson(data), id, metadata }) }

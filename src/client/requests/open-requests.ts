@@ -10,7 +10,7 @@ import type { BlockableRequest, InboundHandler } from '../inbound/delivery.js'
 import type { WaitOptions } from '../waits.js'
 import type { RequestTerms } from './request-messages.js'
 
-/** What requests need of the session that carries them. */
+/** The part of a session that requests use. */
 export interface RequestSession {
   readonly connection: {
     readonly state: ConnectionState
@@ -34,9 +34,9 @@ export interface RequestSession {
   publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome>
 }
 
-/** Streams that are over, as many as are remembered: a responder may speak up after that. */
-const MAX_LEFT = 1_000
-/** Responders of one stream that receive renewals and cancellations. */
+/** Number of ended streams that are remembered, for responders that respond later. */
+const MAX_ENDED_STREAMS = 1_000
+/** Number of responders of one stream that receive renewals and cancels. */
 const MAX_RESPONDERS = 32
 
 /** Receives the responses of a request. */
@@ -53,36 +53,36 @@ interface OpenRequest<T> {
   readonly terms: T
   timer: NodeJS.Timeout | undefined
   readonly abort: () => void
-  /** Nobody waits for it any more. */
+  /** Called when the request has ended. */
   readonly onEnded: () => void
-  /** What it waits for before it can be sent. */
+  /** Stops waiting for the grant of the response topic. */
   leave: (() => void) | undefined
-  /** Topics on which responders of the stream can be told something. */
+  /** Topics on which the responders of the stream receive renewals and cancels. */
   readonly responders: Set<string>
   renewal: NodeJS.Timeout | undefined
 }
 
-/** What a requester says to a responder of its stream. */
-export type Word = 'cancel' | 'renew'
+/** What a requester sends to a responder of its stream. */
+export type StreamSignal = 'cancel' | 'renew'
 
 /** Open requests. Each ends exactly once: with its last response, an error, its timeout, its signal or the connection. */
 export class OpenRequests<T extends RequestTerms = RequestTerms> {
   private readonly open = new Map<string, OpenRequest<T>>()
-  /** How many are open on each topic. */
+  /** Number of open requests on each topic. */
   private readonly topics = new Map<string, number>()
-  /** Streams that are over, and which of their responders need not be told any more. */
-  private readonly left = new Map<string, Set<string>>()
+  /** Ended streams, with the responders that have received a cancel. */
+  private readonly endedStreams = new Map<string, Set<string>>()
   private unexpected = 0
 
   /**
-   * @param onOpened gives what is called when the request has ended; takes one that may be blocked
-   * @param tell says something to a responder
-   * @param renewMs between two signs of life
+   * @param onOpened called for each request, with its details if it may be blocked. Returns what is called when it has ended
+   * @param signal sends a signal to a responder
+   * @param renewMs interval of renewals
    */
   constructor(
     private readonly maxOpen: number,
     private readonly onOpened: (request: BlockableRequest | undefined) => () => void,
-    private readonly tell: (topic: string, key: string, word: Word) => void,
+    private readonly signal: (topic: string, key: string, signal: StreamSignal) => void,
     private readonly renewMs: number,
   ) {}
 
@@ -90,14 +90,15 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     return this.open.size
   }
 
-  /** Responses without an open request: late ones, and second ones. */
+  /** Number of responses without an open request, such as late or repeated ones. */
   get unexpectedResponses(): number {
     return this.unexpected
   }
 
   /**
-   * @param delivery what of it is delivered to this connection at QoS 1
-   * @returns false when it has failed at once
+   * Adds a request.
+   * @param delivery which of its messages are delivered to this connection at QoS 1
+   * @returns false if it has failed at once
    */
   add(
     key: string,
@@ -141,7 +142,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     return true
   }
 
-  /** With what a request was made that is open still. */
+  /** Returns the terms of an open request. */
   termsOf(key: string): T | undefined {
     return this.open.get(key)?.terms
   }
@@ -175,35 +176,35 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     this.over(key)?.receiver.fail(error)
   }
 
-  /** What a request waits for is left with it, however it ends. */
+  /** Sets a function that is called when the request ends. */
   setLeave(key: string, leave: () => void): void {
     const request = this.open.get(key)
     if (request !== undefined) request.leave = leave
   }
 
-  /** A responder of a stream says on which topic it can be told something. */
+  /** Adds the topic on which a responder of a stream receives renewals and cancels. */
   addResponder(key: string, topic: string): void {
     const request = this.open.get(key)
-    if (request === undefined) return this.tellLate(key, topic)
+    if (request === undefined) return this.cancelLate(key, topic)
     const { responders, terms } = request
     if (!terms.isStream || responders.has(topic) || responders.size >= MAX_RESPONDERS) return
     responders.add(topic)
     request.renewal ??= setInterval(() => {
-      for (const responder of responders) this.tell(responder, key, 'renew')
+      for (const responder of responders) this.signal(responder, key, 'renew')
     }, this.renewMs)
   }
 
   /** The requester wants no more responses. */
   cancel(key: string): void {
     const request = this.take(key)
-    if (request !== undefined) this.tellAll(key, request)
+    if (request !== undefined) this.cancelAll(key, request)
   }
 
   failAll(cause: MqttError): void {
     for (const key of [...this.open.keys()]) {
       const request = this.take(key)
-      // A responder that goes on after the outage was not told.
-      if (this.left.has(key)) this.left.set(key, new Set())
+      // No responder has received a cancel, so each one gets it when it responds after the outage.
+      if (this.endedStreams.has(key)) this.endedStreams.set(key, new Set())
       request?.receiver.fail(cause)
     }
   }
@@ -211,7 +212,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
   private giveUp(key: string, error: MqttError): void {
     const request = this.take(key)
     if (request === undefined) return
-    this.tellAll(key, request)
+    this.cancelAll(key, request)
     request.receiver.fail(error)
   }
 
@@ -228,30 +229,30 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     }, timeoutMs)
   }
 
-  /** One responder has ended it; others may go on. */
+  /** A responder has ended the request. Other responders of the stream are cancelled. */
   private over(key: string): OpenRequest<T> | undefined {
     const request = this.take(key)
-    if (request !== undefined && request.responders.size > 1) this.tellAll(key, request)
+    if (request !== undefined && request.responders.size > 1) this.cancelAll(key, request)
     return request
   }
 
-  private tellAll(key: string, { responders }: OpenRequest<T>): void {
-    for (const topic of responders) this.tell(topic, key, 'cancel')
+  private cancelAll(key: string, { responders }: OpenRequest<T>): void {
+    for (const topic of responders) this.signal(topic, key, 'cancel')
   }
 
-  private tellLate(key: string, topic: string): void {
-    const told = this.left.get(key)
-    if (told === undefined || told.has(topic) || told.size >= MAX_RESPONDERS) return
-    told.add(topic)
-    this.tell(topic, key, 'cancel')
+  private cancelLate(key: string, topic: string): void {
+    const cancelled = this.endedStreams.get(key)
+    if (cancelled === undefined || cancelled.has(topic) || cancelled.size >= MAX_RESPONDERS) return
+    cancelled.add(topic)
+    this.signal(topic, key, 'cancel')
   }
 
   private remember(key: string, { terms, responders }: OpenRequest<T>): void {
     if (!terms.isStream) return
-    this.left.set(key, responders)
-    if (this.left.size <= MAX_LEFT) return
-    const [oldest = ''] = this.left.keys()
-    this.left.delete(oldest)
+    this.endedStreams.set(key, responders)
+    if (this.endedStreams.size <= MAX_ENDED_STREAMS) return
+    const [oldest = ''] = this.endedStreams.keys()
+    this.endedStreams.delete(oldest)
   }
 
   private take(key: string): OpenRequest<T> | undefined {

@@ -12,10 +12,10 @@ export interface StreamTerms extends Lease {
   readonly end: (reason: StreamEnd, error: MqttError) => void
 }
 
-/** One response, or several, that this connection goes on to give after the handler has returned. */
+/** Responses that this connection sends after their handler has returned. */
 export class OpenStream {
   isOver = false
-  /** Told when it is over, whatever the reason. */
+  /** Called when the stream is over. */
   onOver: () => void = () => {}
   private timer: NodeJS.Timeout | undefined
   private leaseMs: number | undefined
@@ -32,12 +32,12 @@ export class OpenStream {
     return this.timer !== undefined
   }
 
-  /** The requester is there. */
+  /** The requester has sent a sign of life. */
   renew(): void {
     if (!this.isOver && this.leaseMs !== undefined) this.start(this.leaseMs)
   }
 
-  /** The requester cannot reach this side. */
+  /** The requester cannot renew, because the topic for renewals is refused. */
   dropLease(): void {
     this.leaseMs = undefined
     clearTimeout(this.timer)
@@ -59,14 +59,14 @@ export class OpenStream {
   }
 }
 
-/** Two requesters may choose the same Correlation Data; their response topics differ. */
+/** Two requesters may choose the same Correlation Data, but their response topics differ. */
 export function streamKey(responseTopic: string, correlationData: Buffer): string {
   return `${correlationData.toString('hex')} ${responseTopic}`
 }
 
-/** What this connection gives as the responder: bounded in number, and each ends when nobody wants it any more. */
+/** Open streams of a responder. Their number is limited, and each ends when its requester is gone. */
 export class OpenStreams {
-  /** In the order of their begin. */
+  /** In the order in which they began. */
   private readonly open = new Set<OpenStream>()
   private readonly byKey = new Map<string, Set<OpenStream>>()
   private abandoned = 0
@@ -79,7 +79,7 @@ export class OpenStreams {
     return { openStreams: this.open.size, abandonedStreams: this.abandoned, evictedStreams: this.evicted }
   }
 
-  /** @throws MqttError `TOO_MANY_REQUESTS` when none of the open ones may be ended for it */
+  /** @throws MqttError `TOO_MANY_REQUESTS` if there is no room, and every open stream is renewed */
   begin(terms: StreamTerms): OpenStream {
     if (this.open.size >= this.maxOpen) this.makeRoom()
     const stream = new OpenStream(terms, ended => this.abandon(ended))
@@ -91,7 +91,7 @@ export class OpenStreams {
     return stream
   }
 
-  /** Its source has ended, or failed. */
+  /** The source of a stream has ended or failed. */
   finish(stream: OpenStream): void {
     if (!stream.close()) return
     this.open.delete(stream)
@@ -102,7 +102,7 @@ export class OpenStreams {
     this.idle.check()
   }
 
-  /** The requester wants no more: every handler that responds to it stops. */
+  /** The requester has cancelled. Every handler that responds to it stops. */
   cancel(key: string): void {
     for (const stream of [...(this.byKey.get(key) ?? [])])
       this.end(stream, 'cancelled', new MqttError('ABORTED', 'the requester cancelled the stream'))
@@ -119,7 +119,7 @@ export class OpenStreams {
     this.end(stream, 'abandoned', new MqttError('ABORTED', 'the requester of the stream is gone'))
   }
 
-  /** Waits for the ends of all. @returns how many did not end in time, and were ended */
+  /** Waits until all streams have ended. @returns the number of those that did not end in time and were ended */
   async drain(isInTime: (idle: Promise<void>) => Promise<boolean>): Promise<number> {
     if (await isInTime(this.idle.wait())) return 0
     const left = [...this.open]
@@ -133,7 +133,7 @@ export class OpenStreams {
     stream.terms.end(reason, error)
   }
 
-  /** A stream that its requester renews is wanted; of the others the oldest goes. */
+  /** Ends the oldest stream that is not renewed. */
   private makeRoom(): void {
     const text = `${this.maxOpen} streams of responses are already open (requests.maxStreams)`
     for (const stream of this.open) {

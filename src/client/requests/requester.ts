@@ -15,7 +15,12 @@ import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
 import { type BlockableRequest, newHandler } from '../inbound/delivery.js'
 import { inEnvelope, ReplyTopics, SharedGrant } from './nest-envelope.js'
-import { OpenRequests, type RequestSession, type ResponseReceiver, type Word } from './open-requests.js'
+import {
+  OpenRequests,
+  type RequestSession,
+  type ResponseReceiver,
+  type StreamSignal,
+} from './open-requests.js'
 import { OpenStreams, streamKey } from './open-streams.js'
 import {
   mqtt5Request,
@@ -27,7 +32,7 @@ import {
 } from './request-messages.js'
 import { ObservedReceiver } from './response-receivers.js'
 
-/** A lost renewal or two must not end a stream. */
+/** One or two lost renewals must not end a stream. */
 const RENEWALS_PER_LEASE = 3
 
 const BYTES = 16
@@ -55,12 +60,12 @@ export class Requester {
   /** Topics of responses, which wildcard handlers must not receive as events. */
   readonly responseTopics: ResponseTopics
   private readonly correlation = new Correlation()
-  /** What this connection goes on to give as the responder. */
+  /** Open streams of this connection as the responder. */
   readonly streams: OpenStreams
   private readonly renewMs: number
   private readonly responses: TopicFilter
   private readonly grant: SharedGrant
-  /** Topics on which this connection takes requests at QoS 1. */
+  /** Topics on which this connection receives requests at QoS 1. */
   private readonly takenAtQos1 = new Routes<true>()
   private isListening = false
   private refusedTopics = 0
@@ -75,7 +80,7 @@ export class Requester {
     this.open = new OpenRequests(
       maxOpen,
       request => session.dispatcher.pool.requestOpened(request),
-      (topic, key, word) => this.tell(topic, key, word),
+      (topic, key, signal) => this.signal(topic, key, signal),
       this.renewMs,
     )
     this.streams = new OpenStreams(maxStreams)
@@ -106,7 +111,7 @@ export class Requester {
     this.refusedTopics += 1
   }
 
-  /** What is asked on this connection by default: the envelope where there is no Response Topic. */
+  /** The protocol of requests on this connection: Nest's envelope on MQTT 3.1.1, which has no Response Topic. */
   get defaultProtocol(): RequestProtocol {
     return this.session.connection.protocolVersion === 5 ? 'mqtt5' : 'nest'
   }
@@ -123,7 +128,7 @@ export class Requester {
     return () => this.takenAtQos1.remove(filter, true)
   }
 
-  /** The grant of the private topic, which is subscribed with its first use. */
+  /** Returns the grant of the private topic, which is subscribed with its first use. */
   listen(): SharedGrant {
     if (this.isListening) return this.grant
     this.isListening = true
@@ -185,22 +190,22 @@ export class Requester {
     const correlationData = this.correlation.next()
     const key = correlationData.toString('hex')
     if (!this.open.add(key, request.topic, receiver, plan, this.deliveryOf(request))) return () => {}
-    // One that waits to be written when its loop is left is not written any more.
-    const left = plan.isStream ? new AbortController() : undefined
-    const withdrawn = left === undefined ? plan : { ...plan, signal: anyOf(plan.signal, left.signal) }
+    // A request that still waits to be written when its loop is left is not written.
+    const withdrawal = plan.isStream ? new AbortController() : undefined
+    const terms = withdrawal === undefined ? plan : { ...plan, signal: anyOf(plan.signal, withdrawal.signal) }
     const grant = plan.protocol === 'mqtt5' ? this.listen() : this.replyTopics.listen(request.topic)
     const leave = grant.wait(refused => {
       if (refused !== undefined) return this.open.fail(key, asMqttError(refused))
-      if (this.open.has(key)) this.send(key, request, withdrawn, correlationData)
+      if (this.open.has(key)) this.send(key, request, terms, correlationData)
     })
     this.open.setLeave(key, leave)
     return () => {
       this.open.cancel(key)
-      left?.abort()
+      withdrawal?.abort()
     }
   }
 
-  /** What of a request is delivered to this connection at QoS 1. */
+  /** Returns which messages of a request are delivered to this connection at QoS 1. */
   private deliveryOf({ topic, qos }: OutgoingRequest): BlockableRequest['delivery'] | undefined {
     const isTakenHere = qos > 0 && this.takenAtQos1.select(topic, undefined).length > 0
     if (this.options.requests.responseQos === 0) return isTakenHere ? 'request' : undefined
@@ -260,16 +265,16 @@ export class Requester {
     }
   }
 
-  /** A cancel is worth an acknowledgement; a renewal that is lost is followed by the next one. */
-  private tell(topic: string, key: string, word: Word): void {
+  /** A cancel is sent at QoS 1. A lost renewal does no harm, because the next one follows. */
+  private signal(topic: string, key: string, signal: StreamSignal): void {
     const properties = {
       correlationData: Buffer.from(key, 'hex'),
       responseTopic: this.responseTopic,
-      userProperties: { [STATUS]: word },
+      userProperties: { [STATUS]: signal },
     }
     const message = { topic, payload: Buffer.alloc(0), retain: false, properties }
     const sent =
-      word === 'cancel'
+      signal === 'cancel'
         ? this.session.publish({ ...message, qos: 1 })
         : this.session.publish({ ...message, qos: 0 }, { whenBlocked: 'wait', timeoutMs: this.renewMs })
     Promise.resolve(sent).catch(() => {})
@@ -280,7 +285,7 @@ function anyOf(own: AbortSignal | undefined, other: AbortSignal): AbortSignal {
   return own === undefined ? other : AbortSignal.any([own, other])
 }
 
-/** A kept session must find its subscription again after a restart; it is the Correlation Data that nobody can guess. */
+/** The same after a restart for a persistent session, so that its subscription is found again. The Correlation Data is secret. */
 function privateLevel({ clean, clientId }: ResolvedOptions): string {
   return clean ? randomUUID() : createHash('sha256').update(clientId).digest('hex').slice(0, 32)
 }

@@ -60,7 +60,7 @@ describe('a request ends once', () => {
 })
 
 describe('the time of a request', () => {
-  it('begins anew with each answer', () => {
+  it('starts again with each response', () => {
     const open = opened(1)
     const asker = receiver()
     open.add('a', 'ask', asker, terms())

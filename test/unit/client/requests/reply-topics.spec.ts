@@ -47,10 +47,10 @@ describe('a request in the envelope', () => {
       ],
       [null, 'end'],
     ],
-  ])('that is answered with %j', async (answers, heard) => {
+  ])('with the replies %j', async (replies, heard) => {
     const { ask, reply, open } = requestsInTheEnvelope()
     const own = await ask('7', 'ask')
-    for (const answer of answers) await reply('ask', answer)
+    for (const value of replies) await reply('ask', value)
     expect(own).toEqual(heard)
     expect(open.size).toBe(0)
   })

@@ -3,32 +3,32 @@ import { describe, expect, it } from 'vitest'
 import { ResponseQueue } from '../../../../src/client/requests/response-queue.js'
 import { quiet } from '../../../support/held-clock.js'
 
-/** More answers than may be on their way at the same time. */
+/** More responses than may be on their way at the same time. */
 const MANY = 100
 
-/** A queue whose answers leave at once, or when the test lets them. */
+/** A queue whose responses leave at once, or when the test lets them. */
 function queue(limit = 1_000, isHeld = false) {
   const sent: unknown[] = []
   const held: (() => void)[] = []
-  const answers = new ResponseQueue(limit, (value, isLast) => {
+  const responses = new ResponseQueue(limit, (value, isLast) => {
     sent.push(isLast ? ['last', value] : value)
     const left = isHeld ? new Promise<void>(resolve => held.push(resolve)) : Promise.resolve()
     return { bytes: 1, sent: left }
   })
-  return { answers, sent, held }
+  return { responses, sent, held }
 }
 
-describe('the answers of a source', () => {
+describe('the responses of a source', () => {
   it('are sent in order, and the last one as such where it is known to be', async () => {
-    const { answers, sent } = queue()
-    expect(await answers.take(of(1, 2, 3))).toBe('ended')
+    const { responses, sent } = queue()
+    expect(await responses.take(of(1, 2, 3))).toBe('ended')
     expect(sent).toEqual([1, 2, ['last', 3]])
   })
 
   it('need an end of their own where the source ends later', async () => {
-    const { answers, sent } = queue()
+    const { responses, sent } = queue()
     const source = new Subject<number>()
-    const taken = answers.take(source)
+    const taken = responses.take(source)
     source.next(1)
     await quiet()
     expect(sent).toEqual([1])
@@ -37,25 +37,25 @@ describe('the answers of a source', () => {
   })
 
   it('may be none', async () => {
-    const { answers, sent } = queue()
-    expect(await answers.take(EMPTY)).toBe('open')
+    const { responses, sent } = queue()
+    expect(await responses.take(EMPTY)).toBe('open')
     expect(sent).toEqual([])
   })
 
   it('are sent before its error', async () => {
-    const { answers, sent } = queue()
+    const { responses, sent } = queue()
     const failure = new Error('broken')
     const source = concat(
       of(1, 2),
       throwError(() => failure),
     )
-    await expect(answers.take(source)).rejects.toBe(failure)
+    await expect(responses.take(source)).rejects.toBe(failure)
     expect(sent).toEqual([1, 2])
   })
 
   it('wait for the connection when many are on their way, and go on with each that arrived', async () => {
-    const { answers, sent, held } = queue(1_000, true)
-    const taken = answers.take(range(0, MANY))
+    const { responses, sent, held } = queue(1_000, true)
+    const taken = responses.take(range(0, MANY))
     await quiet()
     const first = sent.length
     expect(first).toBeLessThan(MANY)
@@ -82,8 +82,8 @@ describe('a source that is faster than the connection', () => {
         isSubscribed = false
       }
     })
-    const { answers, sent } = queue(10)
-    await expect(answers.take(endless)).rejects.toMatchObject({ code: 'NOT_SENT' })
+    const { responses, sent } = queue(10)
+    await expect(responses.take(endless)).rejects.toMatchObject({ code: 'NOT_SENT' })
     expect(sent).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     expect(isSubscribed).toBe(false)
   })
@@ -92,17 +92,17 @@ describe('a source that is faster than the connection', () => {
 describe('a cancel', () => {
   it('unsubscribes, and what waits is not sent', async () => {
     let isSubscribed = true
-    const { answers, sent, held } = queue(1_000, true)
+    const { responses, sent, held } = queue(1_000, true)
     const source = new Observable<number>(subscriber => {
       for (let value = 0; value < MANY; value += 1) subscriber.next(value)
       return () => {
         isSubscribed = false
       }
     })
-    const taken = answers.take(source)
+    const taken = responses.take(source)
     await quiet()
     const before = sent.length
-    answers.cancel()
+    responses.cancel()
     expect(isSubscribed).toBe(false)
     for (const arrive of held) arrive()
     expect(await taken).toBe('cancelled')
@@ -110,23 +110,23 @@ describe('a cancel', () => {
   })
 
   it('of a source that has nothing yet', async () => {
-    const { answers } = queue()
-    const taken = answers.take(NEVER)
-    answers.cancel()
+    const { responses } = queue()
+    const taken = responses.take(NEVER)
+    responses.cancel()
     expect(await taken).toBe('cancelled')
   })
 
   it('that came before the source subscribes to it for a moment only', async () => {
     let isSubscribed = false
-    const { answers, sent } = queue()
-    answers.cancel()
+    const { responses, sent } = queue()
+    responses.cancel()
     const source = new Observable<number>(() => {
       isSubscribed = true
       return () => {
         isSubscribed = false
       }
     })
-    expect(await answers.take(source)).toBe('cancelled')
+    expect(await responses.take(source)).toBe('cancelled')
     expect([isSubscribed, sent]).toEqual([false, []])
   })
 })

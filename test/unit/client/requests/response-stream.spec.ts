@@ -49,7 +49,7 @@ describe('a stream', () => {
     expect(cancel).toHaveBeenCalledTimes(1)
   })
 
-  it('takes as many answers as its limit, and fails behind them', async () => {
+  it('holds as many responses as its limit, and then fails', async () => {
     const stream = new ResponseStream(2, 'ask')
     const cancel = vi.fn()
     stream.started(cancel)

@@ -4,7 +4,7 @@ import { jsonCodec, textCodec } from '../../../../src/options/codec.js'
 import { message } from '../../../support/session-on-peer.js'
 
 const packet = (payload: string, status?: string | string[]) =>
-  message('answers', {
+  message('responses', {
     payload: Buffer.from(payload),
     ...(status === undefined ? {} : { properties: { userProperties: { status } } }),
   })

@@ -75,7 +75,7 @@ describe('Unsubscriptions', () => {
     expect(sent.flatMap(packet => packet.filters)).toEqual(filters)
   })
 
-  it('are answered one by one, and free their Packet Identifiers', async () => {
+  it('are confirmed one by one, and free their Packet Identifiers', async () => {
     const { unsubscriptions, sent, packetIds } = newUnsubscriptions()
     const events: string[] = []
     void unsubscriptions.add('a')
@@ -97,7 +97,7 @@ describe('Unsubscriptions', () => {
     expect(packetIds.allocate()).toBeUndefined()
   })
 
-  it('that nobody has asked for are answered', async () => {
+  it('that nobody sent change nothing', async () => {
     await newUnsubscriptions().unsubscriptions.whenSettled()
   })
 

@@ -119,23 +119,23 @@ describe('a delay by a function of the application', () => {
     [DAY_MS, DAY_MS],
     [DAY_MS + 1, DAY_MS],
     [1e300, DAY_MS],
-  ])('turns %d into %i', (answer, delayMs) => {
-    expect(reconnectDelayMs(() => answer, 1, cause, 0, 0.5)).toBe(delayMs)
+  ])('turns %d into %i', (result, delayMs) => {
+    expect(reconnectDelayMs(() => result, 1, cause, 0, 0.5)).toBe(delayMs)
   })
 
   it.each([
     ['is no number', Number.NaN],
     ['never ends', Number.POSITIVE_INFINITY],
     ['is minus infinity', Number.NEGATIVE_INFINITY],
-  ])('falls back to the default growing delay when the answer %s', (_what, answer) => {
-    expect(reconnectDelayMs(() => answer, 1, cause, 0, 1)).toBe(500)
-    expect(reconnectDelayMs(() => answer, 3, cause, 0, 1)).toBe(2_000)
-    expect(reconnectDelayMs(() => answer, 99, cause, 0, 1)).toBe(30_000)
-    expect(reconnectDelayMs(() => answer, 99, cause, 0, 0)).toBe(250)
+  ])('falls back to the default growing delay when the result %s', (_what, result) => {
+    expect(reconnectDelayMs(() => result, 1, cause, 0, 1)).toBe(500)
+    expect(reconnectDelayMs(() => result, 3, cause, 0, 1)).toBe(2_000)
+    expect(reconnectDelayMs(() => result, 99, cause, 0, 1)).toBe(30_000)
+    expect(reconnectDelayMs(() => result, 99, cause, 0, 0)).toBe(250)
   })
 
-  it.each([undefined, null, '500', {}])('falls back when a function without types answers %j', answer => {
-    const rule = () => answer
+  it.each([undefined, null, '500', {}])('falls back if a function without types returns %j', result => {
+    const rule = () => result
     expect(Reflect.apply(reconnectDelayMs, undefined, [rule, 1, cause, 0, 1])).toBe(500)
   })
 

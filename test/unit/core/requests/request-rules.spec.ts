@@ -12,7 +12,7 @@ const envelope = { pattern: 'devices/7', data: { rate: 5 }, id: 'x1' }
 describe('a request by MQTT 5', () => {
   const correlationData = Buffer.from('c1')
 
-  it('is answered on its Response Topic, with its Correlation Data', () => {
+  it('has its Response Topic and its Correlation Data as the target', () => {
     const request = packet('devices/7', { responseTopic: 'replies/1', correlationData })
     expect(readRequest(request, { rate: 5 })).toEqual({
       data: { rate: 5 },
@@ -28,7 +28,7 @@ describe('a request by MQTT 5', () => {
     })
   })
 
-  it('takes what looks like an envelope for its data, since the Response Topic says where the answer goes', () => {
+  it('treats what looks like an envelope as its data if it has a Response Topic', () => {
     expect(readRequest(packet('a', { responseTopic: 'r' }), envelope)).toEqual({
       data: envelope,
       target: { kind: 'mqtt5', topic: 'r', correlationData: undefined },
@@ -44,14 +44,14 @@ describe('a request by MQTT 5', () => {
     ['a Shared Subscription', '$share/g/a'],
     ['the topic "$"', '$'],
     ['more bytes than a topic can have', 'a'.repeat(65_536)],
-  ])('gets no answer on %s, but is handled', (_what, responseTopic) => {
+  ])('has no target on %s, but is handled', (_what, responseTopic) => {
     expect(readRequest(packet('a', { responseTopic, correlationData }), 1)).toEqual({
       data: 1,
       target: undefined,
     })
   })
 
-  it('with a refused Response Topic is not answered by its envelope either', () => {
+  it('with a refused Response Topic gets no reply through its envelope either', () => {
     expect(readRequest(packet('a', { responseTopic: '$SYS/x' }), envelope).target).toBeUndefined()
   })
 
@@ -59,13 +59,13 @@ describe('a request by MQTT 5', () => {
     expect(readRequest(packet('a', { correlationData }), 1)).toEqual({ data: 1, target: undefined })
   })
 
-  it.each(['replies/$SYS', '/$SYS', 'a b', '温度'])('may be answered on %j', responseTopic => {
+  it.each(['replies/$SYS', '/$SYS', 'a b', '温度'])('may have the response topic %j', responseTopic => {
     expect(readRequest(packet('a', { responseTopic }), 1).target?.topic).toBe(responseTopic)
   })
 })
 
 describe('responseTarget', () => {
-  it('knows where to answer without the payload, which may be unreadable', () => {
+  it('has a target without its payload, which may be unreadable', () => {
     const correlationData = Buffer.from('c1')
     expect(responseTarget(packet('a', { responseTopic: 'r', correlationData }))).toEqual({
       kind: 'mqtt5',
@@ -89,7 +89,7 @@ describe("a request by the envelope of Nest's built-in transport", () => {
   it.each([
     ['without properties', packet('devices/7')],
     ['with other properties', packet('devices/7', { contentType: 'application/json' })],
-  ])('is answered on "<topic>/reply" with its id, %s', (_what, request) => {
+  ])('has "<topic>/reply" and its id as the target, %s', (_what, request) => {
     expect(readRequest(request, envelope)).toEqual({
       data: { rate: 5 },
       target: { kind: 'nest', topic: 'devices/7/reply', id: 'x1' },
@@ -105,11 +105,11 @@ describe("a request by the envelope of Nest's built-in transport", () => {
     }
   })
 
-  it('gets no answer on a topic of the broker', () => {
+  it('has no target on a topic of the broker', () => {
     expect(readRequest(packet('$aws/things/7'), envelope)).toEqual({ data: { rate: 5 }, target: undefined })
   })
 
-  it('gets no answer where "<topic>/reply" is longer than a topic can be', () => {
+  it('has no target if "<topic>/reply" is longer than a topic may be', () => {
     expect(readRequest(packet('a'.repeat(65_529)), envelope).target?.kind).toBe('nest')
     expect(readRequest(packet('a'.repeat(65_530)), envelope).target?.kind).toBeUndefined()
   })
@@ -133,7 +133,7 @@ describe('a plain message', () => {
     [{ pattern: 'a', data: 1, id: 'x', isDisposed: true }],
     [{ 'data,id': 1, pattern: 'a' }],
     [['a', 1, 'x']],
-  ])('is %j: it goes to the handler whole, and nobody asked for an answer', decoded => {
+  ])('is %j: goes to the handler as it is, without a target', decoded => {
     const { data, target } = readRequest(packet('a'), decoded)
     expect(data).toBe(decoded)
     expect(target).toBeUndefined()

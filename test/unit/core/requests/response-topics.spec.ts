@@ -2,14 +2,14 @@ import { expect, it } from 'vitest'
 import { ResponseTopics } from '../../../../src/core/requests/request-rules.js'
 
 it('knows what stands behind the prefix, and what was added', () => {
-  const replies = new ResponseTopics('fleet/answers')
+  const replies = new ResponseTopics('fleet/responses')
   replies.add('ask/reply')
-  const topics = ['fleet/answers/a', 'ask/reply', 'fleet/answers', 'fleet/answers-too', 'other/reply']
+  const topics = ['fleet/responses/a', 'ask/reply', 'fleet/responses', 'fleet/responses-too', 'other/reply']
   expect(topics.map(topic => replies.has(topic))).toEqual([true, true, false, false, false])
 })
 
 it('forgets the topic that was used least recently when there are more than 1,000', () => {
-  const replies = new ResponseTopics('answers')
+  const replies = new ResponseTopics('responses')
   for (let index = 0; index < 1_000; index += 1) replies.add(`${index}/reply`)
   replies.add('0/reply')
   expect([replies.has('0/reply'), replies.has('1/reply')]).toEqual([true, true])

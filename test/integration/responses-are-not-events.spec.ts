@@ -3,7 +3,7 @@ import { Controller } from '@nestjs/common'
 import { Ctx, EventPattern, MessagePattern } from '@nestjs/microservices'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { MqttContext } from '../../src/index.js'
-import { Asked, publishesOf, replyTo } from '../support/asking.js'
+import { Asked, publishesOf, responseTo } from '../support/asking.js'
 import { eventually } from '../support/eventually.js'
 import { respondingApp } from '../support/responding-app.js'
 import { json } from '../support/subscriber-on-peer.js'
@@ -116,7 +116,7 @@ describe('the private response topic', () => {
     const asked = new Asked(on.mqtt.request('elsewhere', 1))
     await on.connection.grant()
     const request = await on.connection.find('publish')
-    on.connection.send(replyTo(request, { value: 'own' }))
+    on.connection.send(responseTo(request, { value: 'own' }))
     on.connection.send(json('nestjs-mqtt/responses/other', 1))
     await lastEvent()
     expect(asked.value).toBe('own')

@@ -20,7 +20,7 @@ class LargeController {
 let close: () => Promise<void>
 afterEach(() => close())
 
-it('a stream with an answer that is larger than the broker takes ends with an error, not as complete', async () => {
+it('a stream with a response that is too large for the broker ends with an error, not as complete', async () => {
   const peer = new ScriptedPeer()
   const starting = startMicroservice(
     { createStream: peer.createStream, protocolVersion: 5, keepalive: 0, drainTimeoutMs: 10 },
@@ -33,7 +33,7 @@ it('a stream with an answer that is larger than the broker takes ends with an er
   connection.send(
     json('several', 1, {
       properties: {
-        responseTopic: 'answers/1',
+        responseTopic: 'responses/1',
         correlationData: Buffer.from([1]),
         userProperties: { stream: 'true' },
       },

@@ -1,12 +1,12 @@
 import { Observable } from 'rxjs'
 import { expect, it } from 'vitest'
-import { ResponseQueue } from '../../src/client/requests/response-queue.js'
+import { ResponseQueue } from '../../../../src/client/requests/response-queue.js'
 
 const failure = new Error('not sent')
 
-it.each([1, 100])('a source is left when the answer %i cannot be sent', async which => {
+it.each([1, 100])('a source is unsubscribed when response %i cannot be sent', async which => {
   let isSubscribed = true
-  const answers = new ResponseQueue(1_000, value => ({
+  const responses = new ResponseQueue(1_000, value => ({
     bytes: 1,
     sent: value === which ? Promise.reject(failure) : Promise.resolve(),
   }))
@@ -16,15 +16,15 @@ it.each([1, 100])('a source is left when the answer %i cannot be sent', async wh
       isSubscribed = false
     }
   })
-  await expect(answers.take(source)).rejects.toBe(failure)
+  await expect(responses.take(source)).rejects.toBe(failure)
   expect(isSubscribed).toBe(false)
 })
 
-it('an answer that cannot be sent fails a source that has ended too', async () => {
-  const answers = new ResponseQueue(1_000, () => ({ bytes: 1, sent: Promise.reject(failure) }))
+it('a response that cannot be sent also fails a source that has ended', async () => {
+  const responses = new ResponseQueue(1_000, () => ({ bytes: 1, sent: Promise.reject(failure) }))
   const source = new Observable<number>(subscriber => {
     subscriber.next(1)
     subscriber.complete()
   })
-  await expect(answers.take(source)).rejects.toBe(failure)
+  await expect(responses.take(source)).rejects.toBe(failure)
 })

@@ -4,7 +4,7 @@ import { EventPattern } from '@nestjs/microservices'
 import { expect, it } from 'vitest'
 import { MqttService } from '../../src/index.js'
 import { ScriptedPeer } from '../../src/testing/index.js'
-import { replyTo } from '../support/asking.js'
+import { responseTo } from '../support/asking.js'
 import { Gate } from '../support/gate.js'
 import { startMicroservice } from '../support/nest-app.js'
 import { json } from '../support/subscriber-on-peer.js'
@@ -13,7 +13,7 @@ const story: unknown[] = []
 const gates = { 4: new Gate(), 5: new Gate() }
 
 it.each([5, 4] as const)(
-  'the first request of a connection, made while it drains, is answered on version %i',
+  'the first request of a connection, made while it drains, gets its response on version %i',
   async protocolVersion => {
     story.length = 0
     const gate = gates[protocolVersion]
@@ -45,12 +45,12 @@ it.each([5, 4] as const)(
     const outcome = await Promise.race([connection.grant(), closed])
     expect(outcome).toMatchObject({ cmd: 'subscribe' })
     const request = await connection.expect('publish')
-    if (protocolVersion === 5) connection.send(replyTo(request, { value: 'answer' }))
+    if (protocolVersion === 5) connection.send(responseTo(request, { value: 'response' }))
     else {
       const { id } = JSON.parse(request.payload.toString())
-      connection.send(json('ask/reply', { id, response: 'answer', isDisposed: true }))
+      connection.send(json('ask/reply', { id, response: 'response', isDisposed: true }))
     }
     await closed
-    expect(story).toEqual(['answer'])
+    expect(story).toEqual(['response'])
   },
 )

@@ -31,7 +31,7 @@ class EndlessController {
   }
 }
 
-it('a source of answers is left at the end of the time of its run, and at the end of a shutdown', async () => {
+it('a source of responses is unsubscribed when the time of its run is over, and at the end of a shutdown', async () => {
   const peer = new ScriptedPeer()
   const starting = startMicroservice(
     { createStream: peer.createStream, protocolVersion: 5, drainTimeoutMs: 50, keepalive: 0 },
@@ -42,7 +42,7 @@ it('a source of answers is left at the end of the time of its run, and at the en
   await connection.grant()
   const { app } = await starting
   const properties = {
-    responseTopic: 'answers',
+    responseTopic: 'responses',
     correlationData: Buffer.from('1'),
     userProperties: { stream: 'true' },
   }

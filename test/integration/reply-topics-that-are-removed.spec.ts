@@ -23,7 +23,7 @@ it('the reply topic that was used least recently goes when there are too many', 
   expect(['0', '1', 'new'].map(topic => all.routes.has(`${topic}/reply`))).toEqual([true, false, true])
 })
 
-it('a reply topic with an open request stays, and its answer arrives', async () => {
+it('a reply topic with an open request stays subscribed, and the reply arrives', async () => {
   const all = requestsInTheEnvelope()
   const slow = await all.ask('slow', 'slow')
   for (let index = 0; index < 2 * MOST_TOPICS; index += 1) await askAndEnd(all, String(index))

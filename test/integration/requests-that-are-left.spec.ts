@@ -3,7 +3,7 @@ import { publishesOf } from '../support/asking.js'
 import { quiet } from '../support/held-clock.js'
 import { subscriberOnPeer } from '../support/subscriber-on-peer.js'
 
-describe('a stream of answers', () => {
+describe('a stream of responses', () => {
   it('that is left before its request was written takes the request back', async () => {
     const { session, mqtt, connection } = await subscriberOnPeer(
       { drainTimeoutMs: 10 },
@@ -25,7 +25,7 @@ describe('a stream of answers', () => {
   })
 })
 
-describe('a topic for answers that the broker refuses', () => {
+describe('a response topic that the broker refuses', () => {
   it('fails the second request at once, too', async () => {
     const { session, mqtt, connection } = await subscriberOnPeer({ drainTimeoutMs: 10 })
     const first = mqtt.request('ask', 1)
