@@ -1,5 +1,5 @@
 import { MqttError } from '../../core/errors.js'
-import type { PacketIds } from '../../core/protocol/packet-fields.js'
+import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import type { AckRules } from '../../core/protocol/packets.js'
 import type { Link } from './link.js'
 

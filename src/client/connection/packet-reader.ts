@@ -1,6 +1,5 @@
 import type { MqttClient } from 'mqtt'
-import { decodePacket, type PubackPacket } from '../../core/protocol/packet-decoder.js'
-import { packetSizeAt } from '../../core/protocol/packet-fields.js'
+import { decodePacket, type PubackPacket, packetSizeAt } from '../../core/protocol/packet-decoder.js'
 import type { PublishPacket } from '../../core/protocol/packets.js'
 import { FULL_READ_BYTES, ReadingLag } from './reading.js'
 

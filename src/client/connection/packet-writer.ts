@@ -3,7 +3,7 @@ import { generate, type Packet } from 'mqtt-packet'
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
-import { packetSizeAt } from '../../core/protocol/packet-fields.js'
+import { packetSizeAt } from '../../core/protocol/packet-decoder.js'
 import {
   HOLD_MS,
   MAX_REMAINING_LENGTH,

@@ -1,5 +1,5 @@
 import type { IStore } from 'mqtt'
-import { bytesOf } from '../../core/protocol/packet-fields.js'
+import { bytesOf } from '../../core/inbound/open-messages.js'
 import type { Packet, PublishPacket } from './link.js'
 
 /** The size of a read that leaves more behind: a record of TLS. A plain socket gives up to 64 KiB at a time. */

@@ -1,9 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { MqttError } from '../../core/errors.js'
 import type { FailurePolicy, RunOutcome } from '../../core/inbound/inbound-count.js'
-import type { OpenMessage } from '../../core/inbound/open-messages.js'
+import { bytesOf, type OpenMessage } from '../../core/inbound/open-messages.js'
 import type { RunState, ScheduledRun } from '../../core/inbound/run-scheduler.js'
-import { bytesOf } from '../../core/protocol/packet-fields.js'
 import type { PublishPacket } from '../../core/protocol/packets.js'
 import type { ResolvedBackoff } from '../../options/resolved-options.js'
 

@@ -1,4 +1,4 @@
-import { bytesOf } from '../../core/protocol/packet-fields.js'
+import { bytesOf } from '../../core/inbound/open-messages.js'
 import { readTopicParams } from '../../core/topic/topic-filter.js'
 import type { RespondOptions } from '../../options/client-options.js'
 import { decodePacket } from '../../options/codec.js'

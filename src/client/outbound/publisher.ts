@@ -16,7 +16,7 @@ import type {
   TryPublishOutcome,
 } from '../../core/outbound/publish-outcome.js'
 import { POLICIES, type WhenBlocked } from '../../core/outbound/when-blocked.js'
-import type { PacketIds } from '../../core/protocol/packet-fields.js'
+import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
 import type { ConnectionListener, MqttConnection } from '../connection/mqtt-connection.js'

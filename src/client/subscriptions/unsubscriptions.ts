@@ -1,5 +1,5 @@
 import { closedError, MqttError } from '../../core/errors.js'
-import type { PacketIds } from '../../core/protocol/packet-fields.js'
+import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import { batches } from '../../core/subscriptions/subscription-rules.js'
 import { Unanswered } from '../connection/ack-deadline.js'

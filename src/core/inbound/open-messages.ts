@@ -1,6 +1,14 @@
 import type { PublishPacket } from '../protocol/packets.js'
 import { InboundCount, type InboundCounters, type RunOutcome } from './inbound-count.js'
 
+/** Approximate size of the objects that hold a message. */
+const OVERHEAD_BYTES = 512
+
+/** Approximate memory use of a message, in bytes. */
+export function bytesOf({ length, topic, payload }: PublishPacket): number {
+  return OVERHEAD_BYTES + (length ?? topic.length + payload.length)
+}
+
 /** A message, as far as its size matters. */
 interface Sized {
   readonly bytes: number

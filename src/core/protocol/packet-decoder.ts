@@ -1,5 +1,25 @@
-import { CONTINUES, MAX_LENGTH_BYTES } from './packet-fields.js'
 import type { PublishPacket, PublishProperties } from './packets.js'
+
+/** The bit of a Variable Byte Integer that says that another byte follows. */
+const CONTINUES = 0x80
+const MAX_LENGTH_BYTES = 4
+
+/**
+ * Returns the size in bytes of the packet that begins at `at`: 0 while its fixed header is incomplete, NaN if its Remaining
+ * Length is malformed (MQTT 5, 1.5.5 and 2.1.4).
+ */
+export function packetSizeAt(bytes: Uint8Array, at: number): number {
+  let length = 0
+  let factor = 1
+  for (let index = 1; index <= MAX_LENGTH_BYTES; index += 1) {
+    const byte = bytes[at + index]
+    if (byte === undefined) return 0
+    length += (byte & (CONTINUES - 1)) * factor
+    if (byte < CONTINUES) return length + index + 1
+    factor *= CONTINUES
+  }
+  return Number.NaN
+}
 
 const PUBLISH = 3
 const PUBACK = 4

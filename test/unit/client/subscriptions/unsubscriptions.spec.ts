@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { Link, Packet } from '../../../../src/client/connection/link.js'
 import { Hook, type Notice } from '../../../../src/client/events.js'
 import { Unsubscriptions } from '../../../../src/client/subscriptions/unsubscriptions.js'
-import { PacketIds } from '../../../../src/core/protocol/packet-fields.js'
+import { PacketIds } from '../../../../src/core/protocol/packet-ids.js'
 import { brokerLimits } from '../../../../src/core/protocol/packets.js'
 
 const nothing = (): void => {}

@@ -1,8 +1,7 @@
 import fc from 'fast-check'
 import mqttPacket, { type IPublishPacket, type Packet } from 'mqtt-packet'
 import { describe, expect, it } from 'vitest'
-import { decodePacket } from '../../../../src/core/protocol/packet-decoder.js'
-import { packetSizeAt } from '../../../../src/core/protocol/packet-fields.js'
+import { decodePacket, packetSizeAt } from '../../../../src/core/protocol/packet-decoder.js'
 
 /** The same bytes, as the parser of `mqtt` reads them; undefined where it reports an error. */
 function parsed(bytes: Buffer, protocolVersion: 4 | 5): Packet | undefined {

@@ -1,33 +1,3 @@
-import type { PublishPacket } from './packets.js'
-
-/** The bit of a Variable Byte Integer that says that another byte follows. */
-export const CONTINUES = 0x80
-export const MAX_LENGTH_BYTES = 4
-
-/**
- * Returns the size in bytes of the packet that begins at `at`: 0 while its fixed header is incomplete, NaN if its Remaining
- * Length is malformed (MQTT 5, 1.5.5 and 2.1.4).
- */
-export function packetSizeAt(bytes: Uint8Array, at: number): number {
-  let length = 0
-  let factor = 1
-  for (let index = 1; index <= MAX_LENGTH_BYTES; index += 1) {
-    const byte = bytes[at + index]
-    if (byte === undefined) return 0
-    length += (byte & (CONTINUES - 1)) * factor
-    if (byte < CONTINUES) return length + index + 1
-    factor *= CONTINUES
-  }
-  return Number.NaN
-}
-
-/** Approximate size of the objects that hold a message. */
-const OVERHEAD_BYTES = 512
-
-/** Approximate memory use of a message, in bytes. */
-export function bytesOf({ length, topic, payload }: PublishPacket): number {
-  return OVERHEAD_BYTES + (length ?? topic.length + payload.length)
-}
 /** Largest Packet Identifier. */
 export const MAX_PACKET_ID = 65_535
 
