@@ -1,7 +1,7 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
-import { assertTopicName } from '../core/topic/topic-filter.js'
+import { assertTopicName, UNUSUAL_IN_TOPIC_NAME, USUAL_TOPIC_LENGTH } from '../core/topic/topic-filter.js'
 import {
   type MessagesOptions,
   type MqttConnectOptions,
@@ -269,7 +269,8 @@ export class MqttClient implements AsyncDisposable {
     options: PublishOptions,
     schema: typeof publishSchema | typeof tryPublishSchema | typeof requestSchema,
   ): OutboundMessage {
-    assertTopicName(topic)
+    const isShort = typeof topic === 'string' && topic !== '' && topic.length <= USUAL_TOPIC_LENGTH
+    if (!isShort || UNUSUAL_IN_TOPIC_NAME.test(topic)) assertTopicName(topic)
     // Skips validation on the hot path.
     const isChecked = options === NO_OPTIONS || (schema !== tryPublishSchema && isCommonPublish(options))
     if (!isChecked) parseOptions(`publish to "${topic}"`, schema, options)

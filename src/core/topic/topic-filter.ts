@@ -2,8 +2,6 @@ import { MqttError } from '../errors.js'
 
 /** Maximum length of a UTF-8 Encoded String (MQTT 5, 1.5.4). */
 const MAX_TOPIC_BYTES = 65_535
-/** A string of this length has at most `MAX_TOPIC_BYTES`: a UTF-16 code unit takes at most three bytes of UTF-8. */
-const SHORT_LENGTH = MAX_TOPIC_BYTES / 3
 
 /** A valid Topic Filter. Only `parseTopicFilter` creates one. */
 export interface TopicFilter {
@@ -68,6 +66,11 @@ function splitShare(subscription: string): { filter: string; sharedGroup?: strin
   return { filter, sharedGroup: group }
 }
 
+/** A text without one of these, and not longer than `USUAL_TOPIC_LENGTH`, is a valid Topic Name unless it is empty. */
+export const UNUSUAL_IN_TOPIC_NAME = /[+#\0\ud800-\udfff]/
+/** A string of this length has at most `MAX_TOPIC_BYTES`: a UTF-16 code unit takes at most three bytes of UTF-8. */
+export const USUAL_TOPIC_LENGTH = MAX_TOPIC_BYTES / 3
+
 /**
  * Checks a Topic Name (MQTT 5, 4.7.3): not empty, no wildcard, no NUL, at most 65,535 bytes of UTF-8.
  * @throws MqttError `INVALID_TOPIC_NAME`
@@ -77,9 +80,6 @@ export function assertTopicName(topic: unknown): asserts topic is string {
     const type = topic === null ? 'null' : `of type ${typeof topic}`
     throw new MqttError('INVALID_TOPIC_NAME', `the topic must be a string, but is ${type}`)
   }
-  // Most Topic Names are short, so that their bytes need not be counted.
-  const isShort = topic !== '' && topic.length <= SHORT_LENGTH
-  if (isShort && !/[+#]/.test(topic) && !topic.includes('\u0000') && topic.isWellFormed()) return
   const problem = topicNameProblem(topic)
   if (problem !== undefined) {
     throw new MqttError(
