@@ -99,6 +99,8 @@ export class SimulatedLink {
   private responses: number[] = []
   private responded = 0
   private waiting: { readonly bytes: number; readonly offeredMs: number }[] = []
+  /** When something is due by time alone. */
+  private wakeMs = Number.POSITIVE_INFINITY
   private owed = 0
   private inboundOwed = 0
   private behindSinceMs: number | undefined
@@ -240,10 +242,13 @@ export class SimulatedLink {
 
   private tend(): void {
     const { window, nowMs } = this
-    if (this.behindSinceMs === undefined) {
-      window.look(nowMs)
+    if (nowMs >= this.wakeMs) {
+      this.wakeMs = Number.POSITIVE_INFINITY
+      if (this.behindSinceMs === undefined) window.look(nowMs)
     }
+    if (!window.isTending) return
     if (window.isMarkerDue(nowMs)) this.mark()
+    this.wakeMs = Math.min(this.wakeMs, window.dueMs(nowMs) ?? Infinity)
   }
 
   private carryUp(): void {

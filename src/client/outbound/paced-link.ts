@@ -202,6 +202,8 @@ export class PacedLink {
     if (this.window === undefined) return
     this.window.received = this.link.receivedBytes
     this.window.mark(performance.now())
+    // The second probe of a pause ends it: what waits leaves behind the probe.
+    this.link.writer.isAwaited = true
     this.link.send(PINGREQ)
   }
 }

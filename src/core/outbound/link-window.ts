@@ -33,8 +33,8 @@ const ASK_AFTER_MS = 100
  *   100 ms apart, as the markers were sent, say that it is not our own queue that makes them late.
  * - `MarkerQueue` matches responses to markers, and finds out which responses were lost.
  *
- * Until a late response is explained, a few KB more may be written. While this process is behind with reading,
- * responses say nothing, and the window is larger by the time for which they may have waited.
+ * Until a late response is explained, a few KB more may be written. While this process is behind with reading, the
+ * window is larger by the time for which responses may have waited.
  */
 export class LinkWindow {
   private readonly markers = new MarkerQueue()
@@ -69,7 +69,7 @@ export class LinkWindow {
     return this.window.bytes
   }
 
-  /** What the link carries, in bytes per second, once it was the limit. */
+  /** What the link carries, once it was the limit. */
   get bytesPerSecond(): number | undefined {
     const { bytesPerMs } = this.window.rate
     return bytesPerMs === undefined ? undefined : bytesPerMs * 1_000
@@ -161,8 +161,8 @@ export class LinkWindow {
 
   /** Time passes without a response. Not to be called while responses may wait unread. */
   look(nowMs: number): void {
-    if (!this.isOverdue(nowMs) || this.isExpected(nowMs)) return
-    if (this.mayHold(nowMs)) this.startHold(nowMs)
+    if (!this.isOverdue(nowMs)) return
+    if (!this.window.roundTrip.isFollowing(nowMs) && this.mayHold(nowMs)) this.startHold(nowMs)
     this.doubt(nowMs)
   }
 
@@ -185,10 +185,10 @@ export class LinkWindow {
     const response = this.markers.take(nowMs, this.roundTripMs)
     if (response === undefined) return
     const { marker, isLoss, isDoubtful } = response
-    const ageMs = nowMs - marker.sentMs
     this.confirmed = Math.max(this.confirmed, marker.at)
     this.sinceMs = nowMs
     if (isDoubtful) return
+    const ageMs = nowMs - marker.sentMs
     if (marker.sentMs <= blindUntilMs || isLoss) {
       this.hold = undefined
       this.doubtedAt = undefined
@@ -252,11 +252,11 @@ export class LinkWindow {
   /** A late response is no news where the last ones were late for what is not ours. */
   private isExpected(nowMs: number): boolean {
     const { roundTrip } = this.window
-    if (!roundTrip.isFollowing(nowMs)) return false
-    const { oldest } = this.markers
-    if (oldest === undefined) return true
-    const most = roundTrip.explains(oldest, this.received) ? MOST_EXPLAINED : MOST_UNEXPLAINED
-    return nowMs - oldest.sentMs <= most * this.roundTripMs + EXPECTED_MS
+    const isModest = roundTrip.isLengthened && nowMs - this.lastBlockedMs >= PRESSED_MS
+    if (!isModest && !roundTrip.isFollowing(nowMs)) return false
+    const [oldest] = this.markers.sent
+    const most = !oldest || roundTrip.explains(oldest, this.received) ? MOST_EXPLAINED : MOST_UNEXPLAINED
+    return nowMs - (oldest?.sentMs ?? nowMs) <= most * this.roundTripMs + EXPECTED_MS
   }
 
   private allowance(nowMs: number, behindMs: number): number {
@@ -283,8 +283,8 @@ export class LinkWindow {
   }
 
   private isOverdue(nowMs: number): boolean {
-    const { oldest } = this.markers
-    return oldest !== undefined && this.unconfirmed > 0 && nowMs - oldest.sentMs > this.lateMs()
+    const oldest = this.unconfirmed === 0 ? undefined : this.markers.oldest
+    return oldest !== undefined && nowMs - oldest.sentMs > this.lateMs()
   }
 
   /** An age that has to be explained. The window may be exceeded by one message. */

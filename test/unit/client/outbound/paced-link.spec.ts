@@ -146,6 +146,8 @@ describe('a link with markers', () => {
     await quiet()
     expect(link.sent.slice(before)).toEqual(['pingreq', 'pingreq'])
     expect(pacedLink.isOpen()).toBe(true)
+    // What waited leaves when the probe has left.
+    expect(link.writer.isAwaited).toBe(true)
     pacedLink.stop()
     expect(vi.getTimerCount()).toBe(0)
   })
