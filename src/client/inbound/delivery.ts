@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { MqttError } from '../../core/errors.js'
+import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { FailurePolicy, RunOutcome } from '../../core/inbound/inbound-count.js'
 import { bytesOf, type OpenMessage } from '../../core/inbound/open-messages.js'
 import type { RunState, ScheduledRun } from '../../core/inbound/run-scheduler.js'
@@ -192,17 +193,6 @@ export interface RunContext {
   countRequest: ((difference: 1 | -1) => void) | undefined
   /** Open requests of this run that wait for a delivery at QoS 1. */
   readonly blockable: Set<BlockableRequest>
-}
-
-/** A request that the window of the broker may keep from its response. */
-export interface BlockableRequest {
-  /**
-   * What is delivered to this connection at QoS 1: the request, so that it is handled in this process; the response, if the
-   * responder publishes it so; or both for sure.
-   */
-  readonly delivery: 'request' | 'response' | 'both'
-  /** Fails it. */
-  block(): void
 }
 
 interface Run {

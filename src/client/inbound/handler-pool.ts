@@ -1,11 +1,11 @@
 import { MqttError } from '../../core/errors.js'
+import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { RunOutcome } from '../../core/inbound/inbound-count.js'
 import { RunScheduler } from '../../core/inbound/run-scheduler.js'
 import type { InboundOptions } from '../../options/options.js'
 import type { ClientEvents, DeliveryEvent } from '../events.js'
 import type { DeadLetters } from './dead-letters.js'
 import {
-  type BlockableRequest,
   callAs,
   currentContext,
   HandlerAttempt,

@@ -1,5 +1,6 @@
 import type { ConnectedSession } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
+import { BlockedRequests } from '../../core/inbound/blocked-requests.js'
 import type { InboundCounters, RunOutcome } from '../../core/inbound/inbound-count.js'
 import { type HeldBytes, OpenMessages } from '../../core/inbound/open-messages.js'
 import type { ResponseTopics } from '../../core/requests/request-rules.js'
@@ -9,11 +10,10 @@ import type { InboundOptions } from '../../options/options.js'
 import type { Link, MessageReceiver, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../waits.js'
-import { AckWatch } from './ack-watch.js'
 import { Backpressure, type BackpressureSession, Intake } from './backpressure.js'
-import { BlockedRequests } from './blocked-requests.js'
 import { Delivery, HandlerRun, type InboundHandler } from './delivery.js'
 import { HandlerPool, type PoolSession, type RunOwner } from './handler-pool.js'
+import { AckWatch, BlockedRequestsWatch } from './window-watch.js'
 
 /** What the dispatcher works with. */
 export interface InboundSession extends BackpressureSession, PoolSession {
@@ -36,7 +36,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   readonly messages: OpenMessages<Delivery>
   private readonly intake: Intake
   private readonly pressure: Backpressure
-  private readonly blocked: BlockedRequests
+  private readonly blocked: BlockedRequestsWatch
   private readonly watch: AckWatch
   /** So many may wait for their PUBACK on this connection. */
   private mostUnacknowledged = 0
@@ -54,7 +54,8 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.intake = new Intake(inbound)
     this.pressure = new Backpressure(inbound, this.messages, session)
     this.watch = new AckWatch(this.messages, session.events.notice)
-    this.blocked = new BlockedRequests(inbound.maxInFlight, this.messages, this.pool)
+    const blocked = new BlockedRequests(inbound.maxInFlight, this.messages, this.pool)
+    this.blocked = new BlockedRequestsWatch(blocked)
   }
 
   get counters(): InboundCounters {
@@ -127,7 +128,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     if (isOver || mode !== 'open') {
       if (isOver || mode === 'holding') this.makeRoom(delivery)
       this.pool.pump(false)
-    } else if (this.pool.blockable > 0) this.blocked.check(this.link)
+    } else if (this.pool.blockable > 0) this.blocked.check(this.link?.protocolVersion === 5)
     if (qos === 1 && !this.watch.isRunning) this.watch.start()
     const isNearLimit = messages.qos2 > 0 || messages.unacknowledged.length > this.mostUnacknowledged
     if (qos > 0 && (isOver || isNearLimit)) this.pressure.bound(link)
@@ -147,7 +148,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
       if (this.intake.hasRoom) this.pressure.release()
     }
     if (this.mode !== 'open') this.idle.check()
-    if (this.pool.blockable > 0) this.blocked.check(this.link)
+    if (this.pool.blockable > 0) this.blocked.check(this.link?.protocolVersion === 5)
   }
 
   runEnded({ delivery }: HandlerRun, outcome: RunOutcome): void {

@@ -1,5 +1,6 @@
 import { createHash, randomFillSync, randomUUID } from 'node:crypto'
 import { closedError, MqttError } from '../../core/errors.js'
+import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import {
   isSafe,
@@ -13,7 +14,7 @@ import type { RequestOptions } from '../../options/client-options.js'
 import { resolveCodec } from '../../options/codec.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
-import { type BlockableRequest, newHandler } from '../inbound/delivery.js'
+import { newHandler } from '../inbound/delivery.js'
 import { inEnvelope, ReplyTopics, SharedGrant } from './nest-envelope.js'
 import {
   OpenRequests,

@@ -1,5 +1,6 @@
+import type { BlockableRequest, BlockedRequests } from '../../core/inbound/blocked-requests.js'
 import type { Hook, Notice } from '../events.js'
-import type { Delivery } from './delivery.js'
+import type { Delivery, HandlerRun } from './delivery.js'
 
 const LOOK_MS = 1_000
 const LONG_MS = 10_000
@@ -57,4 +58,38 @@ function isIdle({ mayBeAcknowledged, runs }: Delivery): boolean {
     mayBeAcknowledged ||
     runs.some(({ state, isEnded }) => !isEnded && (state === 'paused' || state === 'returned'))
   )
+}
+
+/** Fails the requests that are blocked, at once or after a silence. */
+export class BlockedRequestsWatch {
+  private timer: NodeJS.Timeout | undefined
+
+  constructor(private readonly requests: BlockedRequests<HandlerRun>) {}
+
+  /** Something has changed, and requests are open that wait for a delivery at QoS 1. */
+  check(isWindowKnown: boolean): void {
+    this.block(this.requests.check(isWindowKnown, performance.now()))
+  }
+
+  /** The connection is gone. */
+  forget(): void {
+    clearTimeout(this.timer)
+    this.timer = undefined
+    this.requests.forget()
+  }
+
+  private readonly look = (): void => {
+    const nowMs = performance.now()
+    const { dueMs } = this.requests
+    this.timer = undefined
+    // Something has changed meanwhile.
+    this.block(dueMs === undefined || nowMs < dueMs ? [] : this.requests.look(nowMs))
+  }
+
+  private block(requests: readonly BlockableRequest[]): void {
+    for (const request of requests) request.block()
+    const { dueMs } = this.requests
+    if (dueMs !== undefined && this.timer === undefined)
+      this.timer = setTimeout(this.look, Math.max(1, Math.ceil(dueMs - performance.now())))
+  }
 }
