@@ -14,7 +14,6 @@ import {
   internalError,
   lostBy,
   mayBeFirst,
-  NOT_IN_TOPIC_NAME,
   serverDisconnect,
   tooEarly,
   tooLarge,
@@ -230,9 +229,7 @@ export class ClientLink implements Link {
         case 'publish':
           if (packet.properties?.topicAlias !== undefined)
             resolveTopicAlias(packet, packet.properties.topicAlias, this.topicAliases)
-          // This is the path of every message: nothing is called for a packet without a fault.
-          if (packet.qos > 0 && !((packet.messageId ?? 0) > 0)) return this.check(packet)
-          return packet.topic !== '' && !NOT_IN_TOPIC_NAME.test(packet.topic) ? undefined : this.check(packet)
+          return this.check(packet)
         case 'pubrel':
           return this.check(packet)
         case 'connack':

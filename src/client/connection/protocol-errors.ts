@@ -8,7 +8,7 @@ const PROTOCOL_ERROR = 0x82
 const TOPIC_NAME_INVALID = 0x90
 const PACKET_TOO_LARGE = 0x95
 /** MQTT 5, 3.3.2.1 and 1.5.4. */
-export const NOT_IN_TOPIC_NAME = /[+#\0]/
+const NOT_IN_TOPIC_NAME = /[+#\0]/
 
 /** Whether a broker may send this before or as CONNACK (MQTT 5, 3.2.0-1). */
 export function mayBeFirst({ cmd }: Packet): boolean {
