@@ -3,7 +3,6 @@ import { MqttError } from '../core/errors.js'
 import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
 import type { CodecOption } from './codec.js'
-import { didYouMean } from './did-you-mean.js'
 
 export const MAX_DELAY_MS = 86_400_000
 export const MAX_TIMEOUT_MS = 3_600_000
@@ -236,41 +235,34 @@ export function invalidOption(owner: string, problem: string): MqttError {
   return new MqttError('INVALID_OPTION', `${owner}: ${problem}`)
 }
 
-const URL_PARTS =
-  'make it part of "url", such as "mqtt://host:1883"; use "mqtts" for TLS, and "ws" or "wss" for WebSocket'
-const NO_STORE = 'remove it, and set "outbound.whenBlocked" to choose what waits during an outage'
-const ALWAYS = 'remove it; every subscription is restored after a reconnect'
+/**
+ * Finds the option that was probably meant: one whose name differs in a few letters, or that belongs to a group.
+ * @param known the options at this place, separated by commas
+ */
+function didYouMean(path: string, known: string): string | undefined {
+  const group = path.slice(0, path.lastIndexOf('.') + 1)
+  const name = plain(path.slice(group.length))
+  const ranked = known
+    .split(',')
+    .map(option => ({ option, typos: editDistance(name, plain(option.slice(option.lastIndexOf('.') + 1))) }))
+    .sort((one, other) => one.typos - other.typos)
+  const [nearest] = ranked
+  if (nearest === undefined || nearest.typos > Math.min(2, name.length / 3)) return undefined
+  return `did you mean "${group}${nearest.option}"?`
+}
 
-/** What to use in place of options of Nest's built-in transport, of `nest-mqtt` and of `mqtt`. */
-export const REPLACEMENTS: Replacements = {
-  beforeHandle: 'use a guard or an interceptor',
-  caPaths: 'use "caPath"',
-  connectTimeout: 'use "connectTimeoutMs"',
-  deserializer: 'use "codec"',
-  host: URL_PARTS,
-  hostname: URL_PARTS,
-  incomingStore: NO_STORE,
-  logger: 'remove it, and set the logger of Nest with app.useLogger()',
-  maxConnectionAttempts:
-    'use connect: "fail-fast" to fail after one round of attempts, or "background" to start without a broker',
-  options: 'pass its properties to forRoot() directly',
-  outgoingStore: NO_STORE,
-  path: URL_PARTS,
-  port: URL_PARTS,
-  protocol: URL_PARTS,
-  protocolId: 'use "protocolVersion"',
-  qos: 'set it for each handler with handle({ qos }), and for each publish',
-  queue: 'use "sharedGroup"',
-  queueQoSZero: 'use "outbound.whenBlocked"',
-  reconnectOnConnackError: 'use "reconnect.verdict"',
-  reconnectPeriod: 'use "reconnect.delayMs"',
-  reschedulePings: 'remove it',
-  resubscribe: ALWAYS,
-  serializer: 'use "codec"',
-  servers: 'pass a list to "url"',
-  share: 'use "sharedGroup"',
-  subscribeOptions: 'use the options of each handler: handle({ qos, noLocal, retainHandling })',
-  transport: 'remove it; MqttModule.microservice() sets the transport',
-  userProperties:
-    'use "properties.userProperties" for CONNECT, and the option "properties" of each publish for messages',
+const plain = (name: string): string => name.replace(/[-_]/g, '').toLowerCase()
+
+/** How many letters to add, remove or replace (Levenshtein). */
+function editDistance(one: string, other: string): number {
+  let row = Array.from({ length: other.length + 1 }, (_, index) => index)
+  for (const [line, letter] of [...one].entries()) {
+    const next = [line + 1]
+    for (const [index, otherLetter] of [...other].entries()) {
+      const replaced = (row[index] ?? 0) + (letter === otherLetter ? 0 : 1)
+      next.push(Math.min(replaced, (row[index + 1] ?? 0) + 1, (next[index] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row.at(-1) ?? 0
 }

@@ -21,8 +21,7 @@ import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { Hook, Notice } from '../events.js'
 import { IdleWaiters, type WaitOptions } from '../waits.js'
-import { RefusalRetry, Subscription } from './subscription.js'
-import { Unsubscriptions } from './unsubscriptions.js'
+import { RefusalRetry, Subscription, Unsubscriptions } from './subscription-entries.js'
 
 /** Most filters that health names. */
 const MAX_NAMED = 100

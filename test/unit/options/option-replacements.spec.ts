@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { resolveOptions } from '../../../src/options/option-checks.js'
-import { REPLACEMENTS } from '../../../src/options/schema.js'
+import { REPLACEMENTS, resolveOptions } from '../../../src/options/option-checks.js'
 import { errorOf } from '../errors-of.js'
 
 describe('an option of another MQTT package', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Link, Packet } from '../../../../src/client/connection/link.js'
 import { Hook, type Notice } from '../../../../src/client/events.js'
-import { Unsubscriptions } from '../../../../src/client/subscriptions/unsubscriptions.js'
+import { Unsubscriptions } from '../../../../src/client/subscriptions/subscription-entries.js'
 import { PacketIds } from '../../../../src/core/protocol/packet-ids.js'
 import { brokerLimits } from '../../../../src/core/protocol/packets.js'
 
@@ -82,7 +82,7 @@ describe('Unsubscriptions', () => {
     unsubscriptions.flush()
     void unsubscriptions.add('b')
     unsubscriptions.flush()
-    void unsubscriptions.whenSettled().then(() => events.push('answered'))
+    void unsubscriptions.whenSettled().then(() => events.push('settled'))
     const [first, second] = sent.map(({ messageId }) => messageId)
     if (first === undefined || second === undefined) throw new Error('two packets were expected')
     unsubscriptions.answered(unsuback(first))
@@ -92,7 +92,7 @@ describe('Unsubscriptions', () => {
     expect(events).toEqual([])
     unsubscriptions.answered(unsuback(second))
     await Promise.resolve()
-    expect(events).toEqual(['answered'])
+    expect(events).toEqual(['settled'])
     for (let count = 0; count < 65_535; count += 1) expect(packetIds.allocate()).toBeDefined()
     expect(packetIds.allocate()).toBeUndefined()
   })
