@@ -82,6 +82,7 @@ const requests = strictObject({
   maxOpen: v.optional(integer(1, 1_000_000), 10_000),
   responseTopicPrefix: v.optional(topicName, 'nestjs-mqtt/responses'),
   responseQos: v.optional(oneOf([0, 1]), 0),
+  ackPings: v.optional(flag, true),
   maxStreams: v.optional(integer(1, 1_000_000), 1_000),
   streamLeaseMs: v.optional(integer(1_000, MAX_TIMEOUT_MS), 30_000),
 })

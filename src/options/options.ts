@@ -191,6 +191,13 @@ export interface RequestDefaults {
    */
   readonly responseQos?: 0 | 1
   /**
+   * Sends a PINGREQ every 2 ms while a request or a response at QoS 1 is under way, so that it carries the TCP
+   * acknowledgement for which a broker with Nagle's algorithm on (the default of mosquitto) holds back small packets: a
+   * response then takes a few milliseconds instead of 44. It stops 40 ms after the last packet, and is only used while
+   * the broker responds within 5 ms. `false`: never. @default true
+   */
+  readonly ackPings?: boolean
+  /**
    * Number of streams of responses open on this responder. A further stream ends the oldest one that is not renewed; if
    * all are renewed, the new one is refused. 1 to 1,000,000. @default 1000
    */

@@ -37,6 +37,7 @@ export function requestsInTheEnvelope() {
     subscriptions: { flush: () => {}, whenGranted: async () => {} },
     dispatcher: { pool: { requestOpened: () => () => {}, trackRequests: () => {} } },
     events: new ClientEvents('test', () => {}),
+    publisher: { exchanging: () => {} },
     publish: async (message): Promise<PublishOutcome> => {
       published.push(message)
       return { status: 'sent' }

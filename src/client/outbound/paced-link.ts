@@ -1,3 +1,4 @@
+import { AckPulse } from '../../core/outbound/ack-pulse.js'
 import { LinkWindow } from '../../core/outbound/link-window.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import { TopicAliases } from '../../core/outbound/topic-aliases.js'
@@ -15,6 +16,8 @@ const MAX_BURST_BYTES = 4_194_304
 
 /** A timer that is as late shows that this process was busy. */
 const LATE_TURN_MS = 50
+/** At most 500 a second. */
+const PULSE_MS = 2
 const PINGREQ = { cmd: 'pingreq' } as const
 
 /** A link that takes a message only while it can carry it soon. Good for one connection. */
@@ -34,6 +37,8 @@ export class PacedLink {
   private awaitedSentMs = 0
   /** Time of this turn of the event loop. Cached, because reading the clock costs more than writing a message. */
   private turnMs: number | undefined
+  private pulse: AckPulse | undefined
+  private pulseTimer: NodeJS.Timeout | undefined
   /** How many were written. */
   bytes = 0
 
@@ -140,6 +145,22 @@ export class PacedLink {
     }
   }
 
+  /** A request or a response was written at QoS 1, and TCP must not hold back what follows its PUBACK. */
+  exchanging(): void {
+    if (this.window === undefined) return
+    this.pulse ??= new AckPulse()
+    if (this.pulse.begin(this.nowMs, this.link.receivedBytes, this.bytes))
+      this.pulseTimer ??= setTimeout(this.beat, PULSE_MS)
+  }
+
+  private readonly beat = (): void => {
+    this.pulseTimer = undefined
+    const step = this.pulse?.beat(performance.now(), this.link.receivedBytes, this.bytes)
+    if (step === 'stop') return
+    if (step === 'ping') this.mark()
+    this.pulseTimer = setTimeout(this.beat, PULSE_MS)
+  }
+
   /** The turn ends: a marker that is due leaves with what was written. */
   flushing(): void {
     if (this.window?.isTending) this.tend(this.nowMs)
@@ -153,6 +174,7 @@ export class PacedLink {
   /** PINGRESP came. */
   confirm(): void {
     const { link, window } = this
+    this.pulse?.responded()
     if (window === undefined) return
     const nowMs = performance.now()
     window.received = link.receivedBytes
@@ -163,6 +185,7 @@ export class PacedLink {
   /** The connection is gone. */
   stop(): void {
     clearTimeout(this.timer)
+    clearTimeout(this.pulseTimer)
   }
 
   private readonly endTurn = (): void => {

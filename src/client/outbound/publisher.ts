@@ -173,6 +173,11 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
       this.pump()
   }
 
+  /** A request or a response was published at QoS 1. */
+  exchanging(): void {
+    this.paced?.exchanging()
+  }
+
   confirmed(): void {
     this.paced?.confirm()
     this.pump()

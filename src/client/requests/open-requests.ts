@@ -32,6 +32,10 @@ export interface RequestSession {
     }
   }
   readonly events: ClientEvents
+  readonly publisher: {
+    /** A request was published at QoS 1. */
+    exchanging(): void
+  }
   publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome>
 }
 

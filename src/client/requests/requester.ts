@@ -239,11 +239,13 @@ export class Requester {
             this.options.requests.streamLeaseMs,
           )
         : inEnvelope(key, request)
-    return this.session.publish(message, {
+    const outcome = this.session.publish(message, {
       whenBlocked: 'wait',
       timeoutMs,
       ...(signal === undefined ? {} : { signal }),
     })
+    if (message.qos > 0 && this.options.requests.ackPings) this.session.publisher.exchanging()
+    return outcome
   }
 
   private take(packet: PublishPacket): void {

@@ -263,7 +263,9 @@ export class Responder {
 
   private async publish(exchange: Exchange, message: OutboundMessage): Promise<PublishOutcome> {
     const terms = { whenBlocked: 'wait', timeoutMs: RESPONSE_TIMEOUT_MS } as const
-    const outcome = await this.session.publish(message, terms)
+    const sending = this.session.publish(message, terms)
+    if (message.qos > 0 && this.session.options.requests.ackPings) this.session.publisher.exchanging()
+    const outcome = await sending
     if (outcome.status !== 'sent' && outcome.status !== 'acknowledged')
       this.session.events.notice.tell({
         type: 'response-not-delivered',
