@@ -104,7 +104,7 @@ interface Sent<T> extends Unacknowledged {
 const UNSPECIFIED_ERROR = 0x80
 
 /** Packets of one kind that wait for the broker's response, under one deadline. */
-export class Unanswered<T> {
+export class AwaitedResponses<T> {
   private readonly packets = new Map<number, Sent<T>>()
   private deadline: AckDeadline<Sent<T>> | undefined
 
@@ -142,7 +142,7 @@ export class Unanswered<T> {
   }
 
   /** A response arrived. @returns what it is for; undefined when nothing waits for it */
-  answered(messageId: number | undefined): T | undefined {
+  responded(messageId: number | undefined): T | undefined {
     const sent = messageId === undefined ? undefined : this.packets.get(messageId)
     if (messageId === undefined || sent === undefined) return undefined
     this.packets.delete(messageId)

@@ -59,7 +59,7 @@ export interface Link {
   isWritable(): boolean
   /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
   send(packet: Packet): void
-  /** Nothing is read until `resumeIntake`, answers of the broker included; Keep Alive goes on. */
+  /** Nothing is read until `resumeIntake`, responses of the broker included; Keep Alive goes on. */
   pauseIntake(): void
   resumeIntake(): void
   readonly isIntakePaused: boolean
@@ -80,7 +80,7 @@ export interface Link {
 export interface LinkEvents {
   connected(session: ConnectedSession): void
   /** SUBACK or UNSUBACK. What responds to publishes goes to their `PublishFeedback`. */
-  answered(packet: Packet): void
+  responded(packet: Packet): void
   /** The end, once, with the first thing that went wrong. */
   closed(cause: MqttError): void
   /** What else went wrong with a connection that is ending already. */

@@ -27,7 +27,7 @@ export interface ConnectionListener {
   /** An established connection is gone. */
   lost?(cause: MqttError): void
   /** SUBACK or UNSUBACK came. */
-  answered?(packet: Packet): void
+  responded?(packet: Packet): void
   /** What else went wrong with a connection that is ending already: for the debug log. */
   noticed?(cause: MqttError): void
   stateChanged?(state: ConnectionState, before: ConnectionState): void
@@ -223,8 +223,8 @@ export class MqttConnection {
       }
     const events: LinkEvents = {
       connected: ifCurrent(session => this.apply({ type: 'accepted', session, nowMs: performance.now() })),
-      answered: ifCurrent(packet => {
-        for (const part of this.parts) part.answered?.(packet)
+      responded: ifCurrent(packet => {
+        for (const part of this.parts) part.responded?.(packet)
       }),
       closed: ifCurrent(cause => {
         this.link = undefined
@@ -255,8 +255,8 @@ export class MqttConnection {
   }
 }
 
-function usesLink({ connected, answered }: ConnectionListener): boolean {
-  return connected !== undefined || answered !== undefined
+function usesLink({ connected, responded }: ConnectionListener): boolean {
+  return connected !== undefined || responded !== undefined
 }
 
 const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']

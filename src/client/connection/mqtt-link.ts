@@ -31,7 +31,7 @@ export class ClientLink implements Link {
   private connected = false
   isIntakePaused = false
   private resumedMs = Number.NEGATIVE_INFINITY
-  /** Something was not read since the last PINGREQ, and its answer may stand behind that. */
+  /** Something was not read since the last PINGREQ, and its PINGRESP may stand behind that. */
   private hasStalled = false
   /** What the parser waits for before it hands on the next packet, and what it is told. */
   private parsed: ((error?: Error) => void) | undefined
@@ -225,7 +225,7 @@ export class ClientLink implements Link {
           return this.feedback?.confirmed()
         case 'suback':
         case 'unsuback':
-          return this.events.answered(packet)
+          return this.events.responded(packet)
         case 'publish':
           if (packet.properties?.topicAlias !== undefined)
             resolveTopicAlias(packet, packet.properties.topicAlias, this.topicAliases)

@@ -4,7 +4,7 @@ import type { PacketIds } from '../../core/protocol/packet-ids.js'
 import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import { batches, refusal, type SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
-import { Unanswered } from '../connection/ack-deadline.js'
+import { AwaitedResponses } from '../connection/ack-deadline.js'
 import type { Link, Packet } from '../connection/link.js'
 import type { Hook, Notice } from '../events.js'
 import { IdleWaiters, type WaitOptions, waitFor } from '../waits.js'
@@ -119,7 +119,7 @@ class Unsubscription {
 /** Filters to be unsubscribed, until the broker has confirmed it. */
 export class Unsubscriptions {
   private readonly unsent = new Map<string, Unsubscription>()
-  private readonly inFlight: Unanswered<readonly Unsubscription[]>
+  private readonly inFlight: AwaitedResponses<readonly Unsubscription[]>
   private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
   private refusals = 0
   private readonly idle = new IdleWaiters(() => this.inFlight.size === 0)
@@ -129,7 +129,11 @@ export class Unsubscriptions {
     rules: AckRules,
     private readonly notice: Hook<Notice>,
   ) {
-    this.inFlight = new Unanswered(packetIds, rules, ([first]) => `UNSUBSCRIBE of "${first?.subscription}"`)
+    this.inFlight = new AwaitedResponses(
+      packetIds,
+      rules,
+      ([first]) => `UNSUBSCRIBE of "${first?.subscription}"`,
+    )
   }
 
   /** Number of filters for which the broker refused UNSUBSCRIBE. */
@@ -175,8 +179,8 @@ export class Unsubscriptions {
   }
 
   /** UNSUBACK arrived. */
-  answered({ messageId, granted }: Extract<Packet, { cmd: 'unsuback' }>): void {
-    const entries = this.inFlight.answered(messageId)
+  responded({ messageId, granted }: Extract<Packet, { cmd: 'unsuback' }>): void {
+    const entries = this.inFlight.responded(messageId)
     if (entries === undefined) return
     for (const [index, entry] of entries.entries()) {
       // MQTT 3.1.1 has no Reason Codes here.

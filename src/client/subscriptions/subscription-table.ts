@@ -16,7 +16,7 @@ import {
   unsubscribedError,
 } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
-import { Unanswered } from '../connection/ack-deadline.js'
+import { AwaitedResponses } from '../connection/ack-deadline.js'
 import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { Hook, Notice } from '../events.js'
@@ -33,7 +33,7 @@ const FAILURE = 0x80
 export class SubscriptionTable implements ConnectionListener {
   private readonly table = new Map<string, Subscription>()
   private readonly unsent = new Set<Subscription>()
-  private readonly inFlight: Unanswered<readonly Subscription[]>
+  private readonly inFlight: AwaitedResponses<readonly Subscription[]>
   private readonly unsubscriptions: Unsubscriptions
   private readonly settled = new IdleWaiters(
     () => this.isClosed || (this.unsent.size === 0 && this.inFlight.size === 0),
@@ -54,7 +54,7 @@ export class SubscriptionTable implements ConnectionListener {
     private readonly rules: SubscriptionRules,
     private readonly notice: Hook<Notice>,
   ) {
-    this.inFlight = new Unanswered(packetIds, rules, ([first]) => `SUBSCRIBE of "${first?.name}"`)
+    this.inFlight = new AwaitedResponses(packetIds, rules, ([first]) => `SUBSCRIBE of "${first?.name}"`)
     this.unsubscriptions = new Unsubscriptions(packetIds, rules, notice)
     this.retry = new RefusalRetry(rules.retryDelay, () => {
       for (const entry of this.table.values()) if (entry.status === 'refused') this.markUnsent(entry)
@@ -208,9 +208,9 @@ export class SubscriptionTable implements ConnectionListener {
     this.settled.check()
   }
 
-  answered(packet: Packet): void {
+  responded(packet: Packet): void {
     if (packet.cmd === 'suback') this.takeSuback(packet)
-    else if (packet.cmd === 'unsuback') this.unsubscriptions.answered(packet)
+    else if (packet.cmd === 'unsuback') this.unsubscriptions.responded(packet)
     this.sendMore()
   }
 
@@ -259,7 +259,7 @@ export class SubscriptionTable implements ConnectionListener {
   }
 
   private takeSuback(packet: SubackPacket): void {
-    const entries = this.inFlight.answered(packet.messageId)
+    const entries = this.inFlight.responded(packet.messageId)
     if (entries === undefined) return
     for (const [index, entry] of entries.entries()) {
       const granted = packet.granted[index]
