@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { TopicAliases } from '../../../../src/core/outbound/topic-aliases.js'
+import { TopicAliases } from '../../../../src/core/protocol/write-batch.js'
 import { SeededRandom } from '../../../support/seeded-random.js'
 
 const topic = (index: number) => `device/${index}`
