@@ -44,10 +44,11 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
   private readonly idle = new IdleWaiters(() => this.messages.open.size === 0)
 
-  constructor(
-    private readonly session: InboundSession,
-    held: HeldBytes,
-  ) {
+  /** Refers back to this: private in fact, so that an inspection at any depth does not show the session at every turn. */
+  readonly #session: InboundSession
+
+  constructor(session: InboundSession, held: HeldBytes) {
+    this.#session = session
     const { inbound, keepsSession } = session.options
     this.messages = new OpenMessages(held, keepsSession)
     this.pool = new HandlerPool(session, this)
@@ -177,7 +178,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   }
 
   private handlersOf({ topic, properties }: PublishPacket): readonly InboundHandler[] {
-    const { routes, identifiers } = this.session
+    const { routes, identifiers } = this.#session
     const identifier = properties?.subscriptionIdentifier
     return routes.select(
       topic,
@@ -200,7 +201,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     for (const handler of handlers) {
       const { orderKey } = handler
       // Only a handler whose pattern ends with a wildcard could mistake a response for an event.
-      if (handler.isOpenEnded && this.session.requester.responseTopics.has(topic)) continue
+      if (handler.isOpenEnded && this.#session.requester.responseTopics.has(topic)) continue
       const ownKey = typeof orderKey === 'function' ? orderKey(topic) : undefined
       runs.push(new HandlerRun(delivery, handler, orderKey === 'topic' ? topic : ownKey))
     }
@@ -209,7 +210,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     if (runs.length > 0) return
     if (handlers.length === 0) {
       this.messages.count.counts.unmatched += 1
-      this.session.events.notice.tell({ type: 'unmatched', topic })
+      this.#session.events.notice.tell({ type: 'unmatched', topic })
     }
     this.finish(delivery)
   }
@@ -227,13 +228,13 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.intake.remove(run)
     if (!this.pool.remove(run)) return
     if (run.delivery.end('dropped')) this.finish(run.delivery)
-    this.session.events.notice.tell({ type: 'inbound-dropped' })
+    this.#session.events.notice.tell({ type: 'inbound-dropped' })
   }
 
   /** QoS 0 messages make room for the one that came, and that one goes when it is of QoS 0 and finds no room. */
   private makeRoom(came: Delivery): void {
     const { held, open } = this.messages
-    const { overflow, maxQueued, maxInFlight } = this.session.options.inbound
+    const { overflow, maxQueued, maxInFlight } = this.#session.options.inbound
     const isHolding = this.mode === 'holding'
     const isOver = (): boolean => held.isOver || (isHolding && open.size > maxQueued + maxInFlight)
     if (!isOver() || (overflow === 'stall' && !isHolding && this.pressure.pause(this.link))) return
@@ -253,7 +254,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
     if (delivery.started > 0 || !this.messages.open.has(delivery)) return
     this.withdraw(delivery, 'dropped')
-    this.session.events.notice.tell({ type: 'inbound-dropped' })
+    this.#session.events.notice.tell({ type: 'inbound-dropped' })
   }
 
   /** All handlers of the message have ended. */
