@@ -1,36 +1,11 @@
 import type { Duplex } from 'node:stream'
-import type { IClientOptions } from 'mqtt'
 import type { Verdict } from '../core/connection/reconnect-rules.js'
 import type { MqttError } from '../core/errors.js'
 import type { WhenBlocked } from '../core/outbound/when-blocked.js'
 import type { CodecOption } from './codec.js'
+import type { PassThroughOptions } from './schema.js'
 
-export type { Verdict, WhenBlocked }
-
-/** Options that are passed to the `mqtt` package unchanged. */
-export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
-
-/** Names of the options that are passed to `mqtt` unchanged. */
-export const PASS_THROUGH = {
-  ALPNProtocols: true,
-  ca: true,
-  cert: true,
-  clean: true,
-  clientId: true,
-  createWebsocket: true,
-  keepalive: true,
-  key: true,
-  password: true,
-  properties: true,
-  rejectUnauthorized: true,
-  servername: true,
-  socksProxy: true,
-  socksTimeout: true,
-  transformWsUrl: true,
-  username: true,
-  will: true,
-  wsOptions: true,
-} as const satisfies Partial<Record<keyof IClientOptions, true>>
+export type { PassThroughOptions, Verdict, WhenBlocked }
 
 /** Why a connection, or an attempt to connect, failed. The code is `TIMEOUT` or starts with `CONNECT_` or `CONNECTION_`. */
 export type ConnectionFailure = MqttError
@@ -191,10 +166,9 @@ export interface RequestDefaults {
    */
   readonly responseQos?: 0 | 1
   /**
-   * Sends a PINGREQ every 2 ms while a request or a response at QoS 1 is under way, so that it carries the TCP
-   * acknowledgement for which a broker with Nagle's algorithm on (the default of mosquitto) holds back small packets: a
-   * response then takes a few milliseconds instead of 44. It stops 40 ms after the last packet, and is only used while
-   * the broker responds within 5 ms. `false`: never. @default true
+   * Sends a PINGREQ every 2 ms while a request or response at QoS 1 is under way, and for 40 ms after. It carries the TCP
+   * acknowledgement that a broker with Nagle's algorithm on (as mosquitto by default) waits for: a response then takes a
+   * few ms instead of 44. Not used if the broker takes more than 5 ms to respond. @default true
    */
   readonly ackPings?: boolean
   /**

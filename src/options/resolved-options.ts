@@ -6,11 +6,11 @@ import type {
   MqttCredentials,
   MqttModuleOptions,
   OutboundOptions,
-  PassThroughOptions,
   RequestDefaults,
   TlsFileOptions,
   Verdict,
 } from './options.js'
+import type { PassThroughOptions } from './schema.js'
 
 const HIDDEN = '[hidden]'
 

@@ -85,23 +85,22 @@ function decodePublish(
   const qos = (header >> 1) & 3
   const topicAt = body + 2
   const topicEnd = topicAt + (((bytes[body] ?? 0) << 8) | (bytes[body + 1] ?? 0))
-  const hasDup = (header & 8) !== 0
-  if (qos > 1 || (qos === 0 && hasDup) || topicEnd === topicAt || topicEnd + qos * 2 > end) return undefined
+  const dup = (header & 8) !== 0
+  if (qos > 1 || (qos === 0 && dup) || topicEnd === topicAt || topicEnd + qos * 2 > end) return undefined
   if (!isPlainTopic(bytes, topicAt, topicEnd)) return undefined
   const packet: PublishPacket = {
     cmd: 'publish',
     retain: (header & 1) !== 0,
     qos: qos === 1 ? 1 : 0,
-    dup: hasDup,
+    dup,
     length: end - body,
     topic: bytes.toString('latin1', topicAt, topicEnd),
     payload: bytes,
   }
-  let next = topicEnd
+  let next = topicEnd + qos * 2
   if (qos === 1) {
-    packet.messageId = ((bytes[next] ?? 0) << 8) | (bytes[next + 1] ?? 0)
+    packet.messageId = ((bytes[topicEnd] ?? 0) << 8) | (bytes[topicEnd + 1] ?? 0)
     if (packet.messageId === 0) return undefined
-    next += 2
   }
   if (version === 5) {
     const first = bytes[next] ?? CONTINUES
