@@ -24,7 +24,7 @@ import { resolveOptions } from './options/option-checks.js'
 import type { MqttModuleOptions } from './options/options.js'
 import type { ResolvedOptions, Sealed } from './options/resolved-options.js'
 import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
-import { GlobalEnhancers } from './transport/mqtt.enhancers.js'
+import { GlobalEnhancers } from './transport/mqtt.handler-checks.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 
 /** Token of the raw options. Private to the module of each connection. */

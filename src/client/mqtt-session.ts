@@ -4,7 +4,7 @@ import { HeldBytes } from '../core/inbound/open-messages.js'
 import type { SessionLog } from '../core/log-lines.js'
 import type { OutboundMessage, Publication, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
-import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packet-ids.js'
+import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packets.js'
 import {
   SubscriptionIdentifiers,
   type SubscriptionOptions,

@@ -13,7 +13,7 @@ import { type Codec, encodePayload, jsonCodec, resolveCodec } from '../options/c
 import { resolveOptions } from '../options/option-checks.js'
 import type { MqttModuleOptions } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import { assertRoutable, readRecord } from './mqtt.pattern.js'
+import { assertRoutable, readRecord } from './mqtt.handler-checks.js'
 import type { MqttTransportEvents } from './mqtt.transport.js'
 
 /** Options of an `MqttClientProxy` with its own connection. */

@@ -19,8 +19,14 @@ import { decodePacket } from '../options/codec.js'
 import { resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { MqttContext } from './mqtt.context.js'
-import { exposeReasons, type GlobalEnhancers } from './mqtt.enhancers.js'
-import { assertLiteral, assertRoutable, isRoutable, readRecord } from './mqtt.pattern.js'
+import {
+  assertLiteral,
+  assertRoutable,
+  exposeReasons,
+  type GlobalEnhancers,
+  isRoutable,
+  readRecord,
+} from './mqtt.handler-checks.js'
 
 interface Route extends HandlerRules {
   readonly callback: MessageHandler

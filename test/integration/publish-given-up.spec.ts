@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { MAX_PACKET_ID } from '../../src/core/protocol/packet-ids.js'
+import { MAX_PACKET_ID } from '../../src/core/protocol/packets.js'
 import type { PeerConnection } from '../../src/testing/index.js'
 import { holdClock, quiet } from '../support/held-clock.js'
 import {

@@ -1,6 +1,5 @@
 import { MqttError } from '../../core/errors.js'
-import type { PacketIds } from '../../core/protocol/packet-ids.js'
-import type { AckRules } from '../../core/protocol/packets.js'
+import type { AckRules, PacketIds } from '../../core/protocol/packets.js'
 import type { Link } from './link.js'
 
 /** A packet that waits for the broker's acknowledgement. */

@@ -1,11 +1,188 @@
+import { resolveSrv } from 'node:dns/promises'
+import { readFile } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { createSecureContext } from 'node:tls'
 import { type IClientOptions, MqttClient, connect as mqttConnect } from 'mqtt'
 import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
-import type { ResolvedOptions } from '../../options/resolved-options.js'
-import { type Endpoint, Endpoints } from './endpoint.js'
-import type { Dialler } from './link.js'
+import { describeCause } from '../../core/errors.js'
+import { printable } from '../../core/log-lines.js'
+import { tlsConflict, withoutSecrets } from '../../options/option-checks.js'
+import type { MqttCredentials } from '../../options/options.js'
+import type { DialSecrets, ResolvedOptions } from '../../options/resolved-options.js'
+import type { AttemptCredentials, Dialler, Endpoint } from './link.js'
 import { ClientLink, ignore } from './mqtt-link.js'
-import { Unreleased, UnreleasedStore } from './reading.js'
+import { Unreleased, UnreleasedStore } from './packet-reader.js'
+
+/** One DNS SRV record (RFC 2782). */
+export interface SrvRecord {
+  readonly name: string
+  readonly port: number
+  readonly priority: number
+  readonly weight: number
+}
+
+export type SrvResolver = (service: string) => Promise<readonly SrvRecord[]>
+
+const SERVICES: Readonly<Record<string, readonly [service: string, protocol: string]>> = {
+  'mqtt+srv:': ['_mqtt._tcp', 'mqtt'],
+  'mqtts+srv:': ['_secure-mqtt._tcp', 'mqtts'],
+}
+
+/** Finds out where an attempt goes: looks up SRV records, asks for credentials. */
+export class Endpoints {
+  /** For each SRV name, which of its records is next: another one after each attempt that failed. */
+  private readonly turns = new Map<string, number>()
+  /** What the last attempt was made with. */
+  private last:
+    | { readonly service?: string; readonly turn: number; readonly protocolVersion: ProtocolVersion }
+    | undefined
+
+  constructor(
+    private readonly options: ResolvedOptions,
+    private readonly resolve: SrvResolver = resolveSrv,
+  ) {}
+
+  async next(
+    target: number,
+    reference: string | undefined,
+    protocolVersion: ProtocolVersion = 5,
+  ): Promise<Endpoint> {
+    const secrets = this.options.secrets.reveal()
+    const credentials = await readTlsFiles(secrets, (await this.options.credentials?.()) ?? {})
+    if (this.options.createStream !== undefined) {
+      return { url: undefined, name: 'the stream from createStream()', credentials }
+    }
+    const home = secrets.urls[target] ?? ''
+    const url = await this.locate(
+      reference === undefined ? home : referenceUrl(home, reference),
+      protocolVersion,
+    )
+    return { url, name: withoutSecrets(url), credentials }
+  }
+
+  /** The endpoint given last is good: it is tried first next time. */
+  keep(): void {
+    if (this.last?.service !== undefined) this.turns.set(this.last.service, this.last.turn)
+  }
+
+  private async locate(url: string, protocolVersion: ProtocolVersion): Promise<string> {
+    const before = this.last
+    this.last = { turn: 0, protocolVersion }
+    const { protocol, hostname } = new URL(url)
+    const service = SERVICES[protocol]
+    if (service === undefined) return url
+    const [prefix, plain] = service
+    const name = `${prefix}.${hostname}`
+    const records = inOrder(await this.resolve(name))
+    // MQTT 3.1.1 right after 5 is offered to the record that has just refused 5.
+    const isSameAgain = before?.service === name && protocolVersion < before.protocolVersion
+    const turn = (isSameAgain ? before.turn : (this.turns.get(name) ?? 0)) % records.length
+    const record = records[turn]
+    if (record === undefined) throw new Error(`there is no SRV record ${name}`)
+    this.turns.set(name, turn + 1)
+    this.last = { service: name, turn, protocolVersion }
+    return `${plain}://${userInfoOf(url)}${hostOf(record.name, record.port)}`
+  }
+}
+
+/** User and password of a URL as they are written there, with the "@". A user without password has no ":". */
+function userInfoOf(url: string): string {
+  const { username, password } = new URL(url)
+  if (username === '' && password === '') return ''
+  return `${username}${password === '' ? '' : `:${password}`}@`
+}
+
+/** Checked without the user: the error of the URL parser repeats what it was given. */
+function hostOf(name: string, port: number): string {
+  const host = `${name}:${port}`
+  if (!HOST.test(host) || !URL.canParse(`mqtt://${host}`))
+    throw new Error(`the SRV record names ${printable(host)}, which is not a host`)
+  return host
+}
+
+/** By priority; within one priority the heavier first. */
+function inOrder(records: readonly SrvRecord[]): SrvRecord[] {
+  return [...records].sort((a, b) => a.priority - b.priority || b.weight - a.weight)
+}
+
+/** A Server Reference is a list of hosts, with or without a port (MQTT 5, 4.11). The client uses the first one. */
+function referenceUrl(home: string, reference: string): string {
+  const [first = ''] = reference.trim().split(/\s+/)
+  const { protocol, pathname } = new URL(home)
+  const scheme = protocol.replace('+srv', '')
+  // Checked without the user: the error of the URL parser repeats what it was given.
+  if (!HOST.test(first) || !URL.canParse(`${scheme}//${first}`))
+    throw new Error(`the Server Reference ${printable(reference)} is not a valid host`)
+  return `${scheme}//${userInfoOf(home)}${first}${pathname}`
+}
+
+/** Nothing that would change another part of the URL. */
+const HOST = /^[^/\\?#@]+$/
+
+/**
+ * Reads the TLS files of the options and of the credentials, which win, and checks that they can be used: `mqtt` reads
+ * no files, and OpenSSL does not name the option at fault.
+ * @throws Error that names the option and the file
+ */
+async function readTlsFiles(
+  { tlsFiles, passThrough }: DialSecrets,
+  credentials: MqttCredentials,
+): Promise<AttemptCredentials> {
+  const conflict = tlsConflict(credentials)
+  if (conflict !== undefined) throw new Error(`credentials: ${conflict}`)
+  const { caPath, certPath, keyPath, passphrase = tlsFiles.passphrase, ...given } = credentials
+  // What the credentials give in one way takes the place of what the options give in the other.
+  const paths = {
+    caPath: given.ca === undefined ? (caPath ?? tlsFiles.caPath) : undefined,
+    certPath: given.cert === undefined ? (certPath ?? tlsFiles.certPath) : undefined,
+    keyPath: given.key === undefined ? (keyPath ?? tlsFiles.keyPath) : undefined,
+  }
+  const ca = paths.caPath === undefined ? undefined : await readAll('caPath', paths.caPath)
+  const cert = paths.certPath === undefined ? undefined : await read('certPath', paths.certPath)
+  const key = paths.keyPath === undefined ? undefined : await read('keyPath', paths.keyPath)
+  const found: AttemptCredentials = {
+    ...given,
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+    ...(passphrase === undefined ? {} : { passphrase }),
+  }
+  if ((ca ?? cert ?? key ?? passphrase) !== undefined) assertUsable({ ...passThrough, ...found }, paths)
+  return found
+}
+
+async function readAll(option: string, paths: string | readonly string[]): Promise<Buffer[]> {
+  return Promise.all([paths].flat().map(path => read(option, path)))
+}
+
+async function read(option: string, path: string): Promise<Buffer> {
+  try {
+    return await readFile(path)
+  } catch (error) {
+    throw new Error(`"${option}": the file ${path} cannot be read: ${describeCause(error)}`)
+  }
+}
+
+function assertUsable(
+  { ca, cert, key, passphrase }: AttemptCredentials,
+  paths: Omit<DialSecrets['tlsFiles'], 'passphrase'>,
+): void {
+  try {
+    createSecureContext({ ca, cert, key, passphrase })
+  } catch (error) {
+    const why = describeCause(error)
+    const isLocked = /bad decrypt|bad password|passphrase|interrupted|empty password/i.test(why)
+    const name = (option: string, path: string | undefined): string =>
+      path === undefined ? `"${option}"` : `"${option}Path" (the file ${path})`
+    if (isLocked)
+      throw new Error(
+        `the private key of ${name('key', paths.keyPath)} cannot be decrypted: "passphrase" is ${passphrase === undefined ? 'missing' : 'wrong'}`,
+      )
+    throw new Error(
+      `the TLS files cannot be used: ${why}. Check ${name('cert', paths.certPath)}, ${name('key', paths.keyPath)} and "ca" or "caPath"`,
+    )
+  }
+}
 
 /** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
 export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {

@@ -15,8 +15,7 @@ import type { BrokerLimits } from '../../core/protocol/packets.js'
 import type { Verdict } from '../../options/options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { type WaitOptions, whenConnected } from '../waits.js'
-import type { Endpoint } from './endpoint.js'
-import type { Dialler, Link, LinkEvents, Packet } from './link.js'
+import type { Dialler, Endpoint, Link, LinkEvents, Packet } from './link.js'
 
 type DialEffect = Extract<ConnectionEffect, { type: 'dial' }>
 

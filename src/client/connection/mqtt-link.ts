@@ -5,8 +5,6 @@ import { MqttError } from '../../core/errors.js'
 import type { PubackPacket } from '../../core/protocol/packet-decoder.js'
 import { brokerLimits, PACKET_IDENTIFIER_NOT_FOUND, resolveTopicAlias } from '../../core/protocol/packets.js'
 import type { Link, LinkEvents, MessageReceiver, PublishFeedback, PublishPacket } from './link.js'
-import { PacketReader } from './packet-reader.js'
-import { PacketWriter } from './packet-writer.js'
 import {
   connectFailed,
   faultOf,
@@ -17,7 +15,9 @@ import {
   serverDisconnect,
   tooEarly,
   tooLarge,
-} from './protocol-errors.js'
+} from './link.js'
+import { PacketReader } from './packet-reader.js'
+import { PacketWriter } from './packet-writer.js'
 
 /** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')

@@ -1,13 +1,13 @@
 import { MqttError } from '../../core/errors.js'
-import { excessOf } from '../../core/outbound/outbound-gate.js'
 import {
+  excessOf,
   expiryMs,
   messageLeft,
   type OutboundMessage,
   type Publication,
 } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import type { PacketIds } from '../../core/protocol/packets.js'
 import { PACKET_IDENTIFIER_NOT_FOUND } from '../../core/protocol/packets.js'
 import type { OutboundOptions } from '../../options/options.js'
 import { AckDeadline, type AckWatch } from '../connection/ack-deadline.js'

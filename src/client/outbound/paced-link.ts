@@ -1,6 +1,6 @@
-import { AckPulse } from '../../core/outbound/ack-pulse.js'
 import { LinkWindow } from '../../core/outbound/link-window.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
+import { AckPulse } from '../../core/outbound/pings.js'
 import type { BrokerLimits } from '../../core/protocol/packets.js'
 import { TopicAliases } from '../../core/protocol/write-batch.js'
 import type { Link } from '../connection/link.js'

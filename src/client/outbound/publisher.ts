@@ -1,13 +1,15 @@
 import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
 import { closedError, type MqttError } from '../../core/errors.js'
 import { OutboundBuffer, type OutboundQueue } from '../../core/outbound/outbound-buffer.js'
-import { assertTaken, isUnlimited, refusalOf } from '../../core/outbound/outbound-gate.js'
 import {
+  assertTaken,
   type GivenUp,
+  isUnlimited,
   messageAt,
   type OutboundMessage,
   Publication,
   type PublishTerms,
+  refusalOf,
 } from '../../core/outbound/outbound-message.js'
 import type {
   DropReason,
@@ -16,7 +18,7 @@ import type {
   TryPublishOutcome,
 } from '../../core/outbound/publish-outcome.js'
 import { POLICIES, type WhenBlocked } from '../../core/outbound/when-blocked.js'
-import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import type { PacketIds } from '../../core/protocol/packets.js'
 import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
 import type { ConnectionListener, MqttConnection } from '../connection/mqtt-connection.js'

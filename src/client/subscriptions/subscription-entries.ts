@@ -1,6 +1,6 @@
 import { type DelayRule, reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
 import { closedError, MqttError } from '../../core/errors.js'
-import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import type { PacketIds } from '../../core/protocol/packets.js'
 import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import { batches, refusal, type SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'

@@ -1,6 +1,6 @@
 import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
 import { closedError, type MqttError } from '../../core/errors.js'
-import type { PacketIds } from '../../core/protocol/packet-ids.js'
+import type { PacketIds } from '../../core/protocol/packets.js'
 import { type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
 import {
   isSameOptions,

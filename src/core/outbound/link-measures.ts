@@ -1,4 +1,4 @@
-import type { Marker } from './marker-queue.js'
+import type { Marker } from './pings.js'
 
 /** Time that our own bytes may queue on the way. */
 export const QUEUE_MS = 100

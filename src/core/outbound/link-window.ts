@@ -1,5 +1,5 @@
 import { QUEUE_MS } from './link-measures.js'
-import { LinkHold, type Marker, MarkerQueue } from './marker-queue.js'
+import { LinkHold, type Marker, MarkerQueue } from './pings.js'
 import { type Response, WindowSize } from './window-size.js'
 
 /** A marker so often while the link is the limit, so that the window moves on in small steps. */

@@ -1,5 +1,5 @@
 import { DeliveredRate, QUEUE_MS, RoundTrip } from './link-measures.js'
-import type { Finding, Marker } from './marker-queue.js'
+import type { Finding, Marker } from './pings.js'
 
 /** The first window: a fifth of a second of a link of 10 KB/s. */
 const START_BYTES = 2_048

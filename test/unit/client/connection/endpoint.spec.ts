@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import { Endpoints, type SrvRecord } from '../../../../src/client/connection/endpoint.js'
+import { Endpoints, type SrvRecord } from '../../../../src/client/connection/dialler.js'
 import type { Dialler } from '../../../../src/client/connection/link.js'
 import { MqttConnection } from '../../../../src/client/connection/mqtt-connection.js'
 import { resolveOptions } from '../../../../src/options/option-checks.js'

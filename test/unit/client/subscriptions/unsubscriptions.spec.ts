@@ -2,8 +2,7 @@ import { describe, expect, it } from 'vitest'
 import type { Link, Packet } from '../../../../src/client/connection/link.js'
 import { Hook, type Notice } from '../../../../src/client/events.js'
 import { Unsubscriptions } from '../../../../src/client/subscriptions/subscription-entries.js'
-import { PacketIds } from '../../../../src/core/protocol/packet-ids.js'
-import { brokerLimits } from '../../../../src/core/protocol/packets.js'
+import { brokerLimits, PacketIds } from '../../../../src/core/protocol/packets.js'
 
 const nothing = (): void => {}
 

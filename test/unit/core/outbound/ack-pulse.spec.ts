@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { AckPulse } from '../../../../src/core/outbound/ack-pulse.js'
+import { AckPulse } from '../../../../src/core/outbound/pings.js'
 
 /** A pulse after a request at time 0, of 100 bytes, whose PUBACK of 4 bytes has come. */
 function afterPuback() {

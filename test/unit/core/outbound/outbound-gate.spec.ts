@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { assertWithinLimits, type MeasuredPublish } from '../../../../src/core/outbound/outbound-gate.js'
+import { assertWithinLimits, type MeasuredPublish } from '../../../../src/core/outbound/outbound-message.js'
 import { brokerLimits, type ConnackProperties } from '../../../../src/core/protocol/packets.js'
 import { errorOf } from '../../errors-of.js'
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { PacketIds } from '../../../../src/core/protocol/packet-ids.js'
+import { PacketIds } from '../../../../src/core/protocol/packets.js'
 
 const ALL = 65_535
 

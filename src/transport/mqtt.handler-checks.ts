@@ -1,0 +1,149 @@
+import { inspect } from 'node:util'
+import { type ArgumentsHost, Logger } from '@nestjs/common'
+import type { ApplicationConfig } from '@nestjs/core'
+import { BaseRpcExceptionFilter, MqttRecord, type MsObjectPattern, RpcException } from '@nestjs/microservices'
+import { throwError } from 'rxjs'
+import type { ResponseValue } from '../client/requests/request-messages.js'
+import { MqttError, publicErrorOf, readSafely, withOriginal } from '../core/errors.js'
+import { isTopicName } from '../core/topic/topic-filter.js'
+import { parseOptions, recordSchema } from '../options/schema.js'
+import { MqttContext } from './mqtt.context.js'
+
+/** A pattern that Nest can convert to a string: a string, a number or an object. */
+type RoutablePattern = string | number | MsObjectPattern
+
+/** Beyond these limits Nest replaces values by a constant, so that different patterns become equal. */
+const MAX_DEPTH = 5
+const MAX_KEYS = 20
+
+export function isRoutable(pattern: unknown): pattern is RoutablePattern {
+  return typeof pattern === 'string' || typeof pattern === 'number' || problemOf(pattern, 0) === undefined
+}
+
+/**
+ * Checks the topic of an object or number pattern. A "+" or "#" in a value would be a wildcard for the broker, and no
+ * client could publish to it.
+ * @throws MqttError `INVALID_TOPIC_FILTER`
+ */
+export function assertLiteral(route: string): void {
+  if (isTopicName(route)) return
+  const text = `the pattern ${route} is not a valid Topic Name: it must not contain "+", "#" or NUL, and must have at most 65,535 bytes (MQTT 5, 4.7); use a string pattern for wildcards`
+  throw new MqttError('INVALID_TOPIC_FILTER', text)
+}
+
+/**
+ * Rejects patterns that Nest converts to a string that is not unique.
+ * @throws MqttError with `code`
+ */
+export function assertRoutable(
+  pattern: unknown,
+  code: 'INVALID_TOPIC_FILTER' | 'INVALID_TOPIC_NAME',
+): asserts pattern is RoutablePattern {
+  if (isRoutable(pattern)) return
+  const problem = problemOf(pattern, 0)
+  const text = `the pattern ${inspect(pattern, { breakLength: Number.POSITIVE_INFINITY })} cannot be a topic: ${problem}; use a string, a number or an object of those`
+  throw new MqttError(code, text)
+}
+
+function problemOf(value: unknown, depth: number): string | undefined {
+  if (value instanceof RegExp) return 'it is a RegExp, which a broker cannot match'
+  if (typeof value !== 'object' || value === null)
+    return depth > 0 && isJsonScalar(value) ? undefined : `it contains ${nameOf(value)}`
+  const entries = Object.entries(value)
+  if (depth > MAX_DEPTH) return `it is nested more than ${MAX_DEPTH} levels deep`
+  if (entries.length > MAX_KEYS) return `it has an object with more than ${MAX_KEYS} keys`
+  for (const [, inner] of entries) {
+    const problem = problemOf(inner, depth + 1)
+    if (problem !== undefined) return problem
+  }
+  return undefined
+}
+
+function isJsonScalar(value: unknown): boolean {
+  return value === null || ['string', 'number', 'boolean'].includes(typeof value)
+}
+
+function nameOf(value: unknown): string {
+  return value === null || value === undefined ? String(value) : `a ${typeof value}`
+}
+
+/** Returns the data and the options of a record. @throws MqttError `INVALID_OPTION` */
+export function readRecord(owner: string, value: unknown): ResponseValue {
+  if (!(value instanceof MqttRecord)) return { data: value, options: {} }
+  parseOptions(owner, recordSchema, value.options)
+  return { data: value.data, options: value.options ?? {} }
+}
+
+const KINDS = ['Pipes', 'Guards', 'Interceptors', 'Filters'] as const
+type Enhancers = Record<(typeof KINDS)[number], readonly object[]>
+
+/**
+ * Warns about global pipes, guards, interceptors and filters that are registered after the handlers. Nest silently does not
+ * apply them to these handlers.
+ */
+export class GlobalEnhancers {
+  /** Private, so that `util.inspect` does not show the objects of the application. */
+  readonly #config: ApplicationConfig
+  #ofHandlers: Enhancers | undefined
+
+  constructor(config: ApplicationConfig) {
+    this.#config = config
+  }
+
+  handlerAdded(): void {
+    this.#ofHandlers = this.present()
+  }
+
+  /** Warns once about each enhancer that was registered too late. */
+  check(): void {
+    const before = this.#ofHandlers
+    if (before === undefined) return
+    const now = this.present()
+    const late = KINDS.flatMap(kind =>
+      now[kind]
+        .filter(enhancer => !before[kind].includes(enhancer))
+        .map(enhancer => `useGlobal${kind}(${enhancer.constructor.name})`),
+    )
+    if (late.length === 0) return
+    this.#ofHandlers = now
+    new Logger('MqttModule').warn(
+      `MQTT handlers run without app.${late.join(', app.')}, because it was called after app.connectMicroservice(). Use this order: app.useGlobalPipes(…) and the like; app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true }); await app.startAllMicroservices()`,
+    )
+  }
+
+  private present(): Enhancers {
+    const config = this.#config
+    return {
+      Pipes: config.getGlobalPipes(),
+      Guards: config.getGlobalGuards(),
+      Interceptors: config.getGlobalInterceptors(),
+      Filters: config.getGlobalFilters(),
+    }
+  }
+}
+
+const IS_SET = Symbol.for('nestjs-mqtt.exposes-reasons')
+const HIDDEN = { status: 'error', message: 'Internal server error' } as const
+
+/**
+ * Makes Nest's default RPC exception filter pass on the reason of errors that are meant for the sender, such as those of
+ * pipes. Applies to handlers of this package only. Exception filters of the application still run first.
+ */
+export function exposeReasons(): void {
+  const { prototype } = BaseRpcExceptionFilter
+  if (Object.hasOwn(prototype, IS_SET)) return
+  const plain = prototype.catch
+  Object.defineProperty(prototype, IS_SET, { value: true })
+  prototype.catch = function (exception: unknown, host: ArgumentsHost) {
+    if (exception instanceof RpcException || !isOurs(host)) return plain.call(this, exception, host)
+    const known = readSafely(() => publicErrorOf(exception), undefined)
+    // Nest's filter logs the error with its stack.
+    if (known === undefined) plain.call(this, exception, host)
+    const failure = withOriginal({ ...(known ?? HIDDEN) }, exception)
+    return throwError(() => failure)
+  }
+}
+
+function isOurs(host: ArgumentsHost): boolean {
+  return host.getType() === 'rpc' && host.switchToRpc().getContext() instanceof MqttContext
+}
