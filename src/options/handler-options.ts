@@ -40,8 +40,8 @@ export interface HandlerOptions {
    */
   readonly order?: 'topic' | 'none' | ((topic: string) => string)
   /**
-   * Time limit of one run, in milliseconds. After that the run has failed and the `signal` of its context is aborted; the
-   * client does not wait for the run any longer. 1 to 86,400,000. @default no limit
+   * Time limit of one attempt to run the handler, in milliseconds. After that the run has failed and the `signal` of
+   * its context is aborted; the client does not wait for the run any longer. 1 to 86,400,000. @default no limit
    */
   readonly timeoutMs?: number
   /**

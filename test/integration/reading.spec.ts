@@ -1,6 +1,6 @@
 import type { MqttClient as Mqtt } from 'mqtt'
 import mqttPacket from 'mqtt-packet'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { MqttClient } from '../../src/client/index.js'
 import { ScriptedPeer } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
@@ -91,6 +91,21 @@ describe.each([4, 5] as const)('MQTT %i: reading the stream', version => {
     await eventually(() => payloads.length >= 1_000)
     expect(client.stats().inbound.dropped).toBe(0)
     await closed(client, connection)
+  })
+
+  it('lets timers and other connections run when handlers need long for one read', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] })
+    const { client, connection, payloads } = await started({ inbound: { maxQueued: 2_000 } })
+    client.subscribe('a/b', () => void vi.advanceTimersByTime(1), { codec: 'bytes' })
+    connection.sendBytes(
+      Buffer.concat(Array.from({ length: 1_000 }, (_, index) => publish(version, `${index}`))),
+    )
+    await eventually(() => payloads.length > 0)
+    // The event loop has turned once since the first of them.
+    expect(payloads.length).toBeLessThan(200)
+    await eventually(() => payloads.length >= 1_000)
+    await closed(client, connection)
+    vi.useRealTimers()
   })
 
   it('tells listeners of the mqtt client about messages too', async () => {

@@ -127,6 +127,8 @@ export class UnreleasedStore implements IStore {
 
 /** Packets that are handled before the handlers they started, and everything else in this turn, may go on. */
 const BATCH = 16
+/** Timers and other connections wait so long for the handlers of what has arrived here. */
+const TURN_MS = 10
 /** A packet that is larger than this is not put together here, but left to the parser of `mqtt`. */
 const MAX_HELD_BYTES = 65_536
 
@@ -169,6 +171,8 @@ export class PacketReader {
   private at = 0
   /** Of the packet that goes to the parser of `mqtt` piece by piece. */
   private passing = 0
+  /** When the reading of this turn of the event loop began, once it is more than one batch. */
+  private turnMs: number | undefined
   /** Whether the loop is not done with `bytes`: it has given way, or waits for `mqtt`. */
   private isBusy = false
   readonly lag = new ReadingLag()
@@ -203,6 +207,26 @@ export class PacketReader {
     if (!this.isBusy) this.read()
   }
 
+  private giveWay(): void {
+    this.isBusy = true
+    const nowMs = performance.now()
+    if (this.turnMs === undefined) {
+      this.turnMs = nowMs
+      setImmediate(this.endTurn)
+    }
+    // A tick behind a microtask comes when all other microtasks are done, so that handlers end in between.
+    if (nowMs - this.turnMs < TURN_MS) queueMicrotask(this.goOn)
+    else {
+      // Otherwise the system hands on up to 2 MB in one turn.
+      this.#stream.pause()
+      setImmediate(this.read)
+    }
+  }
+
+  private readonly endTurn = (): void => {
+    this.turnMs = undefined
+  }
+
   private readonly goOn = (): void => process.nextTick(this.read)
 
   private readonly read = (): void => {
@@ -233,9 +257,7 @@ export class PacketReader {
       const end = this.at + size
       if (size === 0 || size > maxPacketBytes || !(end <= bytes.length)) return
       if (left === 0) {
-        this.isBusy = true
-        // A tick behind a microtask comes when all other microtasks are done, so that handlers end in between.
-        queueMicrotask(this.goOn)
+        this.giveWay()
         return
       }
       const packet = decodePacket(bytes, this.at, end, protocolVersion)

@@ -14,6 +14,9 @@ const MAX_BACKLOG_BYTES = 262_144
 /** A link that is not known to be slow may take it in the next moments. */
 const MAX_BURST_BYTES = 4_194_304
 
+/** A single response in time does not make a slow link a fast one. */
+const SLOW_FOR_MS = 1_000
+
 /** A timer that is as late shows that this process was busy. */
 const LATE_TURN_MS = 50
 /** At most 500 a second. */
@@ -37,6 +40,8 @@ export class PacedLink {
   private awaitedSentMs = 0
   /** Time of this turn of the event loop. Cached, because reading the clock costs more than writing a message. */
   private turnMs: number | undefined
+  /** When the uplink was the limit last. */
+  private slowMs = Number.NEGATIVE_INFINITY
   private pulse: AckPulse | undefined
   private pulseTimer: NodeJS.Timeout | undefined
   /** How many were written. */
@@ -94,7 +99,9 @@ export class PacedLink {
 
   /** How many bytes may wait for this link under `drop`. */
   get backlogBytes(): number {
-    return this.window?.isSlow(this.nowMs) === true ? MAX_BACKLOG_BYTES : MAX_BURST_BYTES
+    const { nowMs } = this
+    if (this.window?.isSlow(nowMs) === true) this.slowMs = nowMs
+    return nowMs - this.slowMs < SLOW_FOR_MS ? MAX_BACKLOG_BYTES : MAX_BURST_BYTES
   }
 
   sizeOf(message: OutboundMessage): number {
