@@ -21,7 +21,7 @@ export interface PublishSettled {
   readonly outcome: PublishOutcome | TryPublishOutcome
 }
 
-/** A handler begins to handle a message, or has ended, with its retries and its dead letter. */
+/** A handler starts with a message, or has finished it, including its retries and its dead letter. */
 export interface DeliveryEvent {
   readonly clientId: string
   readonly type: 'start' | 'end'
@@ -30,11 +30,11 @@ export interface DeliveryEvent {
   readonly pattern: string
   readonly topic: string
   readonly qos: 0 | 1 | 2
-  /** At the end. */
+  /** Set at the end. */
   readonly outcome?: RunOutcome
 }
 
-/** A request begins, or has ended. */
+/** A request starts, or has ended. */
 export interface RequestEvent {
   readonly clientId: string
   readonly type: 'start' | 'end'
@@ -42,7 +42,7 @@ export interface RequestEvent {
   readonly key: object
   readonly topic: string
   readonly protocol: RequestProtocol
-  /** At the end of a request that failed. */
+  /** Set at the end of a failed request. */
   readonly error?: Error
 }
 
@@ -53,16 +53,16 @@ export interface AttemptInfo {
   readonly attempt: number
 }
 
-/** Messages that keep the acknowledgements of others back. */
+/** Messages that hold back the acknowledgements of others. */
 export interface HeldUp {
   readonly topic: string
   readonly patterns: readonly string[]
   readonly ageMs: number
-  /** How many messages wait behind it. */
+  /** Number of messages that wait behind it. */
   readonly behind: number
 }
 
-/** What was left when a shutdown stopped waiting. */
+/** What was unfinished when a shutdown reached its time limit. */
 export interface LeftBehind {
   readonly running: number
   readonly waiting: number
@@ -71,7 +71,7 @@ export interface LeftBehind {
   readonly queued: number
 }
 
-/** What an operator may want to know: the journal makes log lines of it. */
+/** Events for an operator. The journal turns them into log lines. */
 export type Notice =
   | {
       readonly type: 'handler-failed'
@@ -112,7 +112,7 @@ const CHANNELS = {
   request: channel('nestjs-mqtt:request'),
 }
 
-/** One kind of event: for listeners of this client, and for subscribers of the process-wide channel. */
+/** One kind of event, for listeners of this client and subscribers of the process-wide diagnostics channel. */
 export class Hook<E> {
   private readonly listeners = new Set<(event: E) => void>()
 
@@ -121,12 +121,12 @@ export class Hook<E> {
     private readonly channel?: Channel,
   ) {}
 
-  /** Ask this before you make an event: most clients have nobody who listens. */
+  /** Whether there are listeners. Check this before you create an event, because most clients have none. */
   get isHeard(): boolean {
     return this.listeners.size > 0 || this.channel?.hasSubscribers === true
   }
 
-  /** A listener that throws stops nothing. */
+  /** An error thrown by a listener has no effect on the client. */
   tell(event: E): void {
     for (const listener of this.listeners) {
       try {
@@ -138,21 +138,21 @@ export class Hook<E> {
     if (this.channel?.hasSubscribers) this.channel.publish(event)
   }
 
-  /** @returns what ends this */
+  /** @returns a function that removes the listener */
   listen(listener: (event: E) => void): () => void {
     this.listeners.add(listener)
     return () => this.listeners.delete(listener)
   }
 }
 
-/** What happens in one client. */
+/** Events of one client. */
 export class ClientEvents {
   readonly connection: Hook<ConnectionChange>
   readonly publish: Hook<PublishSettled>
   readonly delivery: Hook<DeliveryEvent>
   readonly request: Hook<RequestEvent>
   readonly notice: Hook<Notice>
-  /** Wraps each attempt of a handler, which runs when `work` is called, once: for a span around it. */
+  /** Wraps each attempt of a handler, for example in a span. `work` runs the attempt and must be called once. */
   aroundRun: (<T>(info: AttemptInfo, work: () => T) => T) | undefined
 
   constructor(
@@ -166,7 +166,7 @@ export class ClientEvents {
     this.notice = new Hook(onListenerError)
   }
 
-  /** Tells of a publish when it has settled. @returns its outcome */
+  /** Reports a publish when it has settled. @returns its outcome */
   async publishing(
     { topic, qos }: OutboundMessage,
     settling: PublishOutcome | Promise<PublishOutcome>,

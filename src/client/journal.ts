@@ -14,10 +14,10 @@ import { describeTarget } from '../options/option-checks.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import type { HeldUp, LeftBehind, Notice } from './events.js'
 
-/** A broker that gives each session to the newest client cuts off two of the same name in turn. */
+/** A broker that disconnects the older client when two use one Client Identifier disconnects both in turn. */
 const SUSPICIOUS_CONNECTIONS = 3
 
-/** Makes log lines of what a client gives notice of: when trouble begins, and how much of it there was. */
+/** Writes log lines for the events of a client: one when a problem starts, and its extent afterwards. */
 export class Journal {
   private readonly drops = new DropLines()
   private readonly thinned: ThinnedLog
@@ -63,7 +63,7 @@ export class Journal {
     }
   }
 
-  /** Logs what is collected. */
+  /** Writes the collected lines. */
   flush(): void {
     this.thinned.flush()
   }
@@ -109,9 +109,9 @@ type ThinnedNotice = Exclude<
 
 interface ThinnedLine {
   readonly level: LogLevel
-  /** What all repeats have in common. */
+  /** The part that all repeats have in common. */
   readonly line: string
-  /** The same with what belongs to this one alone, such as its topic. */
+  /** The line with the details of this event, such as its topic. */
   readonly first?: string
 }
 
@@ -158,7 +158,7 @@ const STREAM_EVICTED = 'streams of responses were ended to make room for others 
 function handlerFailed({ pattern, topic, error }: Extract<Notice, { type: 'handler-failed' }>): ThinnedLine {
   const who = `the handler of ${printable(pattern)} failed`
   const cause = oneLine(describeFailure(originalOf(error)))
-  // Its text names the topic, which differs from message to message.
+  // The text of this error names the topic, which differs between messages.
   const common = isMqttError(error, 'PAYLOAD_NOT_DECODABLE') ? 'the payload could not be decoded' : cause
   const first = `${who} for a message on ${printable(topic)}: ${cause}`
   return { level: 'error', line: `${who}: ${common}`, first }
@@ -182,7 +182,7 @@ function gaveUp(afterMs: number, left: LeftBehind): string {
   return `shutdown stopped waiting after ${Math.round(afterMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.streams} open streams of responses, ${left.unacknowledged} publishes without an acknowledgement, ${left.queued} not written`
 }
 
-/** A log whose repeats are counted, so that a failure in a flood of messages costs a line in 10 s. */
+/** A log that counts repeats, so that a failure in a flood of messages produces one line in 10 s. */
 export class ThinnedLog {
   private readonly windows = new LogWindows<LogLevel>()
   private timer: NodeJS.Timeout | undefined
@@ -193,19 +193,19 @@ export class ThinnedLog {
   ) {}
 
   /**
-   * @param line what all repeats have in common
-   * @param first the same with what belongs to this one alone, such as its topic
+   * @param line the part that all repeats have in common
+   * @param first the line with the details of this event, such as its topic
    */
   say(level: LogLevel, line: string, first = line): void {
     const nowMs = this.nowMs()
-    // A process that is busy has late timers.
+    // Timers of a busy process are late.
     if (this.windows.nextEndMs <= nowMs) this.report(this.windows.ended(nowMs))
     if (!this.windows.happened(line, level, nowMs)) return
     this.log[level](first)
     this.wait(nowMs)
   }
 
-  /** Logs what is collected. */
+  /** Writes the collected lines. */
   flush(): void {
     clearTimeout(this.timer)
     this.timer = undefined
@@ -232,7 +232,7 @@ export class ThinnedLog {
   }
 }
 
-/** The same log, but one that fails stops nothing: it is reported once as a warning of the process. */
+/** A logger that tolerates failures of the original: the first failure is reported as a process warning. */
 export function guardedLog(log: SessionLog): SessionLog {
   let hasFailed = false
   const failed = (error: unknown): void => {
@@ -241,7 +241,7 @@ export function guardedLog(log: SessionLog): SessionLog {
   }
   const guarded = (level: LogLevel) => (text: string) => {
     try {
-      // The logger of an application may be asynchronous all the same.
+      // The logger of an application may also be asynchronous.
       const written: unknown = log[level](text)
       if (written instanceof Promise) written.catch(failed)
     } catch (error) {

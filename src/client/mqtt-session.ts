@@ -29,10 +29,10 @@ import { Shutdown } from './shutdown.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { failStart, hasClosed, whenSubscribed } from './waits.js'
 
-/** An MQTT session of this application: the connection, what it subscribes to, what is under way in and out. */
+/** An MQTT session of this application: the connection, its subscriptions, and its incoming and outgoing messages. */
 export class MqttSession {
   readonly connection: MqttConnection
-  /** Asks on this connection. */
+  /** Sends requests on this connection. */
   readonly requester: Requester
   readonly identifiers = new SubscriptionIdentifiers()
   readonly subscriptions: SubscriptionTable
@@ -42,7 +42,7 @@ export class MqttSession {
   readonly log: SessionLog
   readonly events: ClientEvents
   readonly routes = new Routes<InboundHandler>()
-  /** The first refusal since the start. */
+  /** The first refused subscription since the start. */
   private refused: MqttError | undefined
   private readonly counted = { connects: 0, losses: 0, ackTimeouts: 0, sessionsLost: 0 }
   private connectedAtMs = 0
@@ -80,7 +80,7 @@ export class MqttSession {
     )
     this.requester = new Requester(this, options)
     this.shutdown = new Shutdown(this)
-    // SUBSCRIBE leaves before what waited to be published, or this client would miss its own messages.
+    // SUBSCRIBE is sent before waiting publishes, because this client would otherwise miss its own messages.
     this.connection.attach(this.subscriptions)
     this.connection.attach(this.dispatcher)
     this.connection.attach(this.publisher)
@@ -104,7 +104,7 @@ export class MqttSession {
     return new SubscriptionTable(packetIds, this.identifiers, rules, this.events.notice)
   }
 
-  /** Whether something of ours waits for a response of the broker. */
+  /** Whether this client waits for a response from the broker. */
   get awaitsResponses(): boolean {
     return this.publisher.isWaiting || this.requester.counters.open > 0
   }
@@ -131,7 +131,7 @@ export class MqttSession {
     })
   }
 
-  /** Connects. `fail-fast`: rejects when the first round of attempts fails. Calls share one connection. */
+  /** Connects. `fail-fast`: rejects if the first round of attempts fails. Repeated calls share one connection. */
   start(): Promise<void> {
     return this.shutdown.unlessAbandoned(() => this.open())
   }
@@ -145,7 +145,7 @@ export class MqttSession {
     await this.connection.open().catch(failStart).finally(ended)
   }
 
-  /** `subscriptions.flush` or `listen` sends it. @returns what removes it again */
+  /** Adds a route, which `subscriptions.flush` or `listen` sends. @returns a function that removes it */
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => Promise<void> {
     this.routes.add(filter, handler)
     this.subscriptions.add(filter, options)
@@ -158,7 +158,7 @@ export class MqttSession {
     }
   }
 
-  /** Subscribes every route and lets handlers run. `fail-fast`: closes and rejects on a refusal or a loss. */
+  /** Subscribes all routes and starts the handlers. `fail-fast`: closes and rejects on a refusal or a lost connection. */
   listen(): Promise<void> {
     return this.shutdown.unlessAbandoned(() => this.openAndSubscribe())
   }
@@ -192,7 +192,7 @@ export class MqttSession {
     return this.shutdown.drain()
   }
 
-  /** Drains, lets what was published since then settle, sends DISCONNECT and ends. Waits `drainTimeoutMs` at most. */
+  /** Drains, waits for later publishes to settle, and sends DISCONNECT, all within `drainTimeoutMs`. */
   close(): Promise<void> {
     return this.shutdown.close()
   }
@@ -221,7 +221,7 @@ export class MqttSession {
     const { connection, notice, clientId } = this.events
     if (connection.isHeard) connection.tell({ clientId, state, before })
     const cause = state.status === 'closed' ? state.cause : undefined
-    // The promise of start() reports a failed start.
+    // The promise of `start()` reports a failed start.
     const isStartFailure = cause !== undefined && this.isStarting
     if (!isStartFailure) notice.tell({ type: 'state', state, before })
     if (before.status === 'connected' && state.status !== 'closing') this.noteLoss(state)

@@ -10,15 +10,15 @@ import type { Requester } from './requests/requester.js'
 import type { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { settlesWithin } from './waits.js'
 
-/** Part of the time for shutting down that is kept for DISCONNECT. */
+/** Fraction of the shutdown time that is reserved for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
-/** Part of the time for draining in which the broker must respond to UNSUBSCRIBE. */
+/** Fraction of the drain time within which the broker must respond to UNSUBSCRIBE. */
 const UNSUBSCRIBE_SHARE = 0.5
-/** Part of the time that is left then in which streams of responses may end by themselves. */
+/** Fraction of the remaining time within which streams of responses may end by themselves. */
 const STREAMS_SHARE = 0.8
 const NEVER = new Promise<never>(() => {})
 
-/** What ends with a session. */
+/** The parts of a session that are shut down. */
 interface EndingSession {
   readonly options: Pick<ResolvedOptions, 'drainTimeoutMs' | 'keepsSession'>
   readonly connection: MqttConnection
@@ -31,12 +31,12 @@ interface EndingSession {
   readonly events: ClientEvents
 }
 
-/** Ends a session in order: the intake, the handlers, the publishes, and at last the connection. */
+/** Ends a session in order: the intake, the handlers, the publishes, and finally the connection. */
 export class Shutdown {
   private readonly listeners = new Set<() => void>()
   private drained: Promise<void> | undefined
   private closed: Promise<void> | undefined
-  /** Part of the time for draining that is left for what is published after it. */
+  /** Fraction of the drain time that remains for publishes after the drain. */
   private unusedDrainMs = 0
   private deadline: NodeJS.Timeout | undefined
   private isOverdue = false
@@ -45,7 +45,7 @@ export class Shutdown {
 
   constructor(private readonly session: EndingSession) {}
 
-  /** Told when the intake ends. @returns what ends this */
+  /** Adds a listener for the end of the intake. @returns a function that removes it */
   onDrain(work: () => void): () => void {
     // Callers receive the function that removes the listener before the listener is called.
     if (this.drained !== undefined) queueMicrotask(work)
@@ -59,8 +59,8 @@ export class Shutdown {
   }
 
   /**
-   * Drains, and closes when the time for draining is over, if nobody has done so by then: Nest closes HTTP in between, and
-   * waits for handlers which may wait for a publish that never settles.
+   * Drains, and closes after the drain time unless the application has closed by then. Nest closes HTTP in between, and
+   * waits for HTTP handlers, which may wait for a publish that never settles.
    */
   async begin(): Promise<void> {
     await this.drain()
@@ -83,7 +83,7 @@ export class Shutdown {
     return this.closed !== undefined
   }
 
-  /** A start that has not ended by now never ends: what the application does behind it is not to happen. */
+  /** A start that has not ended by now never settles, so that no later code of the application runs. */
   abandonStart(): void {
     this.isStartAbandoned = true
     // Nest may wait for the start before it closes anything.
@@ -105,13 +105,13 @@ export class Shutdown {
 
   private async drainWithin(timeoutMs: number): Promise<void> {
     const { options, subscriptions, dispatcher, publisher, requester, deadLetters, routes } = this.session
-    // Handlers that are to end may wait for what comes by these.
+    // Handlers that should end may wait for messages of these subscriptions.
     const isInternal = (subscription: string) => routes.of(subscription).some(handler => handler.isInternal)
     const deadline = performance.now() + timeoutMs
     for (const work of [...this.listeners]) work()
     const within = (work: Promise<unknown>, share = 1) =>
       settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
-    // A kept session must keep its subscriptions: the broker collects messages for it meanwhile.
+    // A persistent session must keep its subscriptions, so that the broker stores messages for it.
     if (options.keepsSession) subscriptions.end(isInternal)
     else await within(subscriptions.unsubscribeAll(isInternal), UNSUBSCRIBE_SHARE)
     const handlersEnded = await within(dispatcher.drain())
@@ -124,7 +124,7 @@ export class Shutdown {
     dispatcher.stop()
   }
 
-  /** What was published since the drain settles too, in the time that the drain left. */
+  /** Publishes since the drain also settle, within the time that the drain has left. */
   private async end(): Promise<void> {
     const { connection, dispatcher, publisher } = this.session
     const leftMs = this.unusedDrainMs

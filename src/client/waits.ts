@@ -17,7 +17,7 @@ interface Observed {
 
 type Settle = (failure?: MqttError) => void
 
-/** Resolves when there is a connection; rejects when there will be none, or not in time. */
+/** Resolves when there is a connection. Rejects if there will be none, or not in time. */
 export function whenConnected(connection: Observed, wait: WaitOptions): Promise<void> {
   return waitFor('connection', wait, settle => {
     const look = (state: ConnectionState): void => {
@@ -31,9 +31,9 @@ export function whenConnected(connection: Observed, wait: WaitOptions): Promise<
 }
 
 /**
- * A wait that the caller may bound, and that leaves nothing behind when it ends.
- * @param what what is waited for, as an error names it
- * @param begin begins the wait; may call `settle` at once. @returns what ends it
+ * A wait with optional limits, which removes its timer and listener when it ends.
+ * @param what what is waited for, named in errors
+ * @param begin starts the wait, and may call `settle` at once. @returns a function that ends it
  */
 export function waitFor(
   what: string,
@@ -62,7 +62,7 @@ export function waitFor(
   })
 }
 
-/** One client has one life. */
+/** A closed client cannot be used again. */
 export function hasClosed(cause?: MqttError): MqttError {
   const text = 'this client is closed and cannot be used again; create a new one to connect again'
   return new MqttError('CONNECTION_CLOSED', text, cause === undefined ? {} : { cause })
@@ -119,7 +119,7 @@ export function failStart(error: unknown): never {
   )
 }
 
-/** Whether `work` settled within `timeoutMs`. What it settles with is the caller's business; it is not awaited further. */
+/** Returns whether `work` settled within `timeoutMs`. Its result and its error are ignored here. */
 export function settlesWithin(work: Promise<unknown>, timeoutMs: number): Promise<boolean> {
   return new Promise(resolve => {
     const timer = setTimeout(() => resolve(false), timeoutMs)
@@ -131,14 +131,14 @@ export function settlesWithin(work: Promise<unknown>, timeoutMs: number): Promis
   })
 }
 
-/** Those who wait until nothing is left to do. */
+/** Callers that wait until all work is finished. */
 export class IdleWaiters {
-  /** Those who wait. */
+  /** The callers. */
   waiting: (() => void)[] = []
 
   constructor(private readonly isIdle: () => boolean) {}
 
-  /** Resolves at once, or with the next `check` that finds nothing left. */
+  /** Resolves at once, or with the next `check` that finds no work. */
   wait(): Promise<void> {
     if (this.isIdle()) return Promise.resolve()
     return new Promise(resolve => this.waiting.push(resolve))
@@ -156,7 +156,7 @@ export class IdleWaiters {
 export class Pauses {
   private readonly open = new Map<NodeJS.Timeout, () => void>()
 
-  /** Resolves after the delay, in milliseconds, or with `end`. */
+  /** Resolves after the delay, in milliseconds, or when `end` is called. */
   wait(delayMs: number): Promise<void> {
     return new Promise(resolve => {
       const timer = setTimeout(() => {
@@ -181,9 +181,9 @@ const DEADLINE_PAUSE_MS = 10
 /** A longer delay would fire at once. */
 const MAX_TIMER_MS = 0x7fff_ffff
 
-/** One timer for many deadlines: it fires when the first one is over. */
+/** One timer for many deadlines. It fires when the first one has expired. */
 export class DeadlineTimer {
-  /** When it fires. */
+  /** Time at which it fires. */
   dueMs = Number.POSITIVE_INFINITY
   private timer: NodeJS.Timeout | undefined
 
@@ -208,12 +208,12 @@ export class DeadlineTimer {
 
 const MOST_PER_TURN = 100
 
-/** Results that are there at once. A loop that awaits one after the other must not keep timers and sockets from running. */
+/** Results that are available at once. A loop that awaits one after the other must not block timers and sockets. */
 export class PromptResults<T> {
   private count = 0
   private turn: Promise<void> | undefined
 
-  /** Settled, except for those of a long row: they settle after a turn of the event loop, in order. */
+  /** Settles the results at once. In a long series, some settle after a turn of the event loop, in order. */
   of(result: T): Promise<T> {
     if (this.turn === undefined) {
       this.count += 1

@@ -23,14 +23,14 @@ interface Window<T> {
 }
 
 /**
- * Decides which lines are logged at once and which are counted: the first of each is logged at once, its repeats as one
- * line per 10 s with their number.
+ * Decides which lines are logged at once and which are counted: the first of each is logged at once, its repeats are
+ * counted in one line per 10 s.
  */
 export class LogWindows<T> {
   /** In the order in which they end. */
   private readonly open = new Map<string, Window<T>>()
 
-  /** @returns whether to log it now */
+  /** @returns whether to log the line now */
   happened(line: string, tag: T, nowMs: number): boolean {
     const key = this.open.has(line) || this.open.size < MAX_OPEN ? line : OTHERS
     const window = this.open.get(key)
@@ -39,7 +39,7 @@ export class LogWindows<T> {
     return window === undefined
   }
 
-  /** When the next window ends. */
+  /** Time at which the next window ends. */
   get nextEndMs(): number {
     const [first] = this.open.values()
     return first === undefined ? Number.POSITIVE_INFINITY : first.startedMs + WINDOW_MS
@@ -139,9 +139,9 @@ function describeConnecting(
       }
 }
 
-/** What the caller asked for needs no line in the log. */
+/** Changes that the caller requested are not logged. */
 const AS_ASKED: readonly DropReason[] = ['superseded', 'aborted', 'closed']
-/** Log lines for dropped publishes: one when drops begin, and one, with their number, when they are over. */
+/** Creates the log lines for dropped publishes: one when drops start, and one with their number when they are over. */
 export class DropLines {
   private counts = new Map<DropReason, number>()
   private startedMs = 0
@@ -155,7 +155,7 @@ export class DropLines {
     return isFirst ? BEGINNING[reason] : undefined
   }
 
-  /** The drops are over, or the connection came or went. @returns what to log */
+  /** The drops are over, or the connection was established or lost. @returns what to log */
   ended(nowMs: number): string | undefined {
     if (this.counts.size === 0) return undefined
     const reasons = [...this.counts]

@@ -2,39 +2,41 @@ import { MqttError } from '../../core/errors.js'
 import type { AckRules, PacketIds } from '../../core/protocol/packets.js'
 import type { Link } from './link.js'
 
-/** A packet that waits for the broker's acknowledgement. */
+/** A packet that the broker has not acknowledged yet. */
 export interface Unacknowledged {
-  /** When it was written on this connection. */
+  /** Time at which it was written on this connection. */
   readonly sentMs: number
 }
 
-/** What an {@link AckDeadline} watches over. */
+/** What an {@link AckDeadline} monitors. */
 export interface AckWatch<T extends Unacknowledged> {
-  /** Of the packets that wait for an acknowledgement on this connection, the one that was written first. */
+  /** The unacknowledged packet that was written first on this connection. */
   oldest(): T | undefined
-  /** More time for a packet that the broker cannot have read yet, in milliseconds. */
+  /** Additional time for a packet that the broker cannot have read yet, in milliseconds. */
   extraMs?(oldest: T): number
-  /** The oldest was not acknowledged in time. The connection is to be given up; nothing is watched any more. */
+  /**
+   * Called when the oldest packet was not acknowledged in time. The connection must be closed; the deadline is then
+   * inactive.
+   */
   onOverdue(oldest: T): void
 }
 
-/** A timer that is later than this part of the time shows that this process was busy, and read nothing meanwhile. */
+/** If a timer is late by more than this fraction of its delay, the process was busy and read nothing in the meantime. */
 const BUSY_SHARE = 1 / 4
 const BUSY_MIN_MS = 100
 
 /**
- * One deadline over the oldest of many packets that wait for an acknowledgement on one connection: one timer,
- * whatever their number, and nothing to do for a packet but to keep the time when it was written. A packet has its
- * whole time from the moment when it becomes the oldest, so that a slow link with many packets on it is not taken for
- * a broker that acknowledges nothing.
+ * One deadline for the oldest of many unacknowledged packets on one connection. It needs a single timer, and per packet
+ * only the time at which it was written. The full time of a packet starts when it becomes the oldest, so that a slow link
+ * with many packets is not mistaken for a broker that does not acknowledge.
  */
 export class AckDeadline<T extends Unacknowledged> {
-  /** When the last acknowledgement arrived, for whichever packet. */
+  /** Time of the last acknowledgement of any packet. */
   acknowledgedMs = Number.NEGATIVE_INFINITY
-  /** Whether the timer runs: it needs no call of `sent` then. */
+  /** Whether the timer is running, in which case `sent` need not be called. */
   isArmed = false
   private oldest: T | undefined
-  /** Since when the oldest waits. */
+  /** Time at which the oldest packet became the oldest. */
   private sinceMs = 0
   private timer: NodeJS.Timeout | undefined
   private dueMs = 0
@@ -47,18 +49,18 @@ export class AckDeadline<T extends Unacknowledged> {
     private readonly watch: AckWatch<T>,
   ) {}
 
-  /** A packet was written that the broker has to acknowledge. */
+  /** A packet that the broker must acknowledge was written. */
   sent(): void {
     if (!this.isArmed && !this.isStopped) this.arm(this.timeoutMs / 2)
   }
 
-  /** Whether the oldest has waited for half of its time. */
+  /** Whether half of the time of the oldest packet has passed. */
   get isLate(): boolean {
     const oldest = this.isStopped ? undefined : this.watch.oldest()
     return oldest !== undefined && this.waitedMs(oldest, performance.now()) >= this.timeoutMs / 2
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   stop(): void {
     this.isStopped = true
     clearTimeout(this.timer)
@@ -88,7 +90,7 @@ export class AckDeadline<T extends Unacknowledged> {
   private waitedMs(oldest: T, nowMs: number): number {
     const { isIntakePaused, intakeResumedMs } = this.link
     const blindUntilMs = isIntakePaused ? nowMs : Math.max(intakeResumedMs, this.busyUntilMs)
-    // It became the oldest when the one before it was acknowledged, which was not later than this.
+    // It became the oldest when the packet before it was acknowledged, which was at this time or earlier.
     if (oldest !== this.oldest) this.sinceMs = this.acknowledgedMs
     this.oldest = oldest
     this.sinceMs = Math.max(this.sinceMs, oldest.sentMs, blindUntilMs)
@@ -102,7 +104,7 @@ interface Sent<T> extends Unacknowledged {
 
 const UNSPECIFIED_ERROR = 0x80
 
-/** Packets of one kind that wait for the broker's response, under one deadline. */
+/** Packets of one type that wait for a response from the broker, with one deadline. */
 export class AwaitedResponses<T> {
   private readonly packets = new Map<number, Sent<T>>()
   private deadline: AckDeadline<Sent<T>> | undefined
@@ -121,7 +123,7 @@ export class AwaitedResponses<T> {
     return [...this.packets.values()].map(({ content }) => content)
   }
 
-  /** What has waited for half of its time. */
+  /** The packets whose wait has exceeded half of the time limit. */
   get late(): T[] {
     if (this.deadline?.isLate !== true) return []
     const dueMs = performance.now() - this.rules.ackTimeoutMs / 2
@@ -140,7 +142,7 @@ export class AwaitedResponses<T> {
     this.deadline?.sent()
   }
 
-  /** A response arrived. @returns what it is for; undefined when nothing waits for it */
+  /** A response arrived. @returns what the response is for; undefined if nothing waits for it */
   responded(messageId: number | undefined): T | undefined {
     const sent = messageId === undefined ? undefined : this.packets.get(messageId)
     if (messageId === undefined || sent === undefined) return undefined
@@ -150,7 +152,7 @@ export class AwaitedResponses<T> {
     return sent.content
   }
 
-  /** The connection is gone. @returns what has waited */
+  /** The connection has ended. @returns what was waiting */
   lost(): T[] {
     const { contents } = this
     this.deadline?.stop()

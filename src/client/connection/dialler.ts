@@ -28,11 +28,11 @@ const SERVICES: Readonly<Record<string, readonly [service: string, protocol: str
   'mqtts+srv:': ['_secure-mqtt._tcp', 'mqtts'],
 }
 
-/** Finds out where an attempt goes: looks up SRV records, asks for credentials. */
+/** Finds the address for an attempt: looks up SRV records and requests the credentials. */
 export class Endpoints {
-  /** For each SRV name, which of its records is next: another one after each attempt that failed. */
+  /** Index of the next record of each SRV name. It changes after each failed attempt. */
   private readonly turns = new Map<string, number>()
-  /** What the last attempt was made with. */
+  /** Address and credentials of the last attempt. */
   private last:
     | { readonly service?: string; readonly turn: number; readonly protocolVersion: ProtocolVersion }
     | undefined
@@ -60,7 +60,7 @@ export class Endpoints {
     return { url, name: withoutSecrets(url), credentials }
   }
 
-  /** The endpoint given last is good: it is tried first next time. */
+  /** The last endpoint works, so it is tried first next time. */
   keep(): void {
     if (this.last?.service !== undefined) this.turns.set(this.last.service, this.last.turn)
   }
@@ -74,7 +74,7 @@ export class Endpoints {
     const [prefix, plain] = service
     const name = `${prefix}.${hostname}`
     const records = inOrder(await this.resolve(name))
-    // MQTT 3.1.1 right after 5 is offered to the record that has just refused 5.
+    // If a record has just refused MQTT 5, the same record is tried with MQTT 3.1.1.
     const isSameAgain = before?.service === name && protocolVersion < before.protocolVersion
     const turn = (isSameAgain ? before.turn : (this.turns.get(name) ?? 0)) % records.length
     const record = records[turn]
@@ -85,14 +85,14 @@ export class Endpoints {
   }
 }
 
-/** User and password of a URL as they are written there, with the "@". A user without password has no ":". */
+/** User and password of a URL as written, including the "@". A user without a password has no ":". */
 function userInfoOf(url: string): string {
   const { username, password } = new URL(url)
   if (username === '' && password === '') return ''
   return `${username}${password === '' ? '' : `:${password}`}@`
 }
 
-/** Checked without the user: the error of the URL parser repeats what it was given. */
+/** Checked without the user, because the error of the URL parser quotes its input. */
 function hostOf(name: string, port: number): string {
   const host = `${name}:${port}`
   if (!HOST.test(host) || !URL.canParse(`mqtt://${host}`))
@@ -100,28 +100,28 @@ function hostOf(name: string, port: number): string {
   return host
 }
 
-/** By priority; within one priority the heavier first. */
+/** Sorts by priority. Within one priority, records with a higher weight come first. */
 function inOrder(records: readonly SrvRecord[]): SrvRecord[] {
   return [...records].sort((a, b) => a.priority - b.priority || b.weight - a.weight)
 }
 
-/** A Server Reference is a list of hosts, with or without a port (MQTT 5, 4.11). The client uses the first one. */
+/** A Server Reference is a list of hosts with optional ports (MQTT 5, 4.11). The client uses the first one. */
 function referenceUrl(home: string, reference: string): string {
   const [first = ''] = reference.trim().split(/\s+/)
   const { protocol, pathname } = new URL(home)
   const scheme = protocol.replace('+srv', '')
-  // Checked without the user: the error of the URL parser repeats what it was given.
+  // Checked without the user, because the error of the URL parser quotes its input.
   if (!HOST.test(first) || !URL.canParse(`${scheme}//${first}`))
     throw new Error(`the Server Reference ${printable(reference)} is not a valid host`)
   return `${scheme}//${userInfoOf(home)}${first}${pathname}`
 }
 
-/** Nothing that would change another part of the URL. */
+/** Rejects characters that would change another part of the URL. */
 const HOST = /^[^/\\?#@]+$/
 
 /**
- * Reads the TLS files of the options and of the credentials, which win, and checks that they can be used: `mqtt` reads
- * no files, and OpenSSL does not name the option at fault.
+ * Reads the TLS files of the options and the credentials (credentials take precedence), and checks that they are usable:
+ * `mqtt` reads no files, and OpenSSL does not name the invalid option.
  * @throws Error that names the option and the file
  */
 async function readTlsFiles(
@@ -131,7 +131,7 @@ async function readTlsFiles(
   const conflict = tlsConflict(credentials)
   if (conflict !== undefined) throw new Error(`credentials: ${conflict}`)
   const { caPath, certPath, keyPath, passphrase = tlsFiles.passphrase, ...given } = credentials
-  // What the credentials give in one way takes the place of what the options give in the other.
+  // A file in the credentials replaces content in the options, and the reverse.
   const paths = {
     caPath: given.ca === undefined ? (caPath ?? tlsFiles.caPath) : undefined,
     certPath: given.cert === undefined ? (certPath ?? tlsFiles.certPath) : undefined,
@@ -184,7 +184,7 @@ function assertUsable(
   }
 }
 
-/** Dials with `mqtt`: a fresh client for every attempt, which keeps nothing and repeats nothing by itself. */
+/** Connects with `mqtt`. Each attempt uses a new client that stores nothing and does not retry. */
 export function createDialler(options: ResolvedOptions, endpoints = new Endpoints(options)): Dialler {
   const unreleased = new Unreleased()
   const { maxPacketBytes } = options.inbound
@@ -192,7 +192,7 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
     unreleased,
     locate: (...where) => endpoints.next(...where),
     dial: (endpoint, version, events) => {
-      // The debug formatting of `mqtt` costs a sixth of its time.
+      // The debug formatting of `mqtt` takes a sixth of its time.
       const settings = { ...clientOptions(options, endpoint, version), log: ignore }
       const client = openClient(options, endpoint, settings)
       const connected = (session: ConnectedSession): void => {
@@ -212,12 +212,12 @@ function openClient(options: ResolvedOptions, { url = '' }: Endpoint, settings: 
   if (createStream !== undefined) return new MqttClient(() => createStream(), settings)
   const { protocol, hostname, port } = new URL(url)
   if (localAddress === undefined || protocol !== 'mqtt:') return mqttConnect(withoutUser(url), settings)
-  // The TCP builder of `mqtt` takes no local address.
+  // The TCP stream builder of `mqtt` does not accept a local address.
   const host = hostname.replace(/^\[|\]$/g, '')
   return new MqttClient(() => connect({ host, port: Number(port || 1883), localAddress }), settings)
 }
 
-/** The options for a client of `mqtt` that serves one attempt. */
+/** Returns the options of an `mqtt` client that serves one attempt. */
 export function clientOptions(
   options: ResolvedOptions,
   { credentials, url }: Endpoint,
@@ -254,13 +254,13 @@ export function clientOptions(
     ...(headers === undefined ? {} : { headers }),
     ...(localAddress === undefined ? {} : { localAddress }),
   }
-  // A copy, always: `mqtt` writes the TLS files of an attempt into it, where they would win over those of the next.
+  // Always a copy: `mqtt` writes the TLS files of an attempt into it, and they would override those of the next attempt.
   if (Object.keys(ws).length > 0 || passThrough.wsOptions !== undefined)
     settings.wsOptions = { ...passThrough.wsOptions, ...ws }
   return settings
 }
 
-/** User and password of a URL; `mqtt` would let them win over every option. */
+/** User and password of a URL. In `mqtt` they would override every option. */
 function userOf(url: string | undefined): Pick<IClientOptions, 'username' | 'password'> {
   if (url === undefined) return {}
   const { username, password } = new URL(url)
@@ -270,7 +270,7 @@ function userOf(url: string | undefined): Pick<IClientOptions, 'username' | 'pas
   }
 }
 
-/** The URL to dial: user and password go another way. */
+/** The URL to connect to, without user and password, which are passed separately. */
 function withoutUser(url: string): string {
   const bare = new URL(url)
   bare.username = ''

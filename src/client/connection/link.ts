@@ -19,97 +19,99 @@ export type AcknowledgingPacket = IPubackPacket | IPubrecPacket | IPubcompPacket
 
 /** Writes the publishes of one connection. */
 export interface PublishWriter {
-  /** `flushed` is told once more, when the network has taken everything. */
+  /** Set to request one call of `flushed` when the network has accepted everything. */
   isAwaited: boolean
-  /** Whether bytes wait that the network has not taken. What is sent now would wait behind them. */
+  /** Whether the network has not accepted some bytes yet. A packet sent now would wait behind them. */
   isCongested(): boolean
-  /** As `send` of the link, for the most frequent packet. Returns its size in bytes. */
+  /** Like `send` of the link, for the most frequent packet. Returns its size in bytes. */
   publish(message: OutboundMessage, messageId: number | undefined, alias: TopicAlias | undefined): number
   /** Size of a message on this connection, in bytes, without a Topic Alias. */
   sizeOf(message: OutboundMessage): number
 }
 
-/** Where a link reports what concerns the publishes of this client. */
+/** Receives what a link reports about the publishes of this client. */
 export interface PublishFeedback {
   acknowledged(packet: AcknowledgingPacket): void
-  /** PINGRESP came. */
+  /** PINGRESP arrived. */
   confirmed(): void
-  /** A PINGREQ was sent that was not asked for by `send`: Keep Alive. */
+  /** A PINGREQ was sent for Keep Alive, without a call of `send`. */
   pinged(): void
-  /** What was sent in this turn is about to leave; what is sent now leaves with it. */
+  /** The packets of this turn are about to be written. Packets that are sent now are written with them. */
   flushing(): void
-  /** The network has taken everything, and somebody waited for that. */
+  /** The network has accepted everything. Called only if `isAwaited` was set. */
   flushed(): void
 }
 
-/** Takes the messages of the broker. */
+/** Receives the messages from the broker. */
 export interface MessageReceiver {
-  /** For QoS 1 the PUBACK is left to the receiver. */
+  /** For QoS 1, the receiver sends PUBACK. */
   message(packet: PublishPacket, link: Link): void
-  /** A QoS 2 message came, and waits for its PUBREL. */
+  /** A QoS 2 message arrived and waits for its PUBREL. */
   stored(link: Link): void
 }
 
-/** One network connection to the broker, from dialling to its end. Never used again after `closed`. */
+/** One network connection to the broker, from the attempt to its end. Not used again after `closed`. */
 export interface Link {
   readonly protocolVersion: ProtocolVersion
   /** The client of `mqtt` behind this connection. Its options hold secrets. */
   unwrap(): unknown
   readonly writer: PublishWriter
-  /** Reports to this one from now on; nobody after the end of the connection. */
+  /** Sets the receiver of the reports. After the end of the connection nothing is reported. */
   reportTo(feedback: PublishFeedback | undefined): void
-  /** Hands messages to this one from now on. */
+  /** Sets the receiver of the messages. */
   deliverTo(receiver: MessageReceiver): void
-  /** False when the stream has ended, though its end was not announced yet. */
+  /** False if the stream has ended, even before its end is reported. */
   isWritable(): boolean
-  /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
+  /** Encodes a packet. It is written at the end of this turn of the event loop, together with the others. */
   send(packet: Packet): void
-  /** Nothing is read until `resumeIntake`, responses of the broker included; Keep Alive goes on. */
+  /** Stops reading until `resumeIntake`, including responses from the broker. Keep Alive continues. */
   pauseIntake(): void
   resumeIntake(): void
   readonly isIntakePaused: boolean
-  /** When reading was resumed, or caught up with what had arrived, last. */
+  /** Time at which reading last resumed or caught up with the received data. */
   readonly intakeResumedMs: number
-  /** Since when more arrives than is read, so that responses wait unread; undefined when everything is read. */
+  /**
+   * Time since which data arrives faster than it is read, so that responses wait unread; undefined if everything is read.
+   */
   readonly behindSinceMs: number | undefined
-  /** Bytes that were read. */
+  /** Number of bytes read. */
   readonly receivedBytes: number
-  /** Sends DISCONNECT behind everything before it, and ends. */
+  /** Sends DISCONNECT after all earlier packets, and closes the connection. */
   disconnect(): void
-  /** Sends DISCONNECT with the Reason Code of the cause, and ends at once. */
+  /** Sends DISCONNECT with the Reason Code of the cause, and closes the connection at once. */
   hangUp(cause: MqttError): void
-  /** Ends at once, without DISCONNECT. */
+  /** Closes the connection at once, without DISCONNECT. */
   destroy(): void
 }
 
 export interface LinkEvents {
   connected(session: ConnectedSession): void
-  /** SUBACK or UNSUBACK. What responds to publishes goes to their `PublishFeedback`. */
+  /** SUBACK or UNSUBACK arrived. Responses to publishes go to their `PublishFeedback`. */
   responded(packet: Packet): void
-  /** The end, once, with the first thing that went wrong. */
+  /** The connection has ended. Called once, with the first error. */
   closed(cause: MqttError): void
-  /** What else went wrong with a connection that is ending already. */
+  /** A later error of a connection that is already ending. */
   noticed(cause: MqttError): void
 }
 
-/** What an attempt is made with, once the TLS files are read. */
+/** Settings of an attempt, after the TLS files are read. */
 export type AttemptCredentials = Omit<MqttCredentials, keyof TlsFileOptions> &
   Pick<TlsFileOptions, 'passphrase'>
 
-/** Where one attempt goes, and with what. */
+/** Address and settings of one attempt. */
 export interface Endpoint {
-  /** Undefined where the application opens the stream itself. */
+  /** Undefined if the application opens the stream itself. */
   readonly url: string | undefined
-  /** As a log or an error names it. */
+  /** Name for logs and errors. */
   readonly name: string
   readonly credentials: AttemptCredentials
 }
 
-/** Opens network connections: one for every attempt. */
+/** Opens network connections, one per attempt. */
 export interface Dialler {
   /** QoS 2 messages that the broker has not released. */
   readonly unreleased: { readonly count: number; readonly bytes: number }
-  /** Where the attempt goes and with which credentials. Rejects when that cannot be found out. */
+  /** Finds the address and the credentials of the attempt. Rejects if this fails. */
   locate(target: number, reference: string | undefined, protocolVersion: ProtocolVersion): Promise<Endpoint>
   /** May throw. */
   dial(endpoint: Endpoint, protocolVersion: ProtocolVersion, events: LinkEvents): Link
@@ -128,12 +130,12 @@ export function mayBeFirst({ cmd }: Packet): boolean {
 }
 
 export function tooEarly({ cmd }: Packet): MqttError {
-  // With a cause it is not taken for a broker that hung up on MQTT 5.
+  // The cause prevents this from being taken for a broker that rejects MQTT 5 by closing the connection.
   const cause = new Error(`the broker sent ${cmd.toUpperCase()} before CONNACK`)
   return new MqttError('CONNECT_FAILED', `could not connect: ${cause.message}`, { cause })
 }
 
-/** What is wrong with a packet that `mqtt` would take, or fail at; undefined if nothing is. */
+/** Describes an invalid packet that `mqtt` would accept, or on which it would fail; undefined if the packet is valid. */
 export function faultOf(packet: Extract<Packet, { cmd: 'publish' | 'pubrel' }>): MqttError | undefined {
   const needsIdentifier = packet.cmd === 'pubrel' || packet.qos > 0
   if (needsIdentifier && !((packet.messageId ?? 0) > 0))
@@ -160,7 +162,7 @@ export function lostBy(cause: Error): MqttError {
   return new MqttError('CONNECTION_LOST', describeCause(cause), { cause })
 }
 
-/** An error before CONNACK, or the one that `mqtt` makes of a CONNACK whose Reason Code is not success. */
+/** An error before CONNACK, or the error of `mqtt` for a CONNACK with a failure Reason Code. */
 export function connectFailed(cause: Error, target: string, serverReference: string | undefined): MqttError {
   const reasonCode = 'code' in cause && typeof cause.code === 'number' ? cause.code : undefined
   if (reasonCode === undefined)
@@ -175,7 +177,7 @@ export function connectFailed(cause: Error, target: string, serverReference: str
   })
 }
 
-/** The broker ended the connection and said why (MQTT 5, 3.14). */
+/** The broker ended the connection and sent the reason (MQTT 5, 3.14). */
 export function serverDisconnect({
   reasonCode = 0,
   properties,
@@ -189,7 +191,7 @@ export function serverDisconnect({
   })
 }
 
-/** The connection ended without a word. */
+/** The connection ended without a DISCONNECT. */
 export function hungUp(isConnected: boolean, target: string): MqttError {
   if (isConnected) return new MqttError('CONNECTION_LOST', 'the broker or the network closed the connection')
   const text = `could not connect to ${target}: the connection was closed before CONNACK`

@@ -23,26 +23,26 @@ type DialEffect = Extract<ConnectionEffect, { type: 'dial' }>
 export interface ConnectionListener {
   /** CONNACK with success arrived. `link` is good until `lost`. */
   connected?(link: Link, session: ConnectedSession): void
-  /** An established connection is gone. */
+  /** An established connection has ended. */
   lost?(cause: MqttError): void
-  /** SUBACK or UNSUBACK came. */
+  /** SUBACK or UNSUBACK arrived. */
   responded?(packet: Packet): void
-  /** What else went wrong with a connection that is ending already: for the debug log. */
+  /** A later error of a connection that is already ending, for the debug log. */
   noticed?(cause: MqttError): void
   stateChanged?(state: ConnectionState, before: ConnectionState): void
 }
 
-/** The shell around the state machine: carries out its effects with real timers and real links. */
+/** Runs the state machine: executes its effects with real timers and links. */
 export class MqttConnection {
   private machine: ConnectionMachine
-  /** Tells an attempt that was given up while it was still finding out where to go. */
+  /** Identifies an attempt that was abandoned while its address was being looked up. */
   private attempt: object | undefined
   private link: Link | undefined
   private timer: NodeJS.Timeout | undefined
   private locateTimer: NodeJS.Timeout | undefined
-  /** Listeners for the events of the link. Replaced at each change, so that a running notification reaches all of them. */
+  /** Listeners for the events of the link. Replaced on each change, so that a running notification reaches all of them. */
   private parts: readonly ConnectionListener[] = []
-  /** Those who are told how the connection changes: there may be many, and no packet visits them. */
+  /** Listeners for changes of the state. There may be many, and they are not called for packets. */
   private readonly observers = new Set<ConnectionListener>()
   private readonly events: ConnectionEvent[] = []
   private readonly rules: ConnectionRules
@@ -50,7 +50,7 @@ export class MqttConnection {
   constructor(
     private readonly options: ResolvedOptions,
     private readonly dialler: Dialler,
-    /** Takes what a listener throws: it must not stop the connection. */
+    /** Receives errors thrown by listeners, which must not stop the connection. */
     private readonly onListenerError: (error: unknown) => void,
   ) {
     const { delayMs, resetAfterMs, verdict } = options.reconnect
@@ -70,29 +70,28 @@ export class MqttConnection {
     return this.machine.state
   }
 
-  /** What the broker of the present connection takes. */
+  /** Limits of the broker on the current connection. */
   get limits(): BrokerLimits | undefined {
     return this.state.status === 'connected' ? this.state.session.limits : undefined
   }
 
-  /** That of the present connection, and without one that of the next, as far as it is known. */
+  /** Version of the current connection. Without a connection, the version of the next one, as far as it is known. */
   get protocolVersion(): ProtocolVersion {
     return this.link?.protocolVersion ?? this.machine.progress.protocolVersion
   }
 
   /**
-   * The client of `mqtt` behind the present connection. It serves this one connection only: the next one has
-   * a client of its own.
-   * @throws MqttError `CONNECTION_LOST` while there is none
+   * Returns the `mqtt` client of the current connection. Each connection has its own client.
+   * @throws MqttError `CONNECTION_LOST` without a connection
    */
   unwrap<T>(): T {
     if (this.link === undefined)
       throw new MqttError('CONNECTION_LOST', 'there is no client while there is no connection')
-    // Seam: the caller names the type, as the contract of Nest's unwrap has it.
+    // Seam: the caller names the type, as Nest declares it for `unwrap`.
     return this.link.unwrap() as T
   }
 
-  /** Those who use the link are told of a change before all others. @returns what ends this */
+  /** Adds a listener that is called before all other listeners of a change. @returns a function that removes it */
   attach(listener: ConnectionListener): () => void {
     if (!usesLink(listener)) {
       this.observers.add(listener)
@@ -105,13 +104,13 @@ export class MqttConnection {
     }
   }
 
-  /** Starts connecting. `fail-fast`: settles with the first attempt; `background`: resolves at once. */
+  /** Starts connecting. `fail-fast`: settles with the first round of attempts; `background`: resolves at once. */
   async open(): Promise<void> {
     this.apply({ type: 'open' })
     if (this.options.connect === 'fail-fast') await this.whenConnected()
   }
 
-  /** Ends the connection; resolves when it is closed, at the latest after `timeoutMs`. */
+  /** Closes the connection. Resolves when it is closed, after `timeoutMs` at the latest. */
   close(timeoutMs: number): Promise<void> {
     this.apply({ type: 'close' })
     if (this.state.status === 'closed') return Promise.resolve()
@@ -128,7 +127,7 @@ export class MqttConnection {
     })
   }
 
-  /** Ends the present network connection with DISCONNECT and this cause; it comes back as after any loss. */
+  /** Ends the current network connection with DISCONNECT and this cause. The client reconnects as after any loss. */
   hangUp(cause: MqttError): void {
     this.link?.hangUp(cause)
   }
@@ -137,7 +136,7 @@ export class MqttConnection {
     return whenConnected(this, wait)
   }
 
-  /** Events are taken one after the other, also those that arise while one is worked on. */
+  /** Events are processed one after the other, including those raised while another one is processed. */
   private apply(event: ConnectionEvent): void {
     this.events.push(event)
     if (this.events.length > 1) return
@@ -214,7 +213,7 @@ export class MqttConnection {
 
   private openLink(endpoint: Endpoint, protocolVersion: ProtocolVersion): void {
     const link: { current?: Link } = {}
-    // A link that is not the current one any more has nothing to say.
+    // Ignores a link that is no longer the current one.
     const ifCurrent =
       <A extends unknown[]>(work: (...args: A) => void) =>
       (...args: A): void => {
@@ -237,7 +236,7 @@ export class MqttConnection {
     this.link = link.current
   }
 
-  /** Finding out where to go is a part of the attempt, and must not hang it. */
+  /** Looking up the address is part of the attempt, and must not block it. */
   private withinConnectTimeout<T>(work: Promise<T>): Promise<T> {
     const { connectTimeoutMs } = this.options
     return new Promise((resolve, reject) => {
@@ -260,7 +259,7 @@ function usesLink({ connected, responded }: ConnectionListener): boolean {
 
 const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']
 
-/** The application's own rule must not be able to end the reconnecting by throwing. */
+/** An error in the application's function must not stop the client from reconnecting. */
 function ownVerdict(
   verdict: ((cause: MqttError) => Verdict | undefined) | undefined,
   cause: MqttError,
@@ -273,7 +272,7 @@ function ownVerdict(
   }
 }
 
-/** A cause of its own, which cannot be taken for a broker that hung up. */
+/** Wrapped in an error of its own, so that it is not taken for a broker that rejects MQTT 5 by closing the connection. */
 function notLocated(cause: unknown): never {
   throw new Error('the attempt could not be made', { cause: cause ?? 'no reason was given' })
 }

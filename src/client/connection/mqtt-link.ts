@@ -19,28 +19,28 @@ import {
 import { PacketReader } from './packet-reader.js'
 import { PacketWriter } from './packet-writer.js'
 
-/** Told to `mqtt` in place of a PUBACK: it sends none and goes on with the next packet. */
+/** Passed to `mqtt` instead of sending PUBACK: `mqtt` sends none and continues with the next packet. */
 const ACK_LATER = new Error('acknowledged when the handlers have ended')
 export const ignore = (): void => {}
 
-/** `mqtt` does nothing with such a packet. */
+/** `mqtt` ignores such a packet. */
 const REFUSED = { cmd: 'refused' }
 
-/** One connection by a client of `mqtt`. */
+/** One connection through an `mqtt` client. */
 export class ClientLink implements Link {
   private connected = false
   isIntakePaused = false
   private resumedMs = Number.NEGATIVE_INFINITY
-  /** Something was not read since the last PINGREQ, and its PINGRESP may stand behind that. */
+  /** Something was unread at the last PINGREQ, so its PINGRESP may be behind unread data. */
   private hasStalled = false
-  /** What the parser waits for before it hands on the next packet, and what it is told. */
+  /** The callback that lets the parser continue with the next packet, and its argument. */
   private parsed: ((error?: Error) => void) | undefined
   private verdict: Error | undefined
   private isEnded = false
-  /** Of CONNACK; the error that `mqtt` makes of a refusal has only the Reason Code. */
+  /** The CONNACK packet. The error of `mqtt` for a refusal only has the Reason Code. */
   private serverReference: string | undefined
   private cause: MqttError | undefined
-  /** The client and its stream know the password, the headers and the keys. */
+  /** Private, because the client and its stream hold the password, the headers and the keys. */
   readonly #client: MqttClient
   readonly #stream: MqttClient['stream']
   private readonly reader: PacketReader
@@ -61,7 +61,7 @@ export class ClientLink implements Link {
     this.#client = client
     this.#stream = stream
     this.writer = new PacketWriter(stream, protocolVersion)
-    // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed ACK of the peer.
+    // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed TCP acknowledgement of the peer.
     if ('setNoDelay' in stream && typeof stream.setNoDelay === 'function') stream.setNoDelay(true)
     this.listen()
   }
@@ -70,7 +70,7 @@ export class ClientLink implements Link {
     return this.#client
   }
 
-  /** @param done lets PUBREC leave and the parser go on */
+  /** @param done sends PUBREC and lets the parser continue */
   stored(done: () => void): void {
     if (this.cause !== undefined) return
     try {
@@ -125,7 +125,7 @@ export class ClientLink implements Link {
     this.reader.resume()
   }
 
-  /** PUBLISH at QoS 0 or 1, or PUBACK, decoded in front of the parser of `mqtt`. */
+  /** A PUBLISH at QoS 0 or 1, or a PUBACK, decoded before the parser of `mqtt`. */
   taken(packet: PublishPacket | PubackPacket): void {
     if (packet.cmd === 'publish') return this.receiver?.message(packet, this)
     if (this.writer.unacknowledged > 0) this.writer.unacknowledged -= 1
@@ -155,7 +155,7 @@ export class ClientLink implements Link {
     if (this.protocolVersion === 5) this.send({ cmd: 'disconnect', reasonCode: cause.reasonCode ?? 0 })
     this.writer.flush()
     this.cause ??= cause
-    // Time for DISCONNECT to leave, and no more: the peer may not read.
+    // Leaves a limited time to send DISCONNECT, because the peer may not read.
     setImmediate(() => this.fail(cause))
   }
 
@@ -169,7 +169,7 @@ export class ClientLink implements Link {
     const failed = (error: Error): void =>
       this.fail(this.connected ? lostBy(error) : connectFailed(error, this.target, this.serverReference))
     client.on('error', failed)
-    // `mqtt` drops errors of the stream that have no code.
+    // `mqtt` drops stream errors that have no code.
     stream.on('error', failed)
     client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
     client.on('close', () => this.end())
@@ -179,9 +179,9 @@ export class ClientLink implements Link {
       this.feedback?.pinged()
     })
     const giveUp = client.onKeepaliveTimeout.bind(client)
-    // Asked again after each half of the keepalive, until PINGRESP comes.
+    // Checked again after each half of the keepalive interval, until PINGRESP arrives.
     client.onKeepaliveTimeout = () => (this.hasStalled ? client.sendPing() : giveUp())
-    // MQTT has no half-closed connections, and some streams emit no 'close' after 'end'.
+    // MQTT has no half-closed connections, and some streams do not emit 'close' after 'end'.
     stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.target)))
     if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.target)))
     stream.on('data', this.reader.take)
@@ -190,7 +190,7 @@ export class ClientLink implements Link {
   }
 
   private readonly take: MqttClient['handleMessage'] = (packet, done) => {
-    // What comes behind the end of the connection is not taken, so that the broker delivers it again.
+    // Packets after the end of the connection are discarded, so that the broker delivers them again.
     if (this.cause !== undefined) return done(ACK_LATER)
     if (packet.qos === 2) this.#client.incomingStore.del(packet, ignore)
     try {
@@ -200,7 +200,7 @@ export class ClientLink implements Link {
     }
     this.parsed = done
     this.verdict = packet.qos === 1 ? ACK_LATER : undefined
-    // `mqtt` hands on all packets of a read in one tick; this way handlers that end at once end in between.
+    // `mqtt` emits all packets of a read in one tick. The delay lets fast handlers end between two packets.
     if (!this.isIntakePaused) queueMicrotask(this.goOn)
   }
 
@@ -210,7 +210,7 @@ export class ClientLink implements Link {
     parsed?.(this.verdict)
   }
 
-  /** An exception inside an event of `mqtt` would stop its parser for good, so it ends the connection instead. */
+  /** An exception in an event listener of `mqtt` would stop its parser permanently, so it ends the connection instead. */
   private readonly received = (packet: Packet): void => {
     try {
       if (!this.connected && !mayBeFirst(packet)) return this.refuse(packet, tooEarly(packet))
@@ -243,7 +243,7 @@ export class ClientLink implements Link {
   private accept(packet: IConnackPacket): void {
     this.serverReference = packet.properties?.serverReference
     const { serverKeepAlive } = packet.properties ?? {}
-    // `mqtt` emits 'connect' a few turns later, when it may have handed on what stands behind CONNACK.
+    // `mqtt` emits 'connect' a few turns later, possibly after it has emitted packets that follow CONNACK.
     if (serverKeepAlive !== undefined) this.#client.options.keepalive = serverKeepAlive
     const code = this.protocolVersion === 5 ? packet.reasonCode : packet.returnCode
     if (code !== 0 || this.connected || this.cause !== undefined) return
@@ -260,7 +260,7 @@ export class ClientLink implements Link {
     const fault = faultOf(packet)
     if (fault !== undefined) return this.refuse(packet, fault)
     if (packet.cmd === 'publish' || this.protocolVersion === 4) return
-    // MQTT 5 has a Reason Code for an unknown identifier (3.7.2.1); `mqtt` would report success.
+    // MQTT 5 has a Reason Code for an unknown identifier (3.7.2.1), but `mqtt` would report success.
     this.#client.incomingStore.get(packet, unknown => {
       if (!unknown) return
       this.send({ cmd: 'pubcomp', messageId: packet.messageId ?? 0, reasonCode: PACKET_IDENTIFIER_NOT_FOUND })
@@ -276,12 +276,12 @@ export class ClientLink implements Link {
   }
 
   private fail(cause: MqttError): void {
-    // One error of the stream comes from the stream and from `mqtt`.
+    // The stream and `mqtt` both report the same stream error.
     const isSame = cause === this.cause || (cause.cause !== undefined && cause.cause === this.cause?.cause)
     if (this.cause !== undefined && !isSame) this.events.noticed(cause)
     this.cause ??= cause
     this.#stream.destroy()
-    // Not every stream announces its end.
+    // Some streams do not emit their end.
     setImmediate(() => this.end())
   }
 
@@ -291,7 +291,7 @@ export class ClientLink implements Link {
     this.writer.stop()
     this.reader.lag.stop()
     this.cause ??= hungUp(this.connected, this.target)
-    // Its timers end with this event, which not every stream leads to.
+    // The timers of `mqtt` stop with this event, which some streams never cause.
     this.#client.emit('close')
     this.events.closed(this.cause)
   }

@@ -3,21 +3,21 @@ import { bytesOf } from '../../core/inbound/open-messages.js'
 import { decodePacket, type PubackPacket, packetSizeAt } from '../../core/protocol/packet-decoder.js'
 import type { Packet, PublishPacket } from './link.js'
 
-/** The size of a read that leaves more behind: a record of TLS. A plain socket gives up to 64 KiB at a time. */
+/** A read of this size leaves more data behind: the size of a TLS record. A plain socket returns up to 64 KiB at a time. */
 const FULL_READ_BYTES = 16_384
 const LOOK_MS = 50
 
-/** Notices that more arrives than this process reads: its reads are full then, and responses wait behind messages. */
+/** Detects that data arrives faster than this process reads it: reads are then full, and responses wait behind messages. */
 class ReadingLag {
   behindSinceMs: number | undefined
-  /** When it had read everything again. */
+  /** Time at which everything was last read. */
   caughtUpMs = Number.NEGATIVE_INFINITY
-  /** How many bytes were read. */
+  /** Number of bytes read. */
   bytes = 0
   private timer: NodeJS.Timeout | undefined
   private hasRead = false
 
-  /** For full reads, and while it is behind. */
+  /** Called for full reads, and while reading is behind. */
   read(bytes: number): void {
     if (bytes < FULL_READ_BYTES) return this.catchUp()
     this.hasRead = true
@@ -33,7 +33,7 @@ class ReadingLag {
   private readonly look = (): void => {
     this.timer = undefined
     this.hasRead = false
-    // Between a timer and this, the event loop reads what has arrived.
+    // Between a timer and this callback, the event loop reads the received data.
     setImmediate(() => {
       if (this.behindSinceMs !== undefined && !this.hasRead) this.catchUp()
       else if (this.behindSinceMs !== undefined) this.timer ??= setTimeout(this.look, LOOK_MS)
@@ -49,19 +49,19 @@ class ReadingLag {
 }
 
 /**
- * QoS 2 messages between PUBLISH and PUBREL (MQTT 5, 4.3.3). They belong to the session: one that the broker keeps has
- * them on its next connection too.
+ * QoS 2 messages between PUBLISH and PUBREL (MQTT 5, 4.3.3). They belong to the session: if the broker keeps the session,
+ * they stay for the next connection.
  */
 export class Unreleased {
   private readonly packets = new Map<number, PublishPacket>()
-  /** Bytes of all of them. */
+  /** Total bytes. */
   bytes = 0
 
   get count(): number {
     return this.packets.size
   }
 
-  /** A message that is sent again replaces itself. */
+  /** A message that is sent again replaces the earlier copy. */
   add(packet: PublishPacket): void {
     const { messageId = 0 } = packet
     this.take(messageId)
@@ -73,7 +73,7 @@ export class Unreleased {
     return this.packets.get(messageId ?? 0)
   }
 
-  /** The broker has released it, or forgotten it. */
+  /** The broker has released or forgotten it. */
   take(messageId: number | undefined): void {
     const packet = this.get(messageId)
     if (packet === undefined) return
@@ -89,7 +89,7 @@ export class Unreleased {
 
 type Done = (error?: Error, packet?: Packet) => void
 
-/** The store that `mqtt` keeps them in. PUBREC leaves, and the parser goes on, when `onStored` says so. */
+/** The store in which `mqtt` keeps them. `onStored` decides when PUBREC is sent and the parser continues. */
 export class UnreleasedStore implements IStore {
   constructor(
     private readonly unreleased: Unreleased,
@@ -115,7 +115,7 @@ export class UnreleasedStore implements IStore {
     return this
   }
 
-  /** `mqtt` asks only the store of what it sends for this. */
+  /** `mqtt` only calls this on the store of outgoing packets. */
   createStream(): never {
     throw new Error('unreleased messages are not read as a stream')
   }
@@ -125,26 +125,26 @@ export class UnreleasedStore implements IStore {
   }
 }
 
-/** Packets that are handled before the handlers they started, and everything else in this turn, may go on. */
+/** Number of packets that are handled before their handlers, and everything else in this turn, may continue. */
 const BATCH = 16
-/** Timers and other connections wait so long for the handlers of what has arrived here. */
+/** Longest time that timers and other connections wait for the handlers of packets of this connection. */
 const TURN_MS = 10
-/** A packet that is larger than this is not put together here, but left to the parser of `mqtt`. */
+/** Larger packets are not assembled here, but passed to the parser of `mqtt`. */
 const MAX_HELD_BYTES = 65_536
 
-/** Takes the packets of one connection, in their order. */
+/** Receives the packets of one connection, in order. */
 export interface PacketReceiver {
-  /** Whether CONNACK has come, and the connection has not ended. */
+  /** Whether CONNACK has arrived and the connection has not ended. */
   readonly isOpen: boolean
   /** Nothing more is handled until `resume`. */
   readonly isIntakePaused: boolean
   taken(packet: PublishPacket | PubackPacket): void
-  /** The packet at hand has more bytes than `maxPacketBytes`. */
+  /** The current packet exceeds `maxPacketBytes`. */
   tooLarge(bytes: number): void
   failed(cause: unknown): void
 }
 
-/** Connects, and returns the parser of `mqtt`, which would otherwise read the stream by itself. */
+/** Connects, and returns the parser of `mqtt`, which would otherwise read the stream itself. */
 function connectApart(client: MqttClient): NodeJS.WritableStream {
   let parser: NodeJS.WritableStream | undefined
   const field = { configurable: true, enumerable: true }
@@ -163,20 +163,20 @@ function connectApart(client: MqttClient): NodeJS.WritableStream {
 }
 
 /**
- * Reads the stream in front of `mqtt`. It decodes PUBLISH and PUBACK, in a fraction of the time, and gives all other packets
- * to the parser of `mqtt`. It waits until `mqtt` is done with them, so that the order is kept.
+ * Reads the stream in place of `mqtt`. It decodes PUBLISH and PUBACK, which is much faster, and passes all other packets to
+ * the parser of `mqtt`. It waits until `mqtt` has processed them, so that the order is kept.
  */
 export class PacketReader {
   private bytes: Buffer = Buffer.alloc(0)
   private at = 0
-  /** Of the packet that goes to the parser of `mqtt` piece by piece. */
+  /** Remaining bytes of the packet that is passed to the parser of `mqtt` in pieces. */
   private passing = 0
-  /** When the reading of this turn of the event loop began, once it is more than one batch. */
+  /** Time at which reading in this turn of the event loop began, once it is more than one batch. */
   private turnMs: number | undefined
-  /** Whether the loop is not done with `bytes`: it has given way, or waits for `mqtt`. */
+  /** Whether the loop has not finished `bytes`, because it has yielded or waits for `mqtt`. */
   private isBusy = false
   readonly lag = new ReadingLag()
-  /** The client and its stream know the password, the headers and the keys. */
+  /** Private, because the client and its stream hold the password, the headers and the keys. */
   readonly #client: MqttClient
   readonly #stream: MqttClient['stream']
   readonly #parser: NodeJS.WritableStream
@@ -202,7 +202,7 @@ export class PacketReader {
     else this.read()
   }
 
-  /** Goes on after a pause of the intake. */
+  /** Continues after the intake was paused. */
   resume(): void {
     if (!this.isBusy) this.read()
   }
@@ -214,10 +214,10 @@ export class PacketReader {
       this.turnMs = nowMs
       setImmediate(this.endTurn)
     }
-    // A tick behind a microtask comes when all other microtasks are done, so that handlers end in between.
+    // A tick that is queued in a microtask runs after all other microtasks, so that handlers can end in between.
     if (nowMs - this.turnMs < TURN_MS) queueMicrotask(this.goOn)
     else {
-      // Otherwise the system hands on up to 2 MB in one turn.
+      // Otherwise the operating system returns up to 2 MB in one turn.
       this.#stream.pause()
       setImmediate(this.read)
     }
@@ -232,7 +232,7 @@ export class PacketReader {
   private readonly read = (): void => {
     this.isBusy = false
     try {
-      // A listener of the application would miss what `mqtt` does not parse.
+      // A listener of the application would miss the packets that `mqtt` does not parse.
       const isObserved =
         this.#client.listenerCount('message') > 0 || this.#client.listenerCount('packetreceive') > 1
       if (this.passing === 0 && !isObserved) this.decode()
@@ -249,7 +249,7 @@ export class PacketReader {
     }
   }
 
-  /** Decodes packets until one belongs to the parser of `mqtt`, or has not arrived. */
+  /** Decodes packets until one is for the parser of `mqtt` or is incomplete. */
   private decode(): void {
     const { receiver, protocolVersion, maxPacketBytes, bytes } = this
     for (let left = BATCH; receiver.isOpen && !receiver.isIntakePaused; left -= 1) {
@@ -267,7 +267,7 @@ export class PacketReader {
     }
   }
 
-  /** Where the packets end that the parser of `mqtt` gets. One that is being put together here waits. */
+  /** Returns the end of the packets for the parser of `mqtt`. A packet that is being assembled here waits. */
   private endOfForeign(isObserved: boolean): number {
     const { receiver, protocolVersion, maxPacketBytes, bytes } = this
     const { length } = bytes
@@ -280,7 +280,7 @@ export class PacketReader {
         return at
       }
       if (size === 0 || (at + size > length && size <= MAX_HELD_BYTES)) break
-      // A malformed length too: the parser of `mqtt` reports it.
+      // This includes a malformed length, which the parser of `mqtt` reports.
       if (!(at + size <= length)) {
         this.passing = Number.isNaN(size) ? Number.POSITIVE_INFINITY : at + size - length
         return length

@@ -14,34 +14,36 @@ import {
 } from '../../core/protocol/write-batch.js'
 import type { PublishFeedback, PublishWriter } from './link.js'
 
-/** Bytes collected in one turn before they are written, so that a burst meets the kernel while it lasts. */
+/**
+ * Number of bytes after which the packets of a turn are written early, so that a burst reaches the kernel while it lasts.
+ */
 const FLUSH_BYTES = 65_536
 
-/** What may wait in a stream whose emptiness says nothing of the network: TLS, WebSocket, in-memory. */
+/** Bytes that may wait in a stream that does not show whether the network has accepted them: TLS, WebSocket, in-memory. */
 const OPAQUE_BACKLOG_BYTES = 65_536
 
-/** Encodes packets and writes them to the stream of one connection, all of a turn in one call. */
+/** Encodes packets and writes those of one turn to the stream of one connection in a single call. */
 export class PacketWriter implements PublishWriter {
-  /** Told of the progress. */
+  /** Receives reports about the progress. */
   observer: Pick<PublishFeedback, 'flushing' | 'flushed'> | undefined
-  /** Somebody waits until the network has taken everything. */
+  /** `flushed` was requested. */
   isAwaited = false
   /** QoS 1 and 2 publishes of this connection that the broker has not acknowledged. */
   unacknowledged = 0
   private readonly batch = new WriteBatch()
   private readonly holding = new WriteHolding()
   private isTurnEndScheduled = false
-  /** A publish was written whose turn has not ended. */
+  /** A publish was written in the current turn. */
   private hasPublishes = false
-  /** So much was written that it could not wait for the end of the turn. */
+  /** So much was sent that it was written before the end of the turn. */
   private wasFlushedEarly = false
   private holdTimer: NodeJS.Timeout | undefined
   private isStopped = false
-  /** On plain TCP a write that the kernel took whole is gone from the stream when `write` returns. */
+  /** On plain TCP, a write that the kernel accepts completely has left the stream when `write` returns. */
   private readonly kernelIsVisible: boolean
   private readonly hasProperties: boolean
 
-  /** A TLS or WebSocket stream knows keys and headers. */
+  /** Private, because a TLS or WebSocket stream holds keys and headers. */
   readonly #stream: Duplex
 
   constructor(
@@ -62,7 +64,7 @@ export class PacketWriter implements PublishWriter {
     return true
   }
 
-  /** Encodes a packet; it leaves at the end of this turn of the event loop, together with the others. */
+  /** Encodes a packet. It is written at the end of this turn of the event loop, together with the others. */
   send(packet: Packet): void {
     if (packet.cmd === 'puback' && packet.reasonCode === undefined && packet.messageId !== undefined)
       this.batch.puback(packet.messageId)
@@ -95,7 +97,7 @@ export class PacketWriter implements PublishWriter {
     return this.generate(message, message.qos === 0 ? undefined : 1, undefined).length
   }
 
-  /** Nothing is written any more. */
+  /** Nothing is written after this. */
   stop(): void {
     this.isStopped = true
     clearTimeout(this.holdTimer)
@@ -125,8 +127,8 @@ export class PacketWriter implements PublishWriter {
 
   private encode(packet: Packet): Buffer {
     const bytes = generate(packet, { protocolVersion: this.protocolVersion })
-    // The encoder leaves out a text that is too long for its field, and still counts it: what is sent behind
-    // such a packet would be taken for a part of it.
+    // The encoder omits a string that is too long for its field, but still counts its length, so that the packets after it
+    // would be read as a part of it.
     if (packetSizeAt(bytes, 0) === bytes.length) return bytes
     throw new MqttError(
       'INVALID_OPTION',
@@ -139,7 +141,7 @@ export class PacketWriter implements PublishWriter {
     this.wasFlushedEarly = true
   }
 
-  /** Comes once more behind each write, to see whether there is a stream of them. */
+  /** Runs once more after each write, to see whether more packets follow. */
   private readonly endTurn = (): void => {
     this.isTurnEndScheduled = false
     if (this.isStopped) return
@@ -157,7 +159,7 @@ export class PacketWriter implements PublishWriter {
       this.holdTimer ??= setTimeout(this.endHold, HOLD_MS)
       return
     }
-    // Before the write, during which a marker is sent.
+    // Called before the write, because it may send a marker.
     this.isTurnEndScheduled = true
     setImmediate(this.endTurn)
     if (this.hasPublishes) {
@@ -175,7 +177,7 @@ export class PacketWriter implements PublishWriter {
     this.flush()
   }
 
-  /** Writes what was sent so far. */
+  /** Writes all packets sent so far. */
   flush(): void {
     if (this.holdTimer !== undefined) {
       clearTimeout(this.holdTimer)
@@ -185,7 +187,7 @@ export class PacketWriter implements PublishWriter {
     const chunks = this.batch.take()
     const [first] = chunks
     if (first === undefined || !stream.writable) return
-    // Each chunk would be a frame of its own on a WebSocket; a socket takes them all in one call.
+    // On a WebSocket each chunk would be a separate frame. A socket writes them all in one call.
     if (chunks.length === 1) stream.write(first, this.taken)
     else if (this.kernelIsVisible) {
       stream.cork()

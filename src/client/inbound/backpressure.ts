@@ -4,36 +4,36 @@ import type { InboundOptions } from '../../options/options.js'
 import type { Link } from '../connection/link.js'
 import type { Delivery, HandlerRun } from './delivery.js'
 
-/** The connection ends at this multiple of the number of messages that may be held. */
+/** The connection is closed at this multiple of the number of messages that may be held. */
 const OVERRUN = 10
 
 type InboundLimits = Pick<Required<InboundOptions>, 'maxQueued' | 'maxInFlight'>
 
-/** What came in and is held. */
+/** Incoming messages that are held. */
 export interface IntakeState {
-  /** QoS 1 messages without their PUBACK on the present connection. */
+  /** QoS 1 messages without their PUBACK on the current connection. */
   readonly unacknowledged: { readonly length: number }
-  /** QoS 2 messages that the broker has handed over. */
+  /** QoS 2 messages that the broker has released. */
   readonly qos2: number
   readonly held: HeldBytes
 }
 
-/** What holds the intake up, and what ends it. */
+/** What pauses the intake, and what closes the connection. */
 export interface BackpressureSession {
-  /** Whether something of ours waits for a response of the broker. */
+  /** Whether this client waits for a response from the broker. */
   readonly awaitsResponses: boolean
   readonly connection: { hangUp(cause: MqttError): void }
 }
 
 /**
- * QoS 1 and 2 messages cannot be dropped. While more of them are held than may be, nothing is read; and when that would
- * hold up what handlers wait for, what is read all the same ends the connection once there is too much of it.
+ * QoS 1 and 2 messages cannot be dropped. While too many are held, nothing is read. If handlers may wait for data that is
+ * not read, reading resumes, and the connection is closed once too much is held.
  */
 export class Backpressure {
   private readonly stall: Stall
-  /** Nothing is read, or is only read since handlers may wait for it. */
+  /** The intake is paused, or only resumed because handlers may wait for it. */
   isHolding = false
-  /** Where the broker knows no limit. */
+  /** Used if the broker knows no limit. */
   private readonly most: number
 
   constructor(
@@ -45,42 +45,42 @@ export class Backpressure {
     this.most = inbound.maxQueued + inbound.maxInFlight
   }
 
-  /** More QoS 1 messages than this may not wait for their PUBACK. */
+  /** The maximum number of QoS 1 messages that wait for their PUBACK. */
   mostUnacknowledged({ protocolVersion }: Pick<Link, 'protocolVersion'>): number {
     return protocolVersion === 5 ? this.inbound.maxInFlight : this.most
   }
 
-  /** A message of QoS 1 or 2 came, and there may be too many. */
+  /** A message of QoS 1 or 2 arrived, so there may be too many. */
   bound(link: Link): void {
     if (this.state.held.isHopeless) return this.session.connection.hangUp(overrun())
     if (!this.isFull(this.mostUnacknowledged(link))) return
     if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.session.connection.hangUp(overrun())
   }
 
-  /** @returns false when it must be read on */
+  /** @returns false if reading must continue */
   pause(link: Link | undefined): boolean {
     if (link === undefined) return false
     this.isHolding = true
     return this.stall.pause(link)
   }
 
-  /** QoS 0 has room again. */
+  /** There is room for QoS 0 messages again. */
   release(): void {
     if (!this.isFull(this.inbound.maxInFlight)) this.end()
   }
 
-  /** A handler has come to an end, or to a pause. */
+  /** A handler has ended or paused. */
   progressed(): void {
     this.stall.progressed()
   }
 
-  /** No more work is taken. */
+  /** No new work is accepted. */
   end(): void {
     this.isHolding = false
     this.stall.release()
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   forget(): void {
     this.isHolding = false
     this.stall.forget()
@@ -93,13 +93,13 @@ export class Backpressure {
   }
 }
 
-/** Without a handler that ends for so long, the ones that run may wait for what cannot be read. */
+/** If no handler ends within this time, the running handlers may wait for data that is not read. */
 const PATIENCE_MS = 250
 
 /**
- * Keeps the broker from sending more than handlers take, by not reading. What handlers publish with QoS 1 and request
- * on the same connection gets its response behind the messages that are not read: before they would wait for ever, it
- * is read on, and messages make room for others after all.
+ * Stops reading, so that the broker does not send more than the handlers process. Responses to requests and QoS 1 publishes
+ * of handlers on the same connection arrive behind the unread messages. Before handlers would wait forever, reading
+ * resumes, and messages are dropped to make room after all.
  */
 export class Stall {
   private paused: Link | undefined
@@ -109,7 +109,7 @@ export class Stall {
 
   constructor(private readonly session: Pick<BackpressureSession, 'awaitsResponses'>) {}
 
-  /** @returns false when it must be read on */
+  /** @returns false if reading must continue */
   pause(link: Link): boolean {
     if (this.isYielding) return false
     if (this.paused === undefined) {
@@ -134,7 +134,7 @@ export class Stall {
     link.resumeIntake()
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   forget(): void {
     clearTimeout(this.timer)
     this.paused = undefined
@@ -164,16 +164,16 @@ function overrun(): MqttError {
   )
 }
 
-/** What must go so that no more waits than may. */
+/** Decides what must be dropped when too much waits. */
 export interface Overflow {
-  /** The link is to wait instead, where it can. */
+  /** The link should stop reading instead, if possible. */
   readonly mayStall: boolean
   readonly drop: readonly HandlerRun[]
 }
 
-/** QoS 0 messages that wait for handlers: bounded, since the broker does not wait for them to be handled. */
+/** QoS 0 messages that wait for handlers. Limited, because the broker sends them without waiting for their handlers. */
 export class Intake {
-  /** In the order in which they came, with those of their handlers that have not begun. */
+  /** In order of arrival, each with the runs that have not started. */
   private readonly waiting = new Map<Delivery, HandlerRun | Set<HandlerRun>>()
   private readonly newest = new Map<string, HandlerRun>()
 
@@ -183,17 +183,17 @@ export class Intake {
     return this.waiting.size
   }
 
-  /** Whether there is room again for what a stalled link holds. */
+  /** Whether there is room again for the messages of a stalled link. */
   get hasRoom(): boolean {
     return this.waiting.size <= this.options.maxQueued / 2
   }
 
-  /** In the order in which they came. */
+  /** In order of arrival. */
   messages(): Iterable<Delivery> {
     return this.waiting.keys()
   }
 
-  /** One more waits. */
+  /** One more message waits. */
   add(run: HandlerRun): Overflow | undefined {
     const { maxQueued, overflow } = this.options
     const isFull = this.waiting.size >= maxQueued && !this.waiting.has(run.delivery)
@@ -201,7 +201,7 @@ export class Intake {
     const replaced = overflow === 'latest' ? this.replace(run) : undefined
     const oldest = isFull ? this.oldest() : []
     const runs = this.waiting.get(run.delivery)
-    // Most messages have one handler: a set of one would be most of what a message costs.
+    // Most messages have one handler, and a set with one entry would be most of the cost of a message.
     if (runs === undefined) this.waiting.set(run.delivery, run)
     else if (runs instanceof Set) runs.add(run)
     else this.waiting.set(run.delivery, new Set([runs, run]))
@@ -209,7 +209,7 @@ export class Intake {
     return isFull ? { mayStall: overflow === 'stall', drop: oldest } : undefined
   }
 
-  /** It waits no longer. */
+  /** The run no longer waits. */
   remove(run: HandlerRun): void {
     const runs = this.waiting.get(run.delivery)
     if (runs === run) this.waiting.delete(run.delivery)
@@ -233,7 +233,7 @@ export class Intake {
   }
 }
 
-/** The newest of a topic for each handler: one may be ahead of the other. */
+/** The newest message of each topic per handler, because handlers may have progressed differently. */
 function keyOf({ handler, delivery }: HandlerRun): string {
   return `${handler.id} ${delivery.packet.topic}`
 }

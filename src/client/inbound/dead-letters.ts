@@ -11,17 +11,17 @@ import type { DeadLetter } from './delivery.js'
 export interface DeadLetterRules {
   readonly publish: (message: DeadLetterPublish) => Promise<PublishOutcome>
   readonly version: () => ProtocolVersion
-  /** Of the broker. */
+  /** Limits of the broker. */
   readonly maximumQoS: () => 0 | 1 | 2
   readonly notice: Hook<Notice>
 }
 
 const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 30_000
-/** A message of QoS 0 is not kept by anybody, and its handler's place is needed. */
+/** Time limit for a QoS 0 message: the broker does not store it, and its handler must become free again. */
 const QOS_0_ATTEMPTS = 3
 
-/** Publishes dead letters until the broker has them. */
+/** Publishes dead letters until the broker has accepted them. */
 export class DeadLetters {
   private readonly pauses = new Pauses()
   private isStopped = false
@@ -29,7 +29,7 @@ export class DeadLetters {
 
   constructor(private readonly rules: DeadLetterRules) {}
 
-  /** @throws MqttError when there is no hope any more: the original is left to the broker */
+  /** @throws MqttError if the dead letter cannot be published any more. The original then stays unacknowledged. */
   async publish(letter: DeadLetter): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       const message = deadLetterMessage(letter, this.rules.version(), Date.now())
@@ -42,13 +42,13 @@ export class DeadLetters {
     }
   }
 
-  /** The application closes: nothing is tried again. */
+  /** The application is closing: nothing is retried. */
   stop(): void {
     this.isStopped = true
     this.pauses.end()
   }
 
-  /** A letter that may get lost is better than one that never leaves. */
+  /** A dead letter that may be lost is better than one that is never sent. */
   private qosFor(topic: string): 0 | 1 {
     if (this.rules.maximumQoS() > 0) return 1
     if (!this.downgraded.has(topic)) this.rules.notice.tell({ type: 'dead-letters-downgraded', topic })
@@ -56,7 +56,7 @@ export class DeadLetters {
     return 0
   }
 
-  /** @returns why the broker does not have it */
+  /** @returns why the broker has not accepted it */
   private async attempt(message: DeadLetterPublish): Promise<string | undefined> {
     try {
       const outcome = await this.rules.publish(message)
@@ -70,7 +70,7 @@ export class DeadLetters {
         return `the broker refused it with Reason Code 0x${outcome.reasonCode.toString(16)}`
       return outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status
     } catch (error) {
-      // It does not get smaller.
+      // A retry would not make it smaller.
       if (isMqttError(error, 'PACKET_TOO_LARGE')) throw error
       return error instanceof Error ? error.message : String(error)
     }
@@ -81,7 +81,7 @@ const MAX_REASON_LENGTH = 1_024
 /** A broker may end the connection for these in a UTF-8 Encoded String (MQTT 5, 1.5.4), and Mosquitto does. */
 const NOT_IN_MQTT = /[\p{Cc}\p{Noncharacter_Code_Point}]/gu
 
-/** A dead letter on its way to the broker. */
+/** A dead letter to be published. */
 export interface DeadLetterPublish {
   readonly topic: string
   readonly payload: Buffer
@@ -91,8 +91,8 @@ export interface DeadLetterPublish {
 }
 
 /**
- * A message that no handler could handle, as it is published to the dead letter topic. MQTT 5: the payload as it
- * came, with its properties, and what happened to it in User Properties. 3.1.1: JSON that holds all of it.
+ * Creates the dead letter of a message that no handler could handle. MQTT 5: the original payload and properties, and
+ * details of the failure in User Properties. MQTT 3.1.1: JSON with all of it.
  */
 export function deadLetterMessage(
   letter: DeadLetter,
@@ -119,7 +119,8 @@ function facts({ packet, pattern, reason, attempts }: DeadLetter, timeMs: number
 }
 
 function propertiesOf(letter: DeadLetter, timeMs: number): PublishProperties {
-  // An alias and an identifier are the connection's; the lifetime of a message must not end its letter.
+  // Topic Alias and Subscription Identifier belong to the connection, and the expiry of the message must not apply to its
+  // dead letter.
   const {
     topicAlias: _alias,
     subscriptionIdentifier: _identifier,

@@ -7,7 +7,7 @@ import type { RunState, ScheduledRun } from '../../core/inbound/run-scheduler.js
 import type { PublishPacket } from '../../core/protocol/packets.js'
 import type { ResolvedBackoff } from '../../options/resolved-options.js'
 
-/** Thrown by a handler that has not taken the message: the broker may deliver it again. */
+/** Thrown by a handler that has not accepted the message: the broker may deliver it again. */
 export class NotTaken extends Error {}
 
 interface RetryRule {
@@ -15,30 +15,35 @@ interface RetryRule {
   readonly delayMs: readonly number[] | ResolvedBackoff
 }
 
-/** Something that takes messages. */
+/** A receiver of messages. */
 export interface InboundHandler {
-  /** Unlike that of any other handler. */
+  /** Unique among all handlers. */
   readonly id: number
-  /** For errors and logs. */
+  /** Used in errors and logs. */
   readonly name: string
-  /** Runs at the same time. */
+  /** Maximum number of concurrent runs. */
   readonly concurrency: number
-  /** Waits for what others ask of it, and takes no room from handlers that work. */
+  /** Waits for its consumer, and does not occupy a slot of handlers that do work. */
   readonly isPassive: boolean
-  /** Runs before the application is ready and while it closes, too: what is under way may need it. */
+  /** Also runs before the application is ready and while it closes, because running work may need it. */
   readonly isInternal: boolean
-  /** Whether its pattern ends with a wildcard. It does not receive the responses of this connection as events. */
+  /**
+   * Whether its pattern ends with a wildcard. Such a handler does not receive the responses of this connection as events.
+   */
   readonly isOpenEnded: boolean
-  /** Messages with the same key are handled in order, one at a time: those of a topic, or those of a key of your own. */
+  /**
+   * Messages with the same key are handled in order, one at a time: those of a topic, or those with a key of the
+   * application.
+   */
   readonly orderKey: 'topic' | 'none' | ((topic: string) => string)
   readonly timeoutMs: number | undefined
   readonly retries: RetryRule | undefined
   readonly onFailure: FailurePolicy
-  /** The message is acknowledged when the handler says so, and not when it ends. */
+  /** The message is acknowledged when the handler calls `ack()`, not when it ends. */
   readonly acknowledges: 'at-end' | 'manually'
-  /** Rejects when the handler failed. */
+  /** Rejects if the handler failed. */
   readonly run: (packet: PublishPacket, attempt: HandlerAttempt) => Promise<unknown>
-  /** A failure that is the last one, for the log. */
+  /** Reports the final failure, for the log. */
   readonly onFailed: (packet: PublishPacket, error: unknown) => void
 }
 
@@ -53,7 +58,7 @@ export interface DeadLetter {
 
 let last = 0
 
-/** A handler with the rules that are given, and the plainest for the others. */
+/** Creates a handler with the given rules, and defaults for the others. */
 export function newHandler(
   fields: Pick<InboundHandler, 'name' | 'run'> & Partial<Omit<InboundHandler, 'id'>>,
 ): InboundHandler {
@@ -74,16 +79,16 @@ export function newHandler(
   }
 }
 
-/** Which outcome of several handlers is the one of the message. */
+/** Rank of the outcomes: with several handlers, the highest is the outcome of the message. */
 const GRAVITY: readonly RunOutcome[] = ['handled', 'failed', 'deadLettered', 'dropped', 'givenBack']
 
-/** One message on its way through all its handlers. */
+/** One message and the state of its handlers. */
 export class Delivery implements OpenMessage {
   runs: readonly HandlerRun[] = []
-  /** Handlers that have begun. */
+  /** Number of handlers that have started. */
   started = 0
   private ended = 0
-  /** The gravest one of its handlers. */
+  /** Highest-ranked outcome of its handlers. */
   outcome: RunOutcome = 'handled'
   /** All handlers have ended. */
   isDone = false
@@ -104,7 +109,7 @@ export class Delivery implements OpenMessage {
     return this.ended === this.runs.length
   }
 
-  /** Nobody waits for the handlers that run. */
+  /** The client no longer waits for the running handlers. */
   giveUp(): void {
     this.outcome = 'givenBack'
   }
@@ -115,17 +120,17 @@ export class Delivery implements OpenMessage {
   }
 }
 
-/** One handler that is to run for one message. */
+/** One handler that runs for one message. */
 export class HandlerRun implements ScheduledRun<InboundHandler> {
   state: RunState = 'waiting'
   openRequests = 0
   holdsLane = false
   isTracked = false
-  /** The message may be acknowledged, as far as this handler is concerned. */
+  /** As far as this handler is concerned, the message may be acknowledged. */
   isEnded = false
-  /** The present call of the handler. */
+  /** The current call of the handler. */
   attempt: HandlerAttempt | undefined
-  /** Set once the handler was called while runs are tracked. */
+  /** Set when the handler is called while runs are tracked. */
   context: RunContext | undefined
   /** Set while the run was paused and waits for a slot. */
   goOn: (() => void) | undefined
@@ -137,26 +142,26 @@ export class HandlerRun implements ScheduledRun<InboundHandler> {
   ) {}
 }
 
-/** One call of a handler: what it may be told, and what it may tell. */
+/** One call of a handler: its context, and what it can report. */
 export class HandlerAttempt {
   /**
-   * Set by a handler that responds to somebody: tells them of the failure, also where nobody waits for the handler any
-   * more. A failure that was told is not repeated, nor put aside.
+   * Set by a handler that responds to a requester. Sends the failure to the requester, even if the run is no longer waited
+   * for. Such a failure is not retried, and gets no dead letter.
    */
   reportFailure: ((error: unknown) => void) | undefined
-  /** Set for a handler that acknowledges by hand. */
+  /** Set for a handler with manual acknowledgement. */
   onAck: (() => void) | undefined
   private controller: AbortController | undefined
   private abortedWith: MqttError | undefined
 
   constructor(
-    /** From 1. */
+    /** Starts at 1. */
     readonly number: number,
     private readonly run: HandlerRun,
     private readonly host: { returned(run: HandlerRun): void },
   ) {}
 
-  /** Made only for a handler that asks: most do not. */
+  /** Created on demand, because most handlers do not use it. */
   get signal(): AbortSignal {
     this.controller ??= new AbortController()
     if (this.abortedWith !== undefined && !this.controller.signal.aborted)
@@ -164,7 +169,7 @@ export class HandlerAttempt {
     return this.controller.signal
   }
 
-  /** Nobody waits for this call any more. */
+  /** The client no longer waits for this call. */
   get isAborted(): boolean {
     return this.abortedWith !== undefined
   }
@@ -174,21 +179,24 @@ export class HandlerAttempt {
   }
 
   /**
-   * The handler has returned, and what is still to come is no code of it: its slot is free, and the next message of
-   * the same key may begin.
+   * The handler has returned and the rest is not its code: its slot is free, and the next message with the same key may
+   * start.
    */
   returned(): void {
     this.host.returned(this.run)
   }
 
-  /** Nobody waits for this call any more. */
+  /** The client no longer waits for this call. */
   abort(reason: MqttError): void {
     this.abortedWith ??= reason
     this.controller?.abort(reason)
   }
 }
 
-/** The run that code belongs to. It lets go of the run when that ends, since code that the run began may live on. */
+/**
+ * The run that code belongs to. The reference is removed when the run ends, because code that the run started may live
+ * longer.
+ */
 export interface RunContext {
   countRequest: ((difference: 1 | -1) => void) | undefined
   /** Open requests of this run that wait for a delivery at QoS 1. */
@@ -196,21 +204,21 @@ export interface RunContext {
 }
 
 interface Run {
-  /** Set once the handler was called while runs are tracked. */
+  /** Set when the handler is called while runs are tracked. */
   context: RunContext | undefined
 }
 
-/** Who counts the requests of a run. */
+/** Counts the requests of a run. */
 export interface RequestCounter<R> {
   countRequest(run: R, difference: 1 | -1): void
 }
 
 const storage = new AsyncLocalStorage<RunContext>()
 
-/** Whether code knows its run. Begins with the first request: on Node 20 it doubles the cost of every promise. */
+/** Whether code knows its run. Starts with the first request, because on Node 20 it doubles the cost of every promise. */
 export const tracking = { isOn: false }
 
-/** Calls a handler so that its requests are known to be those of this run. */
+/** Calls a handler so that its requests are associated with this run. */
 export function callAs<R extends Run, T>(run: R, counter: RequestCounter<R>, work: () => T): T {
   if (!tracking.isOn) return work()
   run.context ??= {
@@ -220,7 +228,7 @@ export function callAs<R extends Run, T>(run: R, counter: RequestCounter<R>, wor
   return storage.run(run.context, work)
 }
 
-/** That of the code that asks; undefined for code that no tracked run has called. */
+/** The run of the calling code; undefined for code that was not called by a tracked run. */
 export function currentContext(): RunContext | undefined {
   return tracking.isOn ? storage.getStore() : undefined
 }

@@ -5,42 +5,44 @@ import { Pauses } from '../waits.js'
 import type { DeadLetters } from './dead-letters.js'
 import { type HandlerRun, type InboundHandler, NotTaken } from './delivery.js'
 
-/** Gives runs their slots and calls their handlers. */
+/** Assigns slots to runs and calls their handlers. */
 export interface RunHost {
   /** No code of the handler runs until `resumed`: its slot is free, its lane stays closed. */
   paused(run: HandlerRun): void
   /** Resolves when the run has a slot again. */
   resumed(run: HandlerRun): Promise<void>
-  /** Calls the handler. May throw, and rejects when the handler failed. @param number of the attempt, from 1 */
+  /** Calls the handler. May throw, and rejects if the handler failed. @param number number of the attempt, from 1 */
   call(run: HandlerRun, number: number): Promise<unknown>
 }
 
-/** What follows when a handler has failed: retries, and what the options say after the last one. */
+/** Handles a failed handler: retries, and then applies `onFailure`. */
 export class FailedRuns {
   private readonly pauses = new Pauses()
   private isStopped = false
-  /** QoS 0 messages that wait for a retry or a dead letter: no broker and no slot bounds them. */
+  /** QoS 0 messages that wait for a retry or a dead letter. Neither the broker nor the slots limit their number. */
   private recovering = 0
-  /** Failed deliveries in a row of the message with this Packet Identifier, whose handler disconnects. */
+  /**
+   * Consecutive failed deliveries of the message with this Packet Identifier, for a handler with `onFailure: 'disconnect'`.
+   */
   private readonly givenBack = new Map<number, number>()
-  /** Until the connection ends for messages that have failed before. */
+  /** Delay before the connection is closed for messages that have failed before. */
   private giveBackPause: Promise<void> | undefined
 
   constructor(
     private readonly host: RunHost,
     private readonly deadLetters: Pick<DeadLetters, 'publish'>,
     private readonly connection: { hangUp(cause: MqttError): void },
-    /** QoS 0 messages that may wait; one more has failed at once. */
+    /** Maximum number of waiting QoS 0 messages. A further one fails at once. */
     private readonly maxQueued: number,
   ) {}
 
-  /** The application closes: nothing is tried again. */
+  /** The application is closing: nothing is retried. */
   stop(): void {
     this.isStopped = true
     this.pauses.end()
   }
 
-  /** The first attempt has failed. Never rejects: the topic and the acknowledgements behind it must not wait for it. */
+  /** Called after the first failed attempt. Never rejects. The next messages and acknowledgements must not wait for it. */
   async recover(run: HandlerRun, thrown: unknown): Promise<RunOutcome> {
     const error = asFailure(thrown)
     if (error instanceof NotTaken) return 'givenBack'
@@ -51,7 +53,7 @@ export class FailedRuns {
     }
   }
 
-  /** A failure that was told to whoever asked is not repeated, nor put aside. */
+  /** A failure that was sent to the requester is not retried, and gets no dead letter. */
   private isReported({ attempt, handler, delivery }: HandlerRun, error: unknown): boolean {
     if (attempt?.reportFailure === undefined) return false
     attempt.reportFailure(error)
@@ -101,14 +103,14 @@ export class FailedRuns {
   private async settle(run: HandlerRun, error: unknown, attempts: number): Promise<RunOutcome> {
     const { handler, delivery } = run
     const { onFailure } = handler
-    // Cut short by the end of the application: a broker that keeps the session delivers it to the next one.
+    // Aborted by the end of the application: a broker that keeps the session delivers the message to the next process.
     if (this.isStopped) return 'givenBack'
     if (onFailure === 'ack') return 'failed'
     if (onFailure === 'disconnect') {
       await this.giveBack(run, error)
       return 'givenBack'
     }
-    // A letter that comes back must not be written again.
+    // A message that fails on the dead letter topic itself is not published again.
     if (delivery.packet.topic === onFailure.deadLetter) return 'failed'
     this.host.paused(run)
     try {
@@ -127,8 +129,9 @@ export class FailedRuns {
   }
 
   /**
-   * Ends the connection, so that the broker delivers again. A message that fails again each time it is delivered keeps the
-   * connection for longer and longer first, so that the others flow; all that fail meanwhile are given back together.
+   * Closes the connection, so that the broker delivers again. If a message fails again after each delivery, the connection
+   * stays open for longer each time, so that other messages are processed. All messages that fail in that time are given
+   * back together.
    */
   private async giveBack(run: HandlerRun, error: unknown): Promise<void> {
     const { dup, messageId = 0 } = run.delivery.packet

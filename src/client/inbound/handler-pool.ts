@@ -15,16 +15,16 @@ import {
 } from './delivery.js'
 import { FailedRuns, type RunHost } from './failed-runs.js'
 
-/** Whose messages the runs of a pool are for. */
+/** The receiver of the events of a pool. */
 export interface RunOwner {
   /** A run that waited is called for the first time. */
   runBegins(run: HandlerRun): void
   runEnded(run: HandlerRun, outcome: RunOutcome): void
-  /** What may run has begun. @param hasProgressed a handler has come to an end, or to a pause */
+  /** Runs were started as far as possible. @param hasProgressed a handler has ended or paused */
   pumped(hasProgressed: boolean): void
 }
 
-/** What a pool works with. */
+/** Dependencies of a pool. */
 export interface PoolSession {
   readonly options: { readonly inbound: Pick<Required<InboundOptions>, 'concurrency' | 'maxQueued'> }
   readonly deadLetters: Pick<DeadLetters, 'publish'>
@@ -32,14 +32,14 @@ export interface PoolSession {
   readonly events: ClientEvents
 }
 
-/** Runs handlers when it is their turn. A slot is held while handler code runs, and only then. */
+/** Runs handlers in turn. A run holds a slot only while code of its handler executes. */
 export class HandlerPool implements RunHost {
   private readonly scheduler: RunScheduler<InboundHandler, HandlerRun>
   private readonly failures: FailedRuns
   private readonly events: ClientEvents
   /** Open requests of runs that wait for a delivery at QoS 1. */
   blockable = 0
-  /** Requests of runs, and runs, that have ended so far. */
+  /** Number of requests of runs, and of runs, that have ended so far. */
   endedCount = 0
   private unknownRequests = 0
   private isStopped = false
@@ -55,24 +55,24 @@ export class HandlerPool implements RunHost {
     this.failures = new FailedRuns(this, deadLetters, connection, maxQueued)
   }
 
-  /** Starts a run that need not wait. @returns false if it must be added */
+  /** Starts a run if it need not wait. @returns false if it must be added */
   begin(run: HandlerRun): boolean {
     if (this.isStopped || !this.scheduler.begin(run)) return false
     void this.run(run)
     return true
   }
 
-  /** Lets a run wait; `pump` starts it. */
+  /** Adds a run that waits. `pump` starts it. */
   add(run: HandlerRun): void {
     this.scheduler.add(run)
   }
 
-  /** Takes out a run that has not begun. @returns whether it was waiting */
+  /** Removes a run that has not started. @returns whether it was waiting */
   remove(run: HandlerRun): boolean {
     return this.scheduler.remove(run)
   }
 
-  /** Starts what may run. @param hasProgressed a handler has come to an end, or to a pause */
+  /** Starts as many runs as possible. @param hasProgressed a handler has ended or paused */
   pump(hasProgressed: boolean): void {
     while (!this.isStopped) {
       const run = this.scheduler.take()
@@ -86,14 +86,14 @@ export class HandlerPool implements RunHost {
     this.owner.pumped(hasProgressed)
   }
 
-  /** No handler is started any more, and nobody waits for those that run. */
+  /** No handler is started after this, and the client does not wait for running handlers. */
   stop(): void {
     this.isStopped = true
     this.failures.stop()
     for (const run of this.scheduler.takeResuming()) this.goOn(run)
   }
 
-  /** The run that holds the lane for which this one waits. */
+  /** Returns the run that holds the lane for which this one waits. */
   ahead(run: HandlerRun): HandlerRun | undefined {
     return this.scheduler.ahead(run)
   }
@@ -130,7 +130,7 @@ export class HandlerPool implements RunHost {
     return this.callWithin(run, attempt)
   }
 
-  /** Calls a handler with what its options, its requests and the listeners of the client put around it. */
+  /** Calls a handler with its options, request tracking and the listeners of the client applied. */
   private callWithin(run: HandlerRun, attempt: HandlerAttempt): Promise<unknown> {
     const { handler, delivery } = run
     const { aroundRun } = this.events
@@ -145,7 +145,7 @@ export class HandlerPool implements RunHost {
     const { topic } = delivery.packet
     const started =
       aroundRun === undefined ? work() : aroundRun({ pattern, topic, attempt: attempt.number }, work)
-    // The next message may begin when the handler returns; this one waits for its `ack()`.
+    // The next message may start when the handler returns; this one waits for its `ack()`.
     const acked = async (): Promise<void> => {
       await started
       attempt.returned()
@@ -174,7 +174,7 @@ export class HandlerPool implements RunHost {
     })
   }
 
-  /** The handler has returned: the next message of the same key may begin. */
+  /** The handler has returned: the next message with the same key may start. */
   returned(run: HandlerRun): void {
     if (run.state === 'returned') return
     this.scheduler.release(run)
@@ -187,16 +187,16 @@ export class HandlerPool implements RunHost {
     goOn?.()
   }
 
-  /** From now on runs know their requests. */
+  /** Starts to track which run a request belongs to. */
   trackRequests(): void {
     tracking.isOn = true
     this.scheduler.startTracking()
   }
 
   /**
-   * A request waits for its response: the run that made it lends its slot.
-   * @param request given when it waits for a delivery at QoS 1
-   * @returns what says that it has ended
+   * While a request waits for its response, its run releases its slot.
+   * @param request set if the request waits for a delivery at QoS 1
+   * @returns a function to call when the request has ended
    */
   requestOpened(request?: BlockableRequest): () => void {
     const context = currentContext()
@@ -206,7 +206,7 @@ export class HandlerPool implements RunHost {
       return () => this.countUnknown(-1)
     }
     const { countRequest, blockable } = context
-    // Code that outlives its run has no slot to lend.
+    // Code that outlives its run has no slot to release.
     if (countRequest === undefined) return () => {}
     countRequest(1)
     if (request !== undefined) {
@@ -225,14 +225,14 @@ export class HandlerPool implements RunHost {
     this.pumpSoon()
   }
 
-  /** A request of code that is no run, or of a run that began before the first request. */
+  /** A request of code outside any run, or of a run that started before the first request. */
   private countUnknown(difference: 1 | -1): void {
     this.unknownRequests += difference
     this.scheduler.lendUnknown(this.unknownRequests)
     this.pumpSoon()
   }
 
-  /** Not inside the handler that asks: each of many would begin the next one deeper on the stack. */
+  /** Deferred, so that many waiting runs do not start each other deeper and deeper on the stack. */
   private pumpSoon(): void {
     if (this.willPump) return
     this.willPump = true
@@ -243,7 +243,7 @@ export class HandlerPool implements RunHost {
   }
 }
 
-/** The result of a handler, or the failure of one that takes longer than it may. */
+/** Settles with the result of a handler, or with `TIMEOUT` if the handler exceeds its time limit. */
 function within<T>(
   timeoutMs: number,
   work: Promise<T>,

@@ -8,12 +8,12 @@ import type { InboundHandler } from './delivery.js'
 
 type Defaults = Pick<ResolvedOptions, 'codec' | 'variables' | 'sharedGroup' | 'inbound' | 'keepsSession'>
 
-/** What every message to a handler has to go through. */
+/** What applies to every message of a handler. */
 export interface HandlerRules {
   readonly template: TopicTemplate
   readonly codec: Codec
   readonly subscription: SubscriptionOptions
-  /** The handler says itself how many of its runs may be side by side. */
+  /** The handler limits its concurrent runs itself. */
   readonly hasOwnLimits: boolean
   readonly runRules: Pick<
     InboundHandler,
@@ -69,7 +69,7 @@ export function handlerRules(
 function orderKeyOf(order: ResolvedHandlerOptions['order']): InboundHandler['orderKey'] {
   if (order === 'none' || order === 'topic') return order
   return topic => {
-    // A function of the application that throws must not end the connection.
+    // An error in a function of the application must not end the connection.
     try {
       return String(order(topic))
     } catch {

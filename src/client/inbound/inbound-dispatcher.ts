@@ -15,11 +15,11 @@ import { Delivery, HandlerRun, type InboundHandler } from './delivery.js'
 import { HandlerPool, type PoolSession, type RunOwner } from './handler-pool.js'
 import { AckWatch, BlockedRequestsWatch } from './window-watch.js'
 
-/** What the dispatcher works with. */
+/** Dependencies of the dispatcher. */
 export interface InboundSession extends BackpressureSession, PoolSession {
   readonly options: {
     readonly inbound: Required<InboundOptions>
-    /** The broker keeps the session of this client at the end of a connection. */
+    /** The broker keeps the session of this client when a connection ends. */
     readonly keepsSession: boolean
   }
   readonly routes: Routes<InboundHandler>
@@ -28,8 +28,8 @@ export interface InboundSession extends BackpressureSession, PoolSession {
 }
 
 /**
- * From the parser to the handlers and back to the acknowledgement. Never keeps the parser waiting, unless it is asked
- * to stall: each handler of a message waits for its turn, and PUBACK leaves when all of them have ended.
+ * The path of a message from the parser to its handlers, and of its acknowledgement back. Never blocks the parser, unless
+ * `overflow` is `stall`. Each handler of a message waits for its turn, and PUBACK is sent when all of them have ended.
  */
 export class InboundDispatcher implements ConnectionListener, MessageReceiver, RunOwner {
   readonly pool: HandlerPool
@@ -38,13 +38,13 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   private readonly pressure: Backpressure
   private readonly blocked: BlockedRequestsWatch
   private readonly watch: AckWatch
-  /** So many may wait for their PUBACK on this connection. */
+  /** Maximum number of messages that wait for their PUBACK on this connection. */
   private mostUnacknowledged = 0
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
   private readonly idle = new IdleWaiters(() => this.messages.open.size === 0)
 
-  /** Refers back to this: private in fact, so that an inspection at any depth does not show the session at every turn. */
+  /** Refers back to this object. Private (`#`), so that `util.inspect` does not repeat the session at every level. */
   readonly #session: InboundSession
 
   constructor(session: InboundSession, held: HeldBytes) {
@@ -63,7 +63,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     return { ...this.messages.counters, oldestUnacknowledgedMs: this.watch.oldestMs }
   }
 
-  /** Messages that came before wait for this: handlers start when the application is ready for them. */
+  /** Earlier messages wait until the application is ready for its handlers to start. */
   start(): void {
     if (this.mode !== 'holding') return
     this.mode = 'open'
@@ -72,9 +72,9 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   }
 
   /**
-   * No more work is taken. Resolves when the handlers that run have ended, and those of messages that came before
-   * them: their acknowledgements could not leave otherwise. What comes after them is given back to a broker that
-   * keeps the session, and handled too where it does not.
+   * No new work is accepted. Resolves when the running handlers have ended, and those of earlier messages, because their
+   * acknowledgements could not be sent otherwise. Later messages are given back to a broker that keeps the session, and
+   * handled if it does not.
    */
   drain(): Promise<void> {
     const wasHolding = this.mode === 'holding'
@@ -83,7 +83,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.messages.giveBackParked()
     for (const delivery of this.messages.behindStarted())
       if (this.messages.canGiveBack(delivery)) this.withdraw(delivery, 'givenBack')
-    // Held for handlers that will not be started any more.
+    // Held for handlers that will not start any more.
     if (wasHolding)
       for (const delivery of [...this.messages.open])
         if (delivery.started === 0) this.withdraw(delivery, 'dropped')
@@ -91,7 +91,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     return this.idle.wait()
   }
 
-  /** No handler is started any more, whatever waits, and nobody waits for those that run. */
+  /** No handler is started after this, and the client does not wait for running handlers. */
   stop(): void {
     const reason = new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer')
     this.mode = 'stopped'
@@ -107,7 +107,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.idle.check()
   }
 
-  /** The connection is closed: what has begun and not ended is not waited for. */
+  /** The connection is closed, and the client does not wait for running handlers. */
   end(): void {
     for (const delivery of [...this.messages.open]) {
       delivery.giveUp()
@@ -186,14 +186,14 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     )
   }
 
-  /** Responses to requests are taken in every mode: handlers that are to end may wait for them. */
+  /** Responses to requests are accepted in every mode, because handlers that should end may wait for them. */
   private routeInternally(delivery: Delivery): boolean {
     const handlers = this.handlersOf(delivery.packet).filter(handler => handler.isInternal)
     if (handlers.length > 0) this.route(delivery, false, handlers)
     return handlers.length > 0
   }
 
-  /** @param mayBegin nothing has to make room for the message */
+  /** @param mayBegin whether the message may start at once, without a check for room */
   private route(delivery: Delivery, mayBegin: boolean, handlers = this.handlersOf(delivery.packet)): void {
     const { packet } = delivery
     const { topic } = packet
@@ -231,14 +231,14 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.#session.events.notice.tell({ type: 'inbound-dropped' })
   }
 
-  /** QoS 0 messages make room for the one that came, and that one goes when it is of QoS 0 and finds no room. */
+  /** Drops QoS 0 messages to make room for a new message. A new QoS 0 message is dropped if there is no room for it. */
   private makeRoom(came: Delivery): void {
     const { held, open } = this.messages
     const { overflow, maxQueued, maxInFlight } = this.#session.options.inbound
     const isHolding = this.mode === 'holding'
     const isOver = (): boolean => held.isOver || (isHolding && open.size > maxQueued + maxInFlight)
     if (!isOver() || (overflow === 'stall' && !isHolding && this.pressure.pause(this.link))) return
-    // Before the handlers are known, the oldest goes.
+    // The handlers are not known yet, so the oldest message is dropped.
     if (isHolding || overflow !== 'drop-newest') {
       for (const older of isHolding ? open : this.intake.messages()) {
         if (!isOver()) return
@@ -249,7 +249,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     if (came.packet.qos === 0 && !isResponse && held.hasNoRoomFor(came.bytes)) this.dropAll(came)
   }
 
-  /** All runs of a message that have not begun. */
+  /** Returns all runs of a message that have not started. */
   private dropAll(delivery: Delivery): void {
     if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
     if (delivery.started > 0 || !this.messages.open.has(delivery)) return
@@ -268,7 +268,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
       this.link?.send({ cmd: 'puback', messageId: next.packet.messageId ?? 0 })
   }
 
-  /** Takes a message of which no handler has begun out of all queues. */
+  /** Removes a message from all queues, if none of its handlers has started. */
   private withdraw(delivery: Delivery, outcome: RunOutcome | undefined): void {
     for (const run of delivery.runs) {
       this.pool.remove(run)
@@ -278,7 +278,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.messages.withdraw(delivery, outcome)
   }
 
-  /** What comes too late to be handled. */
+  /** A message that arrived too late to be handled. */
   private refuse(delivery: Delivery): void {
     this.withdraw(delivery, this.messages.canGiveBack(delivery) ? 'givenBack' : 'dropped')
   }

@@ -2,7 +2,7 @@ import { NotTaken } from './delivery.js'
 
 interface Entry<T> {
   readonly message: T
-  /** Size, if the message may be dropped. The bytes of other messages are counted until they are done. */
+  /** Size of a message that may be dropped. The bytes of other messages are counted until they are finished. */
   readonly bytes: number | undefined
   readonly packet: object
   readonly done: () => void
@@ -12,9 +12,9 @@ interface Entry<T> {
 export interface StreamLimits {
   readonly limit: number
   readonly overflow: 'drop-oldest' | 'drop-newest'
-  /** A message had to make room for another one. */
+  /** A message was dropped to make room for another one. */
   readonly onDropped?: (packet: object) => void
-  /** Bytes that are held, by all loops and handlers together. */
+  /** Bytes held by all loops and handlers together. */
   readonly held: {
     readonly shareOfLoop: number
     hasNoRoomFor(bytes: number): boolean
@@ -27,8 +27,8 @@ const TAKEN = Promise.resolve()
 const NO_PACKET = {}
 
 /**
- * Messages for a `for await` loop. One of QoS 1 and 2 counts as handled when the loop asks for the next one; of QoS 0
- * no more wait than the limit.
+ * Messages for a `for await` loop. A QoS 1 or 2 message counts as handled when the loop requests the next one. The number
+ * of waiting QoS 0 messages is limited.
  */
 export class MessageStream<T> implements AsyncIterableIterator<T> {
   private readonly waiting: Entry<T>[] = []
@@ -44,15 +44,15 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
     private readonly onEnd: () => void,
   ) {}
 
-  /** QoS 0 messages that made room for others since the start of the loop. */
+  /** QoS 0 messages that were dropped since the start of the loop. */
   get dropped(): number {
     return this.lost
   }
 
   /**
-   * Resolves when the loop is done with the message, and rejects when it ended before.
-   * @param bytes of a message that may be dropped, with which nobody waits for the loop
-   * @param packet what the message came in
+   * Resolves when the loop has finished the message, and rejects if the loop ended before.
+   * @param bytes size of a message that may be dropped; such a message does not wait for the loop
+   * @param packet the packet of the message
    */
   push(message: T, bytes: number | undefined, packet: object = NO_PACKET): Promise<void> {
     if (this.isEnded) return Promise.reject(new NotTaken())
@@ -74,7 +74,7 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
     return new Promise(resolve => this.readers.push(resolve))
   }
 
-  /** The loop is left: what it has not taken is not wanted by it. */
+  /** The loop has ended. It does not take the messages that it has not read. */
   return(): Promise<IteratorResult<T, undefined>> {
     this.settleCurrent()
     this.leave()
@@ -85,13 +85,13 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
     return this
   }
 
-  /** Nothing is wanted any more. */
+  /** No further messages are wanted. */
   leave(): void {
     for (const entry of this.takeAll()) entry.done()
     this.end()
   }
 
-  /** Nothing comes any more. What the loop has not taken is left to the broker. */
+  /** No further messages arrive. The broker keeps those that the loop has not read. */
   end(): void {
     if (this.isEnded) return
     this.isEnded = true
@@ -125,7 +125,7 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
     }
   }
 
-  /** One more message that may be dropped waits, or one less. */
+  /** The number of waiting messages that may be dropped has changed by one. */
   private count(bytes: number, difference: 1 | -1): void {
     this.droppable += difference
     this.droppableBytes += difference * bytes
@@ -140,7 +140,7 @@ export class MessageStream<T> implements AsyncIterableIterator<T> {
   }
 
   private hand(entry: Entry<T>): T {
-    // Who reads several at a time is done with one at the next.
+    // A consumer that requests several messages at a time finishes one with each further request.
     this.settleCurrent()
     this.current = entry
     return entry.message

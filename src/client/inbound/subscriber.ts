@@ -125,7 +125,7 @@ export class Subscriber {
     const end = (): void => stream.end()
     const leave = (): void => stream.leave()
     const subscription = this.add(rules, {
-      // It waits for its loop; the room of handlers that work is not for that.
+      // It waits for its loop, which must not occupy a slot of handlers that do work.
       isPassive: true,
       concurrency: Number.POSITIVE_INFINITY,
       orderKey: 'none',
@@ -146,7 +146,7 @@ export class Subscriber {
     return handlerRules(pattern, resolveHandlerOptions(pattern, options), this.options)
   }
 
-  /** Adds a handler that no message reaches after it was removed. */
+  /** Adds a handler that receives no message after it was removed. */
   private addHandler(
     rules: HandlerRules,
     run: (packet: PublishPacket, attempt: HandlerAttempt) => unknown,

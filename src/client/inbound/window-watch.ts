@@ -5,7 +5,9 @@ import type { Delivery, HandlerRun } from './delivery.js'
 const LOOK_MS = 1_000
 const LONG_MS = 10_000
 
-/** Notices when the oldest unacknowledged message stays the oldest for long. One timer, and nothing to do per message. */
+/**
+ * Detects an unacknowledged message that remains the oldest for a long time. Uses one timer and has no cost per message.
+ */
 export class AckWatch {
   isRunning = false
   private timer: NodeJS.Timeout | undefined
@@ -17,19 +19,19 @@ export class AckWatch {
     private readonly notice: Hook<Notice>,
   ) {}
 
-  /** How long the oldest message has been the oldest, in steps of a second. */
+  /** How long the oldest message has been the oldest, measured once per second. */
   get oldestMs(): number {
     const [oldest] = this.messages.unacknowledged
     return oldest === undefined || oldest !== this.oldest ? 0 : Math.round(performance.now() - this.sinceMs)
   }
 
-  /** A message came, and this is not running. */
+  /** Starts the timer. Called when a message arrives and the timer is not running. */
   start(): void {
     this.isRunning = true
     this.timer = setTimeout(this.look, LOOK_MS).unref()
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   stop(): void {
     clearTimeout(this.timer)
     this.isRunning = false
@@ -52,7 +54,7 @@ export class AckWatch {
   }
 }
 
-/** No code runs for it: it only waits for its acknowledgement, a retry, a dead letter or `ack()`. */
+/** None of its code is executing: it waits for its acknowledgement, a retry, a dead letter or `ack()`. */
 function isIdle({ mayBeAcknowledged, runs }: Delivery): boolean {
   return (
     mayBeAcknowledged ||
@@ -60,18 +62,18 @@ function isIdle({ mayBeAcknowledged, runs }: Delivery): boolean {
   )
 }
 
-/** Fails the requests that are blocked, at once or after a silence. */
+/** Fails blocked requests, at once or after a period without messages. */
 export class BlockedRequestsWatch {
   private timer: NodeJS.Timeout | undefined
 
   constructor(private readonly requests: BlockedRequests<HandlerRun>) {}
 
-  /** Something has changed, and requests are open that wait for a delivery at QoS 1. */
+  /** Something has changed while open requests wait for a delivery at QoS 1. */
   check(isWindowKnown: boolean): void {
     this.block(this.requests.check(isWindowKnown, performance.now()))
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   forget(): void {
     clearTimeout(this.timer)
     this.timer = undefined
@@ -82,7 +84,7 @@ export class BlockedRequestsWatch {
     const nowMs = performance.now()
     const { dueMs } = this.requests
     this.timer = undefined
-    // Something has changed meanwhile.
+    // Something has changed since the timer was set.
     this.block(dueMs === undefined || nowMs < dueMs ? [] : this.requests.look(nowMs))
   }
 

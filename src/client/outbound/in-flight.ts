@@ -20,23 +20,23 @@ import type { PacedLink } from './paced-link.js'
 const FRUITLESS_CONNECTIONS = 10
 const FAILURE = 0x80
 const PACKET_IDENTIFIER_IN_USE = 0x91
-/** The slowest link that a large message is given time for, in bytes per millisecond. */
+/** The slowest link whose speed is allowed for in the time limit of a large message, in bytes per millisecond. */
 const SLOWEST_LINK = 1
 
 /**
- * QoS 1 and 2 publishes that the broker has not acknowledged: over a loss in a kept session, and until the
- * session is resumed or forgotten.
+ * QoS 1 and 2 publishes that the broker has not acknowledged. With a kept session they survive a lost connection, until the
+ * broker resumes the session or has lost it.
  */
 export class InFlight implements AckWatch<Publication> {
   /** Publishes that have not settled. */
   size = 0
-  /** How many were not sent on the present connection. */
+  /** Number of those that were not sent on the current connection. */
   unsent = 0
   private readonly pending: Map<number, Publication>
-  /** Where sending again goes on. */
+  /** Position at which resending continues. */
   private next: IterableIterator<Publication> | undefined
   private fruitless = 0
-  /** How many may be unacknowledged on this connection. */
+  /** Maximum number of unacknowledged publishes on this connection. */
   private mostPending = 0
   private deadline: AckDeadline<Publication> | undefined
   private paced: PacedLink | undefined
@@ -50,17 +50,17 @@ export class InFlight implements AckWatch<Publication> {
     this.pending = packetIds.unacknowledged
   }
 
-  /** Whether the broker has acknowledged nothing for half of the time after which the connection is given up. */
+  /** Whether the broker has acknowledged nothing for half of `ackTimeoutMs`. */
   get isLate(): boolean {
     return this.deadline?.isLate === true
   }
 
-  /** Whether one more may be sent: not before what a resumed session left open. */
+  /** Whether another publish may be sent. Unacknowledged publishes of a resumed session are sent first. */
   hasRoom(): boolean {
     return this.unsent === 0 && this.pending.size < this.mostPending
   }
 
-  /** Sends a message that the broker is to acknowledge. @returns false when no Packet Identifier is free */
+  /** Sends a message that the broker must acknowledge. @returns false if no Packet Identifier is free */
   send(paced: PacedLink, publication: Publication, message: OutboundMessage): boolean {
     const messageId = this.packetIds.next()
     if (messageId === undefined) return false
@@ -77,23 +77,23 @@ export class InFlight implements AckWatch<Publication> {
     return true
   }
 
-  /** What is sent stays sent; nobody waits for its acknowledgement any more. */
+  /** The publish was sent and stays sent, but its acknowledgement is no longer waited for. */
   giveUp(publication: Publication, cause: MqttError): void {
     if (publication.messageId === 0 || publication.isSettled) return
     this.size -= 1
     this.outcomes.settle(publication, { status: 'lost', cause })
   }
 
-  /** Takes the broker's acknowledgement. @returns whether a publish is over, so that another one may be sent */
+  /** Handles an acknowledgement. @returns whether a publish has finished, so that another one may be sent */
   acknowledged(packet: AcknowledgingPacket, paced: PacedLink): boolean {
     const publication = packet.messageId === undefined ? undefined : this.pending.get(packet.messageId)
-    // An acknowledgement of a packet that this connection has not sent cannot be trusted.
+    // An acknowledgement of a packet that was not sent on this connection is not reliable.
     if (!publication?.isSent) return false
     this.fruitless = 0
     if (this.deadline !== undefined) this.deadline.acknowledgedMs = paced.nowMs
     const isQoS2 = publication.message.qos === 2
     if (packet.cmd === 'pubrec') return isQoS2 && this.takePubrec(publication, packet, paced)
-    // Some brokers do QoS 1 where they are asked for QoS 2, and send PUBACK.
+    // Some brokers downgrade QoS 2 to QoS 1 and send PUBACK.
     if (packet.cmd === 'puback' ? publication.isReleased : !isQoS2) return false
     const reasonCode = packet.reasonCode ?? 0
     if (reasonCode === 0 || this.isLostPubcomp(publication, packet)) this.end(publication, ACKNOWLEDGED)
@@ -102,7 +102,7 @@ export class InFlight implements AckWatch<Publication> {
     return true
   }
 
-  /** @param isResumed whether the broker goes on with the session */
+  /** @param isResumed whether the broker has resumed the session */
   connected(paced: PacedLink, isResumed: boolean): void {
     if (isResumed) this.resumed()
     else
@@ -120,7 +120,7 @@ export class InFlight implements AckWatch<Publication> {
     return undefined
   }
 
-  /** More time for a publish that the broker cannot have read yet. */
+  /** Additional time for a publish that the broker cannot have read yet. */
   extraMs({ sentBytes }: Publication): number {
     return Math.max(0, sentBytes - (this.paced?.readBytes ?? sentBytes)) / SLOWEST_LINK
   }
@@ -132,8 +132,8 @@ export class InFlight implements AckWatch<Publication> {
   }
 
   /**
-   * What a resumed session left open, in order, with DUP and its Packet Identifier (MQTT 5, 4.4); no more of it
-   * than the broker takes at once, and than the link carries soon.
+   * Resends the unacknowledged publishes of a resumed session, in order, with DUP and their Packet Identifiers (MQTT 5,
+   * 4.4). Sends no more than the broker accepts at once and the link carries soon.
    */
   resend(paced: PacedLink): void {
     let room = paced.limits.receiveMaximum - (this.pending.size - this.unsent)
@@ -148,7 +148,7 @@ export class InFlight implements AckWatch<Publication> {
     }
   }
 
-  /** The connection is gone. @param isKept whether the session may be resumed */
+  /** The connection has ended. @param isKept whether the session may be resumed */
   lost(cause: MqttError, isKept: boolean): void {
     this.deadline?.stop()
     this.deadline = undefined
@@ -190,7 +190,7 @@ export class InFlight implements AckWatch<Publication> {
         return false
       }
       this.settle(publication, outcome)
-      // The broker may have taken the PUBLISH, and holds the identifier until it is released.
+      // The broker may have received the PUBLISH, and reserves the identifier until PUBREL.
       publication.isReleased = true
     }
     paced.link.send({ cmd: 'pubrel', messageId: publication.messageId })
@@ -213,7 +213,7 @@ export class InFlight implements AckWatch<Publication> {
   ): boolean {
     const { messageId } = publication
     const reasonCode = packet.reasonCode ?? 0
-    // Some brokers respond like this to a PUBLISH with DUP that they accepted on an earlier connection.
+    // Some brokers send this in response to a PUBLISH with DUP that they accepted on an earlier connection.
     const isKnown = publication.isRepeated && reasonCode === PACKET_IDENTIFIER_IN_USE
     if (reasonCode >= FAILURE && !isKnown) {
       this.end(publication, refusal(reasonCode, packet.properties?.reasonString))
@@ -228,8 +228,8 @@ export class InFlight implements AckWatch<Publication> {
   }
 
   /**
-   * A broker reads in order, so what it hangs up on without a word is the oldest publish. Sent again for ever, it
-   * would end every connection.
+   * A broker processes packets in order, so if it closes the connection without a reason, the oldest publish is the likely
+   * cause. Resending it again and again would end every connection.
    */
   private giveUpOldest(): void {
     const [oldest] = this.pending.values()
@@ -248,14 +248,14 @@ export class InFlight implements AckWatch<Publication> {
     this.outcomes.settle(publication, outcome)
   }
 
-  /** Settles a publish whose Packet Identifier is still in use. */
+  /** Settles a publish whose Packet Identifier remains in use. */
   private settle(publication: Publication, outcome: PublishOutcome): void {
     if (publication.isSettled) return
     this.size -= 1
     this.outcomes.settle(publication, outcome)
   }
 
-  /** The response to the PUBREL of an earlier connection was lost: 0x92 is no error then (MQTT 5, 3.7.2.1). */
+  /** The response to the PUBREL of an earlier connection was lost, so 0x92 is not an error (MQTT 5, 3.7.2.1). */
   private isLostPubcomp(
     { isReleaseRepeated }: Publication,
     { cmd, reasonCode }: AcknowledgingPacket,

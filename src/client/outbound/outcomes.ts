@@ -2,15 +2,15 @@ import type { Publication } from '../../core/outbound/outbound-message.js'
 import { type DropReason, OutcomeCount, type PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { Hook, Notice } from '../events.js'
 
-/** Without a drop for so long, drops are over. */
+/** Drops are over after this time without a drop. */
 const CALM_MS = 1_000
 
-/** Counts how publishes end, and gives notice of those that fail. */
+/** Counts the outcomes of publishes, and reports those that fail. */
 export class Outcomes extends OutcomeCount {
-  /** There was notice of drops, and not that they are over. */
+  /** Drops were reported, but not their end. */
   isDropping = false
   private lastDropMs = 0
-  /** The publish that the broker refused last. */
+  /** The last publish that the broker refused. */
   refusal: { readonly atMs: number; readonly reasonCode: number } | undefined
 
   constructor(private readonly notice: Hook<Notice>) {
@@ -35,14 +35,14 @@ export class Outcomes extends OutcomeCount {
     publication.resolve(outcome)
   }
 
-  /** A publish is dropped before it began to wait. */
+  /** A publish is dropped before it waits. */
   dropAtOnce(reason: DropReason): { readonly status: 'dropped'; readonly reason: DropReason } {
     this.droppedAtOnce(reason)
     this.noteDrop(reason)
     return { status: 'dropped', reason }
   }
 
-  /** Nothing waits. Drops are over when there was none for a while. */
+  /** Nothing waits. Reports the end of drops if there was none for a while. */
   caughtUp(): void {
     if (performance.now() - this.lastDropMs < CALM_MS) return
     this.isDropping = false

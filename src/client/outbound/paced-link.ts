@@ -11,40 +11,40 @@ export interface Pacing {
 }
 
 const MAX_BACKLOG_BYTES = 262_144
-/** A link that is not known to be slow may take it in the next moments. */
+/** A link that is not known to be slow may accept the message soon. */
 const MAX_BURST_BYTES = 4_194_304
 
-/** A single response in time does not make a slow link a fast one. */
+/** A single response in time does not prove that a slow link has become fast. */
 const SLOW_FOR_MS = 1_000
 
-/** A timer that is as late shows that this process was busy. */
+/** A timer with this delay shows that the process was busy. */
 const LATE_TURN_MS = 50
-/** At most 500 a second. */
+/** At most 500 per second. */
 const PULSE_MS = 2
 const PINGREQ = { cmd: 'pingreq' } as const
 
-/** A link that takes a message only while it can carry it soon. Good for one connection. */
+/** A link that accepts a message only if it can carry it soon. Used for one connection. */
 export class PacedLink {
-  /** Something else has to leave first. */
+  /** Something else must be sent first. */
   isHeld = false
   private readonly window: LinkWindow | undefined
-  /** Undefined where none may be given: on most connections. */
+  /** Undefined if the connection allows no aliases, as most do. */
   private readonly aliases: TopicAliases | undefined
   private timer: NodeJS.Timeout | undefined
   private timerDueMs = Number.POSITIVE_INFINITY
-  /** The event loop was late then: responses may have waited unread. */
+  /** The event loop was late at this time, so responses may have waited unread. */
   private lateMs = Number.NEGATIVE_INFINITY
-  /** A PUBACK that is waited for, and the bytes up to its PUBLISH. */
+  /** A publish whose PUBACK is awaited, and the number of bytes up to it. */
   private awaitedId: number | undefined
   private awaitedAt = 0
   private awaitedSentMs = 0
   /** Time of this turn of the event loop. Cached, because reading the clock costs more than writing a message. */
   private turnMs: number | undefined
-  /** When the uplink was the limit last. */
+  /** Time at which the uplink was last the limit. */
   private slowMs = Number.NEGATIVE_INFINITY
   private pulse: AckPulse | undefined
   private pulseTimer: NodeJS.Timeout | undefined
-  /** How many were written. */
+  /** Number of written bytes. */
   bytes = 0
 
   constructor(
@@ -65,7 +65,7 @@ export class PacedLink {
     return this.turnMs
   }
 
-  /** How many of these the broker has read, as far as a marker asks for them. */
+  /** Number of these bytes that the broker has read. Bytes without a marker after them count as read. */
   get readBytes(): number {
     return this.window?.read ?? this.bytes
   }
@@ -92,12 +92,12 @@ export class PacedLink {
     return this.window?.delayMs(bytes, this.nowMs) ?? 0
   }
 
-  /** When what is written now arrives, as far as bytes of others are in front of it. */
+  /** Time at which data written now arrives, counting only the queue caused by other traffic. */
   get arrivalMs(): number {
     return this.nowMs + (this.window?.crowdedMs(this.nowMs) ?? 0)
   }
 
-  /** How many bytes may wait for this link under `drop`. */
+  /** Number of bytes that may wait for this link under `drop`. */
   get backlogBytes(): number {
     const { nowMs } = this
     if (this.window?.isSlow(nowMs) === true) this.slowMs = nowMs
@@ -122,14 +122,14 @@ export class PacedLink {
     this.awaitedSentMs = this.nowMs
   }
 
-  /** PUBACK came: everything before its PUBLISH was read. */
+  /** PUBACK arrived: the broker has read everything before its PUBLISH. */
   acknowledged(messageId: number | undefined): void {
     if (messageId === undefined || messageId !== this.awaitedId) return
     this.awaitedId = undefined
     this.window?.acknowledged(this.awaitedAt, this.awaitedSentMs, this.nowMs)
   }
 
-  /** Sends a message that an earlier connection has sent, too. */
+  /** Sends a message, which may have been sent on an earlier connection. */
   repeat(message: OutboundMessage, messageId: number): void {
     this.link.send({ cmd: 'publish', ...message, messageId, dup: true })
     const bytes = this.sizeOf(message)
@@ -152,7 +152,7 @@ export class PacedLink {
     }
   }
 
-  /** A request or a response was written at QoS 1, and TCP must not hold back what follows its PUBACK. */
+  /** A request or a response was written at QoS 1, and TCP must not delay what follows its PUBACK. */
   exchanging(): void {
     if (this.window === undefined) return
     this.pulse ??= new AckPulse()
@@ -168,17 +168,17 @@ export class PacedLink {
     this.pulseTimer = setTimeout(this.beat, PULSE_MS)
   }
 
-  /** The turn ends: a marker that is due leaves with what was written. */
+  /** The turn ends. A marker that is due is written with the packets of the turn. */
   flushing(): void {
     if (this.window?.isTending) this.tend(this.nowMs)
   }
 
-  /** Keep Alive has sent a PINGREQ of its own: a marker like any other. */
+  /** Keep Alive has sent a PINGREQ, which also serves as a marker. */
   pinged(): void {
     this.window?.mark(performance.now())
   }
 
-  /** PINGRESP came. */
+  /** PINGRESP arrived. */
   confirm(): void {
     const { link, window } = this
     this.pulse?.responded()
@@ -189,7 +189,7 @@ export class PacedLink {
     this.tend(nowMs)
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   stop(): void {
     clearTimeout(this.timer)
     clearTimeout(this.pulseTimer)
@@ -203,7 +203,7 @@ export class PacedLink {
     const nowMs = performance.now()
     const isLate = nowMs - this.timerDueMs > LATE_TURN_MS
     this.timerDueMs = Number.POSITIVE_INFINITY
-    // What arrived meanwhile is read later in this turn.
+    // Data that has arrived in the meantime is read later in this turn.
     if (isLate) this.lateMs = nowMs
     else if (this.window !== undefined && !this.isBlind()) {
       this.window.received = this.link.receivedBytes
@@ -216,7 +216,7 @@ export class PacedLink {
     return this.link.isIntakePaused || this.link.behindSinceMs !== undefined
   }
 
-  /** Sends what is due, and wakes when more is. */
+  /** Sends a due marker, and sets the timer for the next one. */
   private tend(nowMs: number): void {
     const { window } = this
     if (window === undefined) return
@@ -232,7 +232,7 @@ export class PacedLink {
     if (this.window === undefined) return
     this.window.received = this.link.receivedBytes
     this.window.mark(performance.now())
-    // The second probe of a pause ends it: what waits leaves behind the probe.
+    // The second probe of a pause ends it. Waiting publishes are written after the probe.
     this.link.writer.isAwaited = true
     this.link.send(PINGREQ)
   }

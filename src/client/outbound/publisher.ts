@@ -33,24 +33,24 @@ const SENT_OUTCOME: PublishOutcome = { status: 'sent' }
 const SENT = Promise.resolve(SENT_OUTCOME)
 const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
 
-/** What a publisher works with. */
+/** Dependencies of a publisher. */
 export interface PublisherParts {
   readonly connection: Pick<MqttConnection, 'hangUp'>
-  /** What they ask for on a new connection leaves before the first publish; `flushed` says when it has. */
+  /** On a new connection, subscriptions are sent before the first publish. `flushed` is called when they have been sent. */
   readonly subscriptions: { readonly isRestoring: boolean }
   readonly notice: Hook<Notice>
 }
 
 /**
- * Sends messages and tells how each ended. What the link cannot carry soon waits in the buffer, where it can still
- * be dropped; what is written waits for nothing but the broker's acknowledgement.
+ * Sends messages and reports their outcomes. A message that the link cannot carry soon waits in the buffer, where it can
+ * still be dropped. A written message only waits for its acknowledgement.
  */
 export class Publisher implements ConnectionListener, PublishFeedback, WaitingPublishesObserver {
   private readonly waiting: WaitingPublishes
   private readonly inFlight: InFlight
   readonly outcomes: Outcomes
   private paced: PacedLink | undefined
-  /** The broker takes every publish. */
+  /** The broker sets no limits on publishes. */
   private takesAll = false
   private isClosing = false
   private readonly prompt = new PromptResults<PublishOutcome>()
@@ -60,7 +60,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   constructor(
     packetIds: PacketIds<Publication>,
     private readonly options: Required<OutboundOptions>,
-    /** The broker keeps the session of this client at the end of a connection. */
+    /** The broker keeps the session of this client when a connection ends. */
     private readonly keepsSession: boolean,
     private readonly parts: PublisherParts,
     private readonly queue: OutboundQueue = new OutboundBuffer(options),
@@ -86,8 +86,8 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   }
 
   /**
-   * QoS 0 settles when it is written, QoS 1 and 2 with the broker's response or the end of the session.
-   * @throws MqttError when the broker said beforehand that it does not take such a message
+   * Settles at QoS 0 when the message is written, at QoS 1 and 2 with the response of the broker or the end of the session.
+   * @throws MqttError if the message exceeds the limits that the broker sent in CONNACK
    */
   publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome> {
     const paced = this.linkFor(message)
@@ -109,7 +109,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return promise
   }
 
-  /** QoS 0 without a promise. @throws MqttError as `publish` does */
+  /** Publishes at QoS 0 without a promise. @throws MqttError the same as `publish` */
   tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
     const paced = this.linkFor(message)
     if (paced !== undefined && (this.queue.size === 0 || this.queue.isEmpty(0)) && paced.isOpen()) {
@@ -117,17 +117,17 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
       return ACCEPTED
     }
     const usual = this.options.whenBlocked
-    // Nobody can wait for what has no promise.
+    // A caller without a promise cannot wait.
     const mode = whenBlocked ?? (POLICIES[usual].needsPromise ? 'drop' : usual)
     return this.hold(new Publication(message), mode, paced) ?? ACCEPTED
   }
 
-  /** From now on every publish is `dropped: closed`; what waits is so too, and what is in flight is `lost`. */
+  /** From now on every publish is `dropped: closed`, including the waiting ones. Publishes in flight are `lost`. */
   close(): void {
     this.end(closedError())
   }
 
-  /** Whether something waits to be written or acknowledged. */
+  /** Whether a publish waits to be written or acknowledged. */
   get isWaiting(): boolean {
     return this.inFlight.size + this.queue.size > 0
   }
@@ -137,7 +137,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return this.inFlight.isLate
   }
 
-  /** Resolves when nothing waits to be written or acknowledged. */
+  /** Resolves when no publish waits to be written or acknowledged. */
   whenIdle(): Promise<void> {
     return this.idle.wait()
   }
@@ -206,7 +206,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return message.qos > 0 && this.paced !== undefined && !this.inFlight.hasRoom()
   }
 
-  /** The link to write to, unless there is none. @throws MqttError for what the broker does not take */
+  /** Returns the link to write to, if there is one. @throws MqttError if the message exceeds the limits of the broker */
   private linkFor(message: OutboundMessage): PacedLink | undefined {
     const { paced } = this
     if (this.isClosing || paced === undefined || !paced.link.isWritable()) return undefined
@@ -221,7 +221,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return SENT
   }
 
-  /** Lets a publish wait. @returns as what it is dropped instead */
+  /** Adds a publish to those that wait. @returns the outcome if it is dropped instead */
   private hold(publication: Publication, mode: WhenBlocked, paced: PacedLink | undefined) {
     const reason = this.isClosing ? 'closed' : this.waiting.hold(publication, mode, paced)
     if (reason !== undefined) return this.outcomes.dropAtOnce(reason)
@@ -229,7 +229,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return undefined
   }
 
-  /** Writes as much of what waits as the link carries soon. */
+  /** Writes as many waiting publishes as the link carries soon. */
   private pump(): void {
     const { paced, queue, waiting } = this
     if (paced === undefined) return
@@ -246,7 +246,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     if (this.idle.waiting.length > 0) this.idle.check()
   }
 
-  /** @returns false when no Packet Identifier is free */
+  /** @returns false if no Packet Identifier is free */
   private writeWaiting(paced: PacedLink, publication: Publication): boolean {
     let outcome: PublishOutcome | undefined
     try {

@@ -14,13 +14,13 @@ import { DeadlineTimer } from '../waits.js'
 import type { PacedLink } from './paced-link.js'
 
 export interface WaitingPublishesObserver {
-  /** A publish that waited is dropped. */
+  /** A waiting publish is dropped. */
   dropped(publication: Publication, reason: DropReason): void
-  /** Whether a publish that is behind waits for acknowledgements, and not for the link. */
+  /** Whether a publish that is late waits for acknowledgements, and not for the link. */
   waitsForAcknowledgement(publication: Publication): boolean
 }
 
-/** Publishes that wait for the link: how many is bounded, and each is dropped at its deadline. */
+/** Publishes that wait for the link. Their number is limited, and each is dropped at its deadline. */
 export class WaitingPublishes {
   private readonly timer = new DeadlineTimer(() => this.dropLate(performance.now()))
 
@@ -36,7 +36,7 @@ export class WaitingPublishes {
     return oldestMs === undefined ? 0 : performance.now() - oldestMs
   }
 
-  /** Lets a publish wait. @returns why it is dropped instead */
+  /** Adds a publish. @returns why it is dropped instead */
   hold(publication: Publication, mode: WhenBlocked, paced: PacedLink | undefined): DropReason | undefined {
     const { queue, options } = this
     beginWait(publication, mode, options, paced?.nowMs ?? performance.now())
@@ -50,8 +50,8 @@ export class WaitingPublishes {
   }
 
   /**
-   * The next in order that may still be written; without `mayAcknowledge` the next of QoS 0.
-   * @param arrivalMs when what is written now arrives: by then it must not be too old
+   * Returns the next publish in order that may still be written; without `mayAcknowledge` the next one of QoS 0.
+   * @param arrivalMs time at which data written now arrives; the publish must not be too old by then
    */
   next(mayAcknowledge: boolean, arrivalMs: number): Publication | undefined {
     const next = this.queue.next(mayAcknowledge)
@@ -72,7 +72,7 @@ export class WaitingPublishes {
     this.timer.arm(this.queue.nextDeadlineMs)
   }
 
-  /** Acknowledgements that stay away are another thing than a slow link. */
+  /** Missing acknowledgements and a slow link are different causes. */
   private reasonOf(publication: Publication, reason: DropReason): DropReason {
     if (reason !== 'backlog' || !this.observer.waitsForAcknowledgement(publication)) return reason
     return 'in-flight-full'

@@ -1,13 +1,13 @@
 import type { RunState } from './run-scheduler.js'
 
-/** A request that the window of the broker may keep from its response. */
+/** A request whose response may be blocked by the broker's Receive Maximum. */
 export interface BlockableRequest {
   /**
-   * What is delivered to this connection at QoS 1: the request, so that it is handled in this process; the response, if the
-   * responder publishes it so; or both for sure.
+   * What is delivered to this connection at QoS 1: the request, because this process handles it; the response, if the
+   * responder sends it at QoS 1; or certainly both.
    */
   readonly delivery: 'request' | 'response' | 'both'
-  /** Fails it. */
+  /** Fails the request. */
   block(): void
 }
 
@@ -24,29 +24,30 @@ interface WindowMessage<R> {
   readonly mayBeAcknowledged: boolean
 }
 
-/** Fewer unacknowledged messages fill the window of no broker. */
+/** No broker has a window that is full with fewer unacknowledged messages. */
 const SMALLEST_WINDOW = 10
-/** A broker that may deliver more has done so by then. */
+/** A broker that may deliver more has done so within this time. */
 const QUIET_MS = 1_000
 const LONGEST_QUIET_MS = 30_000
 const NONE: readonly BlockableRequest[] = []
 
 /**
- * Finds requests whose response cannot come: the broker delivers it at QoS 1, and its window is full of messages whose
- * handlers wait for such responses. Their acknowledgements leave in order of arrival, so the oldest message decides.
+ * Finds requests whose response cannot arrive: the broker delivers it at QoS 1, and its window is full of messages whose
+ * handlers wait for such responses. Acknowledgements are sent in order of arrival, so the oldest message decides.
  *
- * Silence alone is no proof: the responder may be slow and respond at QoS 0, and on MQTT 3.1.1 the window is unknown. So
- * after a second of silence only the requests of the oldest message fail, which makes room for one message. A broker that
- * delivers another one at once was held back by its window, and the requests of all messages fail at the next silence.
+ * Silence alone is no proof, because the responder may be slow and respond at QoS 0, and on MQTT 3.1.1 the window is
+ * unknown. So after one second of silence only the requests of the oldest message fail, which makes room for one message.
+ * If the broker then delivers another message at once, its window was full, and the requests of all messages fail at the
+ * next silence.
  */
 export class BlockedRequests<R extends RequestingRun> {
-  /** When the silence is long enough for `look`. */
+  /** Time at which the silence is long enough for `look`. */
   dueMs: number | undefined
   private seen = 0
   private most = 0
   private isWindowKnown = false
   private quietMs = QUIET_MS
-  /** Requests have failed, and what the broker delivers next shows whether its window was full. */
+  /** Requests have failed. The next delivery of the broker shows whether its window was full. */
   private blocked: { readonly added: number; readonly atMs: number } | undefined
   private isProven = false
 
@@ -55,24 +56,24 @@ export class BlockedRequests<R extends RequestingRun> {
     private readonly maxInFlight: number,
     private readonly messages: {
       readonly unacknowledged: readonly WindowMessage<R>[]
-      /** QoS 1 messages so far. */
+      /** Number of QoS 1 messages so far. */
       readonly added: number
     },
     private readonly pool: {
       /** Open requests of runs that wait for a delivery at QoS 1. */
       readonly blockable: number
-      /** Requests of runs, and runs, that have ended so far. */
+      /** Number of requests of runs, and of runs, that have ended so far. */
       readonly endedCount: number
-      /** The run that keeps one that has not begun waiting. */
+      /** Returns the run that a run which has not started waits for. */
       ahead(run: R): R | undefined
     },
   ) {}
 
-  /** A message came, or a run has ended or waits. @returns the requests that are blocked for sure */
+  /** A message arrived, or a run has ended or waits. @returns the requests that are certainly blocked */
   check(isWindowKnown: boolean, nowMs: number): readonly BlockableRequest[] {
     const { unacknowledged } = this.messages
     this.judge(nowMs)
-    // A broker that has delivered more before is not at its limit.
+    // A broker that has delivered more messages before is not at its limit.
     this.most = Math.max(this.most, unacknowledged.length)
     this.isWindowKnown = isWindowKnown
     const [oldest] = unacknowledged
@@ -83,7 +84,7 @@ export class BlockedRequests<R extends RequestingRun> {
     return NONE
   }
 
-  /** Nothing has changed until `dueMs`. @returns the requests that are taken for blocked */
+  /** Nothing has changed until `dueMs`. @returns the requests that are considered blocked */
   look(nowMs: number): readonly BlockableRequest[] {
     const { unacknowledged } = this.messages
     this.dueMs = undefined
@@ -99,7 +100,7 @@ export class BlockedRequests<R extends RequestingRun> {
     return requestsOf(this.isProven ? waiting : (this.waitingOf(oldest) ?? []))
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   forget(): void {
     this.dueMs = undefined
     this.most = 0
@@ -121,17 +122,17 @@ export class BlockedRequests<R extends RequestingRun> {
     this.isProven = hadMore
   }
 
-  /** The runs that wait for responses; undefined when something else may make room in the window. */
+  /** Returns the runs that wait for responses; undefined if something else may make room in the window. */
   private allWaiting(messages: readonly WindowMessage<R>[]): R[] | undefined {
     const waiting: R[] = []
     let mustAllWait = true
     for (const [place, message] of messages.entries()) {
-      // Behind the oldest one it does not matter what a message waits for that no handler has begun.
+      // Behind the oldest message, it does not matter why a message waits whose handlers have not started.
       if (message.mayBeAcknowledged || (place > 0 && message.started === 0)) continue
       const runs = this.waitingOf(message)
       if (runs === undefined && mustAllWait) return undefined
       waiting.push(...(runs ?? []))
-      // Another message can hold the handler that is to respond.
+      // Another message may hold the handler that should respond.
       if (place === 0 && this.isWindowKnown) mustAllWait = waiting.some(run => hasRequest(run, 'request'))
     }
     return waiting
@@ -144,7 +145,7 @@ export class BlockedRequests<R extends RequestingRun> {
     return hasChanged
   }
 
-  /** The runs whose requests keep the message from its end; undefined when something else does. */
+  /** Returns the runs whose requests prevent the message from being acknowledged; undefined if there is another cause. */
   private waitingOf({ runs }: WindowMessage<R>): R[] | undefined {
     const waiting: R[] = []
     for (const run of runs) {

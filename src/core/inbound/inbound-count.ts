@@ -1,13 +1,13 @@
-/** What becomes of a message whose handler failed for the last time. */
+/** What happens to a message whose handler failed for the last time. */
 export type FailurePolicy = 'ack' | 'disconnect' | { readonly deadLetter: string }
 
 /** How one handler of a message ended. */
 export type RunOutcome =
   | 'handled'
-  /** It failed, and the message is acknowledged all the same. */
+  /** It failed, and the message is acknowledged. */
   | 'failed'
   | 'deadLettered'
-  /** It had to make room for newer messages, and did not run. */
+  /** It did not run, because it was dropped to make room for newer messages. */
   | 'dropped'
   /** The broker delivers the message again. */
   | 'givenBack'

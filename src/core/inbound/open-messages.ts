@@ -9,14 +9,14 @@ export function bytesOf({ length, topic, payload }: PublishPacket): number {
   return OVERHEAD_BYTES + (length ?? topic.length + payload.length)
 }
 
-/** A message, as far as its size matters. */
+/** The properties of a message that determine its size. */
 interface Sized {
   readonly bytes: number
-  /** Its bytes count as held. */
+  /** Whether its bytes count as held. */
   isHeld: boolean
 }
 
-/** Bytes of messages between the parser and the end of their handlers, as far as they are in this process. */
+/** Bytes of the messages in this process, from the parser to the end of their handlers. */
 export class HeldBytes {
   private held = 0
 
@@ -30,40 +30,40 @@ export class HeldBytes {
     return this.held + this.unreleased.bytes
   }
 
-  /** Whether more is held than may be, and room can come by what handlers do. */
+  /** Whether more is held than allowed, and handlers can make room. */
   get isOver(): boolean {
     return this.held > 0 && this.held + this.unreleased.bytes > this.most
   }
 
-  /** Whether more waits for the broker to release it than may be held: only the broker can make room. */
+  /** Whether more unreleased messages are held than allowed, for which only the broker can make room. */
   get isHopeless(): boolean {
     return this.unreleased.bytes > this.most && this.unreleased.count > 1
   }
 
-  /** Whether there is no room for one that is held already. A single message is taken whatever its size is. */
+  /** Whether there is no room for a message that is held. A single message is accepted whatever its size. */
   hasNoRoomFor(bytes: number): boolean {
     return this.isOver && this.bytes > bytes
   }
 
-  /** As much of it as one loop may hold of QoS 0, which nobody may ever read. */
+  /** Number of bytes of QoS 0 messages that one loop may hold, because the loop may never read them. */
   get shareOfLoop(): number {
     return this.most / 4
   }
 
-  /** A message came. @returns whether more is held than may be */
+  /** A message arrived. @returns whether more is held than allowed */
   hold(message: Sized): boolean {
     if (!message.isHeld) this.held += message.bytes
     message.isHeld = true
     return this.held + this.unreleased.bytes > this.most
   }
 
-  /** Nothing holds the message any more. */
+  /** The message is no longer held. */
   release(message: Sized): void {
     if (message.isHeld) this.held -= message.bytes
     message.isHeld = false
   }
 
-  /** A loop holds so much of QoS 0, which is done for the dispatcher. */
+  /** Changes the number of bytes that loops hold of QoS 0 messages, which are finished for the dispatcher. */
   add(bytes: number): void {
     this.held += bytes
   }
@@ -73,52 +73,52 @@ export class HeldBytes {
   }
 }
 
-/** A message that this process has taken from the broker. */
+/** A message that this process has received from the broker. */
 export interface OpenMessage {
   readonly packet: PublishPacket
   readonly bytes: number
-  /** Its bytes count as held. */
+  /** Whether its bytes count as held. */
   isHeld: boolean
-  /** The gravest outcome of its handlers so far. */
+  /** Highest-ranked outcome of its handlers so far. */
   readonly outcome: RunOutcome
-  /** Handlers that have begun. */
+  /** Number of handlers that have started. */
   readonly started: number
   /** All handlers have ended. */
   isDone: boolean
-  /** Number of the connection by which it came, if it is of QoS 1; otherwise 0. */
+  /** For QoS 1, the number of the connection on which it arrived; otherwise 0. */
   connection: number
-  /** It is handled, and its acknowledgement leaves when those of all messages before it have. */
+  /** It is handled. Its acknowledgement is sent after those of all earlier messages. */
   mayBeAcknowledged: boolean
-  /** Whether a packet is this message once more. */
+  /** Whether a packet is a redelivery of this message. */
   isSameAs(packet: PublishPacket): boolean
 }
 
 /**
- * The messages from their arrival to their acknowledgement. Acknowledgements leave in the order in which the messages came
- * [MQTT-4.6.0-2], however their handlers end, and never on a later connection than the one by which a message came.
+ * The messages from their arrival to their acknowledgement. Acknowledgements are sent in the order in which the messages
+ * arrived [MQTT-4.6.0-2], however their handlers end, and only on the connection on which the message arrived.
  *
- * After a loss the broker of a kept session sends again what was not acknowledged, with its Packet Identifier and DUP (MQTT
- * 5, 4.4). A message whose handlers have begun is not handled again for that.
+ * After a lost connection, the broker resends the unacknowledged messages of a persistent session with their Packet
+ * Identifiers and DUP (MQTT 5, 4.4). A message whose handlers have started is then not handled again.
  */
 export class OpenMessages<M extends OpenMessage> {
   readonly count = new InboundCount()
-  /** Messages that are not done, in the order in which they came. */
+  /** Unfinished messages, in order of arrival. */
   readonly open = new Set<M>()
-  /** Those of QoS 2: the broker has handed them over, and does not wait for them. */
+  /** Unfinished QoS 2 messages. The broker has released them and does not wait for them. */
   qos2 = 0
-  /** QoS 1 messages of the present connection whose acknowledgement has not left, in order. */
+  /** QoS 1 messages of the current connection whose acknowledgement has not been sent, in order. */
   unacknowledged: M[] = []
-  /** QoS 1 messages that came, over all connections. */
+  /** Number of QoS 1 messages on all connections. */
   added = 0
-  /** Left from a lost connection: the next one says whether the broker sends them again. */
+  /** Messages of a lost connection. The next connection shows whether the broker resends them. */
   private parked: M[] = []
-  /** Messages of earlier connections that the broker sends again, by Packet Identifier. */
+  /** Messages of earlier connections that the broker resends, by Packet Identifier. */
   readonly expected = new Map<number, M>()
   private connection = 1
 
   constructor(
     readonly held: HeldBytes,
-    /** The broker keeps the session of this client at the end of a connection. */
+    /** The broker keeps the session of this client when a connection ends. */
     private readonly keepsSession: boolean,
   ) {}
 
@@ -134,7 +134,7 @@ export class OpenMessages<M extends OpenMessage> {
     }
   }
 
-  /** A message came. @returns whether more bytes are held than may be */
+  /** A message arrived. @returns whether more bytes are held than allowed */
   add(message: M): boolean {
     const { qos } = message.packet
     if (qos === 1) {
@@ -147,11 +147,11 @@ export class OpenMessages<M extends OpenMessage> {
   }
 
   /**
-   * Whether a QoS 1 packet brings a message again that waits for its acknowledgement, or that a handler has, or had, before
-   * the connection was lost. If so, nothing is left to do but to acknowledge what `take` returns.
+   * Whether a QoS 1 packet is a redelivery of a message that waits for its acknowledgement, or that handlers had started
+   * before the connection was lost. If so, it only has to be acknowledged with the messages that `take` returns.
    */
   repeats(packet: PublishPacket): boolean {
-    // Without DUP the broker reuses the identifier too early: both messages are handled, since none may be lost.
+    // Without DUP, the broker has reused the identifier too early. Both messages are handled, because neither may be lost.
     const isOwed = packet.dup && this.unacknowledged.some(message => isAgain(message, packet))
     const message = isOwed ? undefined : this.claim(packet)
     if (!isOwed && message === undefined) return false
@@ -164,7 +164,7 @@ export class OpenMessages<M extends OpenMessage> {
     return true
   }
 
-  /** All handlers of the message have ended. @returns whether `take` may find something */
+  /** All handlers of the message have ended. @returns whether `take` may return a message */
   finish(message: M): boolean {
     const { outcome, packet } = message
     if (!this.open.delete(message)) return false
@@ -181,7 +181,7 @@ export class OpenMessages<M extends OpenMessage> {
     return false
   }
 
-  /** Takes out the message that is to be acknowledged now, if there is one. */
+  /** Removes and returns the next message to acknowledge, if there is one. */
   take(): M | undefined {
     const [first] = this.unacknowledged
     if (first === undefined || !first.mayBeAcknowledged) return undefined
@@ -190,7 +190,7 @@ export class OpenMessages<M extends OpenMessage> {
     return first
   }
 
-  /** A message of which no handler has begun is not handled. @param outcome not given if it is only parked */
+  /** Removes a message whose handlers have not started. @param outcome not set if the message is only parked */
   withdraw(message: M, outcome: RunOutcome | undefined): void {
     if (this.open.delete(message) && message.packet.qos === 2) this.qos2 -= 1
     if (outcome === undefined) return void this.parked.push(message)
@@ -203,14 +203,17 @@ export class OpenMessages<M extends OpenMessage> {
     return this.keepsSession && message.connection !== 0
   }
 
-  /** Messages of which no handler has begun, and whose acknowledgement does not stand before that of one that has. */
+  /**
+   * Messages whose handlers have not started, and that are not before a message with a started handler in the order of
+   * acknowledgements.
+   */
   behindStarted(): M[] {
     let last = -1
     for (const message of this.open) if (message.started > 0) last = Math.max(last, this.positionOf(message))
     return [...this.open].filter(message => message.started === 0 && this.positionOf(message) > last)
   }
 
-  /** The connection is gone. */
+  /** The connection has ended. */
   lost(): void {
     const { unacknowledged } = this
     this.unacknowledged = []
@@ -222,7 +225,7 @@ export class OpenMessages<M extends OpenMessage> {
     }
   }
 
-  /** @returns messages that the broker has forgotten, and that are handled now */
+  /** @returns messages that the broker no longer has, and that are handled now */
   connected(sessionPresent: boolean): readonly M[] {
     if (sessionPresent) this.giveBackParked()
     else this.expected.clear()
@@ -253,7 +256,7 @@ export class OpenMessages<M extends OpenMessage> {
     const { messageId = 0 } = packet
     const message = this.expected.get(messageId)
     this.expected.delete(messageId)
-    // Without DUP the broker has given the identifier to another message.
+    // Without DUP, the broker has assigned the identifier to another message.
     return packet.dup && message?.outcome !== 'givenBack' && message?.isSameAs(packet) ? message : undefined
   }
 }

@@ -1,69 +1,70 @@
-/** What a run is doing, as far as its slot is concerned. Only a run that works holds one. */
+/** State of a run with regard to its slot. Only a working run holds one. */
 export type RunState = 'waiting' | 'working' | 'paused' | 'returned'
 
-/** One handler that is to run for one message. */
+/** One handler that runs for one message. */
 export interface ScheduledRun<H> {
   readonly handler: H
-  /** Runs of one handler with the same key are taken in order, one at a time. */
+  /** Runs of one handler with the same key are started in order, one at a time. */
   readonly key: string | undefined
   state: RunState
-  /** Requests of this run that wait for a response. While there is one, the run lends its slot. */
+  /** Number of requests of this run that wait for a response. While there is one, the run releases its slot. */
   openRequests: number
   holdsLane: boolean
-  /** Whether requests of this run are known to be its own. */
+  /** Whether requests of this run can be attributed to it. */
   isTracked: boolean
 }
 
 interface Limited {
-  /** Runs of this handler at the same time. */
+  /** Maximum number of concurrent runs of this handler. */
   readonly concurrency: number
-  /** Waits for what others ask of it, and takes no slot from handlers that work. */
+  /** Waits for its consumer, and does not occupy a slot of handlers that do work. */
   readonly isPassive: boolean
 }
 
-/** The runs of one key; a run without a key has a lane of its own while it waits. */
+/** The runs with one key. A waiting run without a key has its own lane. */
 interface Lane<R> {
   readonly key: unknown
   readonly waiting: R[]
-  /** Taken, and not released. */
+  /** Taken and not released. */
   busy: R | undefined
 }
 
 /** The runs of one handler. */
 class HandlerQueue<R> {
   readonly lanes = new Map<unknown, Lane<R>>()
-  /** Lanes of which one can be taken. They take turns, so that a busy topic does not starve the others. */
+  /** Lanes whose next run can start. They take turns, so that a busy topic does not starve the others. */
   readonly ready = new Set<Lane<R>>()
-  /** Runs that were paused and wait for a slot again. They go first: their lanes are closed. */
+  /** Paused runs that wait for a slot again. They have priority, because their lanes are closed. */
   readonly resuming: R[] = []
-  /** Slots that are held. */
+  /** Number of slots that are held. */
   held = 0
-  /** Runs that work and began before requests were tracked. */
+  /** Number of working runs that started before requests were tracked. */
   untracked = 0
 }
 
 /**
- * Which handler runs next: handlers take turns, and within one handler the keys do. Each handler, and all together,
- * hold no more slots than their limit. A run keeps its lane until it returns, and its slot only while it works.
+ * Decides which handler runs next: handlers take turns, and so do the keys within one handler. No handler, and not all
+ * handlers together, hold more slots than their limit. A run holds its lane until it returns, and its slot only while it
+ * works.
  */
 export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
   private readonly queues = new WeakMap<H, HandlerQueue<R>>()
-  /** Handlers with something to take, within their own limit, */
+  /** Handlers with waiting runs that are below their own limit, */
   private readonly ready = new Set<H>()
   private readonly readyPassive = new Set<H>()
   /** and at it. */
   private readonly limited = new Set<H>()
-  /** How many wait for their first slot. */
+  /** Number of runs that wait for their first slot. */
   size = 0
   private held = 0
-  /** How many runs work without being tracked. */
+  /** Number of working runs that are not tracked. */
   untrackedRuns = 0
   private unknownRequests = 0
   private isTracking = false
 
   constructor(private readonly concurrency: number) {}
 
-  /** Gives a run its slot at once, if nothing that waits is before it. @returns false if it must be added */
+  /** Gives a run a slot at once if no waiting run has priority. @returns false if the run must be added */
   begin(run: R): boolean {
     const { handler, key } = run
     const { unknownRequests } = this
@@ -88,7 +89,7 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
     return true
   }
 
-  /** Lets a run wait for `take`. */
+  /** Adds a run that waits for `take`. */
   add(run: R): void {
     const queue = this.queues.get(run.handler) ?? this.newQueue(run.handler)
     const key = run.key ?? run
@@ -103,33 +104,33 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
     this.sort(run.handler, queue)
   }
 
-  /** The next run that gets a slot: a new one, or one that was paused. */
+  /** Returns the next run that gets a slot: a new one or a paused one. */
   take(): R | undefined {
     const isFree = this.held < this.concurrency + Math.min(this.unknownRequests, this.untrackedRuns)
     return this.takeOf(this.readyPassive) ?? (isFree ? this.takeOf(this.ready) : undefined)
   }
 
-  /** A run gives its slot back, and keeps its lane: the order of its messages stays. */
+  /** A run releases its slot but holds its lane, so that its messages stay in order. */
   pause(run: R): void {
     if (run.state === 'working') this.change(run, 'paused', run.openRequests)
   }
 
-  /** A run that was paused, or has returned, wants a slot again; `take` gives it. */
+  /** A paused run, or one that has returned, needs a slot again. `take` assigns it. */
   resume(run: R): void {
     const queue = this.queues.get(run.handler) ?? this.newQueue(run.handler)
     queue.resuming.push(run)
     this.sort(run.handler, queue)
   }
 
-  /** Takes out the runs that were paused and wait for a slot. */
+  /** Removes and returns the paused runs that wait for a slot. */
   takeResuming(): R[] {
     const handlers = [...this.ready, ...this.readyPassive, ...this.limited]
     return handlers.flatMap(handler => this.queues.get(handler)?.resuming.splice(0) ?? [])
   }
 
   /**
-   * A run gives back its slot and its lane: the next message of its key may begin.
-   * @returns whether `take` may find something
+   * A run releases its slot and its lane: the next message with the same key may start.
+   * @returns whether `take` may return a run
    */
   release(run: R): boolean {
     const { handler, key } = run
@@ -157,17 +158,19 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
     return this.ready.size + this.readyPassive.size > 0
   }
 
-  /** The run has one more request that waits for a response, or one less. It goes on above the limit. */
+  /**
+   * The number of requests of the run that wait for a response has changed by one. The run continues even above the limit.
+   */
   countRequests(run: R, difference: 1 | -1): void {
     this.change(run, run.state, run.openRequests + difference)
   }
 
-  /** From now on runs know their requests. What works already does not. */
+  /** From now on runs are tracked, except those that are already working. */
   startTracking(): void {
     this.isTracking = true
   }
 
-  /** Requests that wait and may belong to any run that is not tracked: each lends one slot of every such handler. */
+  /** Requests that may belong to any untracked run. Each one releases a slot of every handler with such runs. */
   lendUnknown(requests: number): void {
     this.unknownRequests = requests
     for (const handler of [...this.limited, ...this.ready]) {
@@ -176,12 +179,12 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
     }
   }
 
-  /** The run that keeps the lane of one that has not begun. */
+  /** Returns the run that holds the lane of a run that has not started. */
   ahead(run: R): R | undefined {
     return this.queues.get(run.handler)?.lanes.get(run.key)?.busy
   }
 
-  /** Takes out a run that has not begun. @returns whether it was waiting */
+  /** Removes a run that has not started. @returns whether it was waiting */
   remove(run: R): boolean {
     const queue = this.queues.get(run.handler)
     const lane = queue?.lanes.get(run.key ?? run)
@@ -205,7 +208,7 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
 
   private takeOf(ready: Set<H>): R | undefined {
     for (const handler of ready) {
-      // Behind all the others, for its next turn.
+      // Moves the lane behind all others for its next turn.
       ready.delete(handler)
       const queue = this.queues.get(handler)
       const resumed = queue?.resuming.shift()
@@ -218,7 +221,7 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
     return undefined
   }
 
-  /** The next run of a handler that has not begun, and its lane. */
+  /** Returns the next run of a handler that has not started, and its lane. */
   private takeNew(queue: HandlerQueue<R>): R | undefined {
     const [lane] = queue.ready
     const run = lane?.waiting.shift()

@@ -1,53 +1,57 @@
 import type { Marker } from './pings.js'
 
-/** Time that our own bytes may queue on the way. */
+/** Time that our own bytes may wait in the queue of the link, in milliseconds. */
 export const QUEUE_MS = 100
-/** How long a round trip is believed while the link is the limit. */
+/** Time for which a round trip remains valid while the link is the limit. */
 const VALID_MS = 10_000
-/** What round trips may become longer, if nothing comes in that explains it: others may fill the same uplink. */
+/**
+ * Increase of the round trip that is accepted without inbound traffic as an explanation, because others may use the same
+ * uplink.
+ */
 const UNEXPLAINED_MS = 200
-/** So much has to come in while a response is late. PUBACKs alone are a smaller part of what is sent. */
+/** Bytes that must arrive while a response is late. PUBACKs alone are a smaller part of what is sent. */
 const INBOUND_BYTES = 1_024
 const INBOUND_PART = 1 / 8
-/** After a hold that did not show the round trip. */
+/** Used after a hold that did not show the round trip. */
 const LOOK_AGAIN_MS = 2_000
-/** How long ages that are not ours are followed before the link is held again. */
+/** Time for which delays caused by other traffic are accepted before the link is held again. */
 const FOLLOW_MS = 3_000
 
 /**
- * The round trip without our own queue: the smallest age of a marker. A longer one is believed where it cannot be our
- * own queue: of a marker with nothing of ours in front, or for some seconds after a hold found the uplink free.
+ * The round trip without our own queue: the smallest age of a marker. A longer value is accepted if our own queue cannot be
+ * the cause: for a marker with none of our bytes before it, or for some seconds after a hold found that the uplink was
+ * free.
  */
 export class RoundTrip {
   ms: number | undefined
-  /** How long what is on its way may take: one round trip, and our own queue. */
+  /** Maximum time for bytes in transit: one round trip and our own queue. */
   wireMs = QUEUE_MS
-  /** The shortest that was seen on this connection. */
+  /** The shortest round trip on this connection. */
   private shortestMs = Number.POSITIVE_INFINITY
   isExplained = false
   private measuredMs = 0
-  /** What was in front of the marker that measured it first. */
+  /** Number of bytes before the marker that measured it first. */
   private firstBytes = 0
-  /** The round trip before what is not ours made it longer. */
+  /** The round trip before other traffic made it longer. */
   private ownMs: number | undefined
   private followUntilMs = Number.NEGATIVE_INFINITY
 
-  /** What makes responses late is not ours: something else queues on the way. */
+  /** Responses are late because of other traffic in a queue on the path. */
   get isLengthened(): boolean {
     return this.ownMs !== undefined
   }
 
-  /** Nothing that comes in explains it, so it may be the uplink that others fill as well. */
+  /** No inbound traffic explains the delay, so others may be filling the same uplink. */
   get isShared(): boolean {
     return this.isLengthened && !this.isExplained
   }
 
-  /** Whether ages are followed, since a hold found that they are not ours. */
+  /** Whether the round trip follows the ages, because a hold found that our bytes are not the cause. */
   isFollowing(nowMs: number): boolean {
     return nowMs < this.followUntilMs
   }
 
-  /** A hold began: what made round trips longer is taken to go on until it has found something else. */
+  /** A hold started. The cause of longer round trips is assumed to persist until the hold has a result. */
   held(): void {
     if (this.isLengthened) this.followUntilMs = Number.POSITIVE_INFINITY
   }
@@ -56,13 +60,16 @@ export class RoundTrip {
     return nowMs - this.measuredMs > VALID_MS
   }
 
-  /** PUBACK says how old its PUBLISH is. The broker may take its time, so it only shows that a round trip is no longer. */
+  /**
+   * PUBACK shows the age of its PUBLISH. The broker may respond late, so this only proves that the round trip is not
+   * longer.
+   */
   acknowledged(ageMs: number): void {
     this.shortestMs = Math.min(this.shortestMs, ageMs)
     this.set(ageMs)
   }
 
-  /** A response says how old its marker is. */
+  /** A response shows the age of its marker. */
   responded(marker: Marker, ageMs: number, isLimited: boolean, nowMs: number): void {
     const known = this.ms
     this.shortestMs = Math.min(this.shortestMs, ageMs)
@@ -74,7 +81,10 @@ export class RoundTrip {
       this.set(ageMs)
   }
 
-  /** The part of it that our own bytes do not wait: what is on its way longer queues in front of the link. */
+  /**
+   * The part of the age that is not caused by our own bytes: bytes in transit for longer than this wait in front of the
+   * link.
+   */
   carryMs(bytesPerMs: number): number {
     const known = this.ms ?? 0
     return Math.max(
@@ -83,7 +93,7 @@ export class RoundTrip {
     )
   }
 
-  /** The part of the age of a marker that is neither the round trip nor our own queue, and that nothing explains. */
+  /** The part of the age of a marker that is not explained by the round trip, our own queue or inbound traffic. */
   crowdedMs(ageMs: number): number {
     return this.isExplained ? 0 : Math.max(0, ageMs - this.shortestMs - QUEUE_MS / 2)
   }
@@ -93,12 +103,12 @@ export class RoundTrip {
     return nowReceived - received >= Math.max(INBOUND_BYTES, (at - confirmed) * INBOUND_PART)
   }
 
-  /** Responses come as early as before it became longer. */
+  /** Responses arrive as early as before the round trip became longer. */
   forgetLengthened(ageMs: number): void {
     if (ageMs < (this.ownMs ?? 0) + QUEUE_MS / 2) this.ownMs = undefined
   }
 
-  /** A hold with nothing of ours left at its end showed it. */
+  /** A hold whose end found none of our bytes in the queue measured the round trip. */
   measured(ageMs: number, nowMs: number): void {
     this.followUntilMs = nowMs
     this.set(ageMs)
@@ -106,7 +116,7 @@ export class RoundTrip {
     this.measuredMs = nowMs
   }
 
-  /** A hold did not show it, because more than its time was our own queue: it is shorter than it was taken for. */
+  /** A hold did not measure it, because our own queue took longer than the hold: the round trip is shorter than assumed. */
   notMeasured(bytesPerMs: number | undefined, nowMs: number): void {
     this.followUntilMs = nowMs
     const known = this.ms ?? 0
@@ -117,7 +127,7 @@ export class RoundTrip {
     this.measuredMs = nowMs - VALID_MS + LOOK_AGAIN_MS
   }
 
-  /** The uplink is free. @param before the round trip before responses came late */
+  /** The uplink is free. @param before the round trip before responses were late */
   lengthened(before: number, nowMs: number): void {
     this.ownMs ??= before
     this.followUntilMs = nowMs + FOLLOW_MS
@@ -129,14 +139,16 @@ export class RoundTrip {
   }
 }
 
-/** Shorter samples say little. */
+/** Shorter samples are not reliable. */
 const SHORTEST_MS = 12.5
-/** Responses are read so late. */
+/** Responses may be read this late. */
 const TURN_MS = 1
 const LONGEST_MS = 100
-/** How long the link must have been the limit before messages are dropped by its rate. */
+/** Time for which the link must have been the limit before messages are dropped by its rate. */
 const SURE_AFTER_MS = 300
-/** One sample raises the rate by no more than this: responses that are read together pretend a higher one. */
+/**
+ * Maximum increase of the rate by one sample, because responses that are read together indicate a rate that is too high.
+ */
 const MOST_GROWTH = 2
 
 interface Delivery {
@@ -145,24 +157,24 @@ interface Delivery {
   readonly responseMs: number
 }
 
-/** What the link carries: the rate between the responses to two markers while our own bytes queue in front of it. */
+/** The rate of the link: measured between the responses to two markers while our own bytes wait in its queue. */
 export class DeliveredRate {
   bytesPerMs: number | undefined
-  /** The last hold found the uplink to be the limit. */
+  /** The last hold found that the uplink was the limit. */
   isUplinkFull = false
-  /** When a pause in writing ended, in which the link may have been idle. */
+  /** Time at which a pause in writing ended, in which the link may have been idle. */
   pausedMs = Number.NEGATIVE_INFINITY
-  /** Since when every marker says that the link is the limit. */
+  /** Time since which every marker has shown that the link is the limit. */
   private limitSinceMs: number | undefined
   private start: Delivery | undefined
   private train: Delivery | undefined
 
-  /** How long every marker has said that the link is the limit. */
+  /** Time for which every marker has shown that the link is the limit. */
   limitMs(nowMs: number): number {
     return this.limitSinceMs === undefined ? 0 : nowMs - this.limitSinceMs
   }
 
-  /** Whether the uplink is the limit, by the finding of a hold and every marker for a while. */
+  /** Whether the uplink is the limit, according to a hold and to every marker for a while. */
   isSure(nowMs: number): boolean {
     return this.isUplinkFull && this.limitMs(nowMs) >= SURE_AFTER_MS
   }
@@ -172,12 +184,12 @@ export class DeliveredRate {
     this.limitSinceMs = undefined
   }
 
-  /** Nothing queues on the link: it carries more than this. */
+  /** Nothing waits in the queue of the link, so its rate is higher than this. */
   raise(sample: number): void {
     if (this.bytesPerMs !== undefined) this.bytesPerMs = Math.max(this.bytesPerMs, sample)
   }
 
-  /** The link is the limit, so what it delivered is what it carries. @returns bytes per millisecond */
+  /** The link is the limit, so the delivered rate is its rate. @returns bytes per millisecond */
   fit(sample: number, nowMs: number): number {
     this.limitSinceMs ??= nowMs
     const known = this.bytesPerMs ?? sample
@@ -187,8 +199,8 @@ export class DeliveredRate {
   }
 
   /**
-   * @param isQueued whether our bytes queued on the link up to this response
-   * @returns bytes per millisecond, once that can be told
+   * @param isQueued whether our bytes waited in the queue of the link up to this response
+   * @returns bytes per millisecond, once the rate is known
    */
   sample({ at, sentMs }: Marker, responseMs: number, isQueued: boolean): number | undefined {
     const { start } = this
@@ -205,8 +217,8 @@ export class DeliveredRate {
   }
 
   /**
-   * The rate at which the link lets through what was written at once: the responses are further apart than the markers.
-   * @returns bytes per millisecond, once that can be told
+   * Returns the rate at which the link delivers a burst: the responses are further apart than the markers.
+   * @returns bytes per millisecond, once the rate is known
    */
   trainRate({ at, sentMs }: Marker, responseMs: number): number | undefined {
     const { train } = this

@@ -2,65 +2,65 @@ import { QUEUE_MS } from './link-measures.js'
 import { LinkHold, type Marker, MarkerQueue } from './pings.js'
 import { type Response, WindowSize } from './window-size.js'
 
-/** A marker so often while the link is the limit, so that the window moves on in small steps. */
+/** Interval of markers while the link is the limit, so that the window advances in small steps. */
 const MARKER_MS = 12.5
-/** So little goes without a marker while the window is not the limit. */
+/** Bytes that are sent without a marker while the window is not the limit. */
 const SPARSE_BYTES = 1_024
-/** How long the window counts as the limit after it was shut. */
+/** Time for which the window counts as the limit after it was closed. */
 const PRESSED_MS = 1_000
-/** A response that is later than expected by more than this has to be explained. */
+/** A response that is later than expected by more than this needs an explanation. */
 const LATE_MS = 100
-/** How long the first response of a connection may take. */
+/** Time limit for the first response of a connection. */
 const LONGEST_ROUND_TRIP_MS = 2_000
-/** What may be written on a link that was never the limit, until a late response is explained. */
+/** Bytes that may be written on a link that was never the limit, until a late response is explained. */
 const DOUBT_BYTES = 6_144
-/** While round trips become longer, so much longer is no reason for doubt. */
+/** While round trips become longer, an increase by this much needs no explanation. */
 const MOST_EXPLAINED = 3
 const MOST_UNEXPLAINED = 1.5
 const EXPECTED_MS = 1_000
 const HOLD_PAUSE_MS = 1_000
-/** How long the link must have been the limit before it is asked whether it is. */
+/** Time for which the link must have been the limit before a hold checks it. */
 const ASK_AFTER_MS = 100
 
 /**
- * How many bytes may be on their way. What cannot be written now waits where it can still be dropped.
+ * Limits the number of bytes in transit. Data that cannot be written now waits where it can still be dropped.
  *
- * Markers (PINGREQ) stand among the bytes. The response to one confirms everything before it, and its age tells how
- * long that took. The window is what the link carries in one round trip and 100 ms. Its parts:
+ * Markers (PINGREQ) are sent between the messages. The response to a marker confirms everything before it, and its age
+ * shows how long that took. The window is the amount that the link carries in one round trip and 100 ms. Its parts:
  * - `RoundTrip` and `DeliveredRate` measure the link; `WindowSize` follows them.
- * - `LinkHold` tells why a response is late. Nothing is written for 100 ms, with a marker at the start and at the end.
- *   Responses that come together say that our own queue has drained meanwhile: the uplink is the limit. Responses
- *   100 ms apart, as the markers were sent, say that it is not our own queue that makes them late.
- * - `MarkerQueue` matches responses to markers, and finds out which responses were lost.
+ * - `LinkHold` finds out why a response is late. Nothing is written for 100 ms, with a marker at the start and at the end.
+ *   If the responses arrive together, our own queue has drained in that time: the uplink is the limit. If they arrive
+ *   100 ms apart, like the markers, our own queue is not the cause of the delay.
+ * - `MarkerQueue` matches responses to markers, and detects lost responses.
  *
- * Until a late response is explained, a few KB more may be written. While this process is behind with reading, the
+ * Until a late response is explained, a few KB more may be written. While this process reads slower than data arrives, the
  * window is larger by the time for which responses may have waited.
  */
 export class LinkWindow {
   private readonly markers = new MarkerQueue()
   private readonly window = new WindowSize()
-  /** Whether `isMarkerDue` and `dueMs` may find something. */
+  /** Whether `isMarkerDue` and `dueMs` may return something. */
   isTending = false
-  /** Bytes that have come in, as far as that was told. */
+  /** Number of received bytes, as last reported. */
   received = 0
   private written = 0
   private lastBytes = 0
   private marked = 0
   private confirmed = 0
-  /** Since when the link is busy with what is unconfirmed. */
+  /** Time since which the link is busy with unconfirmed bytes. */
   private sinceMs = 0
   private lastMarkerMs = Number.NEGATIVE_INFINITY
   private lastBlockedMs = Number.NEGATIVE_INFINITY
   private hold: LinkHold | undefined
   private lastHoldMs = Number.NEGATIVE_INFINITY
-  /** Bytes written when a response became overdue. */
+  /** Number of bytes written when a response became overdue. */
   private doubtedAt: number | undefined
 
   get unconfirmed(): number {
     return this.written - this.confirmed
   }
 
-  /** Bytes that the broker has read, as far as a marker asks for them: few are sent without one. */
+  /** Number of bytes that the broker has read. Bytes without a marker after them count as read, because they are few. */
   get read(): number {
     return this.markers.sent.length === 0 ? this.written : this.confirmed
   }
@@ -69,13 +69,13 @@ export class LinkWindow {
     return this.window.bytes
   }
 
-  /** What the link carries, once it was the limit. */
+  /** Rate of the link, once it was the limit. */
   get bytesPerSecond(): number | undefined {
     const { bytesPerMs } = this.window.rate
     return bytesPerMs === undefined ? undefined : bytesPerMs * 1_000
   }
 
-  /** How long until so many bytes more are read by the broker, once that can be told for sure. */
+  /** Time until the broker has read this many more bytes, once it can be estimated reliably. */
   delayMs(bytes: number, nowMs: number): number | undefined {
     const { rate, roundTrip } = this.window
     const { bytesPerMs } = rate
@@ -83,21 +83,21 @@ export class LinkWindow {
     return Math.max(0, this.unconfirmed / bytesPerMs - roundTrip.carryMs(bytesPerMs)) + bytes / bytesPerMs
   }
 
-  /** How long a message is behind bytes of others in front of the link, which is the limit. */
+  /** Delay of a message by the traffic of others on a link that is the limit. */
   crowdedMs(nowMs: number): number {
     if (nowMs - this.lastBlockedMs >= PRESSED_MS || !this.window.isSettled) return 0
     return this.window.roundTrip.crowdedMs(this.markers.ageMs)
   }
 
-  /** Whether the uplink is the limit, by the finding of a hold and every marker for a while. */
+  /** Whether the uplink is the limit, according to a hold and to every marker for a while. */
   isSlow(nowMs: number): boolean {
-    // A rate that is wrong, as after lost responses, would otherwise keep every message back that could correct it.
+    // Otherwise a wrong rate, for example after lost responses, would hold back every message that could correct it.
     return nowMs - this.lastBlockedMs < PRESSED_MS && this.window.rate.isSure(nowMs)
   }
 
   /**
-   * Whether something may be written now.
-   * @param behindMs how long this process has been behind with reading: responses may wait unread for as long
+   * Whether data may be written now.
+   * @param behindMs how long reading has been behind: responses may have waited unread for as long
    */
   isOpen(nowMs: number, behindMs = 0): boolean {
     const { hold, markers, written, confirmed } = this
@@ -122,19 +122,19 @@ export class LinkWindow {
     return unmarked >= (size * MARKER_MS) / roundTrip.wireMs && this.mayMark(nowMs)
   }
 
-  /** Whether a marker is due now, also by time or as a probe of a hold. */
+  /** Whether a marker is due now, including one that is due by time or as a probe of a hold. */
   isMarkerDue(nowMs: number): boolean {
     const { hold } = this
     if (hold?.isPausing) return hold.wantsProbe(nowMs)
     const { window, markers, written } = this
-    // The markers of the first flight are the first to show the rate.
+    // The markers of the first burst are the first to show the rate.
     const isFirst = window.roundTrip.ms === undefined || markers.sent.length === 0
     if (isFirst && written > this.marked && written - this.confirmed >= window.bytes) return true
     if (this.isOverdue(nowMs) && nowMs >= markers.askMs(this.roundTripMs)) return true
     return nowMs - this.lastMarkerMs >= MARKER_MS && this.mayMark(nowMs)
   }
 
-  /** When time alone makes something due, or undefined. */
+  /** Time at which something becomes due without further events, or undefined. */
   dueMs(nowMs: number): number | undefined {
     const { hold, markers } = this
     if (hold?.isPausing) return hold.endMs
@@ -147,7 +147,7 @@ export class LinkWindow {
     return this.isTending ? dueMs : undefined
   }
 
-  /** A PINGREQ was sent behind everything so far. */
+  /** A PINGREQ was sent after everything so far. */
   mark(nowMs: number): void {
     const { written, confirmed } = this
     const sinceMs = written === confirmed ? nowMs : this.sinceMs
@@ -159,14 +159,14 @@ export class LinkWindow {
     this.lastMarkerMs = nowMs
   }
 
-  /** Time passes without a response. Not to be called while responses may wait unread. */
+  /** Handles the passage of time without a response. Must not be called while responses may wait unread. */
   look(nowMs: number): void {
     if (!this.isOverdue(nowMs)) return
     if (!this.window.roundTrip.isFollowing(nowMs) && this.mayHold(nowMs)) this.startHold(nowMs)
     this.doubt(nowMs)
   }
 
-  /** The broker has acknowledged a packet, and read everything before it: a marker for free while none is on its way. */
+  /** The broker has acknowledged a packet and read everything before it. Serves as a marker while none is in transit. */
   acknowledged(at: number, sentMs: number, nowMs: number): void {
     const { roundTrip } = this.window
     if (roundTrip.ms === undefined || nowMs - sentMs < roundTrip.ms) roundTrip.acknowledged(nowMs - sentMs)
@@ -177,8 +177,8 @@ export class LinkWindow {
   }
 
   /**
-   * A PINGRESP came.
-   * @param blindUntilMs until then responses may have waited unread here
+   * A PINGRESP arrived.
+   * @param blindUntilMs time until which responses may have waited unread
    */
   confirm(nowMs: number, blindUntilMs = Number.NEGATIVE_INFINITY): void {
     const { window } = this
@@ -245,11 +245,11 @@ export class LinkWindow {
     const { window } = this
     if (this.isExpected(nowMs)) return
     window.remember()
-    // A window that was used in part only says nothing of what the link carries now.
+    // A partly used window shows nothing about the current rate of the link.
     this.doubtedAt ??= this.unconfirmed < window.bytes / 2 ? this.written : Infinity
   }
 
-  /** A late response is no news where the last ones were late for what is not ours. */
+  /** A late response is expected if the last ones were late because of other traffic. */
   private isExpected(nowMs: number): boolean {
     const { roundTrip } = this.window
     const isModest = roundTrip.isLengthened && nowMs - this.lastBlockedMs >= PRESSED_MS
@@ -272,12 +272,12 @@ export class LinkWindow {
     return Math.min(mostBytes, this.doubtedAt - this.confirmed + DOUBT_BYTES)
   }
 
-  /** Sparse traffic gets no markers: brokers with Nagle's algorithm hold up what follows a PINGRESP. */
+  /** Sparse traffic gets no markers, because brokers with Nagle's algorithm delay the packets after a PINGRESP. */
   private mayMark(nowMs: number): boolean {
     const unmarked = this.written - this.marked
     if (unmarked === 0 || this.hold?.isPausing) return false
     const isPressed = nowMs - this.lastBlockedMs < PRESSED_MS
-    // A response that is missing shows when no other one comes in its place.
+    // A missing response can only be detected if no other response takes its place.
     if (this.hold !== undefined && !isPressed) return false
     return unmarked >= SPARSE_BYTES || isPressed
   }
@@ -287,7 +287,7 @@ export class LinkWindow {
     return oldest !== undefined && nowMs - oldest.sentMs > this.lateMs()
   }
 
-  /** An age that has to be explained. The window may be exceeded by one message. */
+  /** An age that needs an explanation. The window may be exceeded by one message. */
   private lateMs(): number {
     const { bytesPerMs } = this.window.rate
     const messageMs = bytesPerMs === undefined ? 0 : this.lastBytes / bytesPerMs

@@ -6,42 +6,45 @@ import { POLICIES } from './when-blocked.js'
 type Displaced = readonly [Publication, DropReason]
 
 export type Admission =
-  /** It waits now, in place of these. */
+  /** The publish now waits, in place of these. */
   | { readonly isAdmitted: true; readonly displaced: readonly Displaced[] }
   | { readonly isAdmitted: false; readonly reason: DropReason }
 
-/** What waits to be written, in order. Messages of QoS 0 may overtake others; the order within each kind is kept. */
+/**
+ * Publishes that wait to be written, in order. QoS 0 messages may overtake others; the order within QoS 0, and within QoS 1
+ * and 2, is kept.
+ */
 export interface OutboundQueue {
-  /** How many wait. A field: it is read for every publish. */
+  /** Number of waiting publishes. A field, because it is read for every publish. */
   readonly size: number
   readonly bytes: number
-  /** When the first of them must not be written any more. It may be too early, but never too late. */
+  /** Time after which the first of them must not be written any more. It may be too early, but never too late. */
   readonly nextDeadlineMs: number
-  /** Whether a message of this QoS has none before it. */
+  /** Whether a message of this QoS would be the first. */
   isEmpty(qos: 0 | 1 | 2): boolean
-  /** @param backlogBytes how much may wait of what is not kept over an outage */
+  /** @param backlogBytes number of bytes that may wait without being kept over an outage */
   add(publication: Publication, backlogBytes: number): Admission
-  /** The next in order; without `mayAcknowledge` the next of QoS 0. */
+  /** Returns the next publish in order; without `mayAcknowledge` the next one of QoS 0. */
   next(mayAcknowledge: boolean): Publication | undefined
   /** @returns whether it was waiting */
   remove(publication: Publication): boolean
-  /** Takes out all that `picks`, in order. */
+  /** Removes and returns all publishes that `picks` selects, in order. */
   takeAll(picks: (publication: Publication) => boolean): Publication[]
-  /** Takes out what must not be written any more. */
+  /** Removes and returns the publishes that must not be written any more. */
   takeLate(nowMs: number): Publication[]
-  /** When the oldest message came in. */
+  /** Time at which the oldest publish was added. */
   oldestMs(): number | undefined
 }
 
 export interface BufferLimits {
-  /** Messages kept by `latest`, `queue` and `wait` together. */
+  /** Number of messages under `latest`, `queue` and `wait` together. */
   readonly maxQueued: number
-  /** Bytes of these. */
+  /** Bytes of these messages. */
   readonly maxQueuedBytes: number
   readonly overflow: 'drop-oldest' | 'drop-newest'
 }
 
-/** Each has some hundred bytes besides its payload. */
+/** Each message uses some hundred bytes in addition to its payload. */
 const MAX_BACKLOG_MESSAGES = 20_000
 
 const NONE: readonly Displaced[] = []
@@ -52,10 +55,10 @@ export class OutboundBuffer implements OutboundQueue {
   size = 0
   private readonly plain = new Lane()
   private readonly acknowledged = new Lane()
-  /** Those that give way to newer ones, apart, so that the oldest of them is at hand. */
+  /** Publishes that are dropped for newer ones, in a separate list, so that the oldest is found quickly. */
   private readonly plainQueue = new Lane()
   private readonly acknowledgedQueue = new Lane()
-  /** The newest of each topic. A retained message is replaced by a retained one only. */
+  /** The newest message of each topic. Only a retained message replaces a retained message. */
   private readonly latest = new Map<string, Publication>()
   private queueBytes = 0
   private entered = 0
@@ -79,7 +82,7 @@ export class OutboundBuffer implements OutboundQueue {
       : this.acknowledged.first === undefined && this.acknowledgedQueue.first === undefined
   }
 
-  /** @param backlogBytes what `drop` may hold back: a burst that the wire takes in the moments to come */
+  /** @param backlogBytes number of bytes that `drop` may hold back: a burst that the link will carry soon */
   add(publication: Publication, backlogBytes: number): Admission {
     const { isKept, isReplaced } = POLICIES[publication.mode]
     const replaced = isReplaced ? this.replace(publication) : undefined
@@ -104,7 +107,7 @@ export class OutboundBuffer implements OutboundQueue {
     const { isReplaced } = POLICIES[publication.mode]
     if (isReplaced && this.latest.get(keyOf(publication)) === publication)
       this.latest.delete(keyOf(publication))
-    // What is settled is not kept in memory until its deadline.
+    // A settled publish is not kept in memory until its deadline.
     if (this.size === 0) this.deadlines.clear()
     return true
   }
@@ -144,7 +147,7 @@ export class OutboundBuffer implements OutboundQueue {
     return message.qos === 0 ? this.plain : this.acknowledged
   }
 
-  /** The newer message goes where the older one stood, so that every topic gets its turn. */
+  /** The newer message takes the position of the older one, so that no topic is starved. */
   private replace(newer: Publication): Admission | undefined {
     const older = this.latest.get(keyOf(newer))
     if (older === undefined) return undefined
@@ -170,12 +173,12 @@ export class OutboundBuffer implements OutboundQueue {
     return backlog.count > 0 && backlog.bytes + bytes > backlogBytes ? undefined : NONE
   }
 
-  /** What must go for this one, or undefined where that does not help. */
+  /** Returns the publishes to drop for this one, or undefined if dropping does not help. */
   private makeRoom({ mode, bytes }: Publication): readonly Displaced[] | undefined {
     const { maxQueuedBytes, overflow } = this.limits
     if (this.fits(bytes)) return NONE
     if (!POLICIES[mode].givesWay || overflow === 'drop-newest' || bytes > maxQueuedBytes) return undefined
-    // What others keep may leave no room, whatever goes.
+    // The messages of other policies may leave no room, whatever is dropped.
     if (this.kept.bytes - this.queueBytes + bytes > maxQueuedBytes) return undefined
     const displaced: Displaced[] = []
     while (!this.fits(bytes)) {

@@ -3,7 +3,7 @@ import type { BrokerLimits, PublishProperties } from '../protocol/packets.js'
 import type { DropReason, PublishOutcome } from './publish-outcome.js'
 import { POLICIES, type WaitLimits, type WhenBlocked } from './when-blocked.js'
 
-/** One message on its way to the broker. */
+/** A message to be sent to the broker. */
 export interface OutboundMessage {
   readonly topic: string
   readonly payload: Buffer
@@ -13,7 +13,7 @@ export interface OutboundMessage {
   readonly properties?: PublishProperties
 }
 
-/** How long, and how, one publish may wait. */
+/** How, and how long, one publish may wait. */
 export interface PublishTerms {
   readonly whenBlocked?: WhenBlocked
   readonly timeoutMs?: number
@@ -22,45 +22,45 @@ export interface PublishTerms {
 
 const nobody = (): void => {}
 
-/** A publish that has not settled: one object, from the call to its outcome. */
+/** A publish that has not settled. A single object from the call to the outcome. */
 export class Publication {
-  /** Settles the promise of the caller; does nothing for a publish without one. */
+  /** Settles the promise of the caller. Does nothing for a publish without one. */
   resolve: (outcome: PublishOutcome) => void
-  /** Stops its timer and its listener, if it has `timeoutMs` or a `signal`. */
+  /** Removes its timer and its listener, if it has `timeoutMs` or a `signal`. */
   stopWatch: (() => void) | undefined
-  /** Its outcome is known. The broker may still acknowledge it, and its Packet Identifier is in use until then. */
+  /** Its outcome is decided. The broker may still acknowledge it, and its Packet Identifier is in use until then. */
   isSettled: boolean
 
   isWaiting: boolean
   mode: WhenBlocked
   /** Bytes of the message in memory. */
   bytes: number
-  /** When it began to wait. */
+  /** Time at which it started to wait. */
   enteredMs: number
-  /** It is not written for the first time after this. */
+  /** Time after which it must not be written for the first time. */
   deadlineMs: number
-  /** What it is dropped as when it waits any longer. */
+  /** Reason for the drop if it waits any longer. */
   lateReason: 'backlog' | 'expired'
-  /** Its place in the buffer. */
+  /** Its position in the buffer. */
   order: number
   before: Publication | undefined
   after: Publication | undefined
 
   /** Packet Identifier; 0 before it is written at QoS 1 or 2. */
   messageId: number
-  /** When it was written on this connection. */
+  /** Time at which it was written on this connection. */
   sentMs: number
-  /** When its Message Expiry Interval is over: it is not sent again after this. */
+  /** Time at which its Message Expiry Interval ends. It is not resent after that. */
   expiresMs: number
-  /** Bytes of this connection that were written when it was. */
+  /** Number of bytes written on this connection up to this publish. */
   sentBytes: number
-  /** Sent on the present connection. */
+  /** Sent on the current connection. */
   isSent: boolean
-  /** Sent on an earlier connection, too: the broker may have it already. */
+  /** Also sent on an earlier connection, so that the broker may have it already. */
   isRepeated: boolean
-  /** QoS 2: PUBREL is what is sent from now on. */
+  /** QoS 2: the next packet to send is PUBREL. */
   isReleased: boolean
-  /** PUBREL was sent on an earlier connection, too. */
+  /** PUBREL was also sent on an earlier connection. */
   isReleaseRepeated: boolean
 
   constructor(readonly message: OutboundMessage) {
@@ -93,7 +93,7 @@ export type GivenUp = Extract<DropReason, 'expired' | 'aborted'>
 const SECOND_MS = 1_000
 const FIXED_BYTES = 8
 
-/** Says how a publish waits, and until when. */
+/** Returns how a publish waits, and until when. */
 export function beginWait(
   publication: Publication,
   mode: WhenBlocked,
@@ -111,7 +111,7 @@ export function beginWait(
   publication.lateReason = ownMs <= expiresMs ? policy.lateReason : 'expired'
 }
 
-/** The message as it is written after its wait: with what is left of its lifetime (MQTT 5, 3.3.2.3.3). */
+/** Returns the message as it is written after its wait, with the remaining Message Expiry Interval (MQTT 5, 3.3.2.3.3). */
 export function messageAt({ message, enteredMs }: Publication, nowMs: number): OutboundMessage {
   const messageExpiryInterval = message.properties?.messageExpiryInterval
   if (messageExpiryInterval === undefined) return message
@@ -121,7 +121,7 @@ export function messageAt({ message, enteredMs }: Publication, nowMs: number): O
     : withExpiry(message, Math.max(1, messageExpiryInterval - waitedSeconds))
 }
 
-/** The message as it is sent again after an outage. */
+/** Returns the message as it is resent after an outage. */
 export function messageLeft({ message, expiresMs }: Publication, nowMs: number): OutboundMessage {
   if (expiresMs === Number.POSITIVE_INFINITY) return message
   return withExpiry(message, Math.ceil((expiresMs - nowMs) / SECOND_MS))
@@ -131,13 +131,13 @@ function withExpiry(message: OutboundMessage, messageExpiryInterval: number): Ou
   return { ...message, properties: { ...message.properties, messageExpiryInterval } }
 }
 
-/** When the lifetime of a message that is written now is over. */
+/** Returns the time at which the Message Expiry Interval of a message that is written now ends. */
 export function expiryMs({ properties }: OutboundMessage, nowMs: number): number {
   const seconds = properties?.messageExpiryInterval
   return seconds === undefined ? Number.POSITIVE_INFINITY : nowMs + seconds * SECOND_MS
 }
 
-/** Bytes of a message in memory, and nearly those of its packet. */
+/** Bytes of a message in memory, which is approximately the size of its packet. */
 export function weightOf({ topic, payload, properties }: OutboundMessage): number {
   const bytes = FIXED_BYTES + topic.length + payload.length
   return properties === undefined ? bytes : bytes + weightOfValue(properties)
@@ -161,9 +161,9 @@ export interface MeasuredPublish {
 }
 
 /**
- * Checks a publish against what the broker said it takes (MQTT 5, 3.2.2.3).
- * @throws MqttError `QOS_NOT_SUPPORTED`, `RETAIN_NOT_SUPPORTED` or `PACKET_TOO_LARGE`, with the Reason Code that the
- * broker would answer
+ * Checks a publish against the limits that the broker sent in CONNACK (MQTT 5, 3.2.2.3).
+ * @throws MqttError `QOS_NOT_SUPPORTED`, `RETAIN_NOT_SUPPORTED` or `PACKET_TOO_LARGE`, with the Reason Code that the broker
+ * would send
  */
 export function assertWithinLimits(publish: MeasuredPublish, limits: BrokerLimits): void {
   const { topic, qos, retain, bytes } = publish
@@ -181,7 +181,7 @@ export function assertWithinLimits(publish: MeasuredPublish, limits: BrokerLimit
   }
 }
 
-/** Whether this broker takes everything, so that no publish has to be checked. */
+/** Whether the broker has no limits, so that no publish has to be checked. */
 export function isUnlimited({ maximumQoS, retainAvailable, maximumPacketSize }: BrokerLimits): boolean {
   return maximumQoS === 2 && retainAvailable && !Number.isFinite(maximumPacketSize)
 }
@@ -191,7 +191,7 @@ interface Measuring {
   sizeOf(message: OutboundMessage): number
 }
 
-/** @throws MqttError as `assertWithinLimits` does, and when the packet cannot be encoded */
+/** @throws MqttError the same as `assertWithinLimits`, and if the packet cannot be encoded */
 export function assertTaken(message: OutboundMessage, link: Measuring): void {
   const { topic, qos, retain } = message
   const { limits } = link
@@ -200,7 +200,10 @@ export function assertTaken(message: OutboundMessage, link: Measuring): void {
   assertWithinLimits({ topic, qos, retain, bytes: isBounded ? link.sizeOf(message) : 0 }, limits)
 }
 
-/** Why this connection does not take what an earlier one did, or what nobody could know when it began to wait. */
+/**
+ * Returns why this connection does not accept a publish that was accepted by an earlier one, or before the limits were
+ * known.
+ */
 export function excessOf(message: OutboundMessage, link: Measuring): MqttError | undefined {
   try {
     assertTaken(message, link)
@@ -211,7 +214,7 @@ export function excessOf(message: OutboundMessage, link: Measuring): MqttError |
   }
 }
 
-/** The same for a publish that waited: nobody knew of the limits of this connection when its wait began. */
+/** The same for a publish that waited, because the limits of this connection were unknown when its wait started. */
 export function refusalOf(error: unknown): PublishOutcome {
   const { reasonCode = UNSPECIFIED_ERROR } = error instanceof MqttError ? error : {}
   return { status: 'refused', reasonCode, reasonString: describeCause(error) }

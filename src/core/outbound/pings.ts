@@ -1,12 +1,14 @@
-/** A PINGREQ among the bytes: its PINGRESP says that the broker has read everything in front of it. */
+/** A PINGREQ between the messages. Its PINGRESP shows that the broker has read everything before it. */
 export interface Marker {
-  /** Bytes written before it. */
+  /** Number of bytes written before it. */
   readonly at: number
   readonly sentMs: number
-  /** What was confirmed when it was sent, and since when the link had been busy with what came behind that. */
+  /**
+   * Number of confirmed bytes when it was sent, and the time since which the link had been busy with the following ones.
+   */
   readonly confirmed: number
   readonly sinceMs: number
-  /** Bytes that had come in. */
+  /** Number of received bytes. */
   readonly received: number
 }
 
@@ -14,29 +16,28 @@ interface Taken {
   readonly marker: Marker
   /** Older markers were given up. */
   readonly isLoss: boolean
-  /** It may belong to a later marker: its age says nothing. */
+  /** The response may belong to a later marker, so its age is not used. */
   readonly isDoubtful: boolean
 }
 
 const LONGEST_PAUSE_MS = 2_000
-/** What a prompt response may take longer than the round trip. */
+/** Time by which a prompt response may exceed the round trip. */
 const TOLERANCE_MS = 50
 
 /**
- * PINGREQs without a response. PINGRESP has no identifier, so a response belongs to the oldest PINGREQ. A lost
- * PINGRESP shifts that by one: what is confirmed is then less than what the broker has read, never more.
+ * PINGREQs without a response. PINGRESP has no identifier, so a response is matched to the oldest PINGREQ. A lost PINGRESP
+ * shifts this by one: fewer bytes are then confirmed than the broker has read, never more.
  *
- * When responses stay away, another PINGREQ is sent. A response that comes within a round trip after that, though
- * nothing had come for long before, may belong to this PINGREQ. When the next one comes as soon after the next PINGREQ,
- * it does: the older ones are given up. Should their responses come after all, they are too early for what was sent
- * since, and are passed over.
+ * If responses are missing, another PINGREQ is sent. A response within a round trip after that, with none for a long time
+ * before, may belong to this PINGREQ. If the next PINGREQ gets its response as quickly, this is confirmed, and the older
+ * ones are given up. If their responses arrive after all, they are too early for the PINGREQs sent since, and are ignored.
  */
 export class MarkerQueue {
-  /** Age of the marker whose response came last. */
+  /** Age of the marker of the last response. */
   ageMs = 0
   readonly sent: Marker[] = []
   private givenUp = 0
-  /** How soon the last response to a PINGREQ after a silence came. */
+  /** Time after which a PINGREQ that followed a silence last got a response. */
   private promptMs: number | undefined
   private asked = 0
   /** The newest marker was sent after a silence. */
@@ -54,13 +55,13 @@ export class MarkerQueue {
     this.lastMs = marker.sentMs
   }
 
-  /** When another PINGREQ is to follow, unless a response comes. */
+  /** Time at which another PINGREQ is sent, unless a response arrives. */
   askMs(roundTripMs: number): number {
     const quietMs = this.quietMs(roundTripMs)
     return this.lastMs + Math.max(quietMs, Math.min(LONGEST_PAUSE_MS, quietMs * 2 ** this.asked))
   }
 
-  /** A response came. @returns the marker it belongs to */
+  /** A response arrived. @returns the marker that it belongs to */
   take(nowMs: number, roundTripMs: number): Taken | undefined {
     const { sent, promptMs } = this
     const newest = sent.at(-1)
@@ -85,26 +86,26 @@ export class MarkerQueue {
     return { marker, isLoss, isDoubtful: isPrompt && !isLoss }
   }
 
-  /** So long after the last response none is on its way any more. */
+  /** Time after the last response after which no further response is in transit. */
   private quietMs(roundTripMs: number): number {
     return roundTripMs + Math.min(LONGEST_PAUSE_MS, 2 * this.ageMs + TOLERANCE_MS)
   }
 }
 
-/** Longer than our own queue, which is to be gone at the end. */
+/** Longer than our own queue, which must be empty at the end. */
 const HOLD_MS = 100
 
 export interface Finding {
-  /** Nothing of ours was in front of the second probe: its age is the round trip. */
+  /** None of our bytes were before the second probe, so its age is the round trip. */
   readonly isDrained: boolean
-  /** The uplink was idle for most of the hold: what makes responses late is not our own queue. */
+  /** The uplink was idle for most of the hold, so our own queue is not the reason for late responses. */
   readonly isUplinkFree: boolean
   readonly ageMs: number
   /** Bytes per millisecond that were delivered up to the hold. */
   readonly delivered: number
 }
 
-/** A pause in writing with a probe at its start and at its end. What is to be written waits in the buffer. */
+/** A pause in writing with a probe at its start and at its end. Publishes wait in the buffer in the meantime. */
 export class LinkHold {
   readonly endMs: number
   private first: Marker | undefined
@@ -119,7 +120,7 @@ export class LinkHold {
     return this.first === undefined || (this.second === undefined && nowMs >= this.endMs)
   }
 
-  /** Nothing may be written until the second probe is out. */
+  /** Nothing may be written until the second probe has been sent. */
   get isPausing(): boolean {
     return this.second === undefined
   }
@@ -131,13 +132,13 @@ export class LinkHold {
     return marker === this.second
   }
 
-  /** @returns what the hold has found, once the second probe has its response */
+  /** @returns the result of the hold, once the second probe has its response */
   responded(marker: Marker, nowMs: number): Finding | undefined {
     const { first, second } = this
     if (marker === first) this.firstResponseMs = nowMs
     if (first === undefined || second === undefined || marker !== second) return undefined
     const pausedMs = second.sentMs - first.sentMs
-    // Our own queue drains during the hold and brings the responses together.
+    // Our own queue drains during the hold, so that the responses arrive together.
     const apartMs = nowMs - this.firstResponseMs
     return {
       isDrained: apartMs > pausedMs / 8,
@@ -148,26 +149,26 @@ export class LinkHold {
   }
 }
 
-/** For so long at most the system of this side holds back the TCP acknowledgement of what it has received. */
+/** Longest time for which the operating system of this side delays the TCP acknowledgement of received data. */
 const DELAYED_ACK_MS = 40
-/** A broker that takes longer to respond is far away, or the link is metered. */
+/** A broker that responds later than this is far away, or the link is metered. */
 const NEAR_MS = 5
-/** One late PINGRESP may be the fault of a busy process. */
+/** One late PINGRESP may be caused by a busy process. */
 const MOST_LATE = 3
 const FAR_PAUSE_MS = 10_000
 const PINGRESP_BYTES = 2
 
 /**
- * Decides when a PINGREQ leaves only to carry a TCP acknowledgement. With Nagle's algorithm on, a broker holds a small packet
- * back until the one before it is acknowledged: a response waits behind the PUBACK of its request for 40 ms. Whatever this side
- * writes brings the acknowledgement along. Only with a broker that responds within 5 ms, and only until 40 ms after the last
- * packet that was not a PINGRESP.
+ * Decides when a PINGREQ is sent only to carry a TCP acknowledgement. With Nagle's algorithm on, a broker holds back a
+ * small packet until the previous one is acknowledged: a response waits behind the PUBACK of its request for 40 ms. Any
+ * data that this side writes carries the acknowledgement. Used only with a broker that responds within 5 ms, and only until
+ * 40 ms after the last packet that was not a PINGRESP.
  */
 export class AckPulse {
   private activeMs = 0
   private activeBytes = 0
   private responses = 0
-  /** What was received when this side wrote last. */
+  /** Number of bytes received when this side last wrote. */
   private ackedBytes = 0
   private writtenBytes = 0
   private askedMs: number | undefined
@@ -182,7 +183,7 @@ export class AckPulse {
     return nowMs >= this.farUntilMs
   }
 
-  /** PINGRESP came, to whichever PINGREQ. */
+  /** PINGRESP arrived, for any PINGREQ. */
   responded(): void {
     this.responses += 1
     if (this.askedMs !== undefined) this.late = 0

@@ -1,6 +1,9 @@
 import type { Publication } from './outbound-message.js'
 
-/** Publishes in the order in which they came. They are linked themselves, so that each costs the same however many wait. */
+/**
+ * Publishes in order of arrival. A linked list, so that the cost of an operation does not depend on the number of
+ * publishes.
+ */
 export class Lane {
   first: Publication | undefined = undefined
   private last: Publication | undefined = undefined
@@ -23,7 +26,7 @@ export class Lane {
     publication.after = undefined
   }
 
-  /** The newer one stands where the older one stood. */
+  /** The newer publish takes the position of the older one. */
   replace(older: Publication, newer: Publication): void {
     const { before, after } = older
     newer.before = before
@@ -37,7 +40,7 @@ export class Lane {
   }
 }
 
-/** Deadlines, the first one at the top. Deadlines in order of entry, the usual case, cost a constant time. */
+/** A heap of deadlines. Adding deadlines in ascending order, the usual case, takes constant time. */
 export class DeadlineHeap {
   private entries: Publication[] = []
 
@@ -45,7 +48,7 @@ export class DeadlineHeap {
     return this.entries[0]
   }
 
-  /** @param waiting how many wait: what does not wait any more is removed once it is more than half */
+  /** @param waiting number of waiting publishes: settled ones are removed once they are more than half */
   push(publication: Publication, waiting: number): void {
     if (this.entries.length >= 2 * waiting + 64) {
       const left = this.entries.filter(({ isWaiting }) => isWaiting)

@@ -80,9 +80,9 @@ type CountedOutcomes = Pick<
   'attempted' | 'accepted' | 'sent' | 'acknowledged' | 'refused' | 'lost' | 'dropped'
 >
 
-/** Counts each publish when it begins and when it ends. Its numbers are counted where that happens, without a call. */
+/** Counts each publish when it starts and when it ends. The numbers are counted in place, without a call. */
 export class OutcomeCount {
-  /** Publishes that began, however they end. */
+  /** Publishes that have started, whatever their outcome. */
   begun = 0
   readonly ended = { sent: 0, acknowledged: 0, refused: 0, lost: 0 }
   private rejected = 0

@@ -8,16 +8,16 @@ import type { DropReason } from './publish-outcome.js'
  */
 export type WhenBlocked = 'drop' | 'latest' | 'queue' | 'wait'
 
-/** How long publishes wait that do not say so themselves. */
+/** How long publishes wait by default. */
 export interface WaitLimits {
   readonly whenBlocked: WhenBlocked
   readonly maxDelayMs: number
   readonly maxAgeMs: number
 }
 
-/** What a policy may ask of the link. */
+/** What a policy may read from the link. */
 interface LinkOutlook {
-  /** How long until so many bytes more are read by the broker, in milliseconds, as far as that is known. */
+  /** Time until the broker has read this many more bytes, in milliseconds, as far as it is known. */
   delayMs(bytes: number): number
 }
 
@@ -25,23 +25,23 @@ interface LinkOutlook {
 export interface WhenBlockedPolicy {
   /** How long a publish may wait, in milliseconds. */
   maxWaitMs(limits: WaitLimits): number
-  /** What a publish is dropped as when it has waited for as long. */
+  /** Reason for the drop after that time. */
   readonly lateReason: 'backlog' | 'expired'
   /**
-   * It waits on over an outage, within `maxQueued` and `maxQueuedBytes`. What is not kept is the backlog of the link of
-   * now.
+   * It keeps waiting during an outage, within `maxQueued` and `maxQueuedBytes`. Otherwise it belongs to the backlog of the
+   * current link.
    */
   readonly isKept: boolean
-  /** A newer message takes the place of the one before it on the same topic. */
+  /** A newer message replaces the earlier one on the same topic. */
   readonly isReplaced: boolean
-  /** The oldest one makes room for a new one, unless `overflow` is `drop-newest`. */
+  /** The oldest one is dropped for a new one, unless `overflow` is `drop-newest`. */
   readonly givesWay: boolean
-  /** Somebody has to wait for it, so `tryPublish` cannot. */
+  /** The caller must wait for it, so `tryPublish` cannot use it. */
   readonly needsPromise: boolean
   /**
-   * Why a publish does not begin to wait.
-   * @param link undefined while there is none
-   * @param bytes what waits already, with this publish
+   * Returns why a publish must not wait.
+   * @param link undefined without a connection
+   * @param bytes bytes that wait, including this publish
    */
   refuses(link: LinkOutlook | undefined, bytes: number, limits: WaitLimits): DropReason | undefined
 }
@@ -91,7 +91,7 @@ const wait: WhenBlockedPolicy = {
   refuses: nothing,
 }
 
-/** A new policy is one object here, its name in {@link WhenBlocked} and below, and its line in the options. */
+/** A new policy needs one object here, its name in {@link WhenBlocked} and below, and its line in the options. */
 export const POLICIES: Readonly<Record<WhenBlocked, WhenBlockedPolicy>> = { drop, latest, queue, wait }
 
 /** Every value of `whenBlocked`. */

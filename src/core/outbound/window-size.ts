@@ -1,29 +1,29 @@
 import { DeliveredRate, QUEUE_MS, RoundTrip } from './link-measures.js'
 import type { Finding, Marker } from './pings.js'
 
-/** The first window: a fifth of a second of a link of 10 KB/s. */
+/** The first window: the amount that a link of 10 KB/s carries in 200 ms. */
 const START_BYTES = 2_048
 const FLOOR_BYTES = 512
 const CEILING_BYTES = 64 * 1_048_576
-/** A window that shrank to this part of what it was may have shrunk because round trips are longer now. */
+/** If a window has shrunk to this fraction, longer round trips may be the cause. */
 const SUSPICIOUS_SHRINK = 1 / 2
-/** A hold that finds others on the link lowers the rate to no less than this part. */
+/** A hold that finds other traffic on the link lowers the rate to no less than this fraction. */
 const LEAST_YIELD = 0.7
-/** For so long after that, bytes that are written at once do not show the rate: others wait their turn meanwhile. */
+/** Time after such a hold in which bursts do not show the rate, because other traffic is interleaved with them. */
 const SHARED_MS = 30_000
 const SHORTEST_INTERVAL_MS = 0.05
 
-/** The response to a marker, as it is judged. */
+/** How the response to a marker is judged. */
 export interface Response {
   readonly marker: Marker
   readonly ageMs: number
   readonly nowMs: number
-  /** Bytes written so far. */
+  /** Number of bytes written so far. */
   readonly written: number
-  /** The window was shut since the marker was sent. */
+  /** The window was closed since the marker was sent. */
   readonly isLimited: boolean
   readonly isHolding: boolean
-  /** A response was late, and nothing has explained it yet. */
+  /** A response was late and has not been explained yet. */
   readonly isDoubted: boolean
 }
 
@@ -35,30 +35,31 @@ interface Size {
 }
 
 /**
- * How large the window is: what the link carries in one round trip and 100 ms. While nothing queues on the link, it
- * doubles with each round trip that found it shut. While our own bytes queue, it follows the delivered rate.
+ * Size of the window: the amount that the link carries in one round trip and 100 ms. While nothing waits in the queue of
+ * the link, it doubles with each round trip in which it was closed. While our own bytes wait, it follows the delivered
+ * rate.
  */
 export class WindowSize {
   bytes = START_BYTES
   readonly rate = new DeliveredRate()
   readonly roundTrip = new RoundTrip()
-  /** The window has doubled for what was written before this. */
+  /** The window has doubled for the bytes written before this. */
   private grownAt = 0
-  /** The window was opened at once for what was written before this. */
+  /** The window was opened at once for the bytes written before this. */
   private jumpedAt = 0
   private sharedUntilMs = 0
-  /** What was written at once has left the link. */
+  /** A burst has left the link. */
   isSettled = true
   /** The largest window since the last hold. */
   private largest = START_BYTES
-  /** How it was before responses came late. */
+  /** The size before responses were late. */
   private before: Size | undefined
 
   get hasShrunk(): boolean {
     return this.bytes < this.largest * SUSPICIOUS_SHRINK
   }
 
-  /** Responses come late: should the uplink be free, it becomes again what it is now. */
+  /** Responses are late. If the uplink turns out to be free, the current size is restored. */
   remember(): void {
     const { bytes, rate, roundTrip } = this
     const { ms: roundTripMs = 0, wireMs } = roundTrip
@@ -69,7 +70,7 @@ export class WindowSize {
     this.before = undefined
   }
 
-  /** Responses were lost, and not late. */
+  /** Responses were lost, not late. */
   restoreAfterLoss(ageMs: number, nowMs: number): void {
     const { before, rate, roundTrip } = this
     roundTrip.measured(ageMs, nowMs)
@@ -80,7 +81,7 @@ export class WindowSize {
     this.before = undefined
   }
 
-  /** The round trip of now, and the window with it. */
+  /** Updates the round trip, and the window with it. */
   measure({ marker, ageMs, isLimited, isHolding, nowMs }: Response): void {
     const { roundTrip } = this
     const { ms, wireMs } = roundTrip
@@ -102,7 +103,7 @@ export class WindowSize {
     if (ageMs < roundTripMs + QUEUE_MS / 2) this.grow(response, sample, trainRate)
     else if (isLimited && this.mayFit(response)) {
       const known = busySample ?? (ageMs > lateMs ? sample : undefined)
-      // More than our own queue: others share the link, and ours is what it carried of ours meanwhile.
+      // The queue is longer than our own: others share the link, and our share is the amount of our bytes that it carried.
       const isCrowded =
         nowMs < this.sharedUntilMs || (this.isSettled && ageMs > roundTrip.wireMs + QUEUE_MS / 4)
       if (known !== undefined) this.fit(isCrowded ? Math.min(known, bytes / ageMs) : known, response)
@@ -110,7 +111,7 @@ export class WindowSize {
     this.largest = Math.max(this.largest, this.bytes)
   }
 
-  /** What a hold has found. */
+  /** A hold has a result. */
   judge(
     { isDrained, isUplinkFree, ageMs, delivered }: Finding,
     { written, isLimited, nowMs }: Response,
@@ -122,7 +123,7 @@ export class WindowSize {
     if (isDrained) roundTrip.measured(ageMs, nowMs)
     else roundTrip.notMeasured(rate.bytesPerMs, nowMs)
     this.scale(wireMs)
-    // The first responses of a new flight come early on any link.
+    // The first responses of a new burst are early on any link.
     this.grownAt = written + this.bytes
     if (isUplinkFree && before !== undefined) {
       this.restore(before, isLimited, nowMs)
@@ -136,7 +137,7 @@ export class WindowSize {
     this.largest = this.bytes
   }
 
-  /** What was taken for a slow uplink since responses came late was none. */
+  /** The uplink that was considered slow since responses were late is not slow. */
   private restore({ bytes, bytesPerMs, wireMs, roundTripMs }: Size, isLimited: boolean, nowMs: number): void {
     const { rate, roundTrip } = this
     rate.bytesPerMs = bytesPerMs
@@ -147,7 +148,7 @@ export class WindowSize {
     if (isLonger) roundTrip.lengthened(roundTripMs, nowMs)
   }
 
-  /** Others may fill the same uplink: each takes what it was given, and leaves the queue as it is. */
+  /** Others may fill the same uplink. Each sender uses its share and leaves the queue as it is. */
   private yield(delivered: number): void {
     const { rate, roundTrip } = this
     const known = rate.bytesPerMs ?? delivered
@@ -156,12 +157,12 @@ export class WindowSize {
     this.bytes = Math.max(FLOOR_BYTES, rate.bytesPerMs * roundTrip.wireMs)
   }
 
-  /** What is written around a hold says less of the rate, and a free uplink nothing. */
+  /** The bytes written around a hold are less reliable for the rate, and with a free uplink not at all. */
   private mayFit({ isHolding, isDoubted, nowMs }: Response): boolean {
     return !this.roundTrip.isFollowing(nowMs) && (!isHolding || isDoubted)
   }
 
-  /** Nothing queues on the link: it carries more than this. */
+  /** Nothing waits in the queue of the link, so its rate is higher than this. */
   private grow(
     { marker, isLimited, isHolding, written }: Response,
     sample: number,
@@ -175,17 +176,17 @@ export class WindowSize {
     if (bytes > this.bytes) {
       this.bytes = bytes
       this.jumpedAt = written + bytes
-      // The first responses of a new flight come early on any link.
+      // The first responses of a new burst are early on any link.
       this.grownAt = written + bytes
     } else if (trainRate === undefined && marker.at > this.grownAt) {
-      // On a long round trip, a window twice as large would queue for as long again.
+      // On a long round trip, a window of twice the size would add a queue of the same length.
       const step = rate.bytesPerMs === undefined ? this.bytes : rate.bytesPerMs * QUEUE_MS
       this.bytes = Math.min(CEILING_BYTES, this.bytes + Math.min(this.bytes, step))
       this.grownAt = written
     }
   }
 
-  /** The link is the limit, so the window is what it carries. */
+  /** The link is the limit, so the window is the amount that it carries. */
   private fit(sample: number, { written, nowMs }: Response): void {
     if (!this.rate.isUplinkFull) this.remember()
     const target = this.rate.fit(sample, nowMs) * this.roundTrip.wireMs
@@ -193,7 +194,7 @@ export class WindowSize {
     this.grownAt = written
   }
 
-  /** The window is what the link carries in this time, so it goes along. */
+  /** The window is the amount that the link carries in this time, so it changes with it. */
   private scale(fromWireMs: number): void {
     const { wireMs } = this.roundTrip
     if (wireMs === fromWireMs) return

@@ -129,7 +129,10 @@ function isPlainTopic(bytes: Uint8Array, at: number, end: number): boolean {
   return true
 }
 
-/** Properties of PUBLISH (MQTT 5, 3.3.2.3). Returns undefined where one is malformed, repeated without leave, or unknown. */
+/**
+ * Properties of PUBLISH (MQTT 5, 3.3.2.3). Returns undefined if one is malformed, unknown, or repeated although it may
+ * occur only once.
+ */
 function decodeProperties(bytes: Buffer, start: number, end: number): PublishProperties | undefined {
   const properties: PublishProperties = {}
   let at = start
@@ -218,7 +221,7 @@ function takeProperty(bytes: Buffer, at: number, end: number, properties: Publis
   }
 }
 
-/** The end of a field with a length of two bytes; 0 if it does not end within its properties. */
+/** Returns the end of a field with a length of two bytes; 0 if it does not end within its properties. */
 function endOfField(bytes: Uint8Array, at: number, end: number): number {
   if (at + 2 > end) return 0
   const fieldEnd = at + 2 + (((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0))

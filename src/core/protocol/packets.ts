@@ -4,7 +4,7 @@ import type { MqttError } from '../errors.js'
 export interface AckRules {
   /** In milliseconds. */
   readonly ackTimeoutMs: number
-  /** The connection is to be given up. */
+  /** Called when the connection must be closed. */
   readonly onOverdue: (cause: MqttError) => void
 }
 
@@ -154,14 +154,17 @@ export function describeReasonCode(reasonCode: number): string {
 export const MAX_PACKET_ID = 65_535
 
 /**
- * The Packet Identifiers of one client for PUBLISH, SUBSCRIBE and UNSUBSCRIBE (MQTT 5, 2.2.1). None is given that is in
- * use.
+ * The Packet Identifiers of one client for PUBLISH, SUBSCRIBE and UNSUBSCRIBE (MQTT 5, 2.2.1). An identifier that is in use
+ * is not assigned again.
  */
 export class PacketIds<Publish = unknown> {
-  /** Publishes that the broker has not acknowledged, in the order in which PUBLISH, or else PUBREL, was written. */
+  /**
+   * Publishes that the broker has not acknowledged, in the order in which their last packet (PUBLISH or PUBREL) was
+   * written.
+   */
   readonly unacknowledged = new Map<number, Publish>()
   private readonly reserved = new Set<number>()
-  /** Called once, with the next one that is free again. */
+  /** Called once, when the next identifier is released. */
   private wake: (() => void) | undefined = undefined
 
   /**
@@ -192,13 +195,13 @@ export class PacketIds<Publish = unknown> {
     this.freed()
   }
 
-  /** A publish is acknowledged, and its identifier is free. */
+  /** A publish is acknowledged, so its identifier is free. */
   acknowledged(id: number): void {
     this.unacknowledged.delete(id)
     if (this.wake !== undefined) this.freed()
   }
 
-  /** Calls `wake` once, with the next one that is released. */
+  /** Calls `wake` once, when the next identifier is released. */
   whenFree(wake: () => void): void {
     this.wake = wake
   }

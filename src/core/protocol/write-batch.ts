@@ -1,4 +1,4 @@
-/** A PUBLISH, apart from what one connection adds to it. Only its Topic Alias is written of its properties. */
+/** A PUBLISH without the values that depend on the connection. The only property that is written is its Topic Alias. */
 export interface PlainPublish {
   readonly topic: string
   readonly payload: Buffer
@@ -6,13 +6,13 @@ export interface PlainPublish {
   readonly retain: boolean
 }
 
-/** What a PUBLISH says of its topic: the alias, and whether the Topic Name must come with it. */
+/** The topic of a PUBLISH: the alias, and whether the Topic Name must be included. */
 export interface TopicAlias {
   readonly alias: number
   readonly isNew: boolean
 }
 
-/** What fits into the four bytes of a length (MQTT 5, 1.5.5). */
+/** Largest value of a length of four bytes (MQTT 5, 1.5.5). */
 export const MAX_REMAINING_LENGTH = 268_435_455
 
 const SLAB_BYTES = 65_536
@@ -25,10 +25,10 @@ const PUBACK_BYTES = 4
 const TOPIC_ALIAS = 0x23
 const ALIAS_BYTES = 3
 const CONTINUES = 0x80
-/** A call into the runtime costs more than a short loop. */
+/** For short strings, a loop costs less than a call into the runtime. */
 const SHORT_TEXT = 32
 
-/** Bytes of a PUBLISH without a Topic Alias. @param hasProperties as MQTT 5 has them */
+/** Returns the bytes of a PUBLISH without a Topic Alias. @param hasProperties true on MQTT 5 */
 export function publishLength({ topic, payload, qos }: PlainPublish, hasProperties: boolean): number {
   const remaining =
     2 + Buffer.byteLength(topic) + (qos === 0 ? 0 : 2) + (hasProperties ? 1 : 0) + payload.length
@@ -39,9 +39,9 @@ export function publishLength({ topic, payload, qos }: PlainPublish, hasProperti
 
 /** Collects packets for one write, in memory that is never reused. */
 export class WriteBatch {
-  /** Bytes of the packets that were put in. */
+  /** Bytes of the packets that were added. */
   bytes = 0
-  /** How many were put in. */
+  /** Number of packets that were added. */
   packets = 0
   private slab = Buffer.alloc(0)
   /** Start of the bytes that have not been taken yet. */
@@ -49,7 +49,7 @@ export class WriteBatch {
   private end = 0
   private chunks: Buffer[] = []
 
-  /** Puts in a packet that is encoded. */
+  /** Adds an encoded packet. */
   append(packet: Buffer): void {
     const { length } = packet
     this.packets += 1
@@ -60,7 +60,7 @@ export class WriteBatch {
     this.end += length
   }
 
-  /** PUBACK with success and without properties: the same four bytes in both versions (MQTT 5, 3.4.2.1). */
+  /** Adds PUBACK with success and without properties: the same four bytes in both versions (MQTT 5, 3.4.2.1). */
   puback(messageId: number): void {
     if (this.end + PUBACK_BYTES > this.slab.length) this.renew(PUBACK_BYTES)
     const { slab } = this
@@ -73,10 +73,10 @@ export class WriteBatch {
   }
 
   /**
-   * Encodes a PUBLISH (MQTT 5, 3.3). The package that encodes every other packet takes several times as long for this
-   * most frequent one.
-   * @param hasProperties as MQTT 5 has them
-   * @returns its size in bytes, or undefined when it is longer than MQTT allows
+   * Encodes a PUBLISH (MQTT 5, 3.3), the most frequent packet. The package that encodes all other packets takes several
+   * times as long.
+   * @param hasProperties true on MQTT 5
+   * @returns its size in bytes, or undefined if it is longer than MQTT allows
    */
   publish(
     publish: PlainPublish,
@@ -139,7 +139,7 @@ export class WriteBatch {
   }
 }
 
-/** The fixed header and the Topic Name. @returns where the rest goes */
+/** Writes the fixed header and the Topic Name. @returns the position of the rest */
 function writeHeader(
   target: Buffer,
   start: number,
@@ -180,7 +180,9 @@ const PUBACKS_FOR_PACKET = 4
  * turn costs more than everything else. A single packet, and the packet that follows its response, is never held.
  */
 export class WriteHolding {
-  /** So many turns in a row had something to send; 0 after a turn right behind a write that had nothing. */
+  /**
+   * Number of consecutive turns in which something was sent; 0 after a turn that followed a write and had nothing to send.
+   */
   busyTurns = 0
   private penalty = 0
   private nextPenalty = PENALTY_TURNS
@@ -209,22 +211,24 @@ export class WriteHolding {
   }
 }
 
-/** Shorter topics gain nothing: the property takes three bytes itself. */
+/** A shorter topic saves nothing, because the property itself takes three bytes. */
 const WORTHWHILE_LENGTH = 6
 
 /**
- * Topic Aliases of one connection, as many as the broker takes (MQTT 5, 3.3.2.3.4). The topic that was not used for
- * the longest time gives its alias to a new one.
+ * Topic Aliases of one connection, up to the number that the broker allows (MQTT 5, 3.3.2.3.4). A new topic gets the alias
+ * of the least recently used one.
  */
 export class TopicAliases {
-  /** In the order of their last use. */
+  /** Least recently used first. */
   private readonly known = new Map<string, number>()
   private lastTopic: string | undefined
   private readonly freed: number[] = []
 
   constructor(private readonly maximum: number) {}
 
-  /** Only for a PUBLISH that is written: the broker must hear of every alias that is given here. */
+  /**
+   * Must be called only for a PUBLISH that is written, because the broker must receive every alias that is assigned here.
+   */
   assign(topic: string): TopicAlias | undefined {
     if (this.maximum === 0 || topic.length < WORTHWHILE_LENGTH) return undefined
     const alias = this.known.get(topic)

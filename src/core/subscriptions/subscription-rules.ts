@@ -12,7 +12,9 @@ export interface SubscriptionOptions {
   readonly retainHandling: 0 | 1 | 2
 }
 
-/** Merges the options of several handlers of one filter: the most that any of them asks for. */
+/**
+ * Merges the options of several handlers of one filter: the highest QoS and the fewest restrictions that any of them sets.
+ */
 export function mergeOptions(a: SubscriptionOptions, b: SubscriptionOptions): SubscriptionOptions {
   return {
     qos: higher(a.qos, b.qos),
@@ -123,7 +125,7 @@ export class SubscriptionIdentifiers {
       const filter = this.filters.get(identifiers)
       return filter !== undefined && matchesTopicFilter(filter, topic) ? [filter.subscription] : undefined
     }
-    // The parser of `mqtt` gives `false` for an identifier that is malformed.
+    // The parser of `mqtt` returns `false` for a malformed identifier.
     if (!Array.isArray(identifiers)) return undefined
     const named = identifiers
       .map(identifier => this.filters.get(identifier))
@@ -137,8 +139,8 @@ export class SubscriptionIdentifiers {
 const MAX_IDENTIFIER = 268_435_455
 
 /**
- * The identifier of a filter is a hash of it (FNV-1a), so that a message which a kept session stored before a
- * restart of this process still names the same filter after it.
+ * The identifier of a filter is its hash (FNV-1a), so that a message that a persistent session stored before a restart of
+ * this process still refers to the same filter.
  */
 function hashOf(subscription: string): number {
   let hash = 0x811c9dc5
