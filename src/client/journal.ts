@@ -46,12 +46,12 @@ export class Journal {
         return this.warn(this.drops.ended(performance.now()))
       case 'dead-letters-downgraded':
         return this.warn(
-          `dead letters leave at QoS 0 to "${notice.topic}", because the broker takes no more; they may get lost`,
+          `dead letters for "${notice.topic}" are published at QoS 0, because the broker does not support QoS 1; they may be lost`,
         )
       case 'subscription-refused':
         return this.log[this.options.refusedSubscription === 'warn' ? 'warn' : 'error'](notice.error.message)
       case 'subscription-recovered':
-        return this.log.log(`the broker grants the subscription "${notice.subscription}" now`)
+        return this.log.log(`the broker now grants the subscription "${notice.subscription}"`)
       case 'subscription-warning':
         return this.warn(notice.text)
       case 'shutdown-gave-up':
@@ -120,8 +120,8 @@ function thinnedLine(notice: ThinnedNotice): ThinnedLine {
     case 'handler-failed':
       return handlerFailed(notice)
     case 'unmatched': {
-      const first = `no handler takes ${printable(notice.topic)}`
-      return { level: 'warn', line: 'messages that no handler takes', first }
+      const first = `no handler matches ${printable(notice.topic)}`
+      return { level: 'warn', line: 'messages without a matching handler', first }
     }
     case 'inbound-dropped':
       return { level: 'warn', line: INBOUND_DROPPED }
@@ -166,9 +166,9 @@ function handlerFailed({ pattern, topic, error }: Extract<Notice, { type: 'handl
 
 function heldUp({ topic, patterns, ageMs, behind }: HeldUp): ThinnedLine {
   const who = `the handler of ${patterns.map(printable).join(', ')}`
-  const why = 'acknowledgements leave in order of arrival; shorten its timeoutMs or retries'
-  const first = `${who} has not ended for a message on ${printable(topic)} for ${Math.round(ageMs / 1_000)} s, and keeps the acknowledgements of ${behind} messages back: ${why}`
-  return { level: 'warn', line: `${who} keeps acknowledgements back: ${why}`, first }
+  const why = 'acknowledgements are sent in order of arrival; shorten its timeoutMs or retries'
+  const first = `${who} has not ended for a message on ${printable(topic)} for ${Math.round(ageMs / 1_000)} s, and holds back the acknowledgements of ${behind} messages: ${why}`
+  return { level: 'warn', line: `${who} holds back acknowledgements: ${why}`, first }
 }
 
 function publishRefused(notice: Extract<Notice, { type: 'publish-refused' }>): ThinnedLine {

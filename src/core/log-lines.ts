@@ -169,8 +169,8 @@ export class DropLines {
 
 const BEGINNING: Partial<Record<DropReason, string>> = {
   offline: 'publishes are dropped while there is no connection',
-  backlog: 'publishes are dropped: the link is slower than they come',
-  'in-flight-full': 'publishes are dropped: the broker acknowledges more slowly than they come',
+  backlog: 'publishes are dropped: the link is slower than the data',
+  'in-flight-full': 'publishes are dropped: the broker acknowledges them too slowly',
   'queue-full': 'publishes are dropped: outbound.maxQueued or outbound.maxQueuedBytes is reached',
-  expired: 'publishes are dropped: they waited longer than they may',
+  expired: 'publishes are dropped: they waited longer than allowed',
 }

@@ -41,10 +41,10 @@ async function answer(connection: PeerConnection, reasonCode = 0) {
   return letter
 }
 
-describe('a broker that takes QoS 0 only', () => {
+describe('a broker that supports QoS 0 only', () => {
   const QOS_0 = { properties: { maximumQoS: 0 } }
 
-  it('gets dead letters at QoS 0, and the original is acknowledged when its letter has left', async () => {
+  it('receives dead letters at QoS 0, and the original is acknowledged once its dead letter is sent', async () => {
     const parts = await failing({})
     await goOffline(parts)
     const connection = await comeBack(parts, QOS_0)
@@ -56,12 +56,12 @@ describe('a broker that takes QoS 0 only', () => {
     expect(acks(connection)).toEqual([3, 4])
     expect(parts.mqtt.stats().inbound).toMatchObject({ deadLettered: 2, running: 0 })
     const warning =
-      'dead letters leave at QoS 0 to "dead", because the broker takes no more; they may get lost'
+      'dead letters for "dead" are published at QoS 0, because the broker does not support QoS 1; they may be lost'
     expect(parts.log.visible.filter(text => text === warning)).toHaveLength(1)
     await finish(parts)
   })
 
-  it('gets them at QoS 0 also when their handler failed on another connection', async () => {
+  it('receives them at QoS 0 even if their handler failed on another connection', async () => {
     const parts = await failing({ ...KEPT })
     parts.connection.send(qos1('in/7', 3))
     await parts.connection.find('publish')
@@ -76,7 +76,7 @@ describe('a broker that takes QoS 0 only', () => {
 })
 
 describe('a dead letter on MQTT 5', () => {
-  it('is the message as it came, with its properties and what happened to it', async () => {
+  it('has the original payload and properties, and the details of the failure', async () => {
     const parts = await failing({}, { retries: { attempts: 1, delayMs: [5] } })
     const { mqtt, connection } = parts
     const payload = Buffer.from([0xff, 0x00, 0x80])
@@ -120,7 +120,7 @@ describe('a dead letter on MQTT 3.1.1', () => {
     ['text', Buffer.from('"Kälte"'), { encoding: 'utf8', payload: '"Kälte"' }],
     ['bytes that are no text', Buffer.from([0xff, 0x00]), { encoding: 'base64', payload: '/wA=' }],
     ['nothing', Buffer.alloc(0), { encoding: 'utf8', payload: '' }],
-  ])('is JSON that holds the message: %s', async (_what, payload, expected) => {
+  ])('is JSON that contains the message: %s', async (_what, payload, expected) => {
     const parts = await failing({ protocolVersion: 4 }, { codec: 'bytes' })
     const { mqtt, connection } = parts
     connection.send({ ...qos1('in/7', 3), payload, retain: true })
@@ -144,7 +144,7 @@ describe('a dead letter on MQTT 3.1.1', () => {
 })
 
 describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
-  it('goes first, and its PUBACK lets the original and what waits behind it be acknowledged', async () => {
+  it('is acknowledged before the original and the messages behind it are', async () => {
     const parts = await failing({ protocolVersion })
     const { mqtt, connection } = parts
     mqtt.subscribe('other', () => {})
@@ -162,7 +162,7 @@ describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
     await finish(parts)
   })
 
-  it('is not written for a message of the dead letter topic itself', async () => {
+  it('is not published for a message on the dead letter topic itself', async () => {
     const parts = await failing({ protocolVersion }, {}, '#')
     const { mqtt, connection } = parts
     connection.send(qos1('dead', 1))
@@ -173,7 +173,7 @@ describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
     await finish(parts)
   })
 
-  it('is written for a message of QoS 0 too', async () => {
+  it('is also published for a QoS 0 message', async () => {
     const parts = await failing({ protocolVersion })
     const { mqtt, connection } = parts
     connection.send(json('in/1', 1))
@@ -185,7 +185,7 @@ describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
     await finish(parts)
   })
 
-  it('waits over an outage, and the message that was delivered again is acknowledged with it', async () => {
+  it('waits during an outage, and the redelivered message is acknowledged after it', async () => {
     const parts = await failing({ protocolVersion, ...KEPT })
     const { mqtt, connection } = parts
     connection.send(qos1('in/1', 1))
@@ -205,7 +205,7 @@ describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
 })
 
 describe('a dead letter that the broker refuses', () => {
-  it('is tried again with growing delays, while the original stays unacknowledged', async () => {
+  it('is retried with growing delays, while the original stays unacknowledged', async () => {
     const parts = await failing({})
     const { mqtt, connection, log } = parts
     connection.send(qos1('in/1', 1))
@@ -231,7 +231,7 @@ describe('a dead letter that the broker refuses', () => {
     await finish(parts)
   })
 
-  it('is given up after three attempts for a message of QoS 0, which nobody keeps', async () => {
+  it('is discarded after three attempts for a QoS 0 message, which the broker does not store', async () => {
     const parts = await failing({})
     const { mqtt, connection } = parts
     connection.send(json('in/1', 1))
@@ -246,7 +246,7 @@ describe('a dead letter that the broker refuses', () => {
     await finish(parts)
   })
 
-  it('ends with the application: the broker keeps the original', async () => {
+  it('is discarded when the application ends, and the broker keeps the original', async () => {
     const parts = await failing(KEPT)
     const { mqtt, connection } = parts
     connection.send(qos1('in/1', 1))
@@ -260,11 +260,11 @@ describe('a dead letter that the broker refuses', () => {
   })
 })
 
-it.each(['', 'a/#', 'a/+', 'a\u0000'])('deadLetter(%j) is refused where it is written', topic => {
+it.each(['', 'a/#', 'a/+', 'a\u0000'])('deadLetter(%j) throws', topic => {
   expect(() => deadLetter(topic)).toThrow(expect.objectContaining({ code: 'INVALID_TOPIC_NAME' }))
 })
 
-it('a dead letter says when it was written', async () => {
+it('a dead letter contains its time', async () => {
   vi.setSystemTime(NOON)
   const parts = await failing({})
   parts.connection.send(qos1('in/1', 1))

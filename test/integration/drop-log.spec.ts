@@ -17,7 +17,7 @@ const said = ({ log }: PublisherOnPeer) =>
   log.lines.filter(({ text }) => /publishes/.test(text)).map(({ level, text }) => `${level}: ${text}`)
 
 describe('the log', () => {
-  it('says once that publishes are dropped without a connection, and how many when it is back', async () => {
+  it('reports drops during an outage once, and their number after the reconnect', async () => {
     const parts = await publisherOnPeer()
     await goOffline(parts)
     for (let count = 0; count < 1_000; count += 1) parts.mqtt.tryPublish('t', count)
@@ -36,7 +36,7 @@ describe('the log', () => {
     expect(said(parts)).toHaveLength(2)
   })
 
-  it('says once for each outage', async () => {
+  it('reports each outage once', async () => {
     const parts = await publisherOnPeer()
     let { connection } = parts
     for (let outage = 1; outage <= 3; outage += 1) {
@@ -48,12 +48,12 @@ describe('the log', () => {
     await finish(parts)
   })
 
-  it('says once that the link is slower, and how many were dropped when it has caught up', async () => {
+  it('reports a slow link once, and the number of drops when it has caught up', async () => {
     const parts = await publisherOnPeer()
     const link = await SlowLink.of(parts)
     for (let count = 0; count < 50; count += 1) parts.mqtt.tryPublish('t', count)
     await pass(1_000)
-    expect(said(parts)).toEqual(['warn: publishes are dropped: the link is slower than they come'])
+    expect(said(parts)).toEqual(['warn: publishes are dropped: the link is slower than the data'])
     for (let count = 0; count < 50; count += 1) parts.mqtt.tryPublish('t', count)
     await pass(1_000)
     expect(said(parts)).toHaveLength(1)
@@ -64,13 +64,13 @@ describe('the log', () => {
     parts.mqtt.tryPublish('t', 1)
     await pass(200)
     expect(said(parts)).toEqual([
-      'warn: publishes are dropped: the link is slower than they come',
+      'warn: publishes are dropped: the link is slower than the data',
       expect.stringMatching(/^warn: 100 publishes were dropped within [23]\.\d s: backlog 100$/),
     ])
     await finish(parts)
   })
 
-  it('says nothing of what the application asked for', async () => {
+  it('reports nothing that the application requested', async () => {
     const parts = await publisherOnPeer({ outbound: { whenBlocked: 'latest' } })
     await goOffline(parts)
     const aborting = new AbortController()
@@ -86,7 +86,7 @@ describe('the log', () => {
     expect(said(parts)).toEqual([])
   })
 
-  it('says which limit is reached', async () => {
+  it('names the limit that is reached', async () => {
     const parts = await publisherOnPeer({ outbound: { whenBlocked: 'queue', maxQueued: 10, maxAgeMs: 500 } })
     await goOffline(parts)
     for (let count = 0; count < 30; count += 1) parts.mqtt.tryPublish('t', count)
@@ -99,7 +99,7 @@ describe('the log', () => {
     await finish(parts)
   })
 
-  it('says that the broker acknowledges slowly, where it is that', async () => {
+  it('reports slow acknowledgements of the broker as the cause', async () => {
     const parts = await publisherOnPeer({}, { properties: { receiveMaximum: 1 } })
     const { mqtt, connection } = parts
     const all = [1, 2, 3].map(value => mqtt.publish('t', value, { qos: 1 }))
@@ -107,9 +107,7 @@ describe('the log', () => {
     expect(await Promise.all(all.slice(1))).toEqual(
       Array(2).fill({ status: 'dropped', reason: 'in-flight-full' }),
     )
-    expect(said(parts)).toEqual([
-      'warn: publishes are dropped: the broker acknowledges more slowly than they come',
-    ])
+    expect(said(parts)).toEqual(['warn: publishes are dropped: the broker acknowledges them too slowly'])
     connection.send({
       cmd: 'puback',
       messageId: (await connection.expect('publish')).messageId ?? 0,

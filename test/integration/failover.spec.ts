@@ -79,7 +79,7 @@ const connectedTo = ({ connection }: MqttSession): string | undefined =>
   connection.state.status === 'connected' ? connection.state.session.broker : undefined
 
 describe('several URLs', () => {
-  it('are tried in order, with the first delay in between, until one is good', async () => {
+  it('are tried in order, with the first delay in between, until one works', async () => {
     const [first, second] = [await nobody(), await nobody()]
     const third = await broker()
     const { session, delays, causes, run } = sessionOn([first, second, third.url])
@@ -92,7 +92,7 @@ describe('several URLs', () => {
     await session.close()
   })
 
-  it('the last good one is tried first after a loss, though an earlier one is back', async () => {
+  it('the last one that worked is tried first after a lost connection, even if an earlier one is available again', async () => {
     const first = await nobody()
     const second = await broker()
     const { session, run } = sessionOn([first, second.url, await nobody()])
@@ -107,7 +107,7 @@ describe('several URLs', () => {
     await session.close()
   })
 
-  it('the ones behind the last good one are next when that is gone, and then those from the beginning', async () => {
+  it('the ones after the last one that worked are tried next if it is down, and then those from the start', async () => {
     const [first, second, third] = [await broker(), await broker(), await broker()]
     const { session, run } = sessionOn([first.url, second.url, third.url])
     run()
@@ -139,7 +139,7 @@ describe('several URLs', () => {
     for (const [index, cause] of causes.entries()) expect(cause).toContain(urls[index % 3])
   })
 
-  it('fail-fast is good with any one of them', async () => {
+  it('fail-fast resolves if any of them works', async () => {
     const good = await broker()
     const { session, run } = sessionOn([await nobody(), good.url], { connect: 'fail-fast' })
     run()
@@ -148,7 +148,7 @@ describe('several URLs', () => {
     await session.close()
   })
 
-  it('fail-fast fails after a whole round, with the cause of the last one', async () => {
+  it('fail-fast fails after a full round, with the cause of the last one', async () => {
     const urls = [await nobody(), await nobody(), await nobody()]
     const { session, delays, log, run } = sessionOn(urls, { connect: 'fail-fast' })
     run()
@@ -166,7 +166,7 @@ describe('several URLs', () => {
 })
 
 describe('credentials', () => {
-  it('are asked for before every attempt; a rejection is a failed attempt with its cause', async () => {
+  it('are requested before every attempt; a rejection is a failed attempt with its cause', async () => {
     const users: (string | undefined)[] = []
     const guarded = await EmbeddedBroker.start({
       allowConnect: (_clientId, username, password) => {
@@ -220,7 +220,7 @@ describe('credentials', () => {
     await session.close()
   })
 
-  it('never show in an error, a log line or a state, wherever they were given', async () => {
+  it('never appear in an error, a log line or a state, wherever they are set', async () => {
     const url = `${(await nobody()).replace('mqtt://', `mqtt://${SECRET}-user:${SECRET}@`)}/?token=${SECRET}`
     const { session, log, run } = sessionOn(url, {
       connect: 'fail-fast',
@@ -242,7 +242,7 @@ describe('credentials', () => {
 })
 
 describe('mqtt+srv', () => {
-  it('looks the name up at each attempt, takes records by priority and weight, and keeps the good one', async () => {
+  it('looks up the name at each attempt, selects records by priority and weight, and keeps the one that works', async () => {
     const bad = Number(new URL(await nobody()).port)
     const [light, heavy] = [await broker(), await broker()]
     const record = (port: number, priority: number, weight: number) => ({
@@ -307,7 +307,7 @@ describe('mqtt+srv', () => {
 })
 
 describe('localAddress', () => {
-  it.each(['mqtt', 'ws'])('is where a connection by %s comes from', async protocol => {
+  it.each(['mqtt', 'ws'])('is the source address of a connection by %s', async protocol => {
     const server = createServer()
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -336,7 +336,7 @@ describe('a refused subscription', () => {
       newHandler({ name: filter, run: async () => {} }),
     )
 
-  it('is asked for again with growing delays until it is granted; health tells', async () => {
+  it('is sent again with growing delays until it is granted, and appears in the health', async () => {
     const { peer, session, log, route: add } = sessionOnPeer({ connect: 'background', reconnect: GROWING })
     for (const filter of ['good', 'bad']) add(filter, async () => {})
     await session.listen()
@@ -362,7 +362,7 @@ describe('a refused subscription', () => {
     // Told once, whatever the broker says how often; and once when it is over.
     expect(log.visible.filter(line => line.includes('"bad"'))).toEqual([
       expect.stringContaining('refused the subscription "bad"'),
-      expect.stringContaining('grants the subscription "bad" now'),
+      expect.stringContaining('now grants the subscription "bad"'),
     ])
     vi.advanceTimersByTime(86_400_000)
     await quiet()
@@ -371,7 +371,7 @@ describe('a refused subscription', () => {
     await closeAnswering(session, connection)
   })
 
-  it('on a real port: fails the start, or does not with "warn", and comes once it is allowed', async () => {
+  it('on a real port: fails the start, except with "warn", and is granted once it is allowed', async () => {
     let isAllowed = false
     const guarded = await EmbeddedBroker.start({
       allowSubscribe: filter => filter !== 'secret' || isAllowed,
@@ -403,7 +403,7 @@ describe('a refused subscription', () => {
   })
 })
 
-describe('what the broker says it cannot do', () => {
+describe('features that CONNACK rules out', () => {
   const limited = async (filters: readonly string[], properties: Readonly<Record<string, unknown>>) => {
     const parts = sessionOnPeer({ connect: 'background', reconnect: GROWING })
     for (const filter of filters) parts.route(filter, async () => {})
@@ -418,7 +418,7 @@ describe('what the broker says it cannot do', () => {
     ['wildcardSubscriptionAvailable', 'a/+/b', 'does not support wildcard subscriptions', 0xa2],
   ] as const
 
-  it.each(unable)('%s: "%s" is not asked for, and refused with a clear error', async (name, filter, why) => {
+  it.each(unable)('%s: "%s" is not sent, and refused with a clear error', async (name, filter, why) => {
     const { session, connection, log } = await limited(['plain/1', filter, 'plain/2'], { [name]: false })
     const asked = [await connection.grant(), await connection.grant()]
     await eventually(() => session.stats.subscriptions.granted === 2)
@@ -437,7 +437,7 @@ describe('what the broker says it cannot do', () => {
   })
 
   it.each(unable)(
-    '%s: "%s" fails a fail-fast start with the Reason Code that the broker would have given',
+    '%s: "%s" fails a fail-fast start with the Reason Code that the broker would have sent',
     async (name, filter, _why, reasonCode) => {
       const { peer, session, route } = sessionOnPeer()
       route(filter, async () => {})
@@ -454,7 +454,7 @@ describe('what the broker says it cannot do', () => {
     generate(packet, { protocolVersion: 5 }).length
 
   it.each([false, true])(
-    'Maximum Packet Size: 300 filters go in packets that stay below it (identifiers: %s)',
+    'Maximum Packet Size: 300 filters are split into packets within the limit (identifiers: %s)',
     async subscriptionIdentifiersAvailable => {
       const filters = Array.from({ length: 300 }, (_, index) => `filter/${'x'.repeat(index % 30)}/${index}`)
       const { session, connection } = await limited(filters, {
@@ -482,7 +482,7 @@ describe('what the broker says it cannot do', () => {
   )
 
   it.each([false, true])(
-    'Maximum Packet Size: a filter that is too long is refused, and does not harm the others (identifiers: %s)',
+    'Maximum Packet Size: a filter that is too long is refused, and does not affect the others (identifiers: %s)',
     async subscriptionIdentifiersAvailable => {
       const tooLong = `long/${'x'.repeat(MAXIMUM)}`
       const { session, connection } = await limited(['a', tooLong, 'b', 'c'], {
@@ -497,7 +497,7 @@ describe('what the broker says it cannot do', () => {
     },
   )
 
-  it('Maximum Packet Size: filters that the broker cannot serve take no room from the others', async () => {
+  it('Maximum Packet Size: filters that the broker cannot serve do not count towards it', async () => {
     const shared = Array.from({ length: 10 }, (_, index) => `$share/group/${index}`)
     const { session, connection } = await limited([...shared, 'a', 'b'], {
       maximumPacketSize: MAXIMUM,

@@ -10,7 +10,7 @@ holdClock()
 const LONG_MS = 10_000
 
 describe.each(VERSIONS)(
-  'MQTT %i: a message that keeps the acknowledgements of others back',
+  'MQTT %i: a message that holds back the acknowledgements of others',
   protocolVersion => {
     async function slowAndQuick() {
       const parts = await subscriberOnPeer({ protocolVersion })
@@ -32,7 +32,7 @@ describe.each(VERSIONS)(
       expect(parts.warnings()).toEqual([])
       await pass(2_000, 100)
       expect(parts.warnings()).toEqual([
-        'the handler of "slow/+" has not ended for a message on "slow/1" for 10 s, and keeps the acknowledgements of 3 messages back: acknowledgements leave in order of arrival; shorten its timeoutMs or retries',
+        'the handler of "slow/+" has not ended for a message on "slow/1" for 10 s, and holds back the acknowledgements of 3 messages: acknowledgements are sent in order of arrival; shorten its timeoutMs or retries',
       ])
       await pass(5_000, 100)
       expect(parts.warnings()).toHaveLength(1)
@@ -44,7 +44,7 @@ describe.each(VERSIONS)(
       await finish(parts)
     })
 
-    it('is not named while those behind it are handled or wait for a handler', async () => {
+    it('is not named while later messages are handled or wait for a handler', async () => {
       const parts = await slowAndQuick()
       for (let id = 1; id <= 40; id += 1) parts.connection.send(qos1(`slow/${id}`, id))
       await pass(3 * LONG_MS, 100)
@@ -63,7 +63,7 @@ describe.each(VERSIONS)(
       await finish(parts)
     })
 
-    it('and fails again and again is named while the window of the broker is full of such messages', async () => {
+    it('is named if it fails repeatedly while the window of the broker is full of such messages', async () => {
       const parts = await slowAndQuick()
       const fail = () => Promise.reject(new Error('poison'))
       parts.mqtt.subscribe('poison', fail, { order: 'none', retries: { attempts: 9, delayMs: [5_000] } })
@@ -77,7 +77,7 @@ describe.each(VERSIONS)(
       await finish(parts)
     })
 
-    it('and whose dead letter is refused is named', async () => {
+    it('is named if its dead letter is refused', async () => {
       const parts = await slowAndQuick()
       const fail = () => Promise.reject(new Error('poison'))
       parts.mqtt.subscribe('poison', fail, { onFailure: deadLetter('dead') })

@@ -30,7 +30,7 @@ const addsUp = (session: Awaited<ReturnType<typeof listening>>['session']): bool
 }
 
 describe('PUBACK', () => {
-  it('leaves when the handler has ended, in the order of arrival', async () => {
+  it('is sent when the handler has ended, in order of arrival', async () => {
     const gates = [new Gate(), new Gate(), new Gate()]
     const { session, connection } = await listening({
       't/+': packet => gates[Number(packet.topic.at(-1))]?.pass() ?? Promise.resolve(),
@@ -48,7 +48,7 @@ describe('PUBACK', () => {
     await closeWith(session, connection)
   })
 
-  it('leaves after the last of several handlers', async () => {
+  it('is sent after the last of several handlers', async () => {
     const slow = new Gate()
     const { session, connection } = await listening({ 'a/+': async () => {}, 'a/#': () => slow.pass() })
     connection.send(message('a/b', { qos: 1, messageId: 1 }))
@@ -61,7 +61,7 @@ describe('PUBACK', () => {
     await closeWith(session, connection)
   })
 
-  it('leaves also after a handler that failed, and the others go on', async () => {
+  it('is also sent after a failed handler, and the others continue', async () => {
     const ran: string[] = []
     const { session, connection } = await listening({
       'a/+': () => Promise.reject(new Error('broken')),
@@ -76,7 +76,7 @@ describe('PUBACK', () => {
     await closeWith(session, connection)
   })
 
-  it('never goes to a later connection', async () => {
+  it('is never sent on a later connection', async () => {
     const gate = new Gate()
     const { peer, session, connection } = await listening(
       { a: () => gate.pass() },
@@ -96,8 +96,8 @@ describe('PUBACK', () => {
   })
 })
 
-describe('while a handler runs, the parser goes on', () => {
-  it('so a handler may await a QoS 1 publish on the same connection', async () => {
+describe('while a handler runs, the parser continues', () => {
+  it('and the handler can await a QoS 1 publish on the same connection', async () => {
     const outcomes: unknown[] = []
     const { session, connection } = await listening({
       a: async () => {
@@ -117,7 +117,7 @@ describe('while a handler runs, the parser goes on', () => {
 })
 
 describe('order and concurrency', () => {
-  it('messages of one topic run one after the other, those of others beside them', async () => {
+  it('messages of one topic are handled one after the other, messages of different topics concurrently', async () => {
     const gate = new Gate()
     const started: string[] = []
     const { session, connection } = await listening({
@@ -151,7 +151,7 @@ describe('order and concurrency', () => {
     await closeWith(session, connection)
   })
 
-  it('QoS 0 beyond maxQueued pushes out the oldest, counted; QoS 1 stays', async () => {
+  it('a QoS 0 message beyond maxQueued drops and counts the oldest one; QoS 1 messages are kept', async () => {
     const gate = new Gate()
     const handled: string[] = []
     const { session, connection, log } = await listening(
@@ -179,7 +179,7 @@ describe('order and concurrency', () => {
 })
 
 describe('routing', () => {
-  it('each copy goes to the handlers of its own subscriptions, so that none runs twice', async () => {
+  it('each copy is routed to the handlers of its own subscriptions, so that none runs twice', async () => {
     const ran: string[] = []
     const note = (name: string) => async () => {
       ran.push(name)
@@ -220,21 +220,21 @@ describe('routing', () => {
     expect(await read()).toEqual(first)
   })
 
-  it('a message that no handler takes is acknowledged, counted, and warned about', async () => {
+  it('a message without a matching handler is acknowledged, counted and logged', async () => {
     const { session, connection, log } = await listening({ a: async () => {} })
     for (let index = 1; index <= 100; index += 1)
       connection.send(message('other', { qos: 1, messageId: index }))
     await eventually(() => acks(connection).length === 100)
     expect(session.stats.inbound).toMatchObject({ received: 100, handled: 100, unmatched: 100 })
-    expect(log.visible.filter(line => line.includes('no handler takes "other"'))).toHaveLength(1)
+    expect(log.visible.filter(line => line.includes('no handler matches "other"'))).toHaveLength(1)
     await closeWith(session, connection)
   })
 })
 
-describe('a kept session', () => {
+describe('a persistent session', () => {
   const kept = { clean: false, clientId: 'kept', inbound: { concurrency: 1 } }
 
-  it('what waited at the loss is given back when the session is resumed', async () => {
+  it('gives back the waiting messages if the broker resumes the session', async () => {
     const gate = new Gate()
     const handled: number[] = []
     const { session, peer, connection } = await listening(
@@ -260,7 +260,7 @@ describe('a kept session', () => {
     await session.close()
   })
 
-  it('what waited at the loss is handled when the broker forgot the session', async () => {
+  it('handles the waiting messages if the broker has lost the session', async () => {
     const gate = new Gate()
     const handled: number[] = []
     const { session, peer, connection } = await listening(
@@ -282,7 +282,7 @@ describe('a kept session', () => {
     await session.close()
   })
 
-  it('messages that come before the application listens are held, not lost', async () => {
+  it('holds messages that arrive before the application listens', async () => {
     const handled: string[] = []
     const { session, peer, route } = sessionOnPeer({ connect: 'background', ...kept })
     route('a', async packet => {
@@ -300,7 +300,7 @@ describe('a kept session', () => {
     await session.close()
   })
 
-  it('the drain leaves to the broker what no handler has begun', async () => {
+  it('leaves messages without a started handler to the broker when it drains', async () => {
     const gate = new Gate()
     const { session, connection } = await listening(
       { a: () => gate.pass() },
@@ -316,7 +316,7 @@ describe('a kept session', () => {
     expect(session.stats.inbound).toMatchObject({ handled: 1, givenBack: 2, waiting: 0, running: 0 })
   })
 
-  it('asks on MQTT 5 for a session that does not expire, as clean: false means on 3.1.1', async () => {
+  it('requests a session that does not expire on MQTT 5, as with clean: false on 3.1.1', async () => {
     const { session, peer } = sessionOnPeer({ connect: 'background', ...kept })
     await session.start()
     const connect = await (await peer.connection()).expect('connect')
@@ -328,7 +328,7 @@ describe('a kept session', () => {
   })
 })
 
-it('a Topic Alias is resolved, also for QoS 1 and 2', async () => {
+it('a Topic Alias is resolved at every QoS', async () => {
   const topics: string[] = []
   const { session, connection } = await listening(
     {
@@ -348,7 +348,7 @@ it('a Topic Alias is resolved, also for QoS 1 and 2', async () => {
   await closeWith(session, connection)
 })
 
-it('a clean session is drained to the end: UNSUBSCRIBE, what came is handled, acknowledged, DISCONNECT', async () => {
+it('a clean session drains completely: UNSUBSCRIBE, received messages are handled and acknowledged, DISCONNECT', async () => {
   const gate = new Gate()
   const { session, connection } = await listening(
     { a: () => gate.pass() },

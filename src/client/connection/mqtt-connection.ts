@@ -86,7 +86,7 @@ export class MqttConnection {
    */
   unwrap<T>(): T {
     if (this.link === undefined)
-      throw new MqttError('CONNECTION_LOST', 'there is no client while there is no connection')
+      throw new MqttError('CONNECTION_LOST', 'there is no connection, so there is no mqtt client')
     // Seam: the caller names the type, as Nest declares it for `unwrap`.
     return this.link.unwrap() as T
   }

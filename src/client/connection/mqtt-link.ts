@@ -160,7 +160,7 @@ export class ClientLink implements Link {
   }
 
   destroy(): void {
-    this.fail(new MqttError('CONNECTION_CLOSED', 'the connection was given up by this application'))
+    this.fail(new MqttError('CONNECTION_CLOSED', 'this application aborted the connection'))
   }
 
   private listen(): void {

@@ -104,7 +104,7 @@ export class UnreleasedStore implements IStore {
 
   get({ messageId }: Pick<Packet, 'messageId'>, done: Done): this {
     const packet = this.unreleased.get(messageId)
-    if (packet === undefined) done(new Error('there is no such message'))
+    if (packet === undefined) done(new Error('there is no message with this Packet Identifier'))
     else done(undefined, packet)
     return this
   }
@@ -117,7 +117,7 @@ export class UnreleasedStore implements IStore {
 
   /** `mqtt` only calls this on the store of outgoing packets. */
   createStream(): never {
-    throw new Error('unreleased messages are not read as a stream')
+    throw new Error('unreleased messages cannot be read as a stream')
   }
 
   close(done: Done): void {

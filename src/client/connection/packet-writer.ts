@@ -208,6 +208,6 @@ export class PacketWriter implements PublishWriter {
 function tooLong(bytes: number): MqttError {
   return new MqttError(
     'PACKET_TOO_LARGE',
-    `a packet of ${bytes} bytes: MQTT takes at most ${MAX_REMAINING_LENGTH}`,
+    `a packet of ${bytes} bytes: MQTT allows at most ${MAX_REMAINING_LENGTH}`,
   )
 }

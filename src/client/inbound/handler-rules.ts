@@ -40,7 +40,7 @@ export function handlerRules(
 ): HandlerRules {
   const { qos, noLocal, retainHandling, onFailure } = options
   if (onFailure === 'disconnect' && !defaults.keepsSession) {
-    const text = `handler of "${pattern}": onFailure "disconnect" has the broker deliver again, which it does for a kept session only; give the connection clean: false and a clientId`
+    const text = `handler of "${pattern}": onFailure "disconnect" needs a persistent session, because otherwise the broker does not deliver the message again; set clean: false and a clientId for the connection`
     throw new MqttError('INVALID_OPTION', text)
   }
   const template = templateOf(

@@ -93,7 +93,10 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
 
   /** No handler is started after this, and the client does not wait for running handlers. */
   stop(): void {
-    const reason = new MqttError('CONNECTION_CLOSED', 'the application closes, and waits no longer')
+    const reason = new MqttError(
+      'CONNECTION_CLOSED',
+      'the application is closing and no longer waits for the handler',
+    )
     this.mode = 'stopped'
     this.messages.giveBackParked()
     for (const delivery of [...this.messages.open]) {

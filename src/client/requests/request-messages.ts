@@ -44,7 +44,7 @@ export type Response =
   | { readonly kind: 'renew' }
   | { readonly kind: 'error'; readonly error: MqttError }
 
-/** How a topic of responses is subscribed. A retained response was for somebody else. */
+/** How a topic of responses is subscribed. A retained response belongs to another request. */
 export function responseSubscription(qos: 0 | 1): SubscriptionOptions {
   return { qos, noLocal: false, retainHandling: 2 }
 }

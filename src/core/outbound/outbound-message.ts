@@ -168,15 +168,15 @@ export interface MeasuredPublish {
 export function assertWithinLimits(publish: MeasuredPublish, limits: BrokerLimits): void {
   const { topic, qos, retain, bytes } = publish
   if (qos > limits.maximumQoS) {
-    const text = `QoS ${qos} for "${topic}": the broker takes at most QoS ${limits.maximumQoS}`
+    const text = `QoS ${qos} for "${topic}": the broker supports at most QoS ${limits.maximumQoS}`
     throw new MqttError('QOS_NOT_SUPPORTED', text, { reasonCode: 0x9b })
   }
   if (retain && !limits.retainAvailable) {
-    const text = `retain for "${topic}": the broker keeps no retained messages`
+    const text = `retain for "${topic}": the broker does not support retained messages`
     throw new MqttError('RETAIN_NOT_SUPPORTED', text, { reasonCode: 0x9a })
   }
   if (bytes > limits.maximumPacketSize) {
-    const text = `the packet for "${topic}" has ${bytes} bytes; the broker takes at most ${limits.maximumPacketSize}`
+    const text = `the packet for "${topic}" has ${bytes} bytes; the broker accepts at most ${limits.maximumPacketSize}`
     throw new MqttError('PACKET_TOO_LARGE', text, { reasonCode: 0x95 })
   }
 }

@@ -28,14 +28,14 @@ describe('assertWithinLimits', () => {
     } else {
       const error = errorOf(attempt)
       expect(error.code).toBe('QOS_NOT_SUPPORTED')
-      expect(error.message).toBe(`QoS ${qos} for "a/b": the broker takes at most QoS ${maximumQoS}`)
+      expect(error.message).toBe(`QoS ${qos} for "a/b": the broker supports at most QoS ${maximumQoS}`)
     }
   })
 
   it('refuses retain where the broker keeps nothing, and only then', () => {
     const error = errorOf(check({}, { retainAvailable: false }))
     expect(error.code).toBe('RETAIN_NOT_SUPPORTED')
-    expect(error.message).toBe('retain for "a/b": the broker keeps no retained messages')
+    expect(error.message).toBe('retain for "a/b": the broker does not support retained messages')
     expect(check({ retain: false }, { retainAvailable: false })).not.toThrow()
     expect(check({ retain: true }, { retainAvailable: true })).not.toThrow()
   })
@@ -44,6 +44,6 @@ describe('assertWithinLimits', () => {
     expect(check({ bytes: 100 }, { maximumPacketSize: 100 })).not.toThrow()
     const error = errorOf(check({ bytes: 101 }, { maximumPacketSize: 100 }))
     expect(error.code).toBe('PACKET_TOO_LARGE')
-    expect(error.message).toBe('the packet for "a/b" has 101 bytes; the broker takes at most 100')
+    expect(error.message).toBe('the packet for "a/b" has 101 bytes; the broker accepts at most 100')
   })
 })
