@@ -39,7 +39,7 @@ const sources = readdirSync(join(ROOT, 'src'), { recursive: true, withFileTypes:
   .map(path => ({ path, text: readFileSync(join(ROOT, path), 'utf8') }))
 
 describe('the dependencies of src', () => {
-  it('keep every rule', async () => {
+  it('follow every rule', async () => {
     const { modules, summary } = await runGate(ROOT)
     const seen = modules.map(module => module.source).filter(source => source.startsWith('src/'))
     expect(seen.length).toBeGreaterThanOrEqual(FEWEST_FILES)
@@ -147,7 +147,7 @@ const PROBES: readonly Probe[] = [
   { rule: 'only-valibot', file: 'src/client/other.ts', wrong: value('valibot'), right: typeOnly('valibot') },
 ]
 
-describe('the gate bites', () => {
+describe('the dependency check fails', () => {
   const made: string[] = []
   afterEach(() => {
     for (const directory of made.splice(0)) rmSync(directory, { recursive: true })
@@ -177,13 +177,13 @@ describe('the gate bites', () => {
     return summary.violations.filter(({ from }) => from === probe.file).map(({ rule }) => rule.name)
   }
 
-  it('in every rule that it has', () => {
+  it('for a violation of each rule', () => {
     const rules = (gate.ruleSet?.forbidden ?? []).map(rule => rule.name)
     expect(rules.length).toBeGreaterThan(0)
     expect([...new Set(PROBES.map(probe => probe.rule))].toSorted()).toEqual(rules.toSorted())
   })
 
-  it('and every rule is an error, not a warning', () => {
+  it('and reports each rule as an error, not as a warning', () => {
     for (const rule of gate.ruleSet?.forbidden ?? []) expect(rule.severity, rule.name).toBe('error')
   })
 
@@ -194,7 +194,7 @@ describe('the gate bites', () => {
 })
 
 describe('the source files', () => {
-  it('are all looked at', () => {
+  it('are all checked', () => {
     expect(sources.length).toBeGreaterThanOrEqual(FEWEST_FILES)
     expect(sources.map(source => source.path)).toContain('src/index.ts')
   })
@@ -203,7 +203,7 @@ describe('the source files', () => {
     expect(text.trimEnd().split('\n').length).toBeLessThanOrEqual(300)
   })
 
-  it.each(sources)('$path has no unfinished business', ({ text }) => {
+  it.each(sources)('$path has no TODO or FIXME', ({ text }) => {
     expect(text.match(/\b(TODO|FIXME|XXX|HACK)\b/g) ?? []).toEqual([])
   })
 
@@ -230,7 +230,7 @@ describe('the source files', () => {
     return found
   }
 
-  it('would be caught with a shortcut', () => {
+  it('are reported if they contain a shortcut', () => {
     const bad = 'let a: any\na!.b\na as unknown as string\nconsole.log(a)\n'
     expect(shortcuts('bad.ts', bad)).toEqual([
       'any in line 1',
@@ -259,7 +259,7 @@ describe('the source files', () => {
     return found
   }
 
-  it('of core would be caught with a timer, the clock, chance or the console', () => {
+  it('of core are reported if they use a timer, the clock, random numbers or the console', () => {
     const bad =
       'setTimeout(go)\nDate.now()\nperformance.now()\nMath.random()\nconsole.log(1)\na.setTimeout()\n'
     expect(globalsTaken('bad.ts', bad)).toEqual([
@@ -315,12 +315,12 @@ describe('every exported name of the entry point', () => {
   })
   const ours = names.filter(name => name.isOurs)
 
-  it('is looked at', () => {
+  it('is checked', () => {
     expect(ours.length).toBeGreaterThanOrEqual(FEWEST_FILES)
     expect(ours.map(({ name }) => name)).toContain('MqttModule')
   })
 
-  it('is our own', () => {
+  it('is defined in this package', () => {
     expect(names.filter(name => !name.isOurs)).toEqual([])
   })
 
@@ -340,7 +340,7 @@ describe('every optional field of the options', () => {
         .map(member => ({ name: `${declared.name.text}.${member.name.getText()}`, doc: docOf(member) })),
     )
 
-  it('is looked at', () => {
+  it('is checked', () => {
     expect(fields.length).toBeGreaterThanOrEqual(20)
     expect(fields.map(({ name }) => name)).toContain('MqttModuleOptions.url')
   })

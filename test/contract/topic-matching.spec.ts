@@ -48,7 +48,7 @@ describe('the naive matcher and the trie', () => {
     expect(seen.other).toBeGreaterThan(PAIRS / 20)
   })
 
-  it('select the same filters out of many, the trie in the order in which they were added', () => {
+  it('select the same filters out of many; the trie returns them in the order in which they were added', () => {
     let selectedSeveral = 0
     fc.assert(
       fc.property(fc.array(filter, { minLength: 1, maxLength: 30 }), topic, (filters, generatedTopic) => {
@@ -63,7 +63,7 @@ describe('the naive matcher and the trie', () => {
     expect(selectedSeveral).toBeGreaterThan(200)
   })
 
-  it('have an independent witness: a filter as a regular expression', () => {
+  it('agree with a third implementation, which turns a filter into a regular expression', () => {
     const escaped = (text: string) => text.replace(/[$.*?()[\]\\^|{}]/g, '\\$&')
     const asPattern = (text: string): RegExp => {
       const plain = text.replace(/^\$share\/g\//, '')

@@ -34,7 +34,7 @@ function start(path: string, url = broker.url): Program {
 }
 
 describe('the programs of docs/client.md', () => {
-  it('are whole files', () => {
+  it('are complete files', () => {
     expect(programs.map(({ path }) => path)).toEqual([
       'publish.mjs',
       'publish.mts',
@@ -46,7 +46,7 @@ describe('the programs of docs/client.md', () => {
     ])
   })
 
-  it('publish, and end by themselves', async () => {
+  it('publish, and exit by themselves', async () => {
     const ended = await start('publish.mjs').ended
     expect(ended).toEqual({ code: 0, output: '20.5 acknowledged\n20.9 acknowledged\n21.4 acknowledged\n' })
     expect(broker.published.map(({ topic }) => topic)).toEqual(Array(3).fill('measurements/room-7'))
@@ -95,7 +95,7 @@ describe('the programs of docs/client.md', () => {
     expect(await program.terminate()).toMatchObject({ code: 0 })
   })
 
-  it('start without a broker, and publish when it is there', async () => {
+  it('start without a broker, and publish once it is available', async () => {
     const port = await freePort()
     const program = start('reconnect.mjs', `mqtt://127.0.0.1:${port}`)
     await program.printed('retrying: ')

@@ -6,15 +6,19 @@ const PAGES = ['README.md', 'docs/migration.md', 'docs/testing.md']
 const PAGES_WITH_PARTS = ['docs/publishing.md', 'docs/receiving.md', 'docs/requests.md']
 
 describe.each(PAGES)('the code of %s', page => {
-  it('consists of whole files', () => {
+  it('consists of complete files', () => {
     expect(new DocApp(page).fragments).toEqual([])
   })
 })
 
 describe.each([...PAGES, ...PAGES_WITH_PARTS])('the files of %s', page => {
-  it.each(['commonjs', 'module'] as const)('compile under strict as %s', { timeout: 60_000 }, async type => {
-    const app = new DocApp(page, type)
-    app.write()
-    await app.compile()
-  })
+  it.each(['commonjs', 'module'] as const)(
+    'compile with strict checks as %s',
+    { timeout: 60_000 },
+    async type => {
+      const app = new DocApp(page, type)
+      app.write()
+      await app.compile()
+    },
+  )
 })

@@ -42,7 +42,7 @@ describe('the application of the README', () => {
     expect(JSON.parse(alarm.payload.toString())).toEqual({ celsius: 9 })
   })
 
-  it('says on its health endpoint that it is connected', async () => {
+  it('reports on its health endpoint that it is connected', async () => {
     const response = await fetch(`http://localhost:${port}/health`)
     expect(response.status).toBe(200)
     expect(await response.json()).toMatchObject({ state: 'up' })

@@ -53,7 +53,7 @@ class SecretController {
 }
 
 describe.each([5, 4] as const)('mosquitto on MQTT version %i', protocolVersion => {
-  it('every matching handler runs exactly once, whatever the broker sends for overlapping filters', async () => {
+  it('every matching handler runs exactly once, however many copies the broker sends for overlapping filters', async () => {
     handled.length = 0
     const broker = await Mosquitto.start()
     const { app, mqtt } = await startMicroservice(
@@ -69,7 +69,7 @@ describe.each([5, 4] as const)('mosquitto on MQTT version %i', protocolVersion =
     await broker.stop()
   })
 
-  it('keepalive of 1 s holds while a handler runs for more than 4 s', { timeout: 30_000 }, async () => {
+  it('a keepalive of 1 s is kept while a handler runs for more than 4 s', { timeout: 30_000 }, async () => {
     const gate = new Gate()
 
     @Controller()
@@ -98,14 +98,14 @@ describe.each([5, 4] as const)('mosquitto on MQTT version %i', protocolVersion =
     await broker.stop()
   })
 
-  it('a broker that is not there: fail-fast rejects with host, port and cause', async () => {
+  it('a broker that is not available: fail-fast rejects with host, port and cause', async () => {
     const port = await freePort()
     await expect(
       startMicroservice({ url: `mqtt://127.0.0.1:${port}`, protocolVersion }, { controllers: [] }),
     ).rejects.toThrow(`could not connect to mqtt://127.0.0.1:${port}: connect ECONNREFUSED 127.0.0.1:${port}`)
   })
 
-  it('a broker that is not there: background starts, and connects when it comes', async () => {
+  it('a broker that is not available: background starts, and connects once it is', async () => {
     const broker = await Mosquitto.start()
     await broker.down()
     handled.length = 0
@@ -122,7 +122,7 @@ describe.each([5, 4] as const)('mosquitto on MQTT version %i', protocolVersion =
     await broker.stop()
   })
 
-  it('a subscription that the access rules refuse is named at start', async () => {
+  it('the error of a start names a subscription that the access rules refuse', async () => {
     const broker = await Mosquitto.start({ denySubscribe: 'secret/#' })
     await expect(
       startMicroservice({ url: broker.url, protocolVersion }, { controllers: [SecretController] }),
@@ -130,7 +130,7 @@ describe.each([5, 4] as const)('mosquitto on MQTT version %i', protocolVersion =
     await broker.stop()
   })
 
-  it('the log of one restart: a line for each change of state, with cause and next delay, and no secret', async () => {
+  it('the log of a restart has one line per change of state, with cause and next delay, and no secret', async () => {
     const broker = await Mosquitto.start()
     const { app, mqtt, logger } = await startMicroservice(
       {
@@ -165,7 +165,7 @@ describe.each([5, 4] as const)('mosquitto on MQTT version %i', protocolVersion =
   })
 })
 
-it('auto talks MQTT 5 to mosquitto', async () => {
+it('auto uses MQTT 5 with mosquitto', async () => {
   const broker = await Mosquitto.start()
   const { app, mqtt } = await startMicroservice({ url: broker.url }, {})
   expect(mqtt.state).toMatchObject({ session: { protocolVersion: 5, limits: { receiveMaximum: 20 } } })
@@ -173,7 +173,7 @@ it('auto talks MQTT 5 to mosquitto', async () => {
   await broker.stop()
 })
 
-it('the will is sent when the process vanishes, and not when it closes', async () => {
+it('the broker sends the will if the process is killed, and not if the client closes', async () => {
   const broker = await Mosquitto.start()
   const watcher = await connectAsync(broker.url)
   const wills: string[] = []

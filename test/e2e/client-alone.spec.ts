@@ -46,13 +46,13 @@ import { MqttClient } from 'nestjs-mqtt/client'
 `
 
 describe('nestjs-mqtt/client, with nothing else installed', () => {
-  it('brings neither Nest nor RxJS', () => {
+  it('installs neither Nest nor RxJS', () => {
     const { packages } = alone
     expect(packages).toEqual(expect.arrayContaining(['nestjs-mqtt', 'mqtt', 'mqtt-packet', 'valibot']))
     expect(packages.filter(name => /^@nestjs|^rxjs$|^reflect-metadata$|^aedes$/.test(name))).toEqual([])
   })
 
-  it('works in an ES module, and the process ends by itself after close()', async () => {
+  it('works in an ES module, and the process exits by itself after close()', async () => {
     const code = `
       import { MqttClient } from 'nestjs-mqtt/client'
       const client = await MqttClient.connect({ url: process.argv[2] })
@@ -61,7 +61,7 @@ describe('nestjs-mqtt/client, with nothing else installed', () => {
     expect(await alone.run('program.mjs', code, [broker.url])).toEqual(EXPECTED)
   })
 
-  it('works in a CommonJS script, and the process ends by itself after close()', async () => {
+  it('works in a CommonJS script, and the process exits by itself after close()', async () => {
     const code = `
       const { MqttClient } = require('nestjs-mqtt/client')
       async function main() {
@@ -73,7 +73,7 @@ describe('nestjs-mqtt/client, with nothing else installed', () => {
     expect(await alone.run('program.cjs', code, [broker.url])).toEqual(EXPECTED)
   })
 
-  it('ends by itself after await using, compiled for Node 20', async () => {
+  it('exits by itself after await using, compiled for Node 20', async () => {
     const { outputText } = ts.transpileModule(AWAIT_USING, {
       compilerOptions: { target: ts.ScriptTarget.ES2023, module: ts.ModuleKind.ESNext },
     })
@@ -81,12 +81,12 @@ describe('nestjs-mqtt/client, with nothing else installed', () => {
     expect(await alone.run('compiled.mjs', outputText, [broker.url])).toEqual(EXPECTED)
   })
 
-  it('ends by itself after await using, as it is on Node 24', { timeout: 180_000 }, async () => {
+  it('exits by itself after await using, uncompiled on Node 24', { timeout: 180_000 }, async () => {
     const program = alone.start('using.mjs', AWAIT_USING, { args: [broker.url], execPath: node24() })
     expect(await program.ended).toEqual(EXPECTED)
   })
 
-  it('ends by itself when the first attempt fails', async () => {
+  it('exits by itself if the first attempt fails', async () => {
     const code = `
       import { isMqttError, MqttClient } from 'nestjs-mqtt/client'
       await MqttClient.connect({ url: 'mqtt://127.0.0.1:1' }).catch(error =>
@@ -95,7 +95,7 @@ describe('nestjs-mqtt/client, with nothing else installed', () => {
     expect(await alone.run('failing.mjs', code)).toEqual({ code: 0, output: 'true\n' })
   })
 
-  it('takes the main entry point only with Nest', async () => {
+  it('loads the main entry point only with Nest', async () => {
     const ended = await alone.run('nest.mjs', `import 'nestjs-mqtt'`)
     expect(ended.code).toBe(1)
     expect(ended.output).toContain('@nestjs/')

@@ -60,18 +60,18 @@ describe.each(PAIRINGS)(
       await device.close()
     })
 
-    it('and receives its value', async () => {
+    it('and receives a single value', async () => {
       const values = [{ id: '7', asked: { verbose: true } }]
       const received = await requester.ask('devices/7/status', { verbose: true })
       expect(received).toEqual({ values, error: undefined })
     })
 
-    it('and receives its stream', async () => {
+    it('and receives a stream', async () => {
       const values = receivesLast ? [3] : [1, 2, 3]
       expect(await requester.ask('devices/7/count', 3)).toEqual({ values, error: undefined })
     })
 
-    it('and receives its error', async () => {
+    it('and receives an error', async () => {
       const error = { status: 'error', message: 'the valve is stuck', code: 'EVALVE' }
       expect(await requester.ask('devices/7/valve', {})).toEqual({ values: [], error })
     })

@@ -186,7 +186,7 @@ const packet = (fields: Parameters<typeof generate>[0]) => generate(fields, { pr
 
 const resources = (kind: string) => process.getActiveResourcesInfo().filter(name => name === kind).length
 
-it(`${FAULTS} random faults (seed ${SEED}): it is always back, whole, and leaves nothing behind`, {
+it(`${FAULTS} random faults (seed ${SEED}): the client always recovers completely and leaks nothing`, {
   timeout: 300_000,
 }, async () => {
   const bench = await Bench.start()

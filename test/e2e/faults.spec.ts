@@ -90,7 +90,7 @@ async function startLedger(options: MqttModuleOptions) {
 }
 
 describe.each([5, 4] as const)(
-  'a kept session on MQTT version %i, 100 messages a second at QoS 1',
+  'a persistent session on MQTT version %i, 100 messages per second at QoS 1',
   protocolVersion => {
     it('the link is cut 20 times: every acknowledged message is handled', { timeout: 120_000 }, async () => {
       const broker = await Mosquitto.start()
@@ -111,7 +111,7 @@ describe.each([5, 4] as const)(
       await broker.stop()
     })
 
-    it('mosquitto is ended by SIGTERM and started again 5 times: every acknowledged message is handled', {
+    it('mosquitto is restarted with SIGTERM 5 times: every acknowledged message is handled', {
       timeout: 120_000,
     }, async () => {
       const broker = await Mosquitto.start({ persistent: true })
@@ -131,7 +131,7 @@ describe.each([5, 4] as const)(
       await broker.stop()
     })
 
-    it('mosquitto is ended by SIGKILL 5 times and forgets: every subscription is back, and what comes then arrives', {
+    it('mosquitto is restarted with SIGKILL 5 times and loses the session: every subscription is restored and receives later messages', {
       timeout: 120_000,
     }, async () => {
       const broker = await Mosquitto.start()

@@ -56,7 +56,7 @@ describe('handlers that request a handler on their own connection, on mosquitto'
   afterAll(() => broker.stop())
 
   it.each(CASES)(
-    'all get their responses: $count events at QoS $qos, MQTT $protocolVersion',
+    'all receive their responses: $count events at QoS $qos, MQTT $protocolVersion',
     async ({ protocolVersion, qos, count }) => {
       got.length = 0
       failed.length = 0

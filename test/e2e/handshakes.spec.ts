@@ -85,8 +85,10 @@ function cutPoints(count: number): number[] {
   return points
 }
 
-describe.each([5, 4] as const)('publishing in a kept session on MQTT version %i', protocolVersion => {
-  it('while the link is cut 20 times in mid-handshake', { timeout: 120_000 }, async () => {
+describe.each([5, 4] as const)('publishing in a persistent session on MQTT version %i', protocolVersion => {
+  it('settles each publish once while the link is cut 20 times during handshakes', {
+    timeout: 120_000,
+  }, async () => {
     const broker = await Mosquitto.start({ config: ['max_queued_messages 0', 'max_inflight_messages 0'] })
     const link = await FaultLink.start({ port: broker.port })
     const witness = await Witness.start(broker.url)
@@ -114,7 +116,7 @@ describe.each([5, 4] as const)('publishing in a kept session on MQTT version %i'
     await broker.stop()
   })
 
-  it('while mosquitto is ended by SIGKILL 5 times: each settles once, with the truth', {
+  it('settles each publish once, with the correct outcome, while mosquitto is restarted with SIGKILL 5 times', {
     timeout: 120_000,
   }, async () => {
     const broker = await Mosquitto.start({ config: ['max_queued_messages 0', 'max_inflight_messages 0'] })

@@ -78,7 +78,7 @@ function expectFresh(delivered: readonly Delivered[]): void {
   expect(oldest).toBeLessThanOrEqual(MAX_DELAY_MS + 2 * ROUND_MS)
 }
 
-it('latest over a link that carries 5 % of the load: all values are fresh, and the last ones arrive', async () => {
+it('latest on a link that carries 5 % of the load: all values are recent, and the last ones arrive', async () => {
   const broker = await Mosquitto.start()
   onTestFinished(() => broker.stop())
   const link = await FaultLink.start({ port: broker.port })

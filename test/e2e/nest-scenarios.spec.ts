@@ -139,15 +139,15 @@ describe.each([
     ['an Observable', { cmd: 'sum', mode: 'observable' }],
     ['a value, by a number', 4711],
     ['a value, by the text of the pattern', '{"cmd":"sum"}'],
-  ])('a sum comes back as %s', async (_what, pattern) => {
+  ])('a sum is returned as %s', async (_what, pattern) => {
     expect(await ask(pattern, [1, 2, 3, 4, 5])).toEqual([15])
   })
 
-  it('a stream comes back value by value', async () => {
+  it('a stream is returned value by value', async () => {
     expect(await ask({ cmd: 'each', mode: 'stream' }, [1, 2, 3])).toEqual([1, 2, 3])
   })
 
-  it('concurrent requests on one pattern each get their own response', async () => {
+  it('concurrent requests on one pattern each receive their own response', async () => {
     const lists = Array.from({ length: 10 }, (_, index) => Array.from({ length: 10 }, (_, n) => n + index))
     const pattern = { cmd: 'sum' }
     const sums = await Promise.all(

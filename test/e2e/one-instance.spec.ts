@@ -23,7 +23,7 @@ const NAMES = Object.keys(MANIFEST.exports)
   .map(name => name.replace('.', 'nestjs-mqtt'))
 
 describe('the built package', () => {
-  it.each(NAMES)('gives the same values of %s to import and to require', name => {
+  it.each(NAMES)('provides the same values of %s to import and to require', name => {
     const same = run(`
       import { createRequire } from 'node:module'
       const imported = await import('${name}')
@@ -41,7 +41,7 @@ describe('the built package', () => {
     expect(same).toBe(true)
   })
 
-  it('is CommonJS without a dynamic import, which Jest refuses', () => {
+  it('is CommonJS without a dynamic import, which Jest does not support', () => {
     const files = readdirSync(`${ROOT}/dist`, { recursive: true, encoding: 'utf8' })
     const dynamic = files.filter(file => {
       if (!file.endsWith('.js') || file.startsWith('esm')) return false

@@ -60,7 +60,7 @@ function workController(ledger: Ledger, random: SeededRandom) {
 }
 
 it(
-  `${MESSAGES} messages over ${TOPICS} topics and ${CUTS} cuts: each handled or put aside, in the order of its topic`,
+  `${MESSAGES} messages on ${TOPICS} topics with ${CUTS} cuts: each is handled or becomes a dead letter, in the order of its topic`,
   async () => {
     const random = new SeededRandom(SEED)
     const broker = await Mosquitto.start({ config: ['max_queued_messages 0', 'max_inflight_messages 0'] })

@@ -127,7 +127,7 @@ const PAIRINGS: readonly Pairing[] = VERSIONS.flatMap(version => [
   { ...BUILT_IN, asker: 'requestStream in the envelope', ask: ourStream('nest'), version },
 ])
 
-describe.each(PAIRINGS)('$asker asks $responder on MQTT version $version', pairing => {
+describe.each(PAIRINGS)('$asker sends requests to $responder on MQTT version $version', pairing => {
   let app: { close(): Promise<unknown> }
   let asker: Asker
   beforeAll(async () => {
@@ -154,7 +154,7 @@ describe.each(PAIRINGS)('$asker asks $responder on MQTT version $version', pairi
     expect(await asker.ask('ask/sums', [1, 2, 3, 4, 5])).toEqual(several(1, 3, 6, 10, 15))
   })
 
-  it('two services that never end, and takes one value of each', async () => {
+  it('two services that never end, one value of each', async () => {
     if (pairing.hearsLast) return
     const second = await pairing.start(pairing.version)
     expect(await asker.take('ask/all', 2)).toEqual([1, 1])
@@ -180,20 +180,20 @@ describe.each(PAIRINGS)('$asker asks $responder on MQTT version $version', pairi
     expect(await asker.ask('ask/refuses', {})).toEqual({ values: [], error })
   })
 
-  it('a megabyte there and back', async () => {
+  it('a megabyte in both directions', async () => {
     const { values, error } = await asker.ask('ask/echo', 'x'.repeat(MEGABYTE))
     expect(error).toBeUndefined()
     expect(values.map(value => String(value).length)).toEqual([MEGABYTE])
   })
 
-  it('a thousand at once', async () => {
+  it('a thousand requests at once', async () => {
     const all = await Promise.all(
       Array.from({ length: AT_ONCE }, (_, index) => asker.ask('ask/echo', { index })),
     )
     expect(all).toEqual(Array.from({ length: AT_ONCE }, (_, index) => heard({ index })))
   })
 
-  it('two at once, each with the responses to its own requests', async () => {
+  it('two requesters at once, each with the responses to its own requests', async () => {
     const other = await pairing.ask(broker.url, pairing.version)
     const ask = (from: Asker, who: string) =>
       Promise.all(
@@ -208,8 +208,8 @@ describe.each(PAIRINGS)('$asker asks $responder on MQTT version $version', pairi
   })
 })
 
-describe.each(VERSIONS)('an async generator of ours on MQTT version %i', version => {
-  it('is asked by MqttService.request for its last value', async () => {
+describe.each(VERSIONS)('an async generator of this package on MQTT version %i', version => {
+  it('returns its last value to MqttService.request', async () => {
     const app = await onOurs(version)
     const asker = await ourRequest(broker.url, version)
     expect(await asker.ask('ask/generated', 4)).toEqual({ values: [6], error: undefined })
@@ -221,8 +221,8 @@ describe.each(VERSIONS)('an async generator of ours on MQTT version %i', version
 describe.each([
   ['MqttService.requestStream', ourStream()],
   ['MqttClientProxy', ourProxy],
-])('an async generator of ours on MQTT version 5', (name, ask) => {
-  it(`gives ${name} all of its values`, async () => {
+])('an async generator of this package on MQTT version 5', (name, ask) => {
+  it(`sends all of its values to ${name}`, async () => {
     const app = await onOurs(5)
     const asker = await ask(broker.url, 5)
     expect(await asker.ask('ask/generated', 4)).toEqual({ values: [4, 5, 6], error: undefined })
@@ -231,7 +231,7 @@ describe.each([
   })
 })
 
-describe('mosquitto_rr asks ours', () => {
+describe('mosquitto_rr sends a request to this package', () => {
   async function ask(topic: string, payload: string): Promise<string> {
     const child = spawn('mosquitto_rr', [
       ...['-h', '127.0.0.1', '-p', String(broker.port), '-V', 'mqttv5', '-q', '1'],
@@ -243,7 +243,7 @@ describe('mosquitto_rr asks ours', () => {
     return Buffer.concat(chunks).toString().trim()
   }
 
-  it('and gets one response, whatever the handler returns', async () => {
+  it('and receives one response, whatever the handler returns', async () => {
     const app = await onOurs(5)
     expect(await ask('ask/one', '4')).toBe('{"took":4}')
     expect(await ask('ask/three', '7')).toBe('9')
@@ -268,7 +268,7 @@ describe.each(VERSIONS)('events on MQTT version %i', protocolVersion => {
   const EVENT = { celsius: 4 }
   const ENVELOPE = { pattern: 'tell/it', data: EVENT }
 
-  it('ours with the envelope of the built-in transport takes everybody', async () => {
+  it('this package with the envelope of the built-in transport accepts messages of both formats', async () => {
     const { app } = await startMicroservice(
       { url: broker.url, protocolVersion, envelope: 'all' },
       { controllers: [RespondingController] },
@@ -278,7 +278,7 @@ describe.each(VERSIONS)('events on MQTT version %i', protocolVersion => {
     await app.close()
   })
 
-  it('ours without it takes what is sent as it is', async () => {
+  it('this package without the envelope accepts plain messages unchanged', async () => {
     const app = await onOurs(protocolVersion)
     expect(await hearFrom(ourProxy)).toEqual([EVENT])
     expect(await hearFrom(ourStream())).toEqual([EVENT])
@@ -287,7 +287,7 @@ describe.each(VERSIONS)('events on MQTT version %i', protocolVersion => {
     await app.close()
   })
 
-  it('built-in takes the envelope, and plain messages too', async () => {
+  it('the built-in transport accepts the envelope and plain messages', async () => {
     const app = await onBuiltIn(protocolVersion)
     for (const ask of [builtInClient, ourProxyForBuiltIn, ourProxy, ourStream()])
       expect(await hearFrom(ask)).toEqual([EVENT])

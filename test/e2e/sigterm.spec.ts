@@ -84,7 +84,7 @@ async function server(answer?: Buffer): Promise<{ readonly url: string; readonly
 let service: Service | undefined
 afterEach(() => service?.kill())
 
-describe('one SIGTERM ends the process by itself with exit code 0', () => {
+describe('the process exits with code 0 after one SIGTERM', () => {
   it('while it connects', async () => {
     const silent = await server()
     service = new Service(silent.url)
@@ -101,7 +101,7 @@ describe('one SIGTERM ends the process by itself with exit code 0', () => {
     expect(await service.end()).toBe(0)
   })
 
-  it('with handlers running, which end first', async () => {
+  it('while handlers are running, after they have ended', async () => {
     const broker = await Mosquitto.start()
     service = new Service(broker.url, { HANDLER_TURNS: '2000' })
     await service.says('listening')
@@ -117,7 +117,7 @@ describe('one SIGTERM ends the process by itself with exit code 0', () => {
     await broker.stop()
   })
 
-  it('with publishes that nobody acknowledges, which are lost', async () => {
+  it('with publishes that are never acknowledged and end as lost', async () => {
     const connack = generate({ cmd: 'connack', reasonCode: 0, sessionPresent: false }, { protocolVersion: 5 })
     const mute = await server(connack)
     service = new Service(mute.url)
@@ -173,14 +173,14 @@ describe.each(['pure', 'initialised', 'hybrid'])(
       mute.server.close()
     })
 
-    it('exits with 1 when the broker is not there', async () => {
+    it('exits with 1 if the broker is not available', async () => {
       service = new Service(`mqtt://127.0.0.1:${await freePort()}`, env, 'ignore')
       expect(await service.exitCode()).toBe(1)
     })
   },
 )
 
-it('a further SIGTERM ends a process whose handler never ends, though its drain has an hour', async () => {
+it('a second SIGTERM ends a process whose handler never ends, even with a drain time of one hour', async () => {
   const broker = await Mosquitto.start()
   service = new Service(broker.url, { HANDLER_TURNS: 'Infinity', DRAIN_TIMEOUT_MS: '3600000' })
   await service.says('listening')

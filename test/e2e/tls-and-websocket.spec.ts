@@ -212,7 +212,7 @@ describe.each(Object.keys(kinds))('%s', kind => {
     expect(inspect(log.lines)).not.toContain('topsecret')
   })
 
-  it('a half-open link is given up, and comes back', async () => {
+  it('a half-open connection is closed and established again', async () => {
     const { url, port, options } = of()
     const link = await FaultLink.start({ port })
     const { made } = session({ ...options, url: `${url}:${link.port}/mqtt` })
@@ -243,7 +243,7 @@ describe.each(Object.keys(kinds))('%s', kind => {
     await link.stop()
   })
 
-  it('a stalled peer with bytes pending: close() within its deadline, backlog on the way', async () => {
+  it('a stalled peer with pending bytes: publishes are dropped as backlog, and close() ends within its deadline', async () => {
     const { url, port, options } = of()
     const link = await FaultLink.start({ port })
     const { made } = session({ ...options, url: `${url}:${link.port}/mqtt` })
@@ -276,12 +276,12 @@ describe.each(['mqtts', 'wss'] as const)('%s with a broker that requires a clien
     return failure
   }
 
-  it('sends the one of certPath and keyPath', async () => {
+  it('sends the certificate of certPath and keyPath', async () => {
     expect(await connected({ certPath: path('c.crt'), keyPath: path('c.key') })).toBeUndefined()
     expect(await connected({})).toMatchObject({ code: 'CONNECT_FAILED' })
   })
 
-  it('decrypts a key with the passphrase, and says when that is wrong or missing', async () => {
+  it('decrypts a key with the passphrase, and reports a wrong or missing passphrase', async () => {
     const encrypted = { certPath: path('c.crt'), keyPath: path('c.enc.key') }
     expect(await connected({ ...encrypted, passphrase: PASSPHRASE })).toBeUndefined()
     const inline = { cert: file('c.crt'), key: file('c.enc.key'), passphrase: PASSPHRASE }
@@ -297,7 +297,7 @@ describe.each(['mqtts', 'wss'] as const)('%s with a broker that requires a clien
     })
   })
 
-  it('names the option and the file that cannot be read, or used', async () => {
+  it('names the option and the file that cannot be read or used', async () => {
     const missing = await connected({ certPath: path('none.crt'), keyPath: path('c.key') })
     expect(missing).toMatchObject({
       code: 'CONNECT_FAILED',
@@ -307,7 +307,7 @@ describe.each(['mqtts', 'wss'] as const)('%s with a broker that requires a clien
     expect(other).toMatchObject({ message: expect.stringContaining('the TLS files cannot be used') })
   })
 
-  it('takes the files of the credentials over those of the options', async () => {
+  it('prefers the files of the credentials over those of the options', async () => {
     const credentials = () => ({
       certPath: path('c2.crt'),
       keyPath: path('c2.key'),
@@ -354,7 +354,7 @@ describe('TLS that must not succeed', () => {
     expect(inspect(e1, { depth: 9 })).not.toContain('PRIVATE KEY')
   })
 
-  it.each(['mqtts', 'wss'] as const)('%s with auto: dials once for a wrong CA', async kind => {
+  it.each(['mqtts', 'wss'] as const)('%s with auto: connects only once with a wrong CA', async kind => {
     const link = await FaultLink.start({ port: kind === 'mqtts' ? ports.tls : ports.wss })
     const wrong = session({
       url: `${kind}://localhost:${link.port}`,
@@ -366,7 +366,7 @@ describe('TLS that must not succeed', () => {
     await link.stop()
   })
 
-  it.each(['mqtts', 'wss'] as const)('%s: credentials that bring the right CA later mend it', async kind => {
+  it.each(['mqtts', 'wss'] as const)('%s: connects once the credentials contain the right CA', async kind => {
     const port = kind === 'mqtts' ? ports.tls : ports.wss
     let calls = 0
     const { made } = session({

@@ -31,7 +31,7 @@ async function pingsAfterRequest(requests: object, qos: 0 | 1): Promise<number> 
   return pings
 }
 
-describe('requests on a broker that holds small packets back', () => {
+describe('requests on a broker that holds back small packets', () => {
   beforeEach(() => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
   })
@@ -39,13 +39,13 @@ describe('requests on a broker that holds small packets back', () => {
     vi.useRealTimers()
   })
 
-  it('send PINGREQ at QoS 1 until 40 ms after the last packet', async () => {
+  it('at QoS 1 send PINGREQ until 40 ms after the last packet', async () => {
     const pings = await pingsAfterRequest({}, 1)
     expect(pings).toBeGreaterThan(5)
     expect(pings).toBeLessThanOrEqual(21)
   })
 
-  it('send none at QoS 0, or with requests.ackPings false', async () => {
+  it('send no PINGREQ at QoS 0, or with requests.ackPings false', async () => {
     expect(await pingsAfterRequest({}, 0)).toBe(0)
     expect(await pingsAfterRequest({ ackPings: false }, 1)).toBe(0)
   })

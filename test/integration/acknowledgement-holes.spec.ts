@@ -12,8 +12,8 @@ const fail = (): never => {
   throw new Error('broken')
 }
 
-describe('no message keeps the acknowledgements of others back for ever', () => {
-  it('a loop that a signal ends acknowledges what it has not taken', async () => {
+describe('no message holds back the acknowledgements of others forever', () => {
+  it('a loop that is ended by a signal acknowledges the messages that it has not read', async () => {
     const controller = new AbortController()
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
@@ -30,7 +30,7 @@ describe('no message keeps the acknowledgements of others back for ever', () => 
     await finish(parts)
   })
 
-  it('a loop that asks for two messages at once is done with both', async () => {
+  it('a loop that requests two messages at once finishes both', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     const messages = mqtt.messages('a')
@@ -45,7 +45,7 @@ describe('no message keeps the acknowledgements of others back for ever', () => 
     await finish(parts)
   })
 
-  it('a message whose dead letter is larger than the broker takes', async () => {
+  it('a message whose dead letter exceeds the limit of the broker is acknowledged', async () => {
     const parts = await subscriberOnPeer({}, { properties: { maximumPacketSize: 200 } })
     const { mqtt, connection } = parts
     mqtt.subscribe('a', fail, { onFailure: deadLetter('dead') })
@@ -60,7 +60,7 @@ describe('no message keeps the acknowledgements of others back for ever', () => 
     await finish(parts)
   })
 
-  it('a QoS 0 message of a handler that acknowledges by hand ends with its run', async () => {
+  it('a QoS 0 message of a handler with manual acknowledgement ends with its run', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     mqtt.subscribe('a', ignore, { ack: 'manual' })
@@ -73,7 +73,7 @@ describe('no message keeps the acknowledgements of others back for ever', () => 
 })
 
 describe('an order function that throws', () => {
-  it.each([0, 1] as const)('costs one message of QoS %i, and not the connection', async qos => {
+  it.each([0, 1] as const)('fails one message at QoS %i, not the connection', async qos => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection, session } = parts
     mqtt.subscribe('a', ignore, { order: fail })
@@ -87,7 +87,7 @@ describe('an order function that throws', () => {
 })
 
 describe('a subscription', () => {
-  it('that is removed gives no more messages to its handler', async () => {
+  it('that is removed delivers no more messages to its handler', async () => {
     const parts = await subscriberOnPeer({ inbound: { concurrency: 1 } })
     const { mqtt, connection } = parts
     const gate = new Gate()
@@ -107,7 +107,7 @@ describe('a subscription', () => {
     await finish(parts)
   })
 
-  it('that is wanted again is not unsubscribed after a reconnect', async () => {
+  it('that is added again is not unsubscribed after a reconnect', async () => {
     const parts = await subscriberOnPeer(KEPT)
     const { mqtt, connection } = parts
     mqtt.subscribe('a', ignore).unsubscribe()
@@ -124,7 +124,7 @@ describe('a subscription', () => {
     await finish(parts)
   })
 
-  it.each(['before', 'after'])('that was asked %s the close whether it is granted says no', async when => {
+  it.each(['before', 'after'])('rejects whenGranted() that is called %s the close', async when => {
     const parts = await subscriberOnPeer()
     const subscription = parts.mqtt.subscribe('a', ignore)
     let state = 'pending'

@@ -28,7 +28,7 @@ it.each([
   ['MqttClientProxy for a built-in peer', 5 as const, ourProxyForBuiltIn],
   ['MqttClientProxy', 4 as const, ourProxy],
   ['MqttService.requestStream', 4 as const, ourStream()],
-])('%s on MQTT version %i gets all values of an async generator', async (_name, protocolVersion, ask) => {
+])('%s on MQTT version %i receives all values of an async generator', async (_name, protocolVersion, ask) => {
   const { app } = await startMicroservice(
     { url: broker.url, protocolVersion },
     { controllers: [GeneratingController] },

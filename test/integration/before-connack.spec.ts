@@ -54,7 +54,7 @@ it.each([4, 5] as const)(
   },
 )
 
-it('a PUBLISH right behind CONNACK is a message of the new connection', async () => {
+it('a PUBLISH directly after CONNACK is a message of the new connection', async () => {
   const parts = await dialled(5)
   const { connection, session, handled } = parts
   connection.send({ cmd: 'connack', reasonCode: 0, sessionPresent: true })

@@ -9,7 +9,7 @@ const properties = { userProperties: { status: 'next' }, responseTopic: 'respond
 const sentTo = (topic: string, on: Awaited<ReturnType<typeof publisherOnPeer>>) =>
   publishesOf(on.connection).filter(packet => packet.topic === topic)
 
-it('responses that arrive after the loop was left do not each cause a cancel', async () => {
+it('responses that arrive after the end of the loop do not each cause a cancel', async () => {
   const on = await publisherOnPeer()
   const stream = on.mqtt.requestStream('ask', 1)
   await on.connection.grant()

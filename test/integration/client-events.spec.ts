@@ -21,7 +21,7 @@ afterEach(async () => {
 })
 
 describe('the events of a client', () => {
-  it('tell of the connection, of each publish, and of the start and the end of each delivery', async () => {
+  it('report the connection, each publish, and the start and the end of each delivery', async () => {
     const { events } = client.session
     const heard: unknown[] = []
     const keys: object[] = []
@@ -52,7 +52,7 @@ describe('the events of a client', () => {
     expect(keys[0]).toBe(keys[1])
   })
 
-  it('tell of the start and the end of a request, and of its error', async () => {
+  it('report the start and the end of a request, and its error', async () => {
     const heard: unknown[] = []
     client.session.events.request.listen(({ type, topic, protocol, error }) =>
       heard.push([type, topic, protocol, error === undefined ? undefined : String(error)]),
@@ -86,7 +86,7 @@ describe('the events of a client', () => {
     ])
   })
 
-  it('go on when a listener throws, which is an error in the log', async () => {
+  it('continue if a listener throws, and log its error', async () => {
     client.session.events.publish.listen(() => {
       throw new Error('no meter')
     })
@@ -95,7 +95,7 @@ describe('the events of a client', () => {
     expect(log.lines).toContainEqual({ level: 'error', text: 'a listener of the client failed: no meter' })
   })
 
-  it('are heard until the listener leaves', async () => {
+  it('reach a listener until it is removed', async () => {
     const { publish } = client.session.events
     const leave = publish.listen(() => {})
     expect(publish.isHeard).toBe(true)
@@ -105,7 +105,7 @@ describe('the events of a client', () => {
 })
 
 describe('the diagnostics channels', () => {
-  it('publish the events of every client while they have subscribers', async () => {
+  it('publish the events of all clients while they have subscribers', async () => {
     const heard: unknown[] = []
     const hear = (event: unknown): void => void heard.push(event)
     const channels = ['connection', 'publish', 'delivery', 'request'].map(name => `nestjs-mqtt:${name}`)

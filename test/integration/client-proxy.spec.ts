@@ -78,7 +78,7 @@ it('passes a failure other than an error response as an MqttError', async () => 
   expect(await heard).toMatchObject({ values: [], error: { code: 'CONNECTION_LOST' } })
 })
 
-it('tries to connect anew after an attempt that failed', async () => {
+it('connects again after a failed attempt', async () => {
   const peer = proxyOn()
   peer.refuse(1)
   expect(await heardFrom(client.send('ask', 1))).toMatchObject({ error: { code: 'CONNECT_FAILED' } })
@@ -89,7 +89,7 @@ it('tries to connect anew after an attempt that failed', async () => {
   expect(await heard).toEqual({ values: ['there'], error: undefined })
 })
 
-it('says in the log that it connects again, and not that it has stopped, once for many attempts that fail', async () => {
+it('logs once for many failed attempts that it connects again, and not that it has stopped', async () => {
   const lines: string[] = []
   const keep = (text: unknown): number => lines.push(String(text))
   Logger.overrideLogger({ log: keep, warn: keep, error: keep })
@@ -102,7 +102,7 @@ it('says in the log that it connects again, and not that it has stopped, once fo
   expect(lines).toEqual([line])
 })
 
-it('fails an event that was not delivered', async () => {
+it('fails the Observable of an event that was not delivered', async () => {
   const peer = proxyOn({ reconnect: { delayMs: [60_000] } })
   const connecting = client.connect()
   const connection = await peer.accept()
@@ -125,7 +125,7 @@ it('fails the Observable for an invalid topic', async () => {
     expect(await heardFrom(responses)).toMatchObject({ error: { code: 'INVALID_TOPIC_NAME' } })
 })
 
-it('refuses a peer, and an option, that it does not know', () => {
+it('refuses an unknown peer and an unknown option', () => {
   proxyOn()
   const wrong = [{ peer: 'nats' }, { url: 'mqtt://unused', speed: 1 }, {}]
   for (const options of wrong)
@@ -134,7 +134,7 @@ it('refuses a peer, and an option, that it does not know', () => {
     )
 })
 
-it('makes a new connection after a close, and its listeners hear of that one too', async () => {
+it('opens a new connection after a close, and reports it to the same listeners', async () => {
   const peer = proxyOn()
   const states: string[] = []
   client.on('state', ({ status }) => states.push(status))

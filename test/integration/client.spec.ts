@@ -44,7 +44,7 @@ describe('a client without Nest', () => {
     expect(handled).toEqual([[{ room: '7' }, { celsius: 21 }]])
   })
 
-  it('takes handlers before it connects', async () => {
+  it('accepts handlers before it connects', async () => {
     const client = new MqttClient({ url: broker.url })
     clients.push(client)
     expect(client.state.status).toBe('idle')
@@ -67,7 +67,7 @@ describe('a client without Nest', () => {
     expect(client.state.status).not.toBe('connected')
   })
 
-  it('tells listeners of its state until they leave', async () => {
+  it('reports its state to listeners until they are removed', async () => {
     const client = new MqttClient({ url: broker.url, protocolVersion: 4 })
     const seen: string[] = []
     const leave = client.onState(({ status }) => seen.push(status))
@@ -78,7 +78,7 @@ describe('a client without Nest', () => {
     expect(seen).toHaveLength(2)
   })
 
-  it('closes at the end of its scope, when what was published has settled', async () => {
+  it('closes at the end of its scope, after publishes have settled', async () => {
     const client = await connect()
     const published = client.publish('a', 1, { qos: 1 })
     await client[Symbol.asyncDispose]()
@@ -89,7 +89,7 @@ describe('a client without Nest', () => {
 })
 
 describe('the logger of a client', () => {
-  it('takes its log lines', async () => {
+  it('receives its log lines', async () => {
     const logger = new RecordingLog()
     const client = await connect({ logger })
     await client.close()
@@ -109,7 +109,7 @@ describe('the logger of a client', () => {
 })
 
 describe('a client that has closed', () => {
-  it('rejects start() and says to make a new one', async () => {
+  it('rejects start() with the advice to create a new client', async () => {
     const client = await connect()
     await client.close()
     await expect(client.start()).rejects.toMatchObject({
@@ -119,7 +119,7 @@ describe('a client that has closed', () => {
     expect((await connect()).state.status).toBe('connected')
   })
 
-  it('gives the cause to start() when it has closed by itself', async () => {
+  it('rejects start() with the cause if it has closed by itself', async () => {
     await broker.stop()
     const client = new MqttClient({ url: broker.url })
     await expect(client.start()).rejects.toMatchObject({ code: 'CONNECT_FAILED' })

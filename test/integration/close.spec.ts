@@ -167,7 +167,7 @@ describe('close() at once', () => {
     },
   )
 
-  it('and credentials that come after it are not used', async () => {
+  it('and ignores credentials that arrive afterwards', async () => {
     let give = (_credentials: { username: string }): void => {}
     const parts = watched({
       credentials: () =>
@@ -228,7 +228,7 @@ describe('close() at once', () => {
     await expectNothingLeft(parts)
   })
 
-  it('ends a refused subscription that would be asked for again', async () => {
+  it('ends the retries of a refused subscription', async () => {
     const parts = watched()
     parts.route('in', async () => {})
     await parts.session.listen()
@@ -254,7 +254,7 @@ describe('close() within its deadline', () => {
     await expectNothingLeft(parts)
   })
 
-  it('of a peer that stalls behind one message of 1 MB: exactly the time for DISCONNECT', async () => {
+  it('of a peer that stalls after one message of 1 MB: after exactly the time for DISCONNECT', async () => {
     const parts = await connected()
     parts.connection.stall()
     expect(await parts.session.publish(publish(0, MEGABYTE))).toEqual({ status: 'sent' })
@@ -262,7 +262,7 @@ describe('close() within its deadline', () => {
     await expectNothingLeft(parts)
   })
 
-  it('of a peer that stalls with a publish of 1 MB unacknowledged: exactly then', async () => {
+  it('of a peer that stalls with an unacknowledged publish of 1 MB: exactly at the deadline', async () => {
     const parts = await connected()
     parts.connection.stall()
     const pending = parts.session.publish(publish(1, MEGABYTE))
@@ -272,7 +272,7 @@ describe('close() within its deadline', () => {
   })
 
   it.each([false, true])(
-    'of 5 publishes that are never acknowledged (kept session: %s)',
+    'of 5 publishes that are never acknowledged (persistent session: %s)',
     async keepsSession => {
       const parts = await connected(keepsSession ? { clean: false, clientId: 'kept' } : {})
       const outcomes = Array.from({ length: 5 }, () => parts.session.publish(publish(1)))
@@ -306,7 +306,7 @@ describe('close() within its deadline', () => {
     await expectNothingLeft(parts)
   })
 
-  it('of an UNSUBACK that never comes', async () => {
+  it('of an UNSUBACK that never arrives', async () => {
     const parts = await listening()
     expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.4)
     expect(parts.connection.received.slice(-2).map(packet => packet.cmd)).toEqual([
@@ -316,7 +316,7 @@ describe('close() within its deadline', () => {
     await expectNothingLeft(parts)
   })
 
-  it('of all that at once: exactly then', async () => {
+  it('of all of these at once: exactly at the deadline', async () => {
     const parts = await listening()
     parts.connection.send(message('in'))
     await eventually(() => parts.handled.length === 1)
@@ -327,7 +327,7 @@ describe('close() within its deadline', () => {
     await expectNothingLeft(parts)
   })
 
-  it('of a stream whose end() and destroy() never end', async () => {
+  it('of a stream whose end() and destroy() never complete', async () => {
     const parts = watched({
       createStream: () => new Duplex({ read() {}, write() {}, final() {}, destroy() {} }),
     })
@@ -337,7 +337,7 @@ describe('close() within its deadline', () => {
     await expectNothingLeft(parts)
   })
 
-  it('of nothing at all: drainTimeoutMs 0', async () => {
+  it('of a client with drainTimeoutMs 0', async () => {
     const parts = await connected({ drainTimeoutMs: 0 })
     const outcome = parts.session.publish(publish(1))
     parts.connection.stall()
@@ -346,7 +346,7 @@ describe('close() within its deadline', () => {
     await expectNothingLeft(parts)
   })
 
-  it('of a connection that is lost while it closes: it is not dialled again', async () => {
+  it('of a connection that is lost during the close, without a reconnect', async () => {
     const parts = await listening()
     const pending = parts.session.publish(publish(1))
     const closed = timeToClose(parts)
@@ -371,7 +371,7 @@ describe('close() within its deadline', () => {
   })
 })
 
-describe('what is published after a drain', () => {
+describe('a publish after a drain', () => {
   it('is acknowledged before DISCONNECT', async () => {
     const parts = await connected()
     await parts.session.drain()
@@ -385,7 +385,7 @@ describe('what is published after a drain', () => {
     await expectNothingLeft(parts)
   })
 
-  it('is lost and logged when the broker does not acknowledge it in the time that the drain left', async () => {
+  it('is lost and logged if the broker does not acknowledge it within the time that the drain has left', async () => {
     const parts = await connected()
     await parts.session.drain()
     const pending = parts.session.publish(publish(1))
@@ -398,8 +398,8 @@ describe('what is published after a drain', () => {
   })
 })
 
-describe('a shutdown that nobody completes', () => {
-  it('closes when the time for draining is over, and does not wait for what is published meanwhile', async () => {
+describe('a shutdown without a call of close()', () => {
+  it('closes after the drain time, and does not wait for later publishes', async () => {
     const parts = await connected()
     await parts.session.shutdown.begin()
     const pending = parts.session.publish(publish(1))
@@ -417,7 +417,7 @@ describe('a shutdown that nobody completes', () => {
     await expectNothingLeft(parts)
   })
 
-  it('leaves no timer when it is completed', async () => {
+  it('leaves no timer if close() is called', async () => {
     const parts = await connected()
     await parts.session.shutdown.begin()
     await parts.session.close()
@@ -451,7 +451,7 @@ describe('close() more than once', () => {
     await expectNothingLeft(parts)
   })
 
-  it('after a stop for good ends at once, and keeps the cause', async () => {
+  it('after a permanent stop ends at once, and keeps the cause', async () => {
     const parts = await connected()
     parts.connection.send({ cmd: 'disconnect', reasonCode: 0x8e })
     await nextState(parts.session, 'closed')
@@ -477,7 +477,7 @@ describe('start()', () => {
     await expectNothingLeft(parts)
   })
 
-  it('while waiting does not dial before its time', async () => {
+  it('does not end the delay before the next attempt', async () => {
     const parts = watched()
     parts.peer.refuse(1)
     await parts.session.start()
@@ -511,7 +511,7 @@ describe('start()', () => {
     },
   )
 
-  it('calls that fail share the failure', async () => {
+  it('failed calls share the failure', async () => {
     const parts = watched({ connect: 'fail-fast' })
     parts.peer.refuse(1)
     const starts = await Promise.allSettled([parts.session.start(), parts.session.start()])

@@ -10,7 +10,7 @@ holdClock()
 const NO_JITTER = { delayMs: { min: 1_000, max: 8_000, jitter: 'none' } } as const
 
 describe('the first connection', () => {
-  it('fail-fast rejects with the cause and is over', async () => {
+  it('fail-fast rejects with the cause and closes', async () => {
     const { peer, session, log } = sessionOnPeer()
     peer.refuse(1)
     const failure = await session.start().then(
@@ -34,7 +34,7 @@ describe('the first connection', () => {
     await expect(started).rejects.toThrow('0x87 Not authorized')
   })
 
-  it('background resolves at once and goes on until the broker comes, waiting as configured', async () => {
+  it('background resolves at once and retries with the configured delays until the broker is available', async () => {
     const { peer, session } = sessionOnPeer({ connect: 'background', reconnect: NO_JITTER })
     peer.refuse(6)
     await session.start()
@@ -52,7 +52,7 @@ describe('the first connection', () => {
     await session.close()
   })
 
-  it('gives up an attempt without CONNACK after connectTimeoutMs', async () => {
+  it('ends an attempt without CONNACK after connectTimeoutMs', async () => {
     const { peer, session } = sessionOnPeer({ connectTimeoutMs: 3_000 })
     const started = session.start()
     const connection = await peer.connection()
@@ -87,7 +87,7 @@ describe('the MQTT version', () => {
     await session.close()
   })
 
-  it('auto falls back when the broker hangs up on MQTT 5 without a word', async () => {
+  it('auto falls back if the broker closes the connection after an MQTT 5 CONNECT', async () => {
     const { peer, session } = sessionOnPeer({ protocolVersion: 'auto' })
     const started = session.start()
     const first = await peer.connection()
@@ -100,7 +100,7 @@ describe('the MQTT version', () => {
     await session.close()
   })
 
-  it('keeps the version that worked when a later connection is cut', async () => {
+  it('keeps the version that worked if a later connection is cut', async () => {
     const { peer, session } = sessionOnPeer({
       protocolVersion: 'auto',
       connect: 'background',
@@ -119,8 +119,8 @@ describe('the MQTT version', () => {
   })
 })
 
-describe('after a loss', () => {
-  it('every subscription comes back, and a refused one does not harm the others', async () => {
+describe('after a lost connection', () => {
+  it('every subscription is restored, and a refused one does not affect the others', async () => {
     const { peer, session, route, log } = sessionOnPeer({ connect: 'background', reconnect: NO_JITTER })
     for (const filter of ['a/+', 'b/#', 'c']) route(filter, async () => {})
     await session.listen()
@@ -149,7 +149,7 @@ describe('after a loss', () => {
     await closeWith(session, second)
   })
 
-  it('a resumed session is not asked for what it still has', async () => {
+  it('the subscriptions of a resumed session are not sent again', async () => {
     const { peer, session, route } = sessionOnPeer({
       connect: 'background',
       reconnect: NO_JITTER,
@@ -189,7 +189,7 @@ describe('after a loss', () => {
     await closeWith(session, second)
   })
 
-  it('fail-fast rejects when the broker hangs up on a SUBSCRIBE at the start', async () => {
+  it('fail-fast rejects if the broker closes the connection after a SUBSCRIBE at the start', async () => {
     const { peer, session, route } = sessionOnPeer({ reconnect: NO_JITTER })
     route('a', async () => {})
     const listening = session.listen()
@@ -201,7 +201,7 @@ describe('after a loss', () => {
     expect(peer.dials).toBe(1)
   })
 
-  it('a broker that sends DISCONNECT and leaves the connection open is hung up on', async () => {
+  it('the client closes the connection if the broker sends DISCONNECT and leaves it open', async () => {
     const { peer, session, log } = sessionOnPeer({ reconnect: NO_JITTER })
     const started = session.start()
     const connection = await peer.accept()
@@ -215,7 +215,7 @@ describe('after a loss', () => {
     await session.close()
   })
 
-  it('a broken packet ends the connection, and the next one works', async () => {
+  it('a malformed packet ends the connection, and the next connection works', async () => {
     const { peer, session } = sessionOnPeer({ reconnect: NO_JITTER })
     const started = session.start()
     const first = await peer.accept()
@@ -231,7 +231,7 @@ describe('after a loss', () => {
 })
 
 describe('whenConnected', () => {
-  it('ends with TIMEOUT, ABORTED or the close, and leaves nothing behind', async () => {
+  it('rejects with TIMEOUT, with ABORTED or at the close, and leaves no listener or timer', async () => {
     const { session, peer } = sessionOnPeer({ connect: 'background' })
     peer.refuse(100)
     await session.start()
@@ -266,7 +266,7 @@ describe('closing', () => {
     },
   )
 
-  it('sends DISCONNECT behind everything else', async () => {
+  it('sends DISCONNECT after everything else', async () => {
     const { peer, session } = sessionOnPeer()
     const started = session.start()
     const connection = await peer.accept()
@@ -277,7 +277,7 @@ describe('closing', () => {
     expect(commands).toEqual(['connect', 'publish', 'disconnect'])
   })
 
-  it('gives up a peer that does not respond, within drainTimeoutMs', async () => {
+  it('ends within drainTimeoutMs if the peer does not respond', async () => {
     const { peer, session, log } = sessionOnPeer({ drainTimeoutMs: 2_000, connect: 'background' })
     await session.start()
     const connection = await peer.accept()
@@ -296,7 +296,7 @@ describe('closing', () => {
 })
 
 describe('the log of an outage', () => {
-  it('has one line for each change of state, with cause and delay, and no secret', async () => {
+  it('has one line per change of state, with cause and delay, and no secret', async () => {
     const { peer, session, log } = sessionOnPeer({
       connect: 'background',
       reconnect: NO_JITTER,
@@ -327,7 +327,7 @@ describe('the log of an outage', () => {
   })
 })
 
-it('a message that arrives with an error inside the receiver does not stop the parser for good', async () => {
+it('an error in the receiver of a message does not stop the parser permanently', async () => {
   const { peer, session } = sessionOnPeer({ reconnect: NO_JITTER })
   session.connection.attach({
     connected: link =>

@@ -132,7 +132,7 @@ const LOADS: readonly (readonly [string, (parts: Parts) => () => void])[] = [
   ],
 ]
 
-describe('a link that accepts bytes and returns nothing is given up within 1.5 x keepalive', () => {
+describe('a link that accepts bytes and returns nothing is closed within 1.5 x keepalive', () => {
   it.each(LOADS)('%s', async (_what, load) => {
     const parts = await connected()
     const { session, peer, connection, log } = parts
@@ -150,7 +150,7 @@ describe('a link that accepts bytes and returns nothing is given up within 1.5 x
     await ended(session)
   })
 
-  it.each(LOADS)('where the peer does not even read: %s', async (_what, load) => {
+  it.each(LOADS)('if the peer does not read either: %s', async (_what, load) => {
     const parts = await connected()
     parts.connection.stall()
     const took = await givenUpAfter(parts, 2 * KEEPALIVE_MS, load(parts))
@@ -160,7 +160,7 @@ describe('a link that accepts bytes and returns nothing is given up within 1.5 x
     await ended(parts.session)
   })
 
-  it('also after hours of a good link', async () => {
+  it('also after hours of normal operation', async () => {
     const parts = await connected()
     const answer = answering(parts.connection)
     await pass(60 * KEEPALIVE_MS, answer)
@@ -170,7 +170,7 @@ describe('a link that accepts bytes and returns nothing is given up within 1.5 x
     await ended(parts.session)
   })
 
-  it('with publishes pending, which are told as lost', async () => {
+  it('with pending publishes, which end as lost', async () => {
     const parts = await connected()
     const outcome = parts.session.publish(publish(1))
     expect(await givenUpAfter(parts, 1.5 * KEEPALIVE_MS)).toBeDefined()
@@ -179,7 +179,7 @@ describe('a link that accepts bytes and returns nothing is given up within 1.5 x
   })
 })
 
-describe('a link with responses is kept', () => {
+describe('a link with responses stays connected', () => {
   it.each(LOADS.filter(([what]) => !what.includes('QoS 1') && !what.includes('QoS 2')))(
     '%s',
     async (_what, load) => {
@@ -196,7 +196,7 @@ describe('a link with responses is kept', () => {
     },
   )
 
-  it('where PINGRESP takes almost half of the keepalive', async () => {
+  it('if PINGRESP takes almost half of the keepalive', async () => {
     const parts = await connected()
     let answered = 0
     let sinceMs = 0
@@ -213,7 +213,7 @@ describe('a link with responses is kept', () => {
     await ended(parts.session)
   })
 
-  it('with keepalive 0 for ever, without a ping', async () => {
+  it('with keepalive 0 forever, without a PINGREQ', async () => {
     const parts = await connected({ keepalive: 0 })
     vi.advanceTimersByTime(86_400_000)
     await quiet()
@@ -238,7 +238,7 @@ describe('the client is never silent for longer than the keepalive allows [MQTT-
     return longest
   }
 
-  it('where it is idle', async () => {
+  it('on an idle connection', async () => {
     const parts = await connected()
     const answer = answering(parts.connection)
     expect(await longestSilence(parts, 10 * KEEPALIVE_MS, answer)).toBeLessThanOrEqual(
@@ -247,7 +247,7 @@ describe('the client is never silent for longer than the keepalive allows [MQTT-
     await ended(parts.session)
   })
 
-  it('if the broker acknowledges a publish late, and nothing else is sent', async () => {
+  it('if the broker acknowledges a publish late and nothing else is sent', async () => {
     const parts = await connected()
     const outcome = parts.session.publish(publish(1))
     const { messageId = 0 } = await parts.connection.expect('publish')
@@ -267,30 +267,33 @@ describe('Server Keep Alive of CONNACK', () => {
   it.each([
     ['shorter', 60, 4],
     ['longer', 10, 20],
-  ])('that is %s than the own one sets the pace of the pings', async (_what, keepalive, serverKeepAlive) => {
-    const parts = await connected({ keepalive }, { serverKeepAlive })
-    const answer = answering(parts.connection)
-    const at: number[] = []
-    await pass(5 * serverKeepAlive * 1_000 + 10 * STEP_MS, elapsed => {
-      if (pings(parts.connection) > at.length) at.push(elapsed)
-      answer()
-    })
-    const gaps = at.map((time, index) => time - (at[index - 1] ?? 0))
-    expect(gaps).toHaveLength(5)
-    for (const gap of gaps) {
-      expect(gap).toBeGreaterThanOrEqual(serverKeepAlive * 1_000 - STEP_MS)
-      expect(gap).toBeLessThanOrEqual(serverKeepAlive * 1_000 + 2 * STEP_MS)
-    }
-    await ended(parts.session)
-  })
+  ])(
+    'that is %s than the client setting determines the interval of PINGREQs',
+    async (_what, keepalive, serverKeepAlive) => {
+      const parts = await connected({ keepalive }, { serverKeepAlive })
+      const answer = answering(parts.connection)
+      const at: number[] = []
+      await pass(5 * serverKeepAlive * 1_000 + 10 * STEP_MS, elapsed => {
+        if (pings(parts.connection) > at.length) at.push(elapsed)
+        answer()
+      })
+      const gaps = at.map((time, index) => time - (at[index - 1] ?? 0))
+      expect(gaps).toHaveLength(5)
+      for (const gap of gaps) {
+        expect(gap).toBeGreaterThanOrEqual(serverKeepAlive * 1_000 - STEP_MS)
+        expect(gap).toBeLessThanOrEqual(serverKeepAlive * 1_000 + 2 * STEP_MS)
+      }
+      await ended(parts.session)
+    },
+  )
 
-  it('sets the time after which a dead link is given up', async () => {
+  it('determines the time after which a dead link is closed', async () => {
     const parts = await connected({ keepalive: 60 }, { serverKeepAlive: 4 })
     expect(await givenUpAfter(parts, 10_000)).toBeLessThanOrEqual(6_000)
     await ended(parts.session)
   })
 
-  it('is for one connection: the next one has the own keepalive, where its CONNACK has none', async () => {
+  it('applies to one connection: the next one uses the client setting if its CONNACK has none', async () => {
     const parts = await connected({}, { serverKeepAlive: 4 })
     parts.connection.cut()
     await nextState(parts.session, 'waiting')
@@ -307,7 +310,7 @@ describe('Server Keep Alive of CONNACK', () => {
     await ended(parts.session)
   })
 
-  it('counts where the own keepalive is 0, too [MQTT-3.2.2-21]', async () => {
+  it('also applies if the client setting is 0 [MQTT-3.2.2-21]', async () => {
     const parts = await connected({ keepalive: 0 }, { serverKeepAlive: 4 })
     await pass(4_000 + STEP_MS)
     const sent = pings(parts.connection)

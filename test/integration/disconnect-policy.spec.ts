@@ -7,7 +7,7 @@ import { acks, json, KEPT, qos1, settle, subscriberOnPeer, VERSIONS } from '../s
 holdClock()
 
 describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
-  it('ends the connection without PUBACK, and handles what the broker delivers again', async () => {
+  it('closes the connection without PUBACK, and handles the message when the broker delivers it again', async () => {
     const parts = await subscriberOnPeer({ protocolVersion, ...KEPT })
     const { mqtt, connection } = parts
     const ran: number[] = []
@@ -34,7 +34,7 @@ describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
     await finish(parts)
   })
 
-  it('keeps the connection for longer and longer when one message fails again and again', async () => {
+  it('keeps the connection for longer each time one message fails again', async () => {
     const parts = await subscriberOnPeer({ protocolVersion, ...KEPT })
     const { mqtt } = parts
     let failures = 0
@@ -73,7 +73,7 @@ describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
     await finish(parts)
   })
 
-  it('ends the connection once for all messages that fail while it is kept', async () => {
+  it('closes the connection once for all messages that fail in the meantime', async () => {
     const parts = await subscriberOnPeer({ protocolVersion, ...KEPT })
     const fail = () => Promise.reject(new Error('poison'))
     parts.mqtt.subscribe('poison/+', fail, { onFailure: 'disconnect' })
@@ -92,7 +92,7 @@ describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
     await finish(parts)
   })
 
-  it('is refused where the broker keeps no session', async () => {
+  it('is refused without a persistent session', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const register = () => parts.mqtt.subscribe('a', () => {}, { onFailure: 'disconnect' })
     expect(register).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
@@ -100,7 +100,7 @@ describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
     await finish(parts)
   })
 
-  it('gives back what was behind it too, and handles that once', async () => {
+  it('also gives back the later messages, and handles them once', async () => {
     const parts = await subscriberOnPeer({ protocolVersion, ...KEPT })
     const { mqtt, connection } = parts
     const ran: unknown[] = []
@@ -128,7 +128,7 @@ describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
     await finish(parts)
   })
 
-  it('is refused where the Session Expiry Interval is 0', async () => {
+  it('is refused if the Session Expiry Interval is 0', async () => {
     const options = { protocolVersion, ...KEPT, properties: { sessionExpiryInterval: 0 } }
     const parts = await subscriberOnPeer(options)
     expect(() => parts.mqtt.subscribe('a', () => {}, { onFailure: 'disconnect' })).toThrow('disconnect')

@@ -13,7 +13,7 @@ const SCRIPT = `
   await first.stop()
 `
 
-it('an EmbeddedBroker whose port is taken rejects, and lets the process end', () => {
+it('an EmbeddedBroker whose port is in use rejects, and the process can exit', () => {
   const output = execFileSync(process.execPath, ['--input-type=module', '--eval', SCRIPT], {
     cwd: REPOSITORY,
     timeout: 15_000,

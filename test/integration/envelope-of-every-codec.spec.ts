@@ -27,7 +27,7 @@ it.each([
   ['bytes', 'AQI=', { response: '0102' }],
   ['bytes', Buffer.from([1, 2]), { response: '0102' }],
 ])(
-  'a request in the envelope to a handler with the codec %s is answered: %j',
+  'a request in the envelope to a handler with the codec %s receives a response: %j',
   async (topic, data, expected) => {
     const { app, connection } = await respondingApp(
       2,

@@ -46,7 +46,7 @@ const THROWN: readonly (readonly [string, () => unknown])[] = [
 ]
 
 describe.each(THROWN)('a handler that throws %s', (_name, thrown) => {
-  it('has failed, is in the log, and its message is acknowledged', async () => {
+  it('counts as failed and is logged, and its message is acknowledged', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection, log } = parts
     mqtt.subscribe('a', () => {

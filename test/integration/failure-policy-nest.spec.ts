@@ -109,7 +109,7 @@ describe.each(VERSIONS)('MQTT %i, through Nest', protocolVersion => {
   const acknowledged = () => eventually(() => acks(connection).length === 1)
   const inbound = () => started.mqtt.stats().inbound
 
-  it('an Observable that errors is a failure, and its runs are repeated', async () => {
+  it('an Observable that errors is a failure and is retried', async () => {
     deliver('observable', 1)
     await acknowledged()
     expect(calls).toEqual(['attempt 1', 'attempt 2', 'attempt 3'])
@@ -119,7 +119,7 @@ describe.each(VERSIONS)('MQTT %i, through Nest', protocolVersion => {
     ])
   })
 
-  it('a repeated run that ends well is no failure', async () => {
+  it('a successful retry is not a failure', async () => {
     deliver('late', 1)
     await acknowledged()
     expect(calls).toEqual(['attempt 1', 'attempt 2', 'attempt 3'])
@@ -135,7 +135,7 @@ describe.each(VERSIONS)('MQTT %i, through Nest', protocolVersion => {
     expect(countOf(connection, 'publish')).toBe(0)
   })
 
-  it('an exception filter that errors leaves it to the policy', async () => {
+  it('if an exception filter errors, the policy decides', async () => {
     deliver('passed', { secret: 1 })
     const letter = await connection.expect('publish')
     expect(letter).toMatchObject({ topic: 'dead', qos: 1 })
@@ -145,7 +145,7 @@ describe.each(VERSIONS)('MQTT %i, through Nest', protocolVersion => {
     expect(inbound()).toMatchObject({ handled: 0, deadLettered: 1 })
   })
 
-  it('a request whose handler fails gets the error as its response, without a retry or a dead letter', async () => {
+  it('a request whose handler fails receives the error as its response, without a retry or a dead letter', async () => {
     if (protocolVersion === 5) deliver('ask', 'bad', { properties: { responseTopic: 'answers' } })
     else deliver('ask', { pattern: 'ask', data: 'bad', id: 'x' })
     const reply = await connection.expect('publish')
@@ -158,7 +158,7 @@ describe.each(VERSIONS)('MQTT %i, through Nest', protocolVersion => {
     expect(inbound()).toMatchObject({ handled: 1, deadLettered: 0 })
   })
 
-  it('a plain message to the same handler is repeated, and put aside', async () => {
+  it('a plain message to the same handler is retried, and becomes a dead letter', async () => {
     deliver('ask', 'bad')
     const letter = await connection.expect('publish')
     expect(letter.topic).toBe('dead')
@@ -178,7 +178,7 @@ describe.each(VERSIONS)('MQTT %i, through Nest', protocolVersion => {
     expect(acks(connection)).toEqual([5, 6])
   })
 
-  it('the signal of the context tells of the end of its time', async () => {
+  it('the signal of the context is aborted at the time limit', async () => {
     deliver('slow', 1)
     await acknowledged()
     expect(contexts[0]?.signal.reason).toMatchObject({ code: 'TIMEOUT' })
@@ -193,7 +193,7 @@ class DisconnectingController {
   on(): void {}
 }
 
-it('onFailure "disconnect" on a clean session keeps the application from starting', async () => {
+it('onFailure "disconnect" on a clean session prevents the application from starting', async () => {
   const peer = new ScriptedPeer()
   const parts = { controllers: [DisconnectingController] }
   await expect(startMicroservice({ createStream: peer.createStream }, parts)).rejects.toMatchObject({

@@ -28,8 +28,8 @@ async function handling(
   await parts.connection.grant()
 }
 
-describe.each(VERSIONS)('MQTT %i: a handler that does not end in time', protocolVersion => {
-  it('is told by its signal, and its message is a failed one', async () => {
+describe.each(VERSIONS)('MQTT %i: a handler that exceeds its time limit', protocolVersion => {
+  it('has its signal aborted, and its message counts as failed', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection, log } = parts
     const signals: AbortSignal[] = []
@@ -58,7 +58,7 @@ describe.each(VERSIONS)('MQTT %i: a handler that does not end in time', protocol
     await finish(parts)
   })
 
-  it('does not keep other messages, nor the next one of its topic', async () => {
+  it('does not block other messages, nor the next one of its topic', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     const seen: unknown[] = []
@@ -84,7 +84,7 @@ describe.each(VERSIONS)('MQTT %i: a handler that does not end in time', protocol
     await finish(parts)
   })
 
-  it('has a signal that is aborted already, when it asks after its time', async () => {
+  it('receives an aborted signal if it reads the signal after the limit', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     const runs: MqttRun[] = []
@@ -104,7 +104,7 @@ describe.each(VERSIONS)('MQTT %i: a handler that does not end in time', protocol
     await finish(parts)
   })
 
-  it('leaves no timer when it ends in time, and no signal is aborted', async () => {
+  it('leaves no timer if it ends in time, and its signal is not aborted', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     const gate = new Gate()
@@ -128,7 +128,7 @@ describe.each(VERSIONS)('MQTT %i: a handler that does not end in time', protocol
     await finish(parts)
   })
 
-  it('without a limit holds its own topic only, and close does not wait for it', async () => {
+  it('without a limit only blocks its own topic, and close() does not wait for it', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     const signals: AbortSignal[] = []
@@ -176,7 +176,7 @@ describe.each(VERSIONS)('MQTT %i: onFailure "ack"', protocolVersion => {
 })
 
 describe.each(VERSIONS)('MQTT %i: retries', protocolVersion => {
-  it('repeat a run after each delay, in its place in the order, and say which attempt it is', async () => {
+  it('repeat a run after each delay, keep its place in the order, and pass the number of the attempt', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     const ran: string[] = []
@@ -208,7 +208,7 @@ describe.each(VERSIONS)('MQTT %i: retries', protocolVersion => {
     await finish(parts)
   })
 
-  it('end with the last one, and the message is a failed one, once', async () => {
+  it('end with the last one, and the message counts as failed once', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection, log } = parts
     let runs = 0
@@ -228,7 +228,7 @@ describe.each(VERSIONS)('MQTT %i: retries', protocolVersion => {
     await finish(parts)
   })
 
-  it('give each run its own time and its own signal', async () => {
+  it('give each run its own time limit and signal', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     const signals: AbortSignal[] = []
@@ -251,7 +251,7 @@ describe.each(VERSIONS)('MQTT %i: retries', protocolVersion => {
     await finish(parts)
   })
 
-  it('end with the application: no run follows a close', async () => {
+  it('end with the application: no run starts after a close', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     let runs = 0

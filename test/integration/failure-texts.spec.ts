@@ -12,30 +12,33 @@ import { acks, json, qos1, settle, subscriberOnPeer } from '../support/subscribe
 const isControl = (character: string): boolean =>
   character < ' ' || (character >= '\u007f' && character < '\u00a0')
 
-describe('what a failure says', () => {
+describe('the text of a failure', () => {
   holdClock()
 
   it.each([
     ['a NUL', Buffer.from('\u0000')],
     ['an end of a line', Buffer.from('a\nb')],
     ['an escape sequence', Buffer.from('\u001b[31m')],
-  ])('holds no %s of the payload in its dead letter: brokers hang up on that', async (_what, payload) => {
-    const parts = await subscriberOnPeer()
-    const { mqtt, connection } = parts
-    const parse = ({ payload: bytes }: { payload: Buffer }): unknown => JSON.parse(bytes.toString())
-    mqtt.subscribe('a', parse, { codec: 'bytes', onFailure: deadLetter('dead') })
-    await connection.grant()
-    connection.send({ ...qos1('a', 1), payload })
-    await settle(mqtt)
-    const letter = await connection.find('publish')
-    const reason = String(letter.properties?.userProperties?.['dead-letter-reason'])
-    expect([...reason].filter(isControl)).toEqual([])
-    connection.send({ cmd: 'puback', messageId: letter.messageId ?? 0, reasonCode: 0 })
-    await settle(mqtt)
-    await finish(parts)
-  })
+  ])(
+    'in a dead letter contains no %s of the payload, on which brokers close the connection',
+    async (_what, payload) => {
+      const parts = await subscriberOnPeer()
+      const { mqtt, connection } = parts
+      const parse = ({ payload: bytes }: { payload: Buffer }): unknown => JSON.parse(bytes.toString())
+      mqtt.subscribe('a', parse, { codec: 'bytes', onFailure: deadLetter('dead') })
+      await connection.grant()
+      connection.send({ ...qos1('a', 1), payload })
+      await settle(mqtt)
+      const letter = await connection.find('publish')
+      const reason = String(letter.properties?.userProperties?.['dead-letter-reason'])
+      expect([...reason].filter(isControl)).toEqual([])
+      connection.send({ cmd: 'puback', messageId: letter.messageId ?? 0, reasonCode: 0 })
+      await settle(mqtt)
+      await finish(parts)
+    },
+  )
 
-  it('does not quote a payload that cannot be decoded, neither in the log nor in the letter', async () => {
+  it('does not quote a payload that cannot be decoded, in the log or in the dead letter', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection, log } = parts
     mqtt.subscribe('a', () => {}, { onFailure: deadLetter('dead') })
@@ -90,7 +93,7 @@ describe('through Nest', () => {
     await app.close()
   })
 
-  it('a request whose time is over gets that error, and is not retried', async () => {
+  it('a request whose handler exceeds its time limit receives that error, and is not retried', async () => {
     const { app, connection, mqtt } = await started()
     connection.send(json('ask', 1, { qos: 0, properties: { responseTopic: 'answers' } }))
     await eventually(() => mqtt.stats().inbound.handled === 1)

@@ -34,7 +34,7 @@ describe('the log of failures', () => {
     await finish(parts)
   })
 
-  it('has another cause, and another handler, at once', async () => {
+  it('contains another cause, and another handler, at once', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection, log } = parts
     const causes = ['disk full', 'disk full', 'no route', 'disk full']
@@ -54,7 +54,7 @@ describe('the log of failures', () => {
     ])
   })
 
-  it('says how many more there are every 10 s while they go on, and starts anew after a quiet window', async () => {
+  it('contains the number of repeats every 10 s while they continue, and starts again after a window without any', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection, log } = parts
     mqtt.subscribe('a', fail('disk full'))
@@ -74,7 +74,7 @@ describe('the log of failures', () => {
     await finish(parts)
   })
 
-  it('has a failure in one line, however long and wide its text is', async () => {
+  it('contains a failure in one line, whatever its text', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection, log } = parts
     mqtt.subscribe('a', fail(`first\nsecond ${'x'.repeat(10_000)}`))
@@ -88,7 +88,7 @@ describe('the log of failures', () => {
 })
 
 describe('a publish that the broker refuses', () => {
-  it('is in the log, with its Reason Code and their number', async () => {
+  it('is logged with its Reason Code and the number of repeats', async () => {
     const parts = await publisherOnPeer()
     const { mqtt, connection, log } = parts
     for (let count = 0; count < 3; count += 1) {

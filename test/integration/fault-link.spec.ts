@@ -26,7 +26,7 @@ async function receiving(): Promise<{ client: Client; received: string[] }> {
 }
 
 describe('a fault link', () => {
-  it('passes bytes both ways, in order', async () => {
+  it('passes bytes in both directions, in order', async () => {
     const { client, received } = await receiving()
     for (let index = 0; index < 100; index += 1) client.publish('t', String(index))
     await eventually(() => received.length === 100)
@@ -35,7 +35,7 @@ describe('a fault link', () => {
     await client.endAsync()
   })
 
-  it('cut: both sides hear of it', async () => {
+  it('cut: both sides are disconnected', async () => {
     const { client } = await receiving()
     link.cut()
     await eventually(() => !client.connected && broker.connectedClients === 0)
@@ -43,7 +43,7 @@ describe('a fault link', () => {
   })
 
   it.each(['both', 'to-client', 'to-broker'] as const)(
-    'stall %s: nothing gets through until it heals',
+    'stall %s: nothing passes until heal()',
     async direction => {
       const { client, received } = await receiving()
       link.stall(direction)
@@ -58,7 +58,7 @@ describe('a fault link', () => {
     },
   )
 
-  it('half-open: the client hears nothing, and its bytes are swallowed', async () => {
+  it('half-open: the client is not notified, and its bytes are discarded', async () => {
     const { client, received } = await receiving()
     link.halfOpen()
     await eventually(() => broker.connectedClients === 0)
@@ -70,7 +70,7 @@ describe('a fault link', () => {
     await eventually(() => link.open === 0)
   })
 
-  it('refuse: new connections are reset, the old one goes on', async () => {
+  it('refuse: new connections are reset, the existing one continues', async () => {
     const { client, received } = await receiving()
     link.refuse()
     await expect(dial()).rejects.toThrow()
@@ -81,7 +81,7 @@ describe('a fault link', () => {
     await Promise.all([client.endAsync(), second.endAsync()])
   })
 
-  it('throttle and delay: all bytes arrive, no sooner than they may', async () => {
+  it('throttle and delay: all bytes arrive, not earlier than configured', async () => {
     const { client, received } = await receiving()
     link.throttle(100_000, 'to-broker')
     const start = performance.now()

@@ -13,7 +13,7 @@ const story: unknown[] = []
 const gates = { 4: new Gate(), 5: new Gate() }
 
 it.each([5, 4] as const)(
-  'the first request of a connection, made while it drains, gets its response on version %i',
+  'the first request of a connection, sent while it drains, receives its response on version %i',
   async protocolVersion => {
     story.length = 0
     const gate = gates[protocolVersion]

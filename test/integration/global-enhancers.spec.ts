@@ -52,7 +52,7 @@ async function start(configure: (app: INestApplication, connect: (options?: obje
   return logger.ofMqtt.filter(line => line.startsWith('warn'))
 }
 
-it('global pipes before connectMicroservice() apply, and nobody is warned', async () => {
+it('global pipes before connectMicroservice() apply, without a warning', async () => {
   const warnings = await start((app, connect) => {
     app.useGlobalPipes(new MarkPipe())
     connect()
@@ -75,7 +75,7 @@ it('global pipes and guards after connectMicroservice() do not apply, and a warn
   ])
 })
 
-it('global pipes after connectMicroservice() with deferInitialization apply, and nobody is warned', async () => {
+it('global pipes after connectMicroservice() with deferInitialization apply, without a warning', async () => {
   const warnings = await start((app, connect) => {
     connect({ deferInitialization: true })
     app.useGlobalPipes(new MarkPipe())

@@ -16,7 +16,7 @@ const TEN_KB = 'x'.repeat(10 * KB)
 describe.each(VERSIONS)('MQTT %i: inbound.maxQueuedBytes', protocolVersion => {
   const start = (options = {}) => subscriberOnPeer({ protocolVersion, inbound: { ...inbound, ...options } })
 
-  it('bounds what handlers that hang and messages that wait for them hold of QoS 0', async () => {
+  it('limits the bytes of QoS 0 messages in handlers that hang and behind them', async () => {
     const parts = await start({ concurrency: 2 })
     const { mqtt, connection } = parts
     mqtt.subscribe('a/+', never, { qos: 0 })
@@ -30,7 +30,7 @@ describe.each(VERSIONS)('MQTT %i: inbound.maxQueuedBytes', protocolVersion => {
     expect(mqtt.stats().inbound.queuedBytes).toBe(0)
   })
 
-  it('drops the message that comes where nothing waits that could be dropped for it', async () => {
+  it('drops a new message if no waiting message can be dropped for it', async () => {
     const parts = await start()
     const { mqtt, connection } = parts
     mqtt.subscribe('a/+', never, { qos: 0 })
@@ -41,7 +41,7 @@ describe.each(VERSIONS)('MQTT %i: inbound.maxQueuedBytes', protocolVersion => {
     await finish(parts)
   })
 
-  it('takes a single message that is larger', async () => {
+  it('accepts a single larger message', async () => {
     const parts = await start({ maxQueuedBytes: 1 })
     const { mqtt, connection } = parts
     const got: unknown[] = []
@@ -56,7 +56,7 @@ describe.each(VERSIONS)('MQTT %i: inbound.maxQueuedBytes', protocolVersion => {
     await finish(parts)
   })
 
-  it('bounds a loop that nobody reads, which leaves room for others', async () => {
+  it('limits a loop that is not read, which leaves room for others', async () => {
     const parts = await start()
     const { mqtt, connection } = parts
     const loop = mqtt.messages('loop', { qos: 0 })
@@ -76,7 +76,7 @@ describe.each(VERSIONS)('MQTT %i: inbound.maxQueuedBytes', protocolVersion => {
     await finish(parts)
   })
 
-  it('stops reading QoS 1 until handlers have made room, and loses nothing', async () => {
+  it('stops reading QoS 1 until handlers have made room, without a loss', async () => {
     const parts = await start({ maxInFlight: 1_000 })
     const { mqtt, connection } = parts
     const gate = new Gate()
@@ -91,7 +91,7 @@ describe.each(VERSIONS)('MQTT %i: inbound.maxQueuedBytes', protocolVersion => {
     await finish(parts)
   })
 
-  it('holds no more unacknowledged messages than may be where ack() never comes', async () => {
+  it('limits the unacknowledged messages if ack() is never called', async () => {
     const parts = await start({ maxInFlight: 5, maxQueued: 10 })
     const { mqtt, connection } = parts
     mqtt.subscribe('a', () => {}, { ack: 'manual' })
@@ -122,7 +122,7 @@ describe('QoS 2 messages that the broker does not release', () => {
     await finish(parts)
   })
 
-  it.each(VERSIONS)('end the connection when they are too much, on MQTT %i', async protocolVersion => {
+  it.each(VERSIONS)('end the connection when they exceed the limit, on MQTT %i', async protocolVersion => {
     const parts = await subscriberOnPeer({ protocolVersion, inbound })
     const { mqtt, connection, session } = parts
     for (let id = 1; id <= 20; id += 1) connection.send(kb(id))

@@ -38,7 +38,7 @@ describe.each(VERSIONS)('MQTT %i: a packet that is larger than inbound.maxPacket
   })
 })
 
-describe.each(VERSIONS)('MQTT %i: a payload that means harm', protocolVersion => {
+describe.each(VERSIONS)('MQTT %i: a malicious payload', protocolVersion => {
   const DEPTH = 100_000
 
   it.each([
@@ -66,7 +66,7 @@ describe.each(VERSIONS)('MQTT %i: a payload that means harm', protocolVersion =>
     await session.close()
   })
 
-  it('topics and User Properties that are named like parts of an object are data', async () => {
+  it('topics and User Properties with the names of object members are plain data', async () => {
     const { connection, mqtt, session } = await listening({ protocolVersion })
     const seen: unknown[] = []
     mqtt.subscribe('+first/+second', ({ params, properties }) => {

@@ -20,7 +20,7 @@ failOnEscapedErrors()
 describe.each(VERSIONS)('MQTT %i: the limit of inbound.maxPacketBytes', protocolVersion => {
   const limited = { protocolVersion, inbound: { maxPacketBytes: 1_000 } }
 
-  it('is one byte more than one that is taken', async () => {
+  it('is exact to the byte', async () => {
     const { connection, causes, mqtt, session } = await listening(limited)
     const properties = protocolVersion === 5 ? 1 : 0
     // Fixed header 3, length of the topic 2, the topic 1.
@@ -38,7 +38,7 @@ describe.each(VERSIONS)('MQTT %i: the limit of inbound.maxPacketBytes', protocol
 
 describe.each(VERSIONS)('MQTT %i: damaged packets of the broker', protocolVersion => {
   it(
-    `${PACKETS / 2} of them harm nothing but their connection, which comes back (seed ${SEED})`,
+    `${PACKETS / 2} of them only affect their connection, which is established again (seed ${SEED})`,
     async () => {
       const random = new SeededRandom(SEED + protocolVersion)
       const limits = { maxPacketBytes: 65_536, concurrency: 4 }

@@ -20,8 +20,8 @@ async function connected(options: MqttModuleOptions = {}) {
 
 const qos1 = (topic: string) => ({ topic, payload: Buffer.from('1'), qos: 1 as const, retain: false })
 
-describe('bytes of the broker', () => {
-  it('a PUBREL without Packet Identifier ends the connection, and not the process', async () => {
+describe('packets from the broker', () => {
+  it('a PUBREL without a Packet Identifier ends the connection, not the process', async () => {
     const { connection, peer, session } = await connected()
     connection.sendBytes(Buffer.from('6200', 'hex'))
     await connection.closed()
@@ -30,7 +30,7 @@ describe('bytes of the broker', () => {
     await session.close()
   })
 
-  it('an acknowledgement that nobody waits for changes nothing', async () => {
+  it('an unexpected acknowledgement changes nothing', async () => {
     const { connection, session, mqtt } = await connected()
     for (const cmd of ['puback', 'pubrec', 'pubcomp', 'suback', 'unsuback'] as const) {
       connection.send({ cmd, messageId: 77, reasonCode: 0, granted: [0] })
@@ -44,7 +44,7 @@ describe('bytes of the broker', () => {
 })
 
 describe('a listener that throws', () => {
-  it('does not stop the connection: it comes back, and closes', async () => {
+  it('does not stop the connection, which reconnects and closes', async () => {
     const { connection, peer, session, log } = await connected()
     session.connection.attach({
       stateChanged: state => {
@@ -75,7 +75,7 @@ describe('a field that is too long for MQTT', () => {
     await session.close()
   })
 
-  it('is refused by the connection too, where nobody has checked it', async () => {
+  it('is also refused by the connection if it was not validated before', async () => {
     const { connection, session } = await connected()
     const properties = { contentType: 'x'.repeat(65_536) }
     const publish = async () => session.publish({ ...qos1('a'), properties })
@@ -109,7 +109,7 @@ describe('publish', () => {
     await session.close()
   })
 
-  it('refuses a codec that gives no Buffer', async () => {
+  it('refuses a codec that does not return a Buffer', async () => {
     const { session, mqtt } = await connected()
     const encode: () => Buffer = () => JSON.parse('"text"')
     await expect(mqtt.publish('a', 1, { codec: { encode, decode: () => 0 } })).rejects.toMatchObject({
@@ -118,7 +118,7 @@ describe('publish', () => {
     await session.close()
   })
 
-  it('on a stream that has ended is offline, and not sent', async () => {
+  it('on a stream that has ended is dropped as offline, not sent', async () => {
     const { session, mqtt } = await connected()
     mqtt.unwrap<{ stream: Duplex }>().stream.end()
     expect(await mqtt.publish('a', 1)).toEqual({ status: 'dropped', reason: 'offline' })
@@ -126,8 +126,8 @@ describe('publish', () => {
   })
 })
 
-describe('a session that the broker forgot', () => {
-  it('gets nothing of what is reported as lost', async () => {
+describe('a session that the broker has lost', () => {
+  it('receives no publish that was reported as lost', async () => {
     const { connection, peer, session } = await connected(kept)
     const outcomes = ['t/1', 't/2', 't/3'].map(topic => session.publish(qos1(topic)))
     for (let count = 0; count < 3; count += 1) await connection.expect('publish')
@@ -139,7 +139,7 @@ describe('a session that the broker forgot', () => {
     await session.close()
   })
 
-  it('is a warning and a counter', async () => {
+  it('is logged as a warning and counted', async () => {
     const { connection, peer, session, log } = await connected(kept)
     connection.cut()
     await peer.accept({ sessionPresent: false })
@@ -149,7 +149,7 @@ describe('a session that the broker forgot', () => {
     await session.close()
   })
 
-  it('has all its publishes settled when the connection stops for good', async () => {
+  it('settles all its publishes when the connection stops permanently', async () => {
     const stopped: unknown[] = []
     const { connection, session } = await connected({
       ...kept,
@@ -166,7 +166,7 @@ describe('a session that the broker forgot', () => {
   })
 })
 
-describe('a stream that never says that it closed', () => {
+describe('a stream that never emits close', () => {
   it.each([
     ['destroyed before it is used', () => new Duplex({ read() {}, write() {} }).destroy()],
     [
@@ -203,7 +203,7 @@ describe('messages', () => {
   it.each([
     [1, 2],
     [2, 12],
-  ] as const)('at QoS %i without end are not read, and no more than %i wait', async (qos, most) => {
+  ] as const)('at QoS %i in an endless flood are not read, and at most %i wait', async (qos, most) => {
     const { peer, session, route } = sessionOnPeer({
       connect: 'background',
       inbound: { concurrency: 1, maxInFlight: 2, maxQueued: 10 },
@@ -248,7 +248,7 @@ it('a session that a refused subscription has ended stays closed', async () => {
   expect(peer.dials).toBe(1)
 })
 
-it('two handlers of one filter get what both need', async () => {
+it('two handlers of one filter are subscribed with the options that both need', async () => {
   const { peer, session } = sessionOnPeer({ connect: 'background' })
   const filter = { subscription: 'a', filter: 'a', levels: ['a'] }
   session.addRoute(
@@ -267,7 +267,7 @@ it('two handlers of one filter get what both need', async () => {
   await closeWith(session, connection)
 })
 
-it('three connections in a row that end early raise the question who else has the Client Identifier', async () => {
+it('after three consecutive connections that end early, the log asks whether another client uses the Client Identifier', async () => {
   const { connection, peer, session, log } = await connected({ clientId: 'truck-7' })
   let current = connection
   for (let count = 0; count < 4; count += 1) {
@@ -279,7 +279,7 @@ it('three connections in a row that end early raise the question who else has th
   await session.close()
 })
 
-it('an error is whole in JSON', async () => {
+it('an error is complete in JSON', async () => {
   const { session } = await connected()
   await session.close()
   const failure = await session.connection.whenConnected().catch((error: unknown) => error)
@@ -290,7 +290,7 @@ it('an error is whole in JSON', async () => {
   })
 })
 
-it('bytes of every kind are bytes', async () => {
+it('bytes of any view type are sent as bytes', async () => {
   const { connection, session, mqtt } = await connected()
   await mqtt.publish('a', new Uint8Array([65, 66]).subarray(1))
   expect((await connection.expect('publish')).payload).toEqual(Buffer.from('B'))

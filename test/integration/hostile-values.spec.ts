@@ -19,8 +19,8 @@ class ThrowingController {
   }
 }
 
-describe('a value that cannot be', () => {
-  it('an error whose text is no text is a failed message, and nothing else', async () => {
+describe('an unusual value', () => {
+  it('an error whose message is not a string only fails its MQTT message', async () => {
     const { session, mqtt, connection } = await subscriberOnPeer({ drainTimeoutMs: 10 })
     mqtt.subscribe('a', () => {
       throw JSON.parse('{"message":{"toString":1}}')
@@ -67,7 +67,7 @@ describe('a value that cannot be', () => {
 })
 
 describe('a request', () => {
-  it('by Response Topic on MQTT 3.1.1 fails at once', async () => {
+  it('with a Response Topic on MQTT 3.1.1 fails at once', async () => {
     const { session, mqtt } = await subscriberOnPeer({ protocolVersion: 4, drainTimeoutMs: 10 })
     await expect(mqtt.request('a', 1, { protocol: 'mqtt5' })).rejects.toMatchObject({
       code: 'INVALID_OPTION',
@@ -75,7 +75,7 @@ describe('a request', () => {
     await session.close()
   })
 
-  it('whose time is over while its reply topic is being subscribed is not sent any more', async () => {
+  it('that times out while its reply topic is being subscribed is not sent', async () => {
     const { session, mqtt, connection } = await subscriberOnPeer({ drainTimeoutMs: 10 })
     const asked = mqtt.request('a', 1, { protocol: 'nest', timeoutMs: 20 })
     const subscribe = await connection.expect('subscribe')

@@ -67,7 +67,7 @@ describe.each(VERSIONS)('MQTT %i: a PUBLISH whose Topic Name is not allowed', pr
 })
 
 describe('MQTT 5: an empty Topic Name with a Topic Alias', () => {
-  it('is the topic that the alias was given to', async () => {
+  it('is resolved to the topic of the alias', async () => {
     const { connection, causes, session, mqtt } = await listening({
       protocolVersion: 5,
       ...TOPIC_ALIAS_MAXIMUM,
@@ -84,7 +84,7 @@ describe('MQTT 5: an empty Topic Name with a Topic Alias', () => {
     await session.close()
   })
 
-  it('that was given to no topic ends the connection', async () => {
+  it('that is not assigned to a topic ends the connection', async () => {
     const { connection, causes, session } = await listening({ protocolVersion: 5, ...TOPIC_ALIAS_MAXIMUM })
     connection.sendBytes(publishBytes(5, { topic: '', properties: TOPIC_ALIAS_3 }))
     await connection.closed()

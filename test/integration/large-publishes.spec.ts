@@ -11,8 +11,8 @@ const ROUND_TRIP_MS = 20
 const LONG_MS = 35_000
 const PATIENCE_MS = 1_000
 
-describe('publishes that are longer than what is collected for one write', () => {
-  it('go on without a break on a fast link, also when its round trip is measured again', async () => {
+describe('publishes that are longer than one collected write', () => {
+  it('continue without a pause on a fast link, even while its round trip is measured again', async () => {
     const outbound = { whenBlocked: 'wait', maxQueuedBytes: 2_000_000 } as const
     const parts = await publisherOnPeer({ outbound })
     const { connection, mqtt } = parts

@@ -9,7 +9,7 @@ function fail(): never {
   throw new Error('broken')
 }
 
-it('a dead letter that nobody subscribes to is told in the log', async () => {
+it('a dead letter without a subscriber is logged', async () => {
   const { session, mqtt, connection, log } = await subscriberOnPeer({ drainTimeoutMs: 10 })
   mqtt.subscribe('a', fail, FAILING)
   await connection.grant()
@@ -23,7 +23,7 @@ it('a dead letter that nobody subscribes to is told in the log', async () => {
   await session.close()
 })
 
-it('a dead letter of MQTT 3.1.1 that is written after an outage holds what happened', async () => {
+it('a dead letter that is published on MQTT 3.1.1 after an outage contains the failure', async () => {
   const { peer, session, mqtt, connection } = await subscriberOnPeer({
     protocolVersion: 4,
     reconnect: { delayMs: [10] },
