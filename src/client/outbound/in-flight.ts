@@ -13,8 +13,8 @@ import type { OutboundOptions } from '../../options/options.js'
 import { AckDeadline, type AckWatch } from '../connection/ack-deadline.js'
 import type { AcknowledgingPacket } from '../connection/link.js'
 import type { MqttConnection } from '../connection/mqtt-connection.js'
-import type { Outcomes } from './outcomes.js'
 import type { PacedLink } from './paced-link.js'
+import type { Outcomes } from './publishes.js'
 
 /** Consecutive resumed connections without any acknowledgement after which the oldest publish is `lost`. */
 const FRUITLESS_CONNECTIONS = 10

@@ -25,9 +25,8 @@ import type { ConnectionListener, MqttConnection } from '../connection/mqtt-conn
 import type { Hook, Notice } from '../events.js'
 import { IdleWaiters, PromptResults } from '../waits.js'
 import { InFlight } from './in-flight.js'
-import { Outcomes } from './outcomes.js'
 import { PacedLink } from './paced-link.js'
-import { WaitingPublishes, type WaitingPublishesObserver, watchTerms } from './waiting-publishes.js'
+import { Outcomes, WaitingPublishes, type WaitingPublishesObserver, watchTerms } from './publishes.js'
 
 const SENT_OUTCOME: PublishOutcome = { status: 'sent' }
 const SENT = Promise.resolve(SENT_OUTCOME)

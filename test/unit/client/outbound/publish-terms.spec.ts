@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events'
 import { describe, expect, it, vi } from 'vitest'
-import { watchTerms } from '../../../../src/client/outbound/waiting-publishes.js'
+import { watchTerms } from '../../../../src/client/outbound/publishes.js'
 import type { MqttError } from '../../../../src/core/errors.js'
 import type { GivenUp, Publication, PublishTerms } from '../../../../src/core/outbound/outbound-message.js'
 import { holdClock } from '../../../support/held-clock.js'
