@@ -120,7 +120,7 @@ const hybrid = async (configure: (app: Hybrid) => void = () => {}) => {
 }
 
 describe('a pure microservice', () => {
-  it('is connected in the init hooks; close() waits for handlers, and the destroy hooks may still publish', async () => {
+  it('is connected in the init hooks; close() waits for handlers, and the destroy hooks can still publish', async () => {
     const { app, mqtt } = await startMicroservice({ url: broker.url }, PARTS)
     await mqtt.publish('slow', 1, { qos: 1 })
     await gate.reached()
@@ -138,7 +138,7 @@ describe('a pure microservice', () => {
     await eventually(() => broker.connectedClients === 0)
   })
 
-  it('does not start when the broker is not there, and says where and why', async () => {
+  it('does not start if the broker is not available, with an error that says where and why', async () => {
     const { url } = broker
     await broker.stop()
     await expect(startMicroservice({ url }, PARTS)).rejects.toMatchObject({
@@ -150,7 +150,7 @@ describe('a pure microservice', () => {
     broker = await EmbeddedBroker.start()
   })
 
-  it('starts in the background, and connects and subscribes when the broker comes', async () => {
+  it('starts in the background, and connects and subscribes once the broker is available', async () => {
     const { url } = broker
     await broker.stop()
     const { app, mqtt } = await startMicroservice(
@@ -167,7 +167,7 @@ describe('a pure microservice', () => {
     await app.close()
   })
 
-  it('does not start when the broker refuses a subscription, and names it', async () => {
+  it('does not start if the broker refuses a subscription, with an error that names it', async () => {
     await broker.stop()
     broker = await EmbeddedBroker.start({ allowSubscribe: filter => filter !== 'slow' })
     await expect(startMicroservice({ url: broker.url }, PARTS)).rejects.toMatchObject({
@@ -177,7 +177,7 @@ describe('a pure microservice', () => {
     await eventually(() => broker.connectedClients === 0)
   })
 
-  it('does not start when the broker refuses the credentials, and shows none of them', async () => {
+  it('does not start if the broker refuses the credentials, with an error that does not show them', async () => {
     await broker.stop()
     broker = await EmbeddedBroker.start({ allowConnect: () => false })
     const failure = await startMicroservice(
@@ -193,7 +193,7 @@ describe('a pure microservice', () => {
 })
 
 describe('a hybrid application', () => {
-  it('drains before its own resources are torn down, with enableDrain', async () => {
+  it('drains before its own resources are destroyed, with enableDrain', async () => {
     const { app, mqtt } = await hybrid(app => {
       app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
       MqttModule.enableDrain(app, [])
@@ -216,7 +216,7 @@ describe('a hybrid application', () => {
   it.each([
     ['with enableDrain', (app: Hybrid) => MqttModule.enableDrain(app, [])],
     ['without enableDrain', () => {}],
-  ])('lets an HTTP handler that runs at the shutdown publish and ask, %s', async (_how, configure) => {
+  ])('lets an HTTP handler publish and send requests during the shutdown, %s', async (_how, configure) => {
     const responder = await startMicroservice({ url: broker.url }, { controllers: [EchoController] })
     const parts = { controllers: [SlowController, HttpController], providers: [AfterDestroy] }
     const app = await NestFactory.create(appModule({ url: broker.url }, parts), { logger: false })
@@ -236,7 +236,7 @@ describe('a hybrid application', () => {
     await responder.app.close()
   })
 
-  it('closes although an HTTP handler waits for a publish that the broker never acknowledges', async () => {
+  it('closes even if an HTTP handler waits for a publish that the broker never acknowledges', async () => {
     const peer = new ScriptedPeer()
     const options = { createStream: peer.createStream, protocolVersion: 5, drainTimeoutMs: 100 } as const
     const app = await NestFactory.create(appModule(options, { controllers: [HttpController] }), {
@@ -252,7 +252,7 @@ describe('a hybrid application', () => {
     expect(await response).toMatchObject({ statusCode: 500 })
   })
 
-  it('closes at once and again: before it listens, twice, and after a start that failed', async () => {
+  it('closes before it listens, twice, and after a failed start', async () => {
     const notStarted = await NestFactory.create(appModule({ url: broker.url }, PARTS), { logger: false })
     notStarted.connectMicroservice(MqttModule.microservice())
     await notStarted.close()
@@ -270,7 +270,7 @@ describe('a hybrid application', () => {
     await failed.close()
   })
 
-  it('closes on a signal, once, and takes its listeners away', async () => {
+  it('closes once on a signal, and removes its listeners', async () => {
     const before = process.listenerCount('SIGUSR2')
     const { app, mqtt } = await hybrid(app => {
       app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
@@ -284,7 +284,7 @@ describe('a hybrid application', () => {
     expect(process.listenerCount('SIGUSR2')).toBe(before)
   })
 
-  it('is warned when it has handlers and nobody runs them', async () => {
+  it('logs a warning if it has handlers that are not started', async () => {
     const { app, logger } = await hybrid()
     expect(logger.ofMqtt.filter(line => line.startsWith('warn'))).toEqual([
       expect.stringMatching(/SlowController\.onSlow.*app\.connectMicroservice\(MqttModule\.microservice\(\)/),
@@ -297,7 +297,7 @@ describe('a preview', () => {
   it.each([
     ['of a hybrid application', { preview: true, snapshot: true }],
     ['without the graph', { preview: true }],
-  ])('%s takes the microservice and dials nobody', async (_what, options) => {
+  ])('%s accepts the microservice and does not connect', async (_what, options) => {
     const app = await NestFactory.create(appModule({ url: broker.url }, PARTS), {
       ...options,
       logger: false,
@@ -311,7 +311,7 @@ describe('a preview', () => {
     expect(story).toEqual([])
   })
 
-  it('of a pure microservice is created, and dials nobody', async () => {
+  it('of a pure microservice is created and does not connect', async () => {
     const app = await NestFactory.createMicroservice<AsyncMicroserviceOptions>(
       appModule({ url: broker.url }, PARTS),
       { ...MqttModule.microservice(), preview: true, logger: false, abortOnError: false },
@@ -335,7 +335,7 @@ describe('a preview', () => {
 })
 
 describe('an application that only publishes', () => {
-  it('needs no transport, and gets no warning', async () => {
+  it('needs no transport, and logs no warning', async () => {
     const logger = new CollectingLogger()
     const app = await NestFactory.createApplicationContext(
       appModule({ url: broker.url }, { providers: [Database] }),
@@ -353,7 +353,7 @@ describe('an application that only publishes', () => {
 })
 
 describe('several connections', () => {
-  it('have their own service, transport and handlers', async () => {
+  it('each have their own service, transport and handlers', async () => {
     const other = await EmbeddedBroker.start()
 
     @Controller()
@@ -396,7 +396,7 @@ describe('several connections', () => {
   })
 })
 
-it('two connections without a name, or of one name, are refused when the application starts', async () => {
+it('two connections with the same name, or without one, are refused when the application starts', async () => {
   const options = { url: broker.url }
 
   @Module({ imports: [MqttModule.forRoot(options)] })
@@ -413,7 +413,7 @@ it('two connections without a name, or of one name, are refused when the applica
 })
 
 describe('options', () => {
-  it('are checked at the door: the application is not created', async () => {
+  it('are validated before the application is created', async () => {
     const module = appModule({ url: 'http://nowhere', connectTimeoutMs: -1 }, {})
     await expect(
       NestFactory.createApplicationContext(module, { logger: false, abortOnError: false }),
@@ -426,7 +426,7 @@ describe('options', () => {
   })
 
   it.each(['a/#/b', { cmd: 'a/+' }])(
-    'a pattern that is no Topic Filter is refused when the application is created: %j',
+    'an invalid Topic Filter as a pattern is refused when the application is created: %j',
     async pattern => {
       @Controller()
       class WrongController {
@@ -442,7 +442,7 @@ describe('options', () => {
   )
 })
 
-it('status$, the status of Nest and on() tell the same story', async () => {
+it('status$, the status of Nest and on() report the same states', async () => {
   const { app, mqtt } = await startMicroservice({ url: broker.url }, PARTS)
   const seen: string[] = []
   const ofNest: string[] = []

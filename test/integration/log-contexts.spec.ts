@@ -20,7 +20,7 @@ class TwoController {
   onCloud(): void {}
 }
 
-it('every line of one of two connections says which one it is', async () => {
+it('every log line names its connection if there are two', async () => {
   const broker = await EmbeddedBroker.start()
   const { url } = broker
   @Module({

@@ -38,7 +38,7 @@ describe('a logger that fails', () => {
   it.each([
     ['by throwing', throwing],
     ['by rejecting', rejecting],
-  ])('%s stops nothing', async (_how, fail) => {
+  ])('%s does not stop the client', async (_how, fail) => {
     const peer = new ScriptedPeer()
     const log = failingLog(fail)
     const options = resolveOptions({

@@ -30,7 +30,7 @@ describe('a loop that awaits one publish after the other', () => {
     await parts.session.close()
   })
 
-  it('gets the outcomes of many drops in the order of the calls', async () => {
+  it('receives the outcomes of many drops in the order of the calls', async () => {
     const parts = await publisherOnPeer()
     await parts.connection.cut()
     const settled: number[] = []

@@ -3,7 +3,7 @@ import { eventually } from '../support/eventually.js'
 import { quiet } from '../support/held-clock.js'
 import { json, subscriberOnPeer } from '../support/subscriber-on-peer.js'
 
-it('QoS 2 messages that wait for a loop are bounded: nothing is read while so many do', async () => {
+it('QoS 2 messages that wait for a loop are limited: nothing is read at the limit', async () => {
   const inbound = { maxQueued: 20, maxInFlight: 4 }
   const { session, mqtt, connection } = await subscriberOnPeer({ inbound, drainTimeoutMs: 10 })
   const loop = mqtt.messages<number>('a', { qos: 2 })

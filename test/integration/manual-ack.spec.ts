@@ -30,7 +30,7 @@ async function manual(
 }
 
 describe.each(VERSIONS)('MQTT %i: ack "manual"', protocolVersion => {
-  it('acknowledges when the handler says so, after it has returned, in the order of arrival', async () => {
+  it('acknowledges when ack() is called after the handler has returned, in order of arrival', async () => {
     const parts = await manual(protocolVersion)
     const { mqtt, connection, runs, seen } = parts
     for (const id of [1, 2, 3]) connection.send(qos1('a', id))
@@ -52,7 +52,7 @@ describe.each(VERSIONS)('MQTT %i: ack "manual"', protocolVersion => {
     await finish(parts)
   })
 
-  it('may be given before the handler returns, and twice', async () => {
+  it('accepts ack() before the handler returns, and twice', async () => {
     const parts = await manual(protocolVersion, {}, run => {
       run.ack()
       run.ack()
@@ -66,7 +66,7 @@ describe.each(VERSIONS)('MQTT %i: ack "manual"', protocolVersion => {
     await finish(parts)
   })
 
-  it('does nothing for a handler that has not asked for it', async () => {
+  it('has no effect on ack() of a handler without the option', async () => {
     const parts = await manual(protocolVersion, { ack: 'auto' }, run => {
       run.ack()
       throw new Error('broken')
@@ -79,7 +79,7 @@ describe.each(VERSIONS)('MQTT %i: ack "manual"', protocolVersion => {
     await finish(parts)
   })
 
-  it('a handler that fails follows the policy, whether it acknowledged or not', async () => {
+  it('applies the policy to a failed handler, whether it called ack() or not', async () => {
     const parts = await manual(protocolVersion, {}, () => {
       throw new Error('broken')
     })
@@ -91,7 +91,7 @@ describe.each(VERSIONS)('MQTT %i: ack "manual"', protocolVersion => {
     await finish(parts)
   })
 
-  it('that does not come in time is a failure of the run', async () => {
+  it('fails the run if ack() is not called in time', async () => {
     const parts = await manual(protocolVersion, { timeoutMs: 100 })
     const { mqtt, connection, runs } = parts
     connection.send(qos1('a', 1))
@@ -107,7 +107,7 @@ describe.each(VERSIONS)('MQTT %i: ack "manual"', protocolVersion => {
     await finish(parts)
   })
 
-  it('is not needed for QoS 0, but taken', async () => {
+  it('does not need ack() for QoS 0, but accepts it', async () => {
     const parts = await manual(protocolVersion, {}, run => run.ack())
     const { mqtt, connection } = parts
     connection.send(json('a', 1))

@@ -4,7 +4,7 @@ import { comeBack, finish, goOffline, publisherOnPeer } from '../support/publish
 
 holdClock()
 
-it('those who observe the status are told of every change, and no packet visits them', async () => {
+it('observers of the status receive every change, and are not called for packets', async () => {
   const parts = await publisherOnPeer()
   const { mqtt, connection } = parts
   const seen: string[] = []

@@ -47,7 +47,7 @@ function deliver({ connection }: SubscriberOnPeer, ...values: readonly unknown[]
 }
 
 describe('messages', () => {
-  it('come in order, and each of several loops gets every one', async () => {
+  it('arrive in order, and each of several loops receives all of them', async () => {
     const parts = await looping()
     const loops = [consume(parts.messages), consume(parts.mqtt.messages('a'))]
     deliver(parts, 1, 2, 3)
@@ -60,7 +60,7 @@ describe('messages', () => {
     await finish(parts)
   })
 
-  it('go on over a reconnect', async () => {
+  it('continue after a reconnect', async () => {
     const parts = await looping()
     const loop = consume(parts.messages)
     deliver(parts, 1)
@@ -76,7 +76,7 @@ describe('messages', () => {
     expect(loop.end).toBe('ended')
   })
 
-  it('a payload that cannot be decoded costs that message, and the loop goes on', async () => {
+  it('a payload that cannot be decoded only fails its message, and the loop continues', async () => {
     const parts = await looping()
     const loop = consume(parts.messages)
     parts.connection.send({ ...qos1('a', 1), payload: '{"half":' })
@@ -104,7 +104,7 @@ describe('messages', () => {
 })
 
 describe('a QoS 1 message of a loop', () => {
-  it('is acknowledged when the loop asks for the next one', async () => {
+  it('is acknowledged when the loop requests the next one', async () => {
     const parts = await looping()
     const { mqtt, messages, connection } = parts
     connection.send(qos1('a', 1))
@@ -123,7 +123,7 @@ describe('a QoS 1 message of a loop', () => {
     await finish(parts)
   })
 
-  it('that no loop has taken is given back at the close of a kept session', async () => {
+  it('that no loop has read is given back at the close of a persistent session', async () => {
     const parts = await looping(KEPT)
     const { mqtt, messages, connection } = parts
     for (const id of [1, 2, 3]) connection.send(qos1('a', id))
@@ -136,7 +136,7 @@ describe('a QoS 1 message of a loop', () => {
     expect(mqtt.stats().inbound).toMatchObject({ received: 3, givenBack: 3, running: 0 })
   })
 
-  it('that was delivered again while the loop had it is not given to it twice', async () => {
+  it('that is redelivered while the loop handles it is not passed to it twice', async () => {
     const parts = await looping(KEPT)
     const { mqtt, messages, connection } = parts
     connection.send(qos1('a', 1))
@@ -156,7 +156,7 @@ describe('a QoS 1 message of a loop', () => {
 })
 
 describe('the end of a loop', () => {
-  it('by break leaves no subscription behind, and acknowledges what it had', async () => {
+  it('by break leaves no subscription, and acknowledges the messages of the loop', async () => {
     const parts = await looping()
     const loop = consume(parts.messages, 2)
     for (const id of [1, 2, 3]) parts.connection.send(qos1('a', id))
@@ -169,7 +169,7 @@ describe('the end of a loop', () => {
     await finish(parts)
   })
 
-  it('by a signal is no error, while it waits', async () => {
+  it('by a signal while it waits is not an error', async () => {
     const controller = new AbortController()
     const parts = await looping({}, { signal: controller.signal })
     const loop = consume(parts.messages)
@@ -182,7 +182,7 @@ describe('the end of a loop', () => {
     await finish(parts)
   })
 
-  it('by a signal that was aborted before', async () => {
+  it('by a signal that is already aborted', async () => {
     const parts = await subscriberOnPeer()
     const loop = consume(parts.mqtt.messages('a', { signal: AbortSignal.abort() }))
     await settle(parts.mqtt)
@@ -196,7 +196,7 @@ describe('the end of a loop', () => {
     await finish(parts)
   })
 
-  it('of one does not end the others', async () => {
+  it('of one loop does not end the others', async () => {
     const controller = new AbortController()
     const parts = await looping({}, { signal: controller.signal })
     const other = consume(parts.mqtt.messages('a'))
@@ -217,11 +217,11 @@ describe('the end of a loop', () => {
   })
 })
 
-describe('QoS 0 messages that a loop does not take', () => {
+describe('QoS 0 messages that a loop does not read', () => {
   it.each([
     ['drop-oldest', [2, 3]],
     ['drop-newest', [1, 2]],
-  ] as const)('%s: no more of them wait than the limit', async (overflow, kept) => {
+  ] as const)('%s: their number stays within the limit', async (overflow, kept) => {
     const parts = await looping({}, { limit: 2, overflow })
     deliver(parts, 1, 2, 3)
     await settle(parts.mqtt)
@@ -236,7 +236,7 @@ describe('QoS 0 messages that a loop does not take', () => {
     await finish(parts)
   })
 
-  it('do not push out those of QoS 1', async () => {
+  it('do not replace those of QoS 1', async () => {
     const parts = await looping({}, { limit: 1 })
     parts.connection.send(qos1('a', 1, 'one'))
     deliver(parts, 2, 3)
@@ -252,7 +252,7 @@ describe('QoS 0 messages that a loop does not take', () => {
 })
 
 describe('messages$', () => {
-  it('has a handler for each subscriber, which ends with it, and completes at the close', async () => {
+  it('has a handler per subscriber, which is removed with it, and completes at the close', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     const messages = mqtt.messages$<number>('a')
@@ -279,7 +279,7 @@ describe('messages$', () => {
   })
 })
 
-it('a message that a loop has dropped counts as dropped, once for several loops, and is in the log', async () => {
+it('a message that a loop has dropped is logged, and counted once for several loops', async () => {
   const parts = await looping({}, { limit: 2 })
   const other = parts.mqtt.messages('a', { limit: 2, overflow: 'drop-newest' })
   deliver(parts, ...Array.from({ length: 10 }, (_value, index) => index))

@@ -145,21 +145,21 @@ const deliver = (topic: string, payload: unknown, fields: Partial<PublishPacket>
 const handled = (count: number) => eventually(() => started.mqtt.stats().inbound.handled === count)
 const published = () => connection.received.filter(packet => packet.cmd === 'publish')
 
-describe('an event goes through the pipeline of Nest', () => {
+describe('an event passes through the pipeline of Nest', () => {
   it('guard, interceptor, pipe and handler, with its context', async () => {
     deliver('pipeline/a', 1, { qos: 1, messageId: 1, retain: true })
     await handled(1)
     expect(calls).toEqual(['guard', 'before', ['event', 2, 'pipeline/a', 'pipeline/+', 1, true], 'after'])
   })
 
-  it('a guard keeps the handler from running, and the message is a failed one', async () => {
+  it('a guard prevents the handler from running, and the message counts as failed', async () => {
     deliver('pipeline/forbidden', 1)
     await handled(1)
     expect(calls).toEqual(['guard', 'filter Forbidden resource pipeline/forbidden'])
     expect(started.mqtt.stats().inbound.failed).toBe(1)
   })
 
-  it('an exception filter sees what a pipe throws', async () => {
+  it('an exception filter receives the error of a pipe', async () => {
     deliver('pipeline/a', 'text')
     await handled(1)
     expect(calls).toEqual(['guard', 'before', 'filter a number is needed pipeline/a'])
@@ -168,7 +168,7 @@ describe('an event goes through the pipeline of Nest', () => {
     )
   })
 
-  it('every handler of one pattern runs, once, and an Observable is awaited to its end', async () => {
+  it('every handler of one pattern runs once, and an Observable is awaited until it completes', async () => {
     deliver('two', 'x')
     await handled(1)
     expect(calls).toEqual([
@@ -192,9 +192,9 @@ describe('an event goes through the pipeline of Nest', () => {
   })
 })
 
-describe('input that means harm, or just differs', () => {
+describe('malicious or unusual input', () => {
   it.each(['throw', 'observable', 'reject'])(
-    'a handler that fails by %s: logged, counted, acknowledged',
+    'a handler that fails by %s is logged and counted, and its message acknowledged',
     async how => {
       deliver('failing', how, { qos: 1, messageId: 9 })
       expect(await connection.expect('puback')).toMatchObject({ messageId: 9 })
@@ -205,14 +205,14 @@ describe('input that means harm, or just differs', () => {
     },
   )
 
-  it('a payload that is not JSON fails that message only', async () => {
+  it('a payload that is not JSON only fails its message', async () => {
     deliver('two', Buffer.from('{"half":'), { qos: 1, messageId: 3 })
     expect(await connection.expect('puback')).toMatchObject({ messageId: 3 })
     expect(calls).toEqual([])
     expect(started.logger.ofMqtt.at(-1)).toMatch(/the payload on "two" could not be decoded/)
   })
 
-  it('a thousand of them are one line of the log, and a count 10 s later', async () => {
+  it('a thousand invalid payloads are one log line, and a count 10 s later', async () => {
     for (let index = 0; index < 1_000; index += 1) deliver('two', Buffer.from('{'))
     await handled(1_000)
     expect(started.logger.ofMqtt.filter(line => line.includes('could not be decoded'))).toHaveLength(1)
@@ -224,7 +224,7 @@ describe('input that means harm, or just differs', () => {
     expect(started.mqtt.stats().inbound.unmatched).toBe(1)
   })
 
-  it('{"id":1,"data":2} on an event handler is that payload, and nothing is published', async () => {
+  it('{"id":1,"data":2} for an event handler is a plain payload, and nothing is published', async () => {
     for (const payload of [
       { id: 1, data: 2 },
       { id: '1', data: 2, pattern: 'two' },
@@ -236,7 +236,7 @@ describe('input that means harm, or just differs', () => {
     expect(published()).toEqual([])
   })
 
-  it('an event with a Response Topic gets no response', async () => {
+  it('an event with a Response Topic receives no response', async () => {
     deliver('two', 1, { properties: { responseTopic: 'responses', correlationData: Buffer.from('1') } })
     await handled(1)
     expect(published()).toEqual([])
@@ -262,7 +262,7 @@ describe('a @MessagePattern handler', () => {
     })
   })
 
-  it('responds with an error that says so', async () => {
+  it('responds with the error of the handler', async () => {
     deliver('sum', 1, { properties: { responseTopic: 'responses/1' } })
     const reply = await connection.expect('publish')
     expect(reply.properties?.userProperties).toMatchObject({ status: 'error' })
@@ -300,7 +300,7 @@ describe('a @MessagePattern handler', () => {
     ['without pattern', { data: [1], id: 'a' }],
     ['with more than the envelope has', { pattern: 'sum', data: [1], id: 'a', extra: 1 }],
     ['with an id that is no text', { pattern: 'sum', data: [1], id: 1 }],
-  ])('takes an object %s as the payload', async (_name, payload) => {
+  ])('treats an object %s as the payload', async (_name, payload) => {
     deliver('sum', payload)
     await handled(1)
     expect(published()).toEqual([])
@@ -309,7 +309,7 @@ describe('a @MessagePattern handler', () => {
 })
 
 describe('the log', () => {
-  it('is not filled by a publisher whose messages a pipe refuses, nor by the length of its topics', async () => {
+  it('is not flooded by messages that a pipe refuses, or by long topics', async () => {
     const topic = `pipeline/${'x'.repeat(60_000)}`
     for (let index = 0; index < 500; index += 1) deliver(topic, 'no number')
     await handled(500)
@@ -318,7 +318,7 @@ describe('the log', () => {
     expect(Math.max(...lines.map(line => line.length))).toBeLessThan(500)
   })
 
-  it('takes a processing end hook that throws as a line', async () => {
+  it('contains the error of a processing end hook', async () => {
     const transport = started.app.get(MqttTransport)
     transport.setOnProcessingEndHook(() => {
       throw new Error('a bug')

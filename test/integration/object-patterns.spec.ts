@@ -63,7 +63,7 @@ describe('a handler with an object or a number for a pattern', () => {
     })
   })
 
-  it('gets events of which the envelope has the pattern as an object or a number', async () => {
+  it('receives events whose envelope has the pattern as an object or a number', async () => {
     asker = await builtInClient(broker.url, 4)
     await broker.publish('1', JSON.stringify({ pattern: 1, data: 'one' }))
     await broker.publish('{"cmd":"a/b"}', JSON.stringify({ pattern: { cmd: 'a/b' }, data: 'two' }))
@@ -73,7 +73,7 @@ describe('a handler with an object or a number for a pattern', () => {
   })
 
   it.each(['nest', 'nestjs-mqtt'] as const)(
-    'is asked by MqttClientProxy with the same pattern, peer %s',
+    'receives requests of MqttClientProxy with the same pattern, peer %s',
     async peer => {
       const client = new MqttClientProxy({ url: broker.url, peer })
       asker = askerOf(client)

@@ -50,7 +50,7 @@ function deliver({ connection }: SubscriberOnPeer, text: string, prefix = ''): v
 }
 
 describe('concurrency', () => {
-  it('of a handler bounds its runs, and leaves the others alone', async () => {
+  it('of a handler limits its runs, and does not affect the others', async () => {
     const parts = await subscriberOnPeer()
     const one = await held(parts, 'one/+', { concurrency: 2 })
     const other = await held(parts, 'other/+')
@@ -69,7 +69,7 @@ describe('concurrency', () => {
     await finish(parts)
   })
 
-  it('of the connection bounds all handlers together', async () => {
+  it('of the connection limits all handlers together', async () => {
     const parts = await subscriberOnPeer({ inbound: { concurrency: 3 } })
     const one = await held(parts, 'one/+', { concurrency: 10 })
     const other = await held(parts, 'other/+')
@@ -84,7 +84,7 @@ describe('concurrency', () => {
     await finish(parts)
   })
 
-  it('is not used up by a loop that waits for its consumer', async () => {
+  it('is not consumed by a loop that waits for its consumer', async () => {
     const parts = await subscriberOnPeer({ inbound: { concurrency: 1, maxInFlight: 10 } })
     const messages = parts.mqtt.messages('loop/+')
     await parts.connection.grant()
@@ -99,7 +99,7 @@ describe('concurrency', () => {
 })
 
 describe('order', () => {
-  it('"topic" runs those of a topic one after the other, those of others beside them', async () => {
+  it('"topic" handles the messages of one topic one after the other, and different topics concurrently', async () => {
     const parts = await subscriberOnPeer()
     const handler = await held(parts, '+')
     deliver(parts, 'a1 a2 b3 a4')
@@ -111,7 +111,7 @@ describe('order', () => {
     await finish(parts)
   })
 
-  it('"none" runs all of them at once, in the order in which they came', async () => {
+  it('"none" handles all messages concurrently, started in order of arrival', async () => {
     const parts = await subscriberOnPeer()
     const handler = await held(parts, '+', { order: 'none', concurrency: 3 })
     deliver(parts, 'a1 a2 a3 a4')
@@ -135,7 +135,7 @@ describe('order', () => {
     await finish(parts)
   })
 
-  it('of one handler does not order another handler of the same messages', async () => {
+  it('of one handler does not affect another handler of the same messages', async () => {
     const parts = await subscriberOnPeer()
     const ordered = await held(parts, 'x/+')
     const free = await held(parts, 'x/#', { order: 'none' })
@@ -160,7 +160,7 @@ describe('fairness', () => {
     await finish(parts)
   })
 
-  it('a busy handler does not starve the others, however many topics it has', async () => {
+  it('a busy handler does not starve the others, whatever the number of its topics', async () => {
     const parts = await subscriberOnPeer({ inbound: { concurrency: 1 } })
     const order: string[] = []
     const busy = await held(parts, 'busy/+')
@@ -180,7 +180,7 @@ describe('fairness', () => {
 })
 
 describe.each(VERSIONS)('MQTT %i: several handlers of one message', protocolVersion => {
-  it('each run once, and it is acknowledged after all of them', async () => {
+  it('each run once, and the message is acknowledged after all of them', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const all = [await held(parts, 'x/+'), await held(parts, 'x/#'), await held(parts, '#')]
     parts.connection.send(qos1('x/a', 1))
@@ -196,7 +196,7 @@ describe.each(VERSIONS)('MQTT %i: several handlers of one message', protocolVers
     await finish(parts)
   })
 
-  it('of one pattern are several handlers too, with one subscription', async () => {
+  it('with one pattern are separate handlers with one subscription', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const first = await held(parts, 'x')
     const second = new Held()
@@ -208,7 +208,7 @@ describe.each(VERSIONS)('MQTT %i: several handlers of one message', protocolVers
     await finish(parts)
   })
 
-  it('count the message as failed once, and the others are not repeated', async () => {
+  it('count the message as failed once, and are retried separately', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const ran: string[] = []
     const note = (name: string) => () => {

@@ -58,8 +58,8 @@ function delaysWithin(timeMs: number): number {
   return count
 }
 
-describe('a broker that is away for 24 hours', () => {
-  it('is dialled with the delays as configured, without anything that grows, and found again', {
+describe('a broker that is unavailable for 24 hours', () => {
+  it('is retried with the configured delays, without a growing resource, and connected again', {
     timeout: 60_000,
   }, async () => {
     const { session, peer, dials, log, route } = watched()
@@ -143,7 +143,7 @@ describe('a broker that is away for 24 hours', () => {
     expect(lines.all).toBe(2 * delays.length)
   })
 
-  it('is dialled once for each delay of a list, whose last value repeats', async () => {
+  it('is retried once per delay of a list, whose last value repeats', async () => {
     const { session, peer, dials } = watched({ reconnect: { delayMs: [0, 10, 3_000] } })
     peer.refuse(Number.POSITIVE_INFINITY)
     const delays: number[] = []
@@ -161,7 +161,7 @@ describe('a broker that is away for 24 hours', () => {
     await session.close()
   })
 
-  it('has 1,000 waits for it that end, and leave nothing', async () => {
+  it('lets 1,000 waits for the connection end without a leak', async () => {
     const { session, peer } = watched()
     peer.refuse(Number.POSITIVE_INFINITY)
     const wait = nextWait(session)
@@ -211,24 +211,24 @@ describe('a broker that flaps', () => {
     started = performance.now()
   })
 
-  it('is not hammered: the delays grow as if it had never accepted', async () => {
+  it('is retried with growing delays, as if it had never accepted', async () => {
     const delays = await flap(0)
     expect(delays.slice(0, FIRST_DELAYS.length)).toEqual(FIRST_DELAYS)
     expect(new Set(delays.slice(FIRST_DELAYS.length))).toEqual(new Set([30_000]))
     expect(delays).toHaveLength(delaysWithin(HOUR_MS))
   })
 
-  it('is not hammered either where each connection lasts a little less than resetAfterMs', async () => {
+  it('is also retried with growing delays if each connection lasts a little less than resetAfterMs', async () => {
     const delays = await flap(9_999)
     expect(delays.slice(0, FIRST_DELAYS.length)).toEqual(FIRST_DELAYS)
     expect(delays.at(-1)).toBe(30_000)
   })
 
-  it('is dialled with the first delay again where each connection lasts resetAfterMs', async () => {
+  it('is retried with the first delay if each connection lasts resetAfterMs', async () => {
     expect(new Set(await flap(10_000))).toEqual(new Set([500]))
   })
 
-  it('takes the first delay again after one good connection, in the middle of growing ones', async () => {
+  it('is retried with the first delay again after one good connection between failures', async () => {
     const { session, peer } = watched()
     const delays: number[] = []
     await session.start()
@@ -246,7 +246,7 @@ describe('a broker that flaps', () => {
     await session.close()
   })
 
-  it('by DISCONNECT, by silence and by refusal is one and the same count', async () => {
+  it('increases one common count by DISCONNECT, by silence and by refusal', async () => {
     const { session, peer } = watched({ connectTimeoutMs: 1_000 })
     const delays: number[] = []
     const wait = async (): Promise<void> => {

@@ -33,7 +33,7 @@ async function busy(inbound: InboundOptions, protocolVersion: 4 | 5 = 5) {
 }
 
 describe.each(VERSIONS)('MQTT %i: overflow', protocolVersion => {
-  it('"drop-oldest": the newest wait', async () => {
+  it('"drop-oldest" keeps the newest messages', async () => {
     const parts = await busy({ maxQueued: 2, overflow: 'drop-oldest' }, protocolVersion)
     await parts.deliver('a1 b2 c3 a4')
     expect(parts.mqtt.stats().inbound).toMatchObject({ received: 5, dropped: 2, waiting: 2, running: 1 })
@@ -43,7 +43,7 @@ describe.each(VERSIONS)('MQTT %i: overflow', protocolVersion => {
     await finish(parts)
   })
 
-  it('"drop-newest": those that wait go on to wait', async () => {
+  it('"drop-newest" keeps the waiting messages', async () => {
     const parts = await busy({ maxQueued: 2, overflow: 'drop-newest' }, protocolVersion)
     await parts.deliver('a1 b2 c3 a4')
     expect(parts.mqtt.stats().inbound).toMatchObject({ received: 5, dropped: 2, waiting: 2, running: 1 })
@@ -52,7 +52,7 @@ describe.each(VERSIONS)('MQTT %i: overflow', protocolVersion => {
     await finish(parts)
   })
 
-  it('"latest": the newest of each topic waits, and no more topics than may', async () => {
+  it('"latest" keeps the newest message of each topic, for a limited number of topics', async () => {
     const parts = await busy({ maxQueued: 2, overflow: 'latest' }, protocolVersion)
     await parts.deliver('a1 b2 a3 a4')
     expect(parts.mqtt.stats().inbound).toMatchObject({ dropped: 2, waiting: 2 })
@@ -63,7 +63,7 @@ describe.each(VERSIONS)('MQTT %i: overflow', protocolVersion => {
     await finish(parts)
   })
 
-  it('never takes a QoS 1 message', async () => {
+  it('never drops a QoS 1 message', async () => {
     const parts = await busy({ maxQueued: 1, overflow: 'drop-oldest', maxInFlight: 10 }, protocolVersion)
     for (const id of [1, 2, 3]) parts.connection.send(qos1('q', id))
     await parts.deliver('a1 b2')
@@ -76,7 +76,7 @@ describe.each(VERSIONS)('MQTT %i: overflow', protocolVersion => {
 })
 
 describe('overflow "latest" with two handlers', () => {
-  it('keeps for each the newest that it has not begun', async () => {
+  it('keeps the newest waiting message for each handler', async () => {
     const parts = await subscriberOnPeer({
       inbound: { concurrency: 10, maxQueued: 5, overflow: 'latest' },
     })
@@ -105,10 +105,10 @@ describe('overflow "latest" with two handlers', () => {
   })
 })
 
-describe.each(VERSIONS)('MQTT %i: a broker that does not keep to Receive Maximum', protocolVersion => {
+describe.each(VERSIONS)('MQTT %i: a broker that ignores Receive Maximum', protocolVersion => {
   const limits = { concurrency: 1, maxInFlight: 2, maxQueued: 8 }
 
-  it('is not read while so much waits, and then all of it is handled in order', async () => {
+  it('is not read at the limit, and then all messages are handled in order', async () => {
     const parts = await subscriberOnPeer({ protocolVersion, inbound: limits })
     const { mqtt, connection } = parts
     const gate = new Gate()
@@ -130,7 +130,7 @@ describe.each(VERSIONS)('MQTT %i: a broker that does not keep to Receive Maximum
     await finish(parts)
   })
 
-  it('is hung up on where handlers wait for what cannot be read: what waits is bounded', async () => {
+  it('is disconnected if handlers wait for unread data, so that the number of messages stays limited', async () => {
     const parts = await subscriberOnPeer({ protocolVersion, inbound: limits })
     const { mqtt, connection, session } = parts
     mqtt.subscribe('a', () => mqtt.publish('b', 1, { qos: 1 }))

@@ -22,7 +22,7 @@ async function grantAll(connection: PeerConnection, count: number): Promise<void
 }
 
 describe('a client that subscribes to what it publishes', () => {
-  it('subscribes before its queue leaves, after a session that is lost', async () => {
+  it('subscribes before it sends its queue, after a lost session', async () => {
     const parts = await subscriberOnPeer()
     parts.mqtt.subscribe('a', ignore)
     await parts.connection.grant()
@@ -35,7 +35,7 @@ describe('a client that subscribes to what it publishes', () => {
     await Promise.all(queued)
   })
 
-  it('subscribes to a new filter before publishes of a resumed session are sent again', async () => {
+  it('subscribes to a new filter before it resends the publishes of a resumed session', async () => {
     const parts = await subscriberOnPeer(KEPT)
     const unanswered = parts.mqtt.publish('a', 1, { qos: 1 })
     await parts.connection.find('publish')
@@ -48,7 +48,7 @@ describe('a client that subscribes to what it publishes', () => {
     await unanswered
   })
 
-  it('publishes nothing before the last SUBSCRIBE has left, and drops nothing meanwhile', async () => {
+  it('publishes nothing before the last SUBSCRIBE is sent, and drops nothing in the meantime', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt } = parts
     const filters = 1_003

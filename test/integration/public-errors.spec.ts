@@ -96,17 +96,17 @@ describe('why a message failed', () => {
     ['valibot', { message: 'Validation failed: at: Invalid type: Expected number' }],
     ['integer', { message: 'Validation failed (numeric string is expected)', statusCode: 400 }],
     ['bug', { message: 'Internal server error' }],
-  ])('is told to whoever asked, without values: %s', async (topic, told) => {
+  ])('is sent to the requester without values: %s', async (topic, told) => {
     const failure = await failureOf(topic)
     expect(failure).toMatchObject({ status: 'error', ...told })
     expect(JSON.stringify(failure)).not.toMatch(/secret|password/)
   })
 
-  it('is what a filter of the application makes of it, where there is one', async () => {
+  it('is the result of an exception filter of the application, if there is one', async () => {
     expect(JSON.stringify(await failureOf('filtered'))).toContain('mine')
   })
 
-  it('is in the log, for errors that are told to nobody too', async () => {
+  it('is logged, even for errors that are sent to no requester', async () => {
     await failureOf('bug')
     const line = 'the handler of "bug" failed for a message on "bug": password of the database'
     await eventually(() => logger.ofMqtt.some(text => text.includes(line)))
@@ -121,7 +121,7 @@ describe('why a message failed', () => {
     expect(letters[0]).toMatchObject({ reason: `Validation failed: ${ISSUES.join('; ')}` })
   })
 
-  it('leaves HTTP as it is', async () => {
+  it('does not change errors over HTTP', async () => {
     const response = await fetch(`${await app.getUrl()}/http?value=x`)
     expect(response.status).toBe(400)
     expect(await response.json()).toMatchObject({ statusCode: 400, error: 'Bad Request' })

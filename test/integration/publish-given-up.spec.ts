@@ -35,7 +35,7 @@ async function givenUp(options: Parameters<typeof publisherOnPeer>[0] = {}, rece
 }
 
 describe('a publish that was written and not acknowledged within its timeoutMs', () => {
-  it('keeps its place in the Receive Maximum until the acknowledgement arrives', async () => {
+  it('counts towards the Receive Maximum until the acknowledgement arrives', async () => {
     const parts = await givenUp({ outbound: { whenBlocked: 'wait' } }, 1)
     const next = new Watched(parts.mqtt.publish('next', 2, { qos: 1 }))
     await quiet()
@@ -81,7 +81,7 @@ describe('a publish that was written and not acknowledged within its timeoutMs',
     await finish({ mqtt, session })
   })
 
-  it('is sent again in a kept session, for the broker has its Packet Identifier, and settles once', async () => {
+  it('is resent in a persistent session, because the broker has its Packet Identifier, and settles once', async () => {
     const parts = await givenUp(KEPT)
     await goOffline(parts)
     const connection = await comeBack(parts, { sessionPresent: true })
@@ -101,7 +101,7 @@ describe('a publish that was written and not acknowledged within its timeoutMs',
     await finish(parts)
   })
 
-  it('is lost already when its connection is, and not given up a second time', async () => {
+  it('ends as lost with its connection, and not a second time at its time limit', async () => {
     const parts = await publisherOnPeer()
     const lost = new Watched(parts.mqtt.publish('t', 1, { qos: 2, timeoutMs: 500 }))
     await parts.connection.expect('publish')
@@ -113,7 +113,7 @@ describe('a publish that was written and not acknowledged within its timeoutMs',
     await finish(parts)
   })
 
-  it('is not given up if the acknowledgement arrives in time', async () => {
+  it('is acknowledged if the acknowledgement arrives in time', async () => {
     const parts = await publisherOnPeer()
     const answered = new Watched(parts.mqtt.publish('t', 1, { qos: 1, timeoutMs: 500 }))
     acknowledge(parts.connection, (await parts.connection.expect('publish')).messageId ?? 0)

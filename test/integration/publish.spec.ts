@@ -29,7 +29,7 @@ const answer = async (connection: PeerConnection, reasonCode: number, reasonStri
 }
 
 describe('the outcome of a publish', () => {
-  it('QoS 0 is sent, as the codec makes it', async () => {
+  it('QoS 0 is sent, with the payload of the codec', async () => {
     const { mqtt, session, connection } = await connected()
     expect(await mqtt.publish('t/1', { rate: 5 })).toEqual({ status: 'sent' })
     expect(mqtt.tryPublish('t/2', 'text', { codec: 'text', retain: true })).toEqual({ status: 'accepted' })
@@ -48,7 +48,7 @@ describe('the outcome of a publish', () => {
     await session.close()
   })
 
-  it('QoS 1 is acknowledged, also with 0x10 when nobody subscribes', async () => {
+  it('QoS 1 is acknowledged, also with 0x10 without a subscriber', async () => {
     const { mqtt, session, connection } = await connected()
     const outcomes = [mqtt.publish('t', 1, { qos: 1 }), mqtt.publish('t', 2, { qos: 1 })]
     await answer(connection, 0)
@@ -89,7 +89,7 @@ describe('the outcome of a publish', () => {
     await session.close()
   })
 
-  it('a lost connection makes lost of what was sent, and offline of what comes after', async () => {
+  it('after a lost connection, sent publishes are lost and later ones are dropped as offline', async () => {
     const { mqtt, session, connection } = await connected()
     const outcomes = [mqtt.publish('t', 1, { qos: 1 }), mqtt.publish('t', 2, { qos: 2 })]
     await connection.expect('publish')
@@ -120,7 +120,7 @@ describe('the outcome of a publish', () => {
     await session.close()
   })
 
-  it('is backlog when the network takes no bytes, and settles all the same', async () => {
+  it('is backlog if the network accepts no bytes, and still settles', async () => {
     const { mqtt, session, connection } = await connected({ drainTimeoutMs: 0 })
     connection.stall()
     const payload = Buffer.alloc(10_000)
@@ -135,10 +135,10 @@ describe('the outcome of a publish', () => {
   })
 })
 
-describe('what a loss leaves open in a kept session', () => {
+describe('an unacknowledged publish in a persistent session', () => {
   const kept = { clean: false, clientId: 'kept', reconnect: { delayMs: [0] } }
 
-  it('is sent again when the session is resumed: in order, with DUP and its Packet Identifier', async () => {
+  it('is resent when the session is resumed: in order, with DUP and its Packet Identifier', async () => {
     const { mqtt, session, connection, peer } = await connected(kept, { properties: { receiveMaximum: 3 } })
     const outcomes = [
       mqtt.publish('t/1', 1, { qos: 1 }),
@@ -176,7 +176,7 @@ describe('what a loss leaves open in a kept session', () => {
     await session.close()
   })
 
-  it('is lost when the broker forgot the session, and its identifiers are free again', async () => {
+  it('is lost if the broker has lost the session, and its identifier is free again', async () => {
     const { mqtt, session, connection, peer } = await connected(kept)
     const outcome = mqtt.publish('t', 1, { qos: 1 })
     await connection.expect('publish')
@@ -190,7 +190,7 @@ describe('what a loss leaves open in a kept session', () => {
     await session.close()
   })
 
-  it('is lost when the application closes before the broker is back', async () => {
+  it('is lost if the application closes before the broker is available again', async () => {
     const { mqtt, session, connection, peer } = await connected({ ...kept, drainTimeoutMs: 0 })
     const outcome = mqtt.publish('t', 1, { qos: 1 })
     await connection.expect('publish')
@@ -202,7 +202,7 @@ describe('what a loss leaves open in a kept session', () => {
   })
 })
 
-describe('what is known beforehand is thrown', () => {
+describe('an error that is known in advance is thrown', () => {
   const connack = { properties: { maximumQoS: 1, retainAvailable: false, maximumPacketSize: 100 } }
   it.each([
     ['a Topic Name with a wildcard', 'INVALID_TOPIC_NAME', 'a/#', 1, {}],

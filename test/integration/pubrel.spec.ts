@@ -27,14 +27,14 @@ describe.each(VERSIONS)('MQTT %i: PUBREL', protocolVersion => {
     return { ...parts, ran }
   }
 
-  it('for an unknown Packet Identifier is completed and ends nothing', async () => {
+  it('for an unknown Packet Identifier is completed and does not end the connection', async () => {
     const { connection, session } = await receiving()
     connection.send({ cmd: 'pubrel', messageId: 9 })
     expect(await connection.find('pubcomp')).toMatchObject({ messageId: 9, ...unknown })
     await session.close()
   })
 
-  it('for a message that has arrived is completed with success, once', async () => {
+  it('for a received message is completed with success, once', async () => {
     const { connection, session, mqtt, ran } = await receiving()
     connection.send(json('a', 1, { qos: 2, messageId: 9 }))
     for (let count = 0; count < 2; count += 1) connection.send({ cmd: 'pubrel', messageId: 9 })
@@ -47,7 +47,7 @@ describe.each(VERSIONS)('MQTT %i: PUBREL', protocolVersion => {
     await session.close()
   })
 
-  it('on a resumed session releases what came before, and an unknown one does not end the connection', async () => {
+  it('on a resumed session releases an earlier message, and an unknown one does not end the connection', async () => {
     const { connection, session, peer, ran } = await receiving()
     connection.send(json('a', 1, { qos: 2, messageId: 9 }))
     await connection.find('pubrec')

@@ -52,7 +52,7 @@ describe.each([4, 5] as const)('MQTT %i: reading the stream', version => {
     await closing
   }
 
-  it('gives the same messages in the same order, wherever the reads of the stream begin and end', async () => {
+  it('returns the same messages in the same order, however the stream is split into reads', async () => {
     const random = new SeededRandom(7)
     const { client, connection, payloads } = await started()
     const expected: string[] = []
@@ -93,7 +93,7 @@ describe.each([4, 5] as const)('MQTT %i: reading the stream', version => {
     await closed(client, connection)
   })
 
-  it('lets timers and other connections run when handlers need long for one read', async () => {
+  it('lets timers and other connections run if the handlers of one read take long', async () => {
     vi.useFakeTimers({ toFake: ['performance'] })
     const { client, connection, payloads } = await started({ inbound: { maxQueued: 2_000 } })
     client.subscribe('a/b', () => void vi.advanceTimersByTime(1), { codec: 'bytes' })
@@ -108,7 +108,7 @@ describe.each([4, 5] as const)('MQTT %i: reading the stream', version => {
     vi.useRealTimers()
   })
 
-  it('tells listeners of the mqtt client about messages too', async () => {
+  it('also reports messages to listeners of the mqtt client', async () => {
     const { client, connection, payloads } = await started()
     const topics: string[] = []
     client.unwrap<Mqtt>().on('message', topic => topics.push(topic))

@@ -95,7 +95,7 @@ async function endWith(
 describe.each(rows('retry', 'retry-with-fresh-credentials'))(
   '$table $code: $verdict ($why)',
   ({ ...row }) => {
-    it('dials again after exactly the delay, with credentials asked for anew, and connects', async () => {
+    it('reconnects after exactly the delay, with new credentials', async () => {
       const parts = await started(row.table)
       const { peer, session, asked, stopped } = parts
       const first = await endWith(parts, row)
@@ -121,7 +121,7 @@ describe.each(rows('retry', 'retry-with-fresh-credentials'))(
 )
 
 describe.each(rows('go-elsewhere'))('$table $code: $verdict ($why)', ({ ...row }) => {
-  it('with a Server Reference dials at once', async () => {
+  it('connects to a Server Reference at once', async () => {
     const parts = await started(row.table)
     const { peer, session, asked, log } = parts
     const first = await endWith(parts, row, ELSEWHERE)
@@ -153,7 +153,7 @@ describe.each(rows('go-elsewhere'))('$table $code: $verdict ($why)', ({ ...row }
 })
 
 describe.each(rows('stop'))('$table $code: $verdict ($why)', ({ ...row }) => {
-  it('ends the connection for good, and says so everywhere', async () => {
+  it('stops the connection permanently, and reports it everywhere', async () => {
     const { session, peer, log, stopped, ...parts } = await started(row.table, {
       clean: false,
       clientId: 'kept',
@@ -197,7 +197,7 @@ describe.each(rows('stop'))('$table $code: $verdict ($why)', ({ ...row }) => {
 })
 
 describe('a stop at a fail-fast start', () => {
-  it('rejects the start and is not told twice', async () => {
+  it('rejects the start and is reported once', async () => {
     const stopped: MqttError[] = []
     const { session, peer, log } = sessionOnPeer({ onStopped: cause => stopped.push(cause) })
     const rejected = expect(session.start()).rejects.toMatchObject({
@@ -217,7 +217,7 @@ describe('a stop at a fail-fast start', () => {
 })
 
 describe('onStopped', () => {
-  it('that throws is an error in the log, and the connection is closed all the same', async () => {
+  it('that throws is logged as an error, and the connection is still closed', async () => {
     const parts = await started('DISCONNECT of MQTT 5', {
       onStopped: () => {
         throw new Error('no pager')
@@ -231,7 +231,7 @@ describe('onStopped', () => {
     await parts.session.close()
   })
 
-  it('is told of a connection that stays closed, whoever starts it', async () => {
+  it('is called for a connection that stays closed, even if it is started again', async () => {
     const causes: unknown[] = []
     const parts = await started('DISCONNECT of MQTT 5', { onStopped: cause => causes.push(cause) })
     const { peer, session } = parts
@@ -246,7 +246,7 @@ describe('onStopped', () => {
   })
 })
 
-describe('an end that no table knows', () => {
+describe('an end with a Reason Code that is in no table', () => {
   it.each([
     ['CONNACK', 0xfe],
     ['CONNACK', 0xa0],
@@ -279,7 +279,7 @@ describe('reconnect.verdict', () => {
     row('CONNACK of MQTT 3.1.1', 0x02),
     row('DISCONNECT of MQTT 5', 0x00),
     row('DISCONNECT of MQTT 5', 0x8e),
-  ])('makes a retry of the stop at $table $code', async stop => {
+  ])('turns the stop at $table $code into a retry', async stop => {
     const parts = await started(
       stop.table,
       ruledBy(() => 'retry'),
@@ -297,7 +297,7 @@ describe('reconnect.verdict', () => {
     row('CONNACK of MQTT 5', 0x87),
     row('CONNACK of MQTT 3.1.1', 0x05),
     row('DISCONNECT of MQTT 5', 0x8b),
-  ])('makes a stop of the retry at $table $code', async retry => {
+  ])('turns the retry at $table $code into a stop', async retry => {
     const causes: MqttError[] = []
     const parts = await started(
       retry.table,
@@ -313,7 +313,7 @@ describe('reconnect.verdict', () => {
     await parts.session.close()
   })
 
-  it('stops at an end without a Reason Code, too', async () => {
+  it('also stops after an end without a Reason Code', async () => {
     const parts = await started(
       'CONNACK of MQTT 5',
       ruledBy(() => 'stop'),
@@ -324,7 +324,7 @@ describe('reconnect.verdict', () => {
     await parts.session.close()
   })
 
-  it('keeps a client from going elsewhere', async () => {
+  it('prevents a redirect', async () => {
     const parts = await started(
       'CONNACK of MQTT 5',
       ruledBy(() => 'retry'),
@@ -359,7 +359,7 @@ describe('reconnect.verdict', () => {
       },
     ],
     ['that returns nothing', () => undefined],
-  ])('%s leaves it to the tables', async (_what, verdict) => {
+  ])('%s applies the tables', async (_what, verdict) => {
     const retried = await started('CONNACK of MQTT 5', ruledBy(verdict))
     await endWith(retried, row('CONNACK of MQTT 5', 0x80))
     await nextState(retried.session, 'waiting')
@@ -379,7 +379,7 @@ describe('reconnect.verdict', () => {
   })
 
   it.each([['text', 'sometimes'] as const, ['number', 1] as const])(
-    'that returns no verdict but a %s leaves it to the tables',
+    'that returns a %s instead of a verdict applies the tables',
     async (_what, answer) => {
       const parts = await started('CONNACK of MQTT 5', {
         reconnect: { delayMs: [DELAY_MS], verdict: () => JSON.parse(JSON.stringify(answer)) },
@@ -469,7 +469,7 @@ describe('a Server Reference on real ports', () => {
     }
   }
 
-  it('of CONNACK is dialled at once, with the user of the URL, within a fail-fast start', async () => {
+  it('of CONNACK is connected to at once, with the user of the URL, within a fail-fast start', async () => {
     const { session: under, log } = session()
     const starting = under.start()
     await home.refuse(`127.0.0.1:${other.port} 127.0.0.1:1`)
@@ -483,7 +483,7 @@ describe('a Server Reference on real ports', () => {
     expect({ home: home.connections.length, other: other.connections.length }).toEqual({ home: 1, other: 1 })
   })
 
-  it('of DISCONNECT is dialled at once; a loss there is retried there; a failure there leads home', async () => {
+  it('of DISCONNECT is connected to at once; a lost connection is retried there, and a failed attempt at the URL', async () => {
     const { session: under } = session()
     const starting = under.start()
     const first = await home.accept()
@@ -508,7 +508,7 @@ describe('a Server Reference on real ports', () => {
     expect({ home: home.connections.length, other: other.connections.length }).toEqual({ home: 2, other: 2 })
   })
 
-  it('two brokers that refuse with each other’s name are not dialled in circles', async () => {
+  it('two brokers that redirect to each other do not cause a loop', async () => {
     const { session: under } = session({ connect: 'background' })
     await under.start()
     for (let round = 1; round <= 3; round += 1) {
@@ -525,7 +525,7 @@ describe('a Server Reference on real ports', () => {
     await under.close()
   })
 
-  it('that is no host at all is a failed attempt, and the URL is dialled again', async () => {
+  it('that is not a host is a failed attempt, and the URL is tried again', async () => {
     const { session: under, log } = session({ connect: 'background' })
     await under.start()
     await home.refuse('http://[not a host')

@@ -70,7 +70,7 @@ function countsOf(all: readonly Watched[]) {
 }
 
 describe.each(CASES)('with Receive Maximum $receiveMaximum, seed $seed', ({ receiveMaximum, seed }) => {
-  it('never more are unacknowledged, and every publish settles', async () => {
+  it('the limit on unacknowledged publishes holds, and every publish settles', async () => {
     const parts = await loaded(receiveMaximum, seed)
     const all: Watched[] = []
     while (all.length < LOAD) {
@@ -85,7 +85,7 @@ describe.each(CASES)('with Receive Maximum $receiveMaximum, seed $seed', ({ rece
     await finish(parts)
   })
 
-  it('so it is also over reconnects of a kept session, where what is sent again counts too', async () => {
+  it('the limit also holds over reconnects of a persistent session, including resent publishes', async () => {
     const parts = await loaded(receiveMaximum, seed, { clean: false, clientId: 'kept' })
     const { broker, random } = parts
     const all: Watched[] = []
@@ -113,7 +113,7 @@ describe.each(CASES)('with Receive Maximum $receiveMaximum, seed $seed', ({ rece
 })
 
 describe('QoS 0', () => {
-  it('goes on while nothing may be acknowledged, and does not count', async () => {
+  it('continues at the limit, and does not count towards it', async () => {
     const parts: PublisherOnPeer = await publisherOnPeer({}, { properties: { receiveMaximum: 1 } })
     const { mqtt, connection } = parts
     const waiting = mqtt.publish('t', 1, { qos: 1 })

@@ -50,7 +50,7 @@ async function reconnect(parts: SubscriberOnPeer, connack = RESUMED) {
 }
 
 describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVersion => {
-  it('while its handler runs is not run beside it, and is acknowledged on the new connection', async () => {
+  it('while its handler runs is not handled again, and is acknowledged on the new connection', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 7, 'a'))
@@ -84,7 +84,7 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
     await finish(parts)
   })
 
-  it('after its handler ended on the new connection, before it came, is acknowledged then', async () => {
+  it('after its handler ended on the new connection is acknowledged on arrival', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 7, 'a'))
@@ -99,7 +99,7 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
     await finish(parts)
   })
 
-  it('after it was done, but its PUBACK waited for an earlier message, is not handled again', async () => {
+  it('after it was handled, but its PUBACK waited for an earlier message, is not handled again', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 1, 'slow'))
@@ -119,7 +119,7 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
     await finish(parts)
   })
 
-  it('over several connections is still run once', async () => {
+  it('over several connections is still handled once', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 7, 'a'))
@@ -138,7 +138,7 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
     await finish(parts)
   })
 
-  it('is handled again when its PUBACK had left, since nobody knows what the broker did', async () => {
+  it('is handled again if its PUBACK was sent, because it is unknown whether the broker received it', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('quick/1', 7, 'a'))
@@ -154,7 +154,7 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
 })
 
 describe.each(VERSIONS)('MQTT %i: a window of an earlier connection', protocolVersion => {
-  it('sends nothing on the new one, whatever ends', async () => {
+  it('sends nothing on the new connection, whatever handler ends', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection } = parts
     for (const id of [1, 2, 3]) connection.send(qos1(`t/${id}`, id))
@@ -191,7 +191,7 @@ describe.each(VERSIONS)('MQTT %i: another message with the Packet Identifier', p
     await finish(parts)
   })
 
-  it('also makes the connection forget the first one', async () => {
+  it('also makes the client discard the state of the first one', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('quick/0', 1, 'before'))
@@ -207,8 +207,8 @@ describe.each(VERSIONS)('MQTT %i: another message with the Packet Identifier', p
   })
 })
 
-describe.each(VERSIONS)('MQTT %i: a session that the broker has forgotten', protocolVersion => {
-  it('has nothing to deliver again: the same message is a new one', async () => {
+describe.each(VERSIONS)('MQTT %i: a session that the broker has lost', protocolVersion => {
+  it('has no redeliveries: the same message is a new one', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 7, 'a'))
@@ -225,7 +225,7 @@ describe.each(VERSIONS)('MQTT %i: a session that the broker has forgotten', prot
     await finish(parts)
   })
 
-  it('gets no PUBACK of what ran before', async () => {
+  it('receives no PUBACK for earlier messages', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection } = parts
     connection.send(qos1('t/1', 7, 'a'))
@@ -237,7 +237,7 @@ describe.each(VERSIONS)('MQTT %i: a session that the broker has forgotten', prot
     await finish(parts)
   })
 
-  it('is the case for a clean session, always', async () => {
+  it('is always the case for a clean session', async () => {
     const parts = await gated({ protocolVersion, clean: true })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 7, 'a'))
@@ -252,10 +252,10 @@ describe.each(VERSIONS)('MQTT %i: a session that the broker has forgotten', prot
   })
 })
 
-describe.each(VERSIONS)('MQTT %i: what waited for a handler at the loss', protocolVersion => {
+describe.each(VERSIONS)('MQTT %i: a waiting message at a lost connection', protocolVersion => {
   const one = { inbound: { concurrency: 1 } }
 
-  it('is given back to a session that is resumed, and handled when it comes again', async () => {
+  it('is given back if the session is resumed, and handled when it is redelivered', async () => {
     const parts = await gated({ protocolVersion, ...one })
     const { mqtt, connection, ran } = parts
     for (const id of [1, 2, 3]) connection.send(qos1('t/1', id))
@@ -275,8 +275,8 @@ describe.each(VERSIONS)('MQTT %i: what waited for a handler at the loss', protoc
   })
 })
 
-describe.each(VERSIONS)('MQTT %i: a message that comes twice on one connection', protocolVersion => {
-  it('with DUP while its handler runs is run once and acknowledged once', async () => {
+describe.each(VERSIONS)('MQTT %i: a message that arrives twice on one connection', protocolVersion => {
+  it('with DUP while its handler runs is handled once and acknowledged once', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 7, 'a'))
@@ -290,7 +290,7 @@ describe.each(VERSIONS)('MQTT %i: a message that comes twice on one connection',
     await finish(parts)
   })
 
-  it('with DUP while its PUBACK waits for that of an earlier message is run once', async () => {
+  it('with DUP while its PUBACK waits for that of an earlier message is handled once', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 1, 'slow'))
@@ -305,7 +305,7 @@ describe.each(VERSIONS)('MQTT %i: a message that comes twice on one connection',
     await finish(parts)
   })
 
-  it('with DUP is also run once on the connection that delivered it again', async () => {
+  it('with DUP is also handled once on the connection that redelivered it', async () => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 7, 'a'))
@@ -335,7 +335,7 @@ describe.each(VERSIONS)('MQTT %i: a message that comes twice on one connection',
   it.each([
     ['without DUP', qos1('t/2', 7, 'b')],
     ['with DUP and another payload', qos1('t/2', 7, 'b', true)],
-  ])('but with another content %s is handled, since no message may be lost', async (_how, other) => {
+  ])('but with another content %s is handled, because no message may be lost', async (_how, other) => {
     const parts = await gated({ protocolVersion })
     const { mqtt, connection, ran } = parts
     connection.send(qos1('t/1', 7, 'a'))

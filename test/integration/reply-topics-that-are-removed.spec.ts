@@ -14,7 +14,7 @@ const askAndEnd = async (
   open.end(topic)
 }
 
-it('the reply topic that was used least recently goes when there are too many', async () => {
+it('the least recently used reply topic is removed if there are too many', async () => {
   const all = requestsInTheEnvelope()
   for (let index = 0; index < MOST_TOPICS; index += 1) await askAndEnd(all, String(index))
   await askAndEnd(all, '0')

@@ -54,13 +54,13 @@ async function mixedApp(options: MqttModuleOptions = {}) {
 const ask = (topic: string, index: number) =>
   json(topic, index, { properties: { responseTopic: 'responses', correlationData: Buffer.from([index]) } })
 
-it('requests are delivered at QoS 0 and events at QoS 1, unless the handler says otherwise', async () => {
+it('requests are delivered at QoS 0 and events at QoS 1, unless the handler sets another QoS', async () => {
   const { app, asked } = await mixedApp()
   expect(Object.fromEntries(asked)).toEqual({ event: 1, request: 0, ordered: 1 })
   await app.close()
 })
 
-it('requests on one topic run side by side; events on one topic run one at a time', async () => {
+it('requests on one topic run concurrently, events on one topic one at a time', async () => {
   const { app, connection } = await mixedApp({ inbound: { concurrency: 100 } })
   for (let index = 0; index < 3; index += 1) {
     connection.send(json('event', index))

@@ -20,7 +20,7 @@ const reply = (connection: PeerConnection, topic: string, fields: object) =>
   connection.send(json(`${topic}/reply`, fields))
 
 describe('a request on MQTT 3.1.1', () => {
-  it('goes out in the envelope of the built-in transport, when its reply topic is granted', async () => {
+  it('is sent in the envelope of the built-in transport, once its reply topic is granted', async () => {
     const on = await onVersion4()
     const asked = new Asked(on.mqtt.request('ask', { celsius: 4 }))
     await moment()
@@ -37,7 +37,7 @@ describe('a request on MQTT 3.1.1', () => {
     await finish(on)
   })
 
-  it('subscribes once for each topic, and finds the request of each reply', async () => {
+  it('subscribes once per topic, and matches each reply to its request', async () => {
     const on = await onVersion4()
     const all = ['a', 'b', 'a', 'b'].map(topic => new Asked(on.mqtt.request(topic, topic)))
     await on.connection.grant()
@@ -53,7 +53,7 @@ describe('a request on MQTT 3.1.1', () => {
     await finish(on)
   })
 
-  it('takes no notice of what is not for it', async () => {
+  it('ignores messages of other requests', async () => {
     const on = await onVersion4()
     const asked = new Asked(on.mqtt.request('ask', 1))
     await on.connection.grant()
@@ -69,7 +69,7 @@ describe('a request on MQTT 3.1.1', () => {
     await finish(on)
   })
 
-  it('fails with what the responder sent as its error', async () => {
+  it('fails with the error that the responder sent', async () => {
     const on = await onVersion4()
     const asked = new Asked(on.mqtt.request('ask', 1))
     await on.connection.grant()
@@ -80,7 +80,7 @@ describe('a request on MQTT 3.1.1', () => {
     await finish(on)
   })
 
-  it('fails with its time, its signal, its subscription and its connection', async () => {
+  it('fails at its time limit, and with its signal, its subscription or its connection', async () => {
     const on = await onVersion4()
     const refused = new Asked(on.mqtt.request('secret', 1))
     await on.connection.grant(0x80)
@@ -104,7 +104,7 @@ describe('a request on MQTT 3.1.1', () => {
   })
 })
 
-it('on MQTT 5 the envelope is used where the request says so', async () => {
+it('on MQTT 5 the envelope is used if the request selects it', async () => {
   const on = await publisherOnPeer()
   const asked = new Asked(on.mqtt.request('ask', 1, { protocol: 'nest' }))
   await on.connection.grant()

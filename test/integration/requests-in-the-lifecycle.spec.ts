@@ -48,7 +48,7 @@ async function respondToNext(connection: PeerConnection, value: unknown) {
   return request
 }
 
-it('a request in onModuleInit gets its response, while the messages for the handlers wait', async () => {
+it('a request in onModuleInit receives its response, while the messages for the handlers wait', async () => {
   const starting = startMicroservice(options(), { controllers: [WorkController], providers: [Settings] })
   const connection = await peer.accept()
   expect(await connection.grant()).toMatchObject({ subscriptions: [{ topic: 'work' }] })
@@ -70,7 +70,7 @@ it('a request in onModuleInit gets its response, while the messages for the hand
 })
 
 describe('a request of a handler that the closing application waits for', () => {
-  it('gets its response', async () => {
+  it('receives its response', async () => {
     const starting = startMicroservice(options(), { controllers: [WorkController] })
     const connection = await peer.accept()
     await connection.grant()
@@ -94,7 +94,7 @@ describe('a request of a handler that the closing application waits for', () => 
     expect(story).toEqual(['second'])
   })
 
-  it('gets its response if the session is persistent', async () => {
+  it('receives its response if the session is persistent', async () => {
     const starting = startMicroservice(
       { ...options(), clean: false, clientId: 'kept' },
       { controllers: [WorkController] },

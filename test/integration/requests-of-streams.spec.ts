@@ -34,7 +34,7 @@ const cancels = ({ connection }: PublisherOnPeer) =>
   publishesOf(connection).filter(({ properties }) => properties?.userProperties?.['status'] === 'cancel')
 
 describe('a stream of responses', () => {
-  it('says in its request that it takes several, and ends with the end', async () => {
+  it('says in its request that it accepts several, and ends with the end of the stream', async () => {
     const on = await publisherOnPeer()
     const { stream, request, next, end } = await askForStream(on, {
       properties: { userProperties: { trace: 'a' } },
@@ -50,7 +50,7 @@ describe('a stream of responses', () => {
     await finish(on)
   })
 
-  it('gives values as they come, to readers that wait', async () => {
+  it('passes values to waiting readers as they arrive', async () => {
     const on = await publisherOnPeer()
     const { stream, next, end } = await askForStream(on)
     const readers = [1, 2, 3].map(() => new Asked(stream.next()))
@@ -76,7 +76,7 @@ describe('a stream of responses', () => {
     await finish(on)
   })
 
-  it('fails after what came before the error, once, and has ended then', async () => {
+  it('fails once after the earlier values, and has then ended', async () => {
     const on = await publisherOnPeer()
     const { stream, next, fail } = await askForStream(on)
     next(1)
@@ -88,7 +88,7 @@ describe('a stream of responses', () => {
     await finish(on)
   })
 
-  it('fails when the time between two responses is over, and cancels at the responder', async () => {
+  it('fails at the time limit between two responses, and cancels at the responder', async () => {
     const on = await publisherOnPeer()
     const { stream, next, request } = await askForStream(on, { timeoutMs: 100 })
     for (const value of [1, 2, 3]) {
@@ -120,7 +120,7 @@ describe('a stream of responses', () => {
     await finish(on)
   })
 
-  it('that could not be asked for fails in the loop', async () => {
+  it('whose request could not be sent fails in the loop', async () => {
     const on = await publisherOnPeer()
     const stream = on.mqtt.requestStream('ask', 1, { signal: AbortSignal.abort() })
     await expect(stream.next()).rejects.toMatchObject({ code: 'ABORTED' })
@@ -130,7 +130,7 @@ describe('a stream of responses', () => {
 })
 
 describe('a loop that is left', () => {
-  it('tells the responder, at QoS 1, with the Correlation Data', async () => {
+  it('sends a cancel to the responder at QoS 1, with the Correlation Data', async () => {
     const on = await publisherOnPeer()
     const { stream, request, next } = await askForStream(on)
     next(1)
@@ -150,7 +150,7 @@ describe('a loop that is left', () => {
     await finish(on)
   })
 
-  it('before the first response: cancels at the responder once it has named its topic', async () => {
+  it('before the first response: cancels at the responder once its topic is known', async () => {
     const on = await publisherOnPeer()
     const { stream, next } = await askForStream(on)
     await stream.return?.()
@@ -163,7 +163,7 @@ describe('a loop that is left', () => {
     await finish(on)
   })
 
-  it('after the end: tells nobody', async () => {
+  it('after the end: sends no cancel', async () => {
     const on = await publisherOnPeer()
     const { stream, next, end } = await askForStream(on)
     next(1)
@@ -175,7 +175,7 @@ describe('a loop that is left', () => {
     await finish(on)
   })
 
-  it('by its signal: fails with ABORTED, and tells the responder', async () => {
+  it('by its signal: fails with ABORTED, and sends a cancel to the responder', async () => {
     const on = await publisherOnPeer()
     const aborter = new AbortController()
     const { stream, next } = await askForStream(on, { signal: aborter.signal })
@@ -200,7 +200,7 @@ describe('a loop that is left', () => {
   })
 })
 
-it('at most 1,000 responses wait for a slow loop; one more ends it and cancels at the responder', async () => {
+it('at most 1,000 responses wait for a slow loop; a further one ends it and cancels at the responder', async () => {
   const on = await publisherOnPeer()
   const { stream, next } = await askForStream(on)
   for (let index = 0; index < 1_001; index += 1) next(index)

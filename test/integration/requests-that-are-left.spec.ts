@@ -4,7 +4,7 @@ import { quiet } from '../support/held-clock.js'
 import { subscriberOnPeer } from '../support/subscriber-on-peer.js'
 
 describe('a stream of responses', () => {
-  it('that is left before its request was written takes the request back', async () => {
+  it('that is left before its request is written discards the request', async () => {
     const { session, mqtt, connection } = await subscriberOnPeer(
       { drainTimeoutMs: 10 },
       { properties: { receiveMaximum: 1 } },
@@ -26,7 +26,7 @@ describe('a stream of responses', () => {
 })
 
 describe('a response topic that the broker refuses', () => {
-  it('fails the second request at once, too', async () => {
+  it('also fails the second request at once', async () => {
     const { session, mqtt, connection } = await subscriberOnPeer({ drainTimeoutMs: 10 })
     const first = mqtt.request('ask', 1)
     await connection.grant(0x87)

@@ -96,7 +96,7 @@ describe.each(VERSIONS)(
       await end(parts)
     })
 
-    it('are given twice the time after a request failed for nothing', async () => {
+    it('have twice the time after a request failed without need', async () => {
       const parts = await waitingHandlers({ protocolVersion: version })
       await pass(5 * QUIET_MS, 100)
       parts.connection.send(qos1('events/later', 100))
@@ -109,7 +109,7 @@ describe.each(VERSIONS)(
       await end(parts)
     })
 
-    it('do not fail while messages of QoS 1 go on to come', async () => {
+    it('do not fail while QoS 1 messages continue to arrive', async () => {
       const parts = await waitingHandlers({ protocolVersion: version, count: WINDOW - 2 })
       for (let n = 0; n < 5; n += 1) {
         await pass(QUIET_MS / 2, 10)
@@ -120,7 +120,7 @@ describe.each(VERSIONS)(
       await end(parts)
     })
 
-    it('do not fail where responses are delivered at QoS 0', async () => {
+    it('do not fail if responses are delivered at QoS 0', async () => {
       const parts = await waitingHandlers({ protocolVersion: version, responseQos: 0 })
       await pass(10 * QUIET_MS, 100)
       expect(parts.codes()).toEqual(all(undefined))
@@ -138,7 +138,7 @@ describe.each(VERSIONS)(
       await end(parts)
     })
 
-    it('fail in one lane, too, in which all but the first have not begun', async () => {
+    it('also fail in one lane in which only the first has started', async () => {
       const parts = await waitingHandlers({ protocolVersion: version, count: 0 })
       for (let id = 1; id <= WINDOW; id += 1) parts.connection.send(qos1('events/one', id))
       await settle(parts.mqtt)
@@ -158,7 +158,7 @@ describe.each(VERSIONS)(
   },
 )
 
-describe('a connection that takes both requests and responses at QoS 1', () => {
+describe('a connection that receives both requests and responses at QoS 1', () => {
   it('fails the requests of the oldest message at once, as long as the window is full', async () => {
     const parts = await waitingHandlers({ takesRequests: true, count: WINDOW - 1 })
     expect(parts.codes()).toEqual(all(undefined, WINDOW - 1))
@@ -176,14 +176,14 @@ describe('a connection that takes both requests and responses at QoS 1', () => {
 })
 
 describe('fewer than ten messages on MQTT 3.1.1', () => {
-  it('fill no window', async () => {
+  it('do not fill a window', async () => {
     const parts = await waitingHandlers({ protocolVersion: 4, count: 9 })
     await pass(10 * QUIET_MS, 100)
     expect(parts.codes()).toEqual(all(undefined, 9))
     await end(parts)
   })
 
-  it('are no reason after a broker has delivered more', async () => {
+  it('do not fail requests after a broker has delivered more', async () => {
     const parts = await waitingHandlers({ protocolVersion: 4 })
     const requests = publishesOf(parts.connection)
     const { id } = JSON.parse(String(requests[0]?.payload))

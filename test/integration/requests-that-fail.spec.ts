@@ -8,7 +8,7 @@ holdClock()
 const NOT_AUTHORIZED = 0x87
 const NO_MATCHING_SUBSCRIBERS = 0x10
 
-describe('a request whose time is over', () => {
+describe('a request that exceeds its time limit', () => {
   it('fails with TIMEOUT, and not before', async () => {
     const on = await publisherOnPeer()
     await firstRequest(on).then(({ request }) => on.connection.send(responseTo(request, { value: 1 })))
@@ -22,7 +22,7 @@ describe('a request whose time is over', () => {
     await finish(on)
   })
 
-  it('fails too while the response topic is not granted, and does not go out then', async () => {
+  it('also fails while the response topic is not granted, and is not sent', async () => {
     const on = await publisherOnPeer()
     const asked = new Asked(on.mqtt.request('ask', 1, { timeoutMs: 50 }))
     await pass(50)
@@ -33,7 +33,7 @@ describe('a request whose time is over', () => {
     await finish(on)
   })
 
-  it('has 30 seconds by default', async () => {
+  it('has a limit of 30 seconds by default', async () => {
     const on = await publisherOnPeer()
     const { asked } = await firstRequest(on)
     await pass(29_900)
@@ -45,7 +45,7 @@ describe('a request whose time is over', () => {
 })
 
 describe('a request whose signal is aborted', () => {
-  it('before it begins: fails at once, and nothing goes out', async () => {
+  it('before it starts: fails at once, and is not sent', async () => {
     const on = await publisherOnPeer()
     const reason = new Error('changed my mind')
     const asked = new Asked(on.mqtt.request('ask', 1, { signal: AbortSignal.abort(reason) }))
@@ -55,7 +55,7 @@ describe('a request whose signal is aborted', () => {
     await finish(on)
   })
 
-  it('while it waits for the response topic: does not go out', async () => {
+  it('while it waits for the response topic: is not sent', async () => {
     const on = await publisherOnPeer()
     const aborter = new AbortController()
     const asked = new Asked(on.mqtt.request('ask', 1, { signal: aborter.signal }))
@@ -67,7 +67,7 @@ describe('a request whose signal is aborted', () => {
     await finish(on)
   })
 
-  it('while it waits for its response: fails, and leaves no listener behind', async () => {
+  it('while it waits for its response: fails, and leaves no listener', async () => {
     const on = await publisherOnPeer()
     const aborter = new AbortController()
     const remove = vi.spyOn(aborter.signal, 'removeEventListener')
@@ -83,7 +83,7 @@ describe('a request whose signal is aborted', () => {
 })
 
 describe('a request and its connection', () => {
-  it('fails when it is lost', async () => {
+  it('fails when the connection is lost', async () => {
     const on = await publisherOnPeer()
     const { asked } = await firstRequest(on)
     await goOffline(on)
@@ -91,7 +91,7 @@ describe('a request and its connection', () => {
     await finish(on)
   })
 
-  it('fails at once while there is none', async () => {
+  it('fails at once without a connection', async () => {
     const on = await publisherOnPeer()
     await goOffline(on)
     const asked = new Asked(on.mqtt.request('ask', 1))
@@ -101,7 +101,7 @@ describe('a request and its connection', () => {
     await finish(on)
   })
 
-  it('fails when the application closes it, and after that', async () => {
+  it('fails when the application closes the connection, and afterwards', async () => {
     const on = await publisherOnPeer()
     const { asked } = await firstRequest(on)
     await finish(on)
@@ -122,7 +122,7 @@ describe('a request that the broker refuses', () => {
     await finish(on)
   })
 
-  it('since nobody subscribes to its topic: NO_RESPONDER', async () => {
+  it('because nobody subscribes to its topic: NO_RESPONDER', async () => {
     const on = await publisherOnPeer()
     const asked = new Asked(on.mqtt.request('ask', 1, { qos: 1 }))
     await on.connection.grant()
@@ -146,7 +146,7 @@ describe('a request that the broker refuses', () => {
     await finish(on)
   })
 
-  it('beforehand, by what it takes', async () => {
+  it('in advance, by its limits', async () => {
     const on = await publisherOnPeer({}, { properties: { maximumQoS: 1, maximumPacketSize: 1_000 } })
     const qos2 = new Asked(on.mqtt.request('ask', 1, { qos: 2 }))
     const long = new Asked(on.mqtt.request('ask', 'x'.repeat(1_000)))
@@ -180,7 +180,7 @@ describe('an error response', () => {
     ['in words', 'in words'],
     [{ code: 'E' }, 'the responder failed'],
     [null, 'the responder failed'],
-  ])('%j is REQUEST_FAILED with the whole of it, which no log shows by accident', async (value, text) => {
+  ])('%j is REQUEST_FAILED with the complete error, which does not appear in logs', async (value, text) => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
     on.connection.send(responseTo(request, { value, status: 'error' }))
@@ -191,7 +191,7 @@ describe('an error response', () => {
     await finish(on)
   })
 
-  it.each([undefined, 'next', 'error'])('one that cannot be decoded, with status %s', async status => {
+  it.each([undefined, 'next', 'error'])('that cannot be decoded, with status %s', async status => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
     const value = Buffer.from('{"secret":')

@@ -6,7 +6,7 @@ import { comeBack, finish, goOffline, pass, publisherOnPeer } from '../support/p
 holdClock()
 
 describe('a request on MQTT 5', () => {
-  it('goes out when its private Response Topic is granted, and not before', async () => {
+  it('is sent once its private Response Topic is granted, and not before', async () => {
     const on = await publisherOnPeer()
     const asked = new Asked(on.mqtt.request('ask', { celsius: 4 }))
     await moment()
@@ -28,7 +28,7 @@ describe('a request on MQTT 5', () => {
     await finish(on)
   })
 
-  it('subscribes once, for all requests', async () => {
+  it('subscribes once for all requests', async () => {
     const on = await publisherOnPeer()
     const all = Array.from({ length: 50 }, (_, index) => new Asked(on.mqtt.request('ask', index)))
     await on.connection.grant()
@@ -47,7 +47,7 @@ describe('a request on MQTT 5', () => {
     await finish(on)
   })
 
-  it('has Correlation Data of 16 bytes, each time others', async () => {
+  it('has different Correlation Data of 16 bytes each time', async () => {
     const on = await publisherOnPeer()
     const all = Array.from({ length: 300 }, () => new Asked(on.mqtt.request('ask', 1)))
     await on.connection.grant()
@@ -61,7 +61,7 @@ describe('a request on MQTT 5', () => {
     await finish(on)
   })
 
-  it('expires with its time, in whole seconds, unless it says otherwise, and keeps its properties', async () => {
+  it('expires with its time limit in whole seconds by default, and keeps its properties', async () => {
     const on = await publisherOnPeer()
     const { asked } = await firstRequest(on)
     const others = [
@@ -107,7 +107,7 @@ describe('a request on MQTT 5', () => {
 })
 
 describe('responses without an open request', () => {
-  it('a second one and a late one are dropped, and counted', async () => {
+  it('are dropped and counted, both a second one and a late one', async () => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
     for (const value of ['first', 'second']) on.connection.send(responseTo(request, { value }))
@@ -124,7 +124,7 @@ describe('responses without an open request', () => {
     await finish(on)
   })
 
-  it('with foreign Correlation Data, or without any, settle no request', async () => {
+  it('with unknown Correlation Data, or without any, settle no request', async () => {
     const on = await publisherOnPeer()
     const { asked, request } = await firstRequest(on)
     const { responseTopic = '' } = request.properties ?? {}
@@ -152,25 +152,25 @@ describe('the response topic', () => {
     return request.properties?.responseTopic
   }
 
-  it('of a kept session is the same after a restart, and not that of another one', async () => {
+  it('of a persistent session is the same after a restart, and differs from that of another session', async () => {
     const before = await topicOf('kept', false)
     expect(before).toMatch(/^nestjs-mqtt\/responses\/[0-9a-f]{32}$/)
     expect(await topicOf('kept', false)).toBe(before)
     expect(await topicOf('other', false)).not.toBe(before)
   })
 
-  it('of a session that the broker forgets is another one each time', async () => {
+  it('of a clean session is a different one each time', async () => {
     expect(await topicOf('mine', true)).not.toBe(await topicOf('mine', true))
   })
 
-  it('stands behind the prefix of the options', async () => {
+  it('starts with the prefix of the options', async () => {
     const on = await publisherOnPeer({ requests: { responseTopicPrefix: 'fleet/responses' } })
     const { request } = await firstRequest(on)
     expect(request.properties?.responseTopic).toMatch(/^fleet\/responses\/[^/]+$/)
     await finish(on)
   })
 
-  it('is subscribed again after a loss, before the next request', async () => {
+  it('is subscribed again after a lost connection, before the next request', async () => {
     const on = await publisherOnPeer()
     await firstRequest(on)
     await goOffline(on)

@@ -50,13 +50,13 @@ describe('the response of a handler', () => {
     expect(await on.connection.find('publish')).toMatchObject({ topic: TO, qos: 2 })
   })
 
-  it('has no Correlation Data where the request had none', async () => {
+  it('has no Correlation Data if the request had none', async () => {
     on.connection.send(json('echo', 1, { properties: { responseTopic: TO } }))
     const reply = await on.connection.find('publish')
     expect(reply.properties).toEqual({ contentType: 'application/json' })
   })
 
-  it('has the QoS, retain and properties of the record that the handler gave', async () => {
+  it('has the QoS, retain and properties of the record that the handler returned', async () => {
     ask('record')
     const reply = await on.connection.find('publish')
     expect(reply).toMatchObject({ topic: TO, qos: 1, retain: true, payload: Buffer.from('{"celsius":4}') })
@@ -64,7 +64,7 @@ describe('the response of a handler', () => {
     expect({ ...reply.properties?.userProperties }).toEqual({ trace: 'a' })
   })
 
-  it('does not keep the request from its acknowledgement', async () => {
+  it('does not delay the acknowledgement of the request', async () => {
     ask('echo', {}, { qos: 1, messageId: 7 })
     expect(await on.connection.find('puback')).toMatchObject({ messageId: 7 })
     expect(on.mqtt.stats()).toMatchObject({ inbound: { handled: 1, failed: 0 }, outbound: { inFlight: 1 } })
@@ -103,7 +103,7 @@ describe('a stream of responses', () => {
     expect(publishesOf(on.connection)).toHaveLength(2)
   })
 
-  it('holds no slot and keeps no other request of its topic waiting while it is open', async () => {
+  it('holds no slot and does not block other requests of its topic while it is open', async () => {
     askForStream('observed')
     await firstResponse()
     for (let n = 0; n < 20; n += 1) askForStream('observed')
@@ -125,7 +125,7 @@ describe('a stream of responses', () => {
     expect(publishesOf(on.connection)).toHaveLength(1)
   })
 
-  it('ends with its end', async () => {
+  it('sends its end', async () => {
     gate.open()
     askForStream('generated')
     await firstResponse()
@@ -138,7 +138,7 @@ describe('a stream of responses', () => {
     })
   })
 
-  it('that fails after two values sends these, and then the error', async () => {
+  it('that fails after two values sends them, and then the error', async () => {
     askForStream('fails-late')
     await firstResponse()
     await eventually(() => publishesOf(on.connection).length === 3)
@@ -164,7 +164,7 @@ describe('a Response Topic', () => {
   }
 
   it.each(['responses/#', 'responses/+', '#', '$SYS/x', '$share/g/x', ''])(
-    'of %j gets no response; the handler runs, and it is counted',
+    'of %j receives no response; the handler runs, and the request is counted',
     async responseTopic => {
       await start()
       ask('echo', { responseTopic }, { qos: 1, messageId: 7 })
@@ -181,7 +181,7 @@ describe('a Response Topic', () => {
   it.each([
     ['says no', (topic: string) => !refuses(topic)],
     ['throws', throws],
-  ])('gets no response when allowResponseTopic %s', async (_how, allowResponseTopic) => {
+  ])('receives no response if allowResponseTopic %s', async (_how, allowResponseTopic) => {
     await start({ allowResponseTopic })
     ask('echo', {}, { qos: 1, messageId: 7 })
     await on.connection.find('puback')
@@ -190,7 +190,7 @@ describe('a Response Topic', () => {
     expect(on.mqtt.stats().requests.refusedResponseTopics).toBe(1)
   })
 
-  it('gets its response if allowResponseTopic returns true', async () => {
+  it('receives its response if allowResponseTopic returns true', async () => {
     const asked: string[] = []
     await start({ allowResponseTopic: topic => asked.push(topic) > 0 })
     ask('echo')

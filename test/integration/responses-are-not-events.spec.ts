@@ -70,7 +70,7 @@ const ENVELOPE = { pattern: 'sum', data: 1, id: 'a' }
 const REPLY = { response: 3, isDisposed: true, id: 'a' }
 
 describe.each([4, 5] as const)('a wildcard handler on MQTT version %i', protocolVersion => {
-  it('does not get the replies that this application gives in the envelope', async () => {
+  it('does not receive the replies that this application sends in the envelope', async () => {
     on = await respondingApp(2, { controllers: [WildcardController] }, { protocolVersion })
     on.connection.send(json('sum', ENVELOPE))
     await on.connection.find('publish')
@@ -85,7 +85,7 @@ describe.each([4, 5] as const)('a wildcard handler on MQTT version %i', protocol
     expectNoWarning()
   })
 
-  it('does not get the replies to what this application asks in the envelope', async () => {
+  it('does not receive the replies to requests of this application in the envelope', async () => {
     on = await respondingApp(2, { controllers: [WildcardController] }, { protocolVersion })
     const asked = new Asked(on.mqtt.request('elsewhere', 1, { protocol: 'nest' }))
     await on.connection.grant()
@@ -99,7 +99,7 @@ describe.each([4, 5] as const)('a wildcard handler on MQTT version %i', protocol
     expectNoWarning()
   })
 
-  it('gets what others say on a topic that ends like a reply', async () => {
+  it('receives messages of others on a topic that ends like a reply topic', async () => {
     on = await respondingApp(2, { controllers: [WildcardController] }, { protocolVersion })
     on.connection.send(json('others/reply', 1))
     await lastEvent()
@@ -111,7 +111,7 @@ describe.each([4, 5] as const)('a wildcard handler on MQTT version %i', protocol
 })
 
 describe('the private response topic', () => {
-  it('is no event for a wildcard handler, whoever it belongs to', async () => {
+  it('is not received by a wildcard handler, even that of another connection', async () => {
     on = await respondingApp(2, { controllers: [WildcardController] })
     const asked = new Asked(on.mqtt.request('elsewhere', 1))
     await on.connection.grant()
@@ -133,7 +133,7 @@ describe('the private response topic', () => {
   })
 })
 
-it('a handler that names the reply topic gets the replies, and a wildcard before its end does too', async () => {
+it('a handler that names the reply topic receives the replies, also with a wildcard before its end', async () => {
   on = await respondingApp(5, { controllers: [EverythingController] })
   for (const topic of ['sum', 'exact']) on.connection.send(json(topic, { ...ENVELOPE, pattern: topic }))
   await eventually(() => publishesOf(on.connection).length === 2)

@@ -100,7 +100,7 @@ describe('secrets', () => {
     await broker.stop()
   })
 
-  it('cannot be inspected in the options as they were given, which Nest keeps', async () => {
+  it('cannot be inspected in the raw options, which Nest keeps', async () => {
     const { createStream } = new ScriptedPeer()
     const app = await appWith(MqttModule.forRoot({ createStream, ...SECRETS, key: SECRET, cert: SECRET }))
     const options: unknown = app.get(MQTT_OPTIONS, { strict: false })
@@ -117,7 +117,7 @@ describe('secrets', () => {
 })
 
 describe('errors', () => {
-  it('quote no user and password when an SRV record names something that is no host', async () => {
+  it('quote no user and password if an SRV record names an invalid host', async () => {
     const options = resolveOptions({ url: `mqtt+srv://user:${SECRET}@example.org` })
     const record = { name: 'not a host', port: 1883, priority: 0, weight: 0 }
     const endpoints = new Endpoints(options, async () => [record])
@@ -146,7 +146,7 @@ describe('errors', () => {
     await new Promise(resolve => server.close(resolve))
   })
 
-  it('show what other packages say, and not what their errors carry along', () => {
+  it('show the messages of other packages, and not the properties of their errors', () => {
     const request = Object.assign(new Error('Request failed with status code 401'), {
       code: 'ERR_BAD_REQUEST',
       config: { headers: { authorization: SECRET } },

@@ -18,7 +18,7 @@ const out = (topic: string, qos: 0 | 1 | 2, payload = 'x') => ({
   retain: false,
 })
 
-it('PUBCOMP 0x92 for a PUBREL that was sent again: the message is acknowledged', async () => {
+it('PUBCOMP 0x92 for a resent PUBREL: the message is acknowledged', async () => {
   const { peer, session } = sessionOnPeer(kept)
   const started = session.start()
   const first = await peer.accept()
@@ -35,7 +35,7 @@ it('PUBCOMP 0x92 for a PUBREL that was sent again: the message is acknowledged',
   await session.close()
 })
 
-it('PUBREC 0x91 for a PUBLISH that was sent again: the broker has it, PUBREL follows', async () => {
+it('PUBREC 0x91 for a resent PUBLISH: the broker has it, PUBREL follows', async () => {
   const { peer, session } = sessionOnPeer(kept)
   const started = session.start()
   const first = await peer.accept()
@@ -53,7 +53,7 @@ it('PUBREC 0x91 for a PUBLISH that was sent again: the broker has it, PUBREL fol
   await session.close()
 })
 
-it('what is larger than the resumed connection takes is not sent again', async () => {
+it('a publish that exceeds the limit of the resumed connection is not resent', async () => {
   const { peer, session } = sessionOnPeer(kept)
   const started = session.start()
   const first = await peer.accept()
@@ -71,7 +71,7 @@ it('what is larger than the resumed connection takes is not sent again', async (
   await session.close()
 })
 
-it('a SUBSCRIBE in flight at a loss is not sent again in a drain that waits for a handler', async () => {
+it('a SUBSCRIBE that was in flight when the connection was lost is not resent during a drain', async () => {
   const { peer, session, route } = sessionOnPeer({
     reconnect: { delayMs: [0] },
     connect: 'background',
@@ -106,7 +106,7 @@ it('a SUBSCRIBE in flight at a loss is not sent again in a drain that waits for 
   expect(seen).not.toContain('subscribe')
 })
 
-it('close(), start(), close(): the last word counts', async () => {
+it('close(), start(), close(): the last call decides', async () => {
   const { peer, session } = sessionOnPeer({})
   const started = session.start()
   const auto = (async () => {
@@ -154,7 +154,7 @@ it('state.cause of an invalid Server Reference has no password', async () => {
   expect(text).not.toContain('topsecret')
 })
 
-it('what a broker says cannot forge lines of the log', async () => {
+it('texts of a broker cannot forge log lines', async () => {
   const { peer, session, log } = sessionOnPeer({ reconnect: { delayMs: [60000] } })
   const started = session.start()
   const first = await peer.accept()
@@ -178,7 +178,7 @@ it('an @ in a Server Reference does not change the credentials', async () => {
   if (r?.url) expect(new URL(r.url).password).toBe('pw')
 })
 
-it('rotated TLS files reach wss though wsOptions are given', async () => {
+it('rotated TLS files are used for wss even with wsOptions', async () => {
   const mqtt = await import('mqtt')
   let n = 0
   const options = resolveOptions({
@@ -233,7 +233,7 @@ it('FaultLink: healing a delay does not reorder bytes', async () => {
   b.server.close()
 })
 
-it('FaultLink: delayed bytes are not overtaken by the end', async () => {
+it('FaultLink: the end of a stream does not overtake delayed bytes', async () => {
   const b = await echo()
   const link = await FaultLink.start({ port: b.port })
   const c = connect(link.port, '127.0.0.1')
@@ -247,7 +247,7 @@ it('FaultLink: delayed bytes are not overtaken by the end', async () => {
   b.server.close()
 })
 
-it('FaultLink: stop() ends though a client of refuse(answer) says nothing', async () => {
+it('FaultLink: stop() ends even if a client of refuse(answer) sends nothing', async () => {
   const b = await echo()
   const link = await FaultLink.start({ port: b.port })
   link.refuse(true, Buffer.from([0x20, 2, 0, 3]))
@@ -259,7 +259,7 @@ it('FaultLink: stop() ends though a client of refuse(answer) says nothing', asyn
   b.server.close()
 })
 
-it('a publish on which the broker hangs up each time is lost in the end, and the others go through', async () => {
+it('a publish on which the broker repeatedly closes the connection ends as lost, and the others succeed', async () => {
   const { peer, session } = sessionOnPeer({ ...kept, connect: 'background' })
   await session.start()
   const first = await peer.accept()

@@ -7,8 +7,8 @@ holdClock()
 
 const DRAIN_MS = 100
 
-describe('a drain whose time is over, in a kept session', () => {
-  it('does not acknowledge a message whose handler it has aborted, or keeps from another run', async () => {
+describe('a drain that exceeds its time limit in a persistent session', () => {
+  it('does not acknowledge a message whose handler or retry it has aborted', async () => {
     const { session, mqtt, connection } = await subscriberOnPeer({ ...KEPT, drainTimeoutMs: DRAIN_MS })
     mqtt.subscribe('aborted', (_message, { signal }) => {
       return new Promise((_resolve, reject) => signal.addEventListener('abort', () => reject(signal.reason)))
@@ -30,7 +30,7 @@ describe('a drain whose time is over, in a kept session', () => {
     await session.close()
   })
 
-  it('ends the loops and Observables that are begun after it', async () => {
+  it('ends the loops and Observables that are started after it', async () => {
     const { session, mqtt } = await subscriberOnPeer()
     await session.close()
     expect(await mqtt.messages('a').next()).toEqual({ done: true, value: undefined })

@@ -9,7 +9,7 @@ const acks = (connection: { received: readonly { cmd: string; messageId?: number
   connection.received.filter(packet => packet.cmd === 'puback').map(packet => packet.messageId)
 
 describe('after the deadline of a shutdown', () => {
-  it('no handler is started any more, and what waited is counted', async () => {
+  it('no handler is started, and the waiting messages are counted', async () => {
     const gate = new Gate()
     let started = 0
     const { peer, session, route } = sessionOnPeer({ connect: 'background', drainTimeoutMs: 20 })
@@ -33,7 +33,7 @@ describe('after the deadline of a shutdown', () => {
 describe('a drain', () => {
   const kept = { clean: false, clientId: 'kept', connect: 'background', reconnect: { delayMs: [0] } } as const
 
-  it('of a kept session ends though QoS 0 messages go on coming', async () => {
+  it('of a persistent session ends even if QoS 0 messages continue to arrive', async () => {
     const gate = new Gate()
     const { peer, session, route } = sessionOnPeer(kept)
     route('a', () => gate.pass())
@@ -67,7 +67,7 @@ describe('a drain', () => {
     await session.close()
   })
 
-  it('handles what stands before a running message, so that its acknowledgement can leave', async () => {
+  it('handles the messages before a running message, so that its acknowledgement can be sent', async () => {
     const gates = [new Gate(), new Gate()]
     const handled: number[] = []
     const { peer, session, route } = sessionOnPeer({ ...kept, inbound: { concurrency: 2 } })
@@ -91,7 +91,7 @@ describe('a drain', () => {
     expect(session.stats.inbound).toMatchObject({ handled: 3, givenBack: 1 })
   })
 
-  it('of a clean session waits for UNSUBACK no longer than half of its time', async () => {
+  it('of a clean session waits for UNSUBACK for at most half of its time', async () => {
     const { peer, session, route } = sessionOnPeer({ connect: 'background', drainTimeoutMs: 40 })
     route('a', async () => {})
     await session.listen()

@@ -55,7 +55,7 @@ function refuser(connection: PeerConnection): () => void {
 }
 
 describe.each(VERSIONS)('MQTT %i: a hundred poison messages', protocolVersion => {
-  it('that wait for their next try stop no other handler of QoS 1', async () => {
+  it('that wait for a retry do not stop other handlers at QoS 1', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     mqtt.subscribe('poison/+', broken, { retries: { attempts: 1, delayMs: [10_000] } })
@@ -73,7 +73,7 @@ describe.each(VERSIONS)('MQTT %i: a hundred poison messages', protocolVersion =>
     await finish(parts)
   })
 
-  it('keep the order of their topics, and run no more at a time than may', async () => {
+  it('keep the order of their topics and the limit on concurrent runs', async () => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     const runs: string[] = []
@@ -102,7 +102,7 @@ describe.each(VERSIONS)('MQTT %i: a hundred poison messages', protocolVersion =>
 })
 
 describe('a hundred messages whose dead letters are refused', () => {
-  it('stop no other handler of QoS 1, and stay unacknowledged', async () => {
+  it('do not stop other handlers at QoS 1, and stay unacknowledged', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     mqtt.subscribe('poison/+', broken, { onFailure: deadLetter('dead') })
@@ -124,7 +124,7 @@ describe('a hundred messages whose dead letters are refused', () => {
 })
 
 describe.each([16, 40, 400])('%i handlers that wait for responses on their own connection', count => {
-  it.each(VERSIONS)('lend their slots to the handlers that respond, on MQTT %i', async protocolVersion => {
+  it.each(VERSIONS)('release their slots to the handlers that respond, on MQTT %i', async protocolVersion => {
     const parts = await subscriberOnPeer({ protocolVersion })
     const { mqtt, connection } = parts
     const got: unknown[] = []
@@ -155,7 +155,7 @@ describe.each([16, 40, 400])('%i handlers that wait for responses on their own c
   })
 })
 
-describe('a shutdown that gave up', () => {
+describe('a shutdown that reached its time limit', () => {
   it('leaves no message running in the counters', async () => {
     const parts = await subscriberOnPeer({ ...KEPT, drainTimeoutMs: 100, inbound: { concurrency: 1 } })
     const { mqtt, connection } = parts

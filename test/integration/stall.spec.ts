@@ -59,7 +59,7 @@ async function flood({ mqtt, connection }: SubscriberOnPeer, count = MANY): Prom
 const upTo = (count: number) => Array.from({ length: count }, (_, index) => index + 1)
 
 describe.each(VERSIONS)('MQTT %i: overflow "stall"', protocolVersion => {
-  it('reads no more than may wait, loses nothing, and reads on when half of it is taken', async () => {
+  it('stops reading at the limit, loses nothing, and resumes when half of the messages are handled', async () => {
     const parts = await stalling({ protocolVersion })
     const { mqtt, seen } = parts
     await flood(parts)
@@ -77,7 +77,7 @@ describe.each(VERSIONS)('MQTT %i: overflow "stall"', protocolVersion => {
     await finish(parts)
   })
 
-  it('goes on to write what the application publishes', async () => {
+  it('continues to write publishes of the application', async () => {
     const parts = await stalling({ protocolVersion })
     await flood(parts)
     expect(await parts.mqtt.publish('out', 1)).toEqual({ status: 'sent' })
@@ -86,7 +86,7 @@ describe.each(VERSIONS)('MQTT %i: overflow "stall"', protocolVersion => {
     await finish(parts)
   })
 
-  it('holds up QoS 1 too, in place of an end of the connection', async () => {
+  it('also stops reading QoS 1, instead of ending the connection', async () => {
     const parts = await stalling({ protocolVersion }, { maxInFlight: 2, maxQueued: 4 })
     const { mqtt, connection, session } = parts
     for (let id = 1; id <= MANY; id += 1) connection.send(qos1('a', id))
@@ -100,7 +100,7 @@ describe.each(VERSIONS)('MQTT %i: overflow "stall"', protocolVersion => {
     await finish(parts)
   })
 
-  it('begins anew on the next connection', async () => {
+  it('starts again on the next connection', async () => {
     const parts = await stalling({ protocolVersion })
     const { mqtt } = parts
     await flood(parts)
@@ -123,7 +123,7 @@ describe.each(VERSIONS)('MQTT %i: overflow "stall"', protocolVersion => {
 })
 
 describe.each(VERSIONS)('MQTT %i: Keep Alive of a stalled connection', protocolVersion => {
-  it('goes on, though no PINGRESP can be read, and the connection is not given up', async () => {
+  it('continues even though no PINGRESP can be read, and does not close the connection', async () => {
     const parts = await stalling({ protocolVersion, keepalive: 60, outbound: { flowControl: 'kernel' } })
     const { mqtt, connection, session } = parts
     await flood(parts)
@@ -142,7 +142,7 @@ describe.each(VERSIONS)('MQTT %i: Keep Alive of a stalled connection', protocolV
     await finish(parts)
   })
 
-  it('is watched again when it reads: a peer that is silent then is given up', async () => {
+  it('resumes with reading: a peer that is then silent is disconnected', async () => {
     const parts = await stalling({ protocolVersion, keepalive: 60, outbound: { flowControl: 'kernel' } })
     const { mqtt, connection, session } = parts
     await flood(parts)
@@ -168,7 +168,7 @@ function answerAll(connection: PeerConnection, answered: Set<number>): void {
 describe.each(VERSIONS)(
   'MQTT %i: a handler that waits for the broker on a stalled connection',
   protocolVersion => {
-    it('gets its response: the client reads on and drops the oldest messages', async () => {
+    it('receives its response: the client continues reading and drops the oldest messages', async () => {
       const parts = await subscriberOnPeer({
         protocolVersion,
         inbound: { concurrency: 1, maxQueued: MAX_QUEUED, overflow: 'stall' },

@@ -111,7 +111,7 @@ async function firstStream(topic: string, question: Question = {}): Promise<stri
 }
 
 describe('an open stream', () => {
-  it('keeps no request of its topic waiting, also where the handler has an order', async () => {
+  it('does not block the requests of its topic, even if the handler has an order', async () => {
     await start()
     await firstStream('ordered')
     for (let id = 2; id <= 20; id += 1) ask('ordered', { id })
@@ -119,14 +119,14 @@ describe('an open stream', () => {
     expect(on.mqtt.stats()).toMatchObject({ inbound: { running: 0 }, requests: { openStreams: 20 } })
   })
 
-  it('does not keep its request from the acknowledgement, nor those behind it', async () => {
+  it('does not delay the acknowledgement of its request or of later ones', async () => {
     await start()
     ask('ordered', {}, { qos: 1, messageId: 7 })
     await on.connection.grant()
     expect(await on.connection.find('puback')).toMatchObject({ messageId: 7 })
   })
 
-  it('that gives no value holds a slot for a second at most', async () => {
+  it('without a value holds a slot for at most one second', async () => {
     await start({ inbound: { concurrency: 2 } })
     for (const id of [1, 2]) ask('silent', { id })
     await on.connection.grant()
@@ -138,7 +138,7 @@ describe('an open stream', () => {
     await heard(1)
   })
 
-  it('is counted, and the oldest that is not renewed makes room for one more', async () => {
+  it('is counted, and the oldest one that is not renewed is ended for a further one', async () => {
     await start({ requests: { maxStreams: 2 } })
     await firstStream('ordered', { value: 'renewed', lease: '10' })
     ask('ordered', { value: 'old', id: 2 })
@@ -151,7 +151,7 @@ describe('an open stream', () => {
     expect(on.logger.ofMqtt.join()).toContain('requests.maxStreams')
   })
 
-  it('is refused when as many are renewed as may be open', async () => {
+  it('is refused at the limit if all open streams are renewed', async () => {
     await start({ requests: { maxStreams: 1 } })
     await firstStream('ordered', { value: 'renewed', lease: '10' })
     ask('ordered', { value: 'refused', id: 2 })
@@ -162,8 +162,8 @@ describe('an open stream', () => {
   })
 })
 
-describe('a stream whose requester is gone', () => {
-  it('ends with its lease, and goes on while it is renewed', async () => {
+describe('a stream without its requester', () => {
+  it('ends with its lease, and continues while it is renewed', async () => {
     await start()
     const topic = await firstStream('ordered', { value: 'leased', lease: String(LEASE_MS / 1_000) })
     for (let round = 0; round < 5; round += 1) {
@@ -180,7 +180,7 @@ describe('a stream whose requester is gone', () => {
     expect(on.mqtt.stats().requests).toMatchObject({ openStreams: 0, abandonedStreams: 1 })
   })
 
-  it('ends when the broker says that nobody takes its responses', async () => {
+  it('ends when the broker reports that its responses have no subscriber', async () => {
     await start()
     ask('ordered', { value: 'at QoS 1' }, { qos: 1, messageId: 7 })
     await on.connection.grant()
@@ -190,7 +190,7 @@ describe('a stream whose requester is gone', () => {
     expect(on.mqtt.stats().requests).toMatchObject({ openStreams: 0, abandonedStreams: 1 })
   })
 
-  it('before its first value ends when the requester waits no longer, and the handler is told', async () => {
+  it('ends before its first value when the requester stops waiting, and aborts the signal of the handler', async () => {
     await start()
     ask('silent', { value: 'silent', lease: '10', expiry: 20 })
     await on.connection.grant()
@@ -202,7 +202,7 @@ describe('a stream whose requester is gone', () => {
     expect(signals[0]?.aborted).toBe(true)
   })
 
-  it('asked for one response is left when its time is over, without a word', async () => {
+  it('for a request for one response ends at the time limit, without a message', async () => {
     await start()
     ask('silent', { value: 'one', expiry: 5, isStream: false })
     await eventually(() => signals.length === 1)
@@ -212,7 +212,7 @@ describe('a stream whose requester is gone', () => {
     expect(responses()).toEqual([])
   })
 
-  it('is not ended by a lease where nobody can renew it', async () => {
+  it('is not ended by a lease that cannot be renewed', async () => {
     await start()
     ask('ordered', { lease: '1' })
     await on.connection.grant(0x87)
@@ -238,7 +238,7 @@ describe('a cancel', () => {
     expect(statuses()).toEqual(['next', 'next'])
   })
 
-  it('stops no stream of another requester that chose the same Correlation Data', async () => {
+  it('does not stop a stream of another requester with the same Correlation Data', async () => {
     await start()
     const topic = await firstStream('ordered', { value: 'mine' })
     ask('ordered', { value: 'of the other', to: 'responses/2' })

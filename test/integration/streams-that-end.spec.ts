@@ -31,7 +31,7 @@ class EndlessController {
   }
 }
 
-it('a source of responses is unsubscribed when the time of its run is over, and at the end of a shutdown', async () => {
+it('a source of responses is unsubscribed at the time limit of its run, and at the end of a shutdown', async () => {
   const peer = new ScriptedPeer()
   const starting = startMicroservice(
     { createStream: peer.createStream, protocolVersion: 5, drainTimeoutMs: 50, keepalive: 0 },

@@ -37,7 +37,7 @@ function watch(promise: Promise<void>): { state: string } {
 }
 
 describe('subscribe', () => {
-  it('sends SUBSCRIBE at once, and its handler gets messages over reconnects', async () => {
+  it('sends SUBSCRIBE at once, and its handler receives messages after reconnects', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     const seen: unknown[] = []
@@ -64,7 +64,7 @@ describe('subscribe', () => {
     await finish(parts)
   })
 
-  it('of a pattern that is no Topic Filter, or with an unknown option, fails at once', async () => {
+  it('with an invalid pattern or an unknown option fails at once', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     expect(() => mqtt.subscribe('a/#/b', ignore)).toThrow(
@@ -78,7 +78,7 @@ describe('subscribe', () => {
     await finish(parts)
   })
 
-  it('with more demands than the first handler of a filter asks the broker again', async () => {
+  it('with higher options than the first handler of a filter sends SUBSCRIBE again', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     mqtt.subscribe('a', ignore, { qos: 0 })
@@ -93,7 +93,7 @@ describe('subscribe', () => {
 })
 
 describe('unsubscribe', () => {
-  it('tells the broker when the last handler of a filter goes, and not before, and once', async () => {
+  it('is sent once, when the last handler of a filter is removed', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     const seen: string[] = []
@@ -123,7 +123,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('without a connection: a clean session subscribes to it no more', async () => {
+  it('without a connection: a clean session does not subscribe to it again', async () => {
     const parts = await subscriberOnPeer()
     const gone = parts.mqtt.subscribe('a', ignore)
     await parts.connection.grant()
@@ -137,7 +137,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('without a connection: of many distinct filters nothing is left', async () => {
+  it('without a connection: many distinct filters leave nothing behind', async () => {
     for (const options of [{}, KEPT]) {
       const parts = await subscriberOnPeer(options)
       await goOffline(parts)
@@ -171,7 +171,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('without a connection: a kept session that was forgotten needs none', async () => {
+  it('without a connection: a lost session needs no UNSUBSCRIBE', async () => {
     const parts = await subscriberOnPeer(KEPT)
     const gone = parts.mqtt.subscribe('a', ignore)
     await parts.connection.grant()
@@ -183,7 +183,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('and subscribe without a connection: the kept session keeps what it has', async () => {
+  it('and subscribe without a connection: the persistent session keeps the subscription', async () => {
     const parts = await subscriberOnPeer(KEPT)
     const gone = parts.mqtt.subscribe('a', ignore)
     await parts.connection.grant()
@@ -196,7 +196,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('and subscribe again while UNSUBSCRIBE is on its way: SUBSCRIBE follows it', async () => {
+  it('and subscribe again while UNSUBSCRIBE is in flight: SUBSCRIBE follows it', async () => {
     const parts = await subscriberOnPeer()
     const { mqtt, connection } = parts
     mqtt.subscribe('a', ignore).unsubscribe()
@@ -275,7 +275,7 @@ describe('whenGranted', () => {
     await finish(parts)
   })
 
-  it('ends when its time is over or its signal is aborted, and keeps nothing of a wait that ended', async () => {
+  it('ends at its time limit or when its signal is aborted, and leaves nothing behind', async () => {
     const parts = await subscriberOnPeer()
     const subscription = parts.mqtt.subscribe('a', ignore)
     const controller = new AbortController()
@@ -313,7 +313,7 @@ describe('whenGranted', () => {
     await finish(parts)
   })
 
-  it('waits over a loss for the SUBACK of the next connection', async () => {
+  it('waits after a lost connection for the SUBACK of the next one', async () => {
     const parts = await subscriberOnPeer()
     const granted = watch(parts.mqtt.subscribe('a', ignore).whenGranted())
     await goOffline(parts)

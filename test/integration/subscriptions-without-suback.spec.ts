@@ -27,7 +27,7 @@ async function granted(options: MqttModuleOptions = {}) {
 }
 
 describe('a broker that does not respond to SUBSCRIBE', () => {
-  it('degrades health, which names the filters, and is given up and dialled again', async () => {
+  it('degrades the health, which names the filters, and causes a reconnect', async () => {
     const parts = await subscriberOnPeer(QUICK)
     const { mqtt, connection, log, session } = parts
     mqtt.subscribe('a', ignore)
@@ -51,7 +51,7 @@ describe('a broker that does not respond to SUBSCRIBE', () => {
     await finish(parts)
   })
 
-  it('is not given up while it responds to one after the other, however many there are', async () => {
+  it('causes no reconnect while it responds to one after the other, whatever their number', async () => {
     const parts = await subscriberOnPeer(QUICK)
     for (const filter of ['a', 'b', 'c', 'd', 'e']) parts.mqtt.subscribe(filter, ignore)
     for (let index = 0; index < 5; index += 1) {
@@ -84,7 +84,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('rejects with a refusal, which is logged and counted, and needs nobody who waits for it', async () => {
+  it('rejects with a refusal, which is logged and counted even if it is not awaited', async () => {
     const parts = await granted()
     const { mqtt, connection, log, subscription } = parts
     const unobserved = mqtt.subscribe('b', ignore)
@@ -103,7 +103,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('resolves at once where another handler has the same filter', async () => {
+  it('resolves at once if another handler has the same filter', async () => {
     const parts = await granted()
     parts.mqtt.subscribe('a', ignore)
     await parts.subscription.unsubscribe()
@@ -111,7 +111,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('resolves at once without a connection, and with the loss of one, where the session is not kept', async () => {
+  it('resolves at once without a connection, or when it is lost, in a clean session', async () => {
     const parts = await granted()
     const other = parts.mqtt.subscribe('b', ignore)
     await parts.connection.grant()
@@ -123,7 +123,7 @@ describe('unsubscribe', () => {
     await finish(parts)
   })
 
-  it('resolves when a kept session is resumed and the broker confirms it, or has forgotten the session', async () => {
+  it('resolves when a persistent session is resumed and the broker confirms it, or has lost the session', async () => {
     for (const isResumed of [true, false]) {
       const parts = await granted(KEPT)
       await goOffline(parts)
@@ -135,7 +135,7 @@ describe('unsubscribe', () => {
     }
   })
 
-  it('rejects at close where a kept session keeps the filter', async () => {
+  it('rejects at the close if a persistent session keeps the filter', async () => {
     const parts = await granted(KEPT)
     await goOffline(parts)
     const done = parts.subscription.unsubscribe()
@@ -160,7 +160,7 @@ describe('unsubscribe', () => {
 
 describe('a Shared Subscription', () => {
   it.each(VERSIONS)(
-    'with MQTT version %i warns once per filter where nobody knows whether it works',
+    'with MQTT version %i warns once per filter if support for it is unknown',
     async version => {
       const parts = await subscriberOnPeer({ protocolVersion: version })
       parts.mqtt.subscribe('a/+', ignore, { sharedGroup: 'g' })

@@ -54,7 +54,7 @@ async function start(options: MqttModuleOptions): Promise<MqttService> {
 }
 
 describe('a cut that is awaited', () => {
-  it.each(['url', 'createStream'] as const)('of a broker, by %s: the client knows of the loss', async way => {
+  it.each(['url', 'createStream'] as const)('of a broker, by %s: the client has noticed it', async way => {
     const mqtt = await start(way === 'url' ? { url: broker.url } : { createStream: broker.createStream })
     await broker.cut()
     expect(mqtt.state.status).not.toBe('connected')
@@ -62,7 +62,7 @@ describe('a cut that is awaited', () => {
     expect(broker.connectedClients).toBe(1)
   })
 
-  it('of a link: the client knows of the loss', async () => {
+  it('of a link: the client has noticed it', async () => {
     const mqtt = await start({ url: link.url })
     await link.cut()
     expect(mqtt.state.status).not.toBe('connected')
@@ -70,7 +70,7 @@ describe('a cut that is awaited', () => {
     expect(link.dials).toBe(2)
   })
 
-  it('of a scripted peer: the client knows of the loss', async () => {
+  it('of a scripted peer: the client has noticed it', async () => {
     const peer = new ScriptedPeer()
     const [connection, mqtt] = await Promise.all([
       peer.accept(),
@@ -90,7 +90,7 @@ describe('a cut that is awaited', () => {
     await mqtt.whenConnected()
   })
 
-  it('resolves at once where nobody is connected', async () => {
+  it('resolves at once without a connected client', async () => {
     await broker.cut()
     await link.cut()
   })
@@ -115,7 +115,7 @@ describe('a stall that is awaited', () => {
 })
 
 describe('the record of a broker', () => {
-  it('has what clients published, and gives each message once', async () => {
+  it('contains the published messages, and returns each once', async () => {
     const mqtt = await start({ url: broker.url })
     await mqtt.publish('devices/1/config', { rate: 5 }, { qos: 1, retain: true })
     await mqtt.publish('devices/2/config', { rate: 6 })
@@ -135,7 +135,7 @@ describe('the record of a broker', () => {
     expect(await next).toMatchObject({ topic: 'a/b' })
   })
 
-  it('says within the deadline what was published instead', async () => {
+  it('reports within the deadline what was published instead', async () => {
     const mqtt = await start({ url: broker.url })
     await expect(broker.nextMessage('a', { timeoutMs: 1 })).rejects.toThrow(
       'no message on "a" was published within 1 ms; none was published on any topic',
@@ -182,14 +182,14 @@ describe('deliver', () => {
     expect(Devices.handled).toHaveLength(1)
   })
 
-  it('rejects when nobody subscribes to the topic at QoS 1', async () => {
+  it('rejects if no client subscribes to the topic at QoS 1', async () => {
     await start({ url: broker.url })
     await expect(broker.deliver('devices/7/log', 'text', { timeoutMs: 20 })).rejects.toThrow(
       'the message on "devices/7/log" was not handled within 20 ms: no client has a matching subscription at QoS 1',
     )
   })
 
-  it('rejects when nobody acknowledges the message', async () => {
+  it('rejects if no client acknowledges the message', async () => {
     const client = await connectAsync(broker.url, { reconnectPeriod: 0, protocolVersion: 4 })
     await client.subscribeAsync('t', { qos: 1 })
     client.handleMessage = () => {}

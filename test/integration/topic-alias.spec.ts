@@ -19,8 +19,8 @@ async function heard(connection: PeerConnection): Promise<(readonly [string, num
 const aliasing = (topicAliasMaximum: number, options: MqttModuleOptions = {}) =>
   publisherOnPeer(options, { properties: { topicAliasMaximum } })
 
-describe('a broker that takes Topic Aliases', () => {
-  it('hears of the alias with the topic first, and gets an empty Topic Name from then on', async () => {
+describe('a broker that accepts Topic Aliases', () => {
+  it('receives the alias with the topic first, and then with an empty Topic Name', async () => {
     const parts = await aliasing(10)
     for (const index of [1, 1, 2, 1, 2]) await parts.mqtt.publish(topic(index), index)
     expect(await heard(parts.connection)).toEqual([
@@ -33,7 +33,7 @@ describe('a broker that takes Topic Aliases', () => {
     await finish(parts)
   })
 
-  it('never hears of more than it takes: the one that was not used for the longest time is given again', async () => {
+  it('never receives more aliases than it allows: the least recently used one is assigned again', async () => {
     const parts = await aliasing(2)
     for (const index of [1, 2, 1, 3, 1, 2]) await parts.mqtt.publish(topic(index), index)
     expect(await heard(parts.connection)).toEqual([
@@ -71,7 +71,7 @@ describe('a broker that takes Topic Aliases', () => {
     await finish(parts)
   })
 
-  it('gets them at every QoS, retained and with properties of the application', async () => {
+  it('receives them at every QoS, with retain and with properties of the application', async () => {
     const parts = await aliasing(10)
     const { mqtt, connection } = parts
     const properties = { userProperties: { key: 'value' }, contentType: 'text/plain' }
@@ -96,7 +96,7 @@ describe('a broker that takes Topic Aliases', () => {
     await finish(parts)
   })
 
-  it('hears of all of them anew on the next connection', async () => {
+  it('receives all of them again on the next connection', async () => {
     const parts = await aliasing(10)
     await parts.mqtt.publish(topic(1), 1)
     await parts.mqtt.publish(topic(2), 1)
@@ -111,7 +111,7 @@ describe('a broker that takes Topic Aliases', () => {
     await finish(parts)
   })
 
-  it('gets the full topic with what is sent again on the next connection', async () => {
+  it('receives the full topic of resent publishes on the next connection', async () => {
     const parts = await aliasing(10, { clean: false, clientId: 'kept' })
     const outcomes = [1, 2].map(value => parts.mqtt.publish(topic(1), value, { qos: 1 }))
     expect(await heard(parts.connection)).toEqual([
@@ -139,7 +139,7 @@ describe('a broker that takes Topic Aliases', () => {
     await finish(parts)
   })
 
-  it('is not misled by a publish that is refused beforehand', async () => {
+  it('receives no wrong alias after a publish that is refused in advance', async () => {
     const limits = { topicAliasMaximum: 10, maximumPacketSize: 100 }
     const parts = await publisherOnPeer({}, { properties: limits })
     await expect(parts.mqtt.publish(topic(1), 'x'.repeat(200))).rejects.toMatchObject({

@@ -16,7 +16,7 @@ const start = (controller: Type, variables: Record<string, string> = {}) =>
   startMicroservice({ url: broker.url, variables }, { controllers: [controller] })
 
 describe('a @TopicParam without a wildcard of that name in its pattern', () => {
-  it('fails the start, and the error names the method and what there is', async () => {
+  it('fails the start with an error that names the method and the available wildcards', async () => {
     @Controller()
     class Telemetry {
       @EventPattern<string>('devices/+deviceId/+kind')
@@ -29,7 +29,7 @@ describe('a @TopicParam without a wildcard of that name in its pattern', () => {
     })
   })
 
-  it('fails the start where no pattern has a named wildcard, and the error says how to write one', async () => {
+  it('fails the start if no pattern has a named wildcard, with an error that says how to write one', async () => {
     @Controller()
     class Telemetry {
       @EventPattern<string>('devices/+/telemetry')
@@ -39,7 +39,7 @@ describe('a @TopicParam without a wildcard of that name in its pattern', () => {
   })
 })
 
-it('a @TopicParam that one of several patterns has, or a variable, starts', async () => {
+it('a @TopicParam that is in one of several patterns, or in a variable, is accepted', async () => {
   @Controller()
   class Telemetry {
     @EventPattern<string[]>(['a/+id', 'b/+other', `\${level}/c`])
@@ -49,7 +49,7 @@ it('a @TopicParam that one of several patterns has, or a variable, starts', asyn
   await app.close()
 })
 
-it('a level with a colon is matched literally, and the log says what to write instead', async () => {
+it('a level with a colon is matched literally, and a log line says what to write instead', async () => {
   @Controller()
   class Telemetry {
     @EventPattern<string>('devices/:id/telemetry')

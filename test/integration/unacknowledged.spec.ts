@@ -37,7 +37,7 @@ async function publisher(options: MqttModuleOptions = {}) {
 }
 
 describe('a broker that never acknowledges', () => {
-  it('is left after 30 s, with DISCONNECT and a cause that names what is missing, and dialled again', async () => {
+  it('causes a reconnect after 30 s, with DISCONNECT and a cause that names the missing packet', async () => {
     const parts = await publisher()
     const { connection, session, mqtt, log, publish } = parts
     const all = Array.from({ length: 50 }, () => publish(1))
@@ -64,7 +64,7 @@ describe('a broker that never acknowledges', () => {
     await finish(parts)
   })
 
-  it('gets what a kept session left open again on the next connection', async () => {
+  it('receives the unacknowledged publishes of a persistent session again on the next connection', async () => {
     const parts = await publisher({ ...KEPT, outbound: { ackTimeoutMs: 2_000 } })
     const { connection, session, publish } = parts
     const watched = publish(1)
@@ -83,7 +83,7 @@ describe('a broker that never acknowledges', () => {
   it.each([
     ['PUBREC', []],
     ['PUBCOMP', ['pubrec']],
-  ] as const)('is left for a missing %s', async (missing, sent) => {
+  ] as const)('causes a reconnect for a missing %s', async (missing, sent) => {
     const parts = await publisher({ outbound: { ackTimeoutMs: 2_000 } })
     const { connection, session, log, publish } = parts
     publish(2)
@@ -99,7 +99,7 @@ describe('a broker that never acknowledges', () => {
 })
 
 describe('a link that is slow, and a broker that acknowledges', () => {
-  it('is left alone with 1,000 publishes in flight that take 100 s', async () => {
+  it('causes no reconnect with 1,000 publishes in flight that take 100 s', async () => {
     const parts = await publisher({ outbound: { maxInFlight: 1_000, flowControl: 'kernel' } })
     const { connection, session, mqtt, publish } = parts
     const all = Array.from({ length: 1_000 }, () => publish(1))
@@ -132,11 +132,11 @@ describe('a link that is slow, and a broker that acknowledges', () => {
   })
 })
 
-describe('a broker that does QoS 1 where it is asked for QoS 2', () => {
+describe('a broker that downgrades QoS 2 to QoS 1', () => {
   it.each([
     [0, { status: 'acknowledged', reasonCode: 0 }],
     [0x97, { status: 'refused', reasonCode: 0x97 }],
-  ])('settles the publish by PUBACK 0x%x and frees its place', async (reasonCode, outcome) => {
+  ])('settles the publish by PUBACK 0x%x and frees its slot', async (reasonCode, outcome) => {
     const parts = await publisher({ outbound: { maxInFlight: 1 } })
     const { connection, mqtt, publish } = parts
     for (let count = 0; count < 3; count += 1) {
@@ -152,7 +152,7 @@ describe('a broker that does QoS 1 where it is asked for QoS 2', () => {
 })
 
 describe('a publish with Message Expiry whose session is resumed', () => {
-  it('is sent again with what is left of its lifetime', async () => {
+  it('is resent with the remaining interval', async () => {
     const parts = await publisher(KEPT)
     const { publish } = parts
     const watched = publish(1, 10)
@@ -168,7 +168,7 @@ describe('a publish with Message Expiry whose session is resumed', () => {
     await finish(parts)
   })
 
-  it.each([4, 5] as const)('is dropped as expired when that is over (version %i)', async protocolVersion => {
+  it.each([4, 5] as const)('is dropped as expired after the interval (version %i)', async protocolVersion => {
     const parts = await publisher({ ...KEPT, protocolVersion })
     const { publish, mqtt } = parts
     const watched = publish(1, 2)
@@ -206,7 +206,7 @@ describe('a publish with Message Expiry whose session is resumed', () => {
     await finish(parts)
   })
 
-  it('goes on with PUBREL after PUBREC, whatever its lifetime', async () => {
+  it('continues with PUBREL after PUBREC, even after the interval', async () => {
     const parts = await publisher(KEPT)
     const { connection, publish } = parts
     const watched = publish(2, 2)
@@ -225,7 +225,7 @@ describe('a publish with Message Expiry whose session is resumed', () => {
 })
 
 describe('PUBCOMP 0x92 (Packet Identifier not found)', () => {
-  it('refuses a publish whose flow was not interrupted', async () => {
+  it('is a refusal if the flow was not interrupted', async () => {
     const parts = await publisher()
     const { connection, publish } = parts
     const watched = publish(2)
@@ -238,7 +238,7 @@ describe('PUBCOMP 0x92 (Packet Identifier not found)', () => {
     await finish(parts)
   })
 
-  it('is a success when PUBREL was sent again after a reconnect', async () => {
+  it('is a success if PUBREL was resent after a reconnect', async () => {
     const parts = await publisher(KEPT)
     const { connection, publish } = parts
     const watched = publish(2)
@@ -255,7 +255,7 @@ describe('PUBCOMP 0x92 (Packet Identifier not found)', () => {
   })
 })
 
-it('a resumed session visits each unacknowledged publish once, however small Receive Maximum is', async () => {
+it('a resumed session visits each unacknowledged publish once, even with a small Receive Maximum', async () => {
   const count = 2_000
   const parts = await publisher({ ...KEPT, outbound: { maxInFlight: count, flowControl: 'kernel' } })
   const { publish } = parts

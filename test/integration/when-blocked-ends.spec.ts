@@ -42,7 +42,7 @@ const publishesOf = (connection: PeerConnection) =>
   )
 
 describe('queue-full', () => {
-  it('is the oldest of queue', async () => {
+  it('is the outcome of the oldest publish under queue', async () => {
     const parts = await offline({ whenBlocked: 'queue', maxQueued: 3 })
     const waiting = [1, 2, 3, 4, 5].map(value => parts.publish(value))
     await quiet()
@@ -60,7 +60,7 @@ describe('queue-full', () => {
     { whenBlocked: 'queue', overflow: 'drop-newest' },
     { whenBlocked: 'latest' },
     { whenBlocked: 'wait' },
-  ] as const)('is the one that comes with %j', async outbound => {
+  ] as const)('is the outcome of the new publish with %j', async outbound => {
     const parts = await offline({ ...outbound, maxQueued: 3 })
     const waiting = [1, 2, 3, 4, 5].map(value => parts.publish(value, `topic/${value}`))
     await quiet()
@@ -73,7 +73,7 @@ describe('queue-full', () => {
     await finish(parts)
   })
 
-  it('goes by bytes as well', async () => {
+  it('also depends on the bytes', async () => {
     const parts = await offline({ whenBlocked: 'queue', maxQueuedBytes: 1_000 })
     const waiting = [300, 300, 300, 500, 2_000].map(
       length => new Watched(parts.mqtt.publish('t', Buffer.alloc(length))),
@@ -88,7 +88,7 @@ describe('queue-full', () => {
 })
 
 describe('expired', () => {
-  it('is what waited for maxAgeMs under queue', async () => {
+  it('is the outcome of a publish that waited for maxAgeMs under queue', async () => {
     const parts = await offline({ whenBlocked: 'queue', maxAgeMs: 5_000 })
     const first = parts.publish(1)
     await pass(4_000)
@@ -103,23 +103,26 @@ describe('expired', () => {
     await finish(parts)
   })
 
-  it.each([5, 4] as const)('is what waited for its Message Expiry Interval, on version %i', async version => {
-    const parts = await publisherOnPeer({ protocolVersion: version, outbound: { maxDelayMs: 10_000 } })
-    await SlowLink.of(parts)
-    const properties = { messageExpiryInterval: 2 }
-    const waiting = (['drop', 'latest', 'queue', 'wait'] as const).map(
-      whenBlocked => new Watched(parts.mqtt.publish(whenBlocked, 1, { whenBlocked, properties })),
-    )
-    await pass(1_999)
-    expect(outcomesOf(waiting)).toEqual(Array(4).fill(WAITING))
-    await pass(1)
-    expect(outcomesOf(waiting)).toEqual(Array(4).fill(droppedAs('expired')))
-    await finish(parts)
-    expect(arrived(parts.connection)).toEqual([])
-  })
+  it.each([5, 4] as const)(
+    'is the outcome of a publish that waited for its Message Expiry Interval, on version %i',
+    async version => {
+      const parts = await publisherOnPeer({ protocolVersion: version, outbound: { maxDelayMs: 10_000 } })
+      await SlowLink.of(parts)
+      const properties = { messageExpiryInterval: 2 }
+      const waiting = (['drop', 'latest', 'queue', 'wait'] as const).map(
+        whenBlocked => new Watched(parts.mqtt.publish(whenBlocked, 1, { whenBlocked, properties })),
+      )
+      await pass(1_999)
+      expect(outcomesOf(waiting)).toEqual(Array(4).fill(WAITING))
+      await pass(1)
+      expect(outcomesOf(waiting)).toEqual(Array(4).fill(droppedAs('expired')))
+      await finish(parts)
+      expect(arrived(parts.connection)).toEqual([])
+    },
+  )
 
   it.each(['drop', 'latest', 'queue', 'wait'] as const)(
-    'is what waited for its timeoutMs under %s',
+    'is the outcome of a publish that waited for its timeoutMs under %s',
     async mode => {
       const parts = await publisherOnPeer({ outbound: { whenBlocked: mode } })
       const link = await SlowLink.of(parts)
@@ -139,7 +142,7 @@ describe('expired', () => {
 })
 
 describe('a Message Expiry Interval', () => {
-  it('is written without the seconds that were waited, and on 3.1.1 not at all', async () => {
+  it('is written without the seconds of the wait, and not at all on 3.1.1', async () => {
     for (const protocolVersion of [5, 4] as const) {
       const parts = await publisherOnPeer({ protocolVersion, outbound: { whenBlocked: 'queue' } })
       const link = await SlowLink.of(parts)
@@ -161,7 +164,7 @@ describe('a Message Expiry Interval', () => {
 })
 
 describe('aborted', () => {
-  it('before it began: nothing is written', async () => {
+  it('before it started: nothing is written', async () => {
     const parts = await publisherOnPeer()
     const { mqtt } = parts
     const signal = AbortSignal.abort()
@@ -191,7 +194,7 @@ describe('aborted', () => {
   })
 
   it.each([1, 2] as const)(
-    'after it was written, at QoS %i: it is lost, and its answer settles nothing more',
+    'after it was written, at QoS %i: it is lost, and the response has no effect',
     async qos => {
       const parts = await publisherOnPeer()
       const aborting = new AbortController()
@@ -225,7 +228,7 @@ describe('aborted', () => {
 })
 
 describe('closed', () => {
-  it('is what waits when the application closes, and what comes after', async () => {
+  it('is the outcome of waiting and later publishes when the application closes', async () => {
     const parts = await offline({ whenBlocked: 'wait' })
     const waiting = parts.publish(1)
     await finish(parts)
@@ -235,7 +238,7 @@ describe('closed', () => {
     expectAddsUp(parts.mqtt)
   })
 
-  it('also while the link is behind; what was written is lost', async () => {
+  it('also applies while the link is slow; written publishes are lost', async () => {
     const parts = await publisherOnPeer({ outbound: { whenBlocked: 'queue' } })
     const written = new Watched(parts.mqtt.publish('t', 1, { qos: 1 }))
     await SlowLink.of(parts)
@@ -246,8 +249,8 @@ describe('closed', () => {
   })
 })
 
-describe('what waits keeps', () => {
-  it('its QoS and retain, and a retained value is replaced by a retained one only', async () => {
+describe('a waiting publish keeps', () => {
+  it('its QoS and retain; only a retained value replaces a retained one', async () => {
     const parts = await publisherOnPeer({ outbound: { whenBlocked: 'latest' } })
     const link = await SlowLink.of(parts)
     const publish = (value: number, qos: 0 | 1 | 2, retain: boolean) =>

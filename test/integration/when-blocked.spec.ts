@@ -36,7 +36,7 @@ async function blocked(mode: WhenBlocked, place: (typeof PLACES)[number]) {
   return { ...parts, publish }
 }
 
-describe.each(PLACES)('without a connection, said for the %s', place => {
+describe.each(PLACES)('without a connection, set for the %s', place => {
   it('drop drops at once', async () => {
     const parts = await blocked('drop', place)
     await goOffline(parts)
@@ -49,7 +49,7 @@ describe.each(PLACES)('without a connection, said for the %s', place => {
     await finish(parts)
   })
 
-  it('latest keeps the newest of each topic over a long outage, in the order of the topics', async () => {
+  it('latest keeps the newest message of each topic over a long outage, in the order of the topics', async () => {
     const parts = await blocked('latest', place)
     await goOffline(parts)
     parts.peer.refuse(1_000_000)
@@ -72,7 +72,7 @@ describe.each(PLACES)('without a connection, said for the %s', place => {
     await finish(parts)
   })
 
-  it('queue keeps all of them over an outage, in order', async () => {
+  it('queue keeps all messages over an outage, in order', async () => {
     const parts = await blocked('queue', place)
     await goOffline(parts)
     parts.peer.refuse(1_000_000)
@@ -87,7 +87,7 @@ describe.each(PLACES)('without a connection, said for the %s', place => {
     await finish(parts)
   })
 
-  it('wait waits without end', async () => {
+  it('wait waits without a limit', async () => {
     const parts = await blocked('wait', place)
     await goOffline(parts)
     parts.peer.refuse(1_000_000)
@@ -102,8 +102,8 @@ describe.each(PLACES)('without a connection, said for the %s', place => {
   })
 })
 
-describe.each(PLACES)('on a link that is behind, said for the %s', place => {
-  it('drop waits for maxDelayMs and no longer', async () => {
+describe.each(PLACES)('on a slow link, set for the %s', place => {
+  it('drop waits for at most maxDelayMs', async () => {
     const parts = await blocked('drop', place)
     await SlowLink.of(parts)
     const first = parts.publish('t', 1)
@@ -121,7 +121,7 @@ describe.each(PLACES)('on a link that is behind, said for the %s', place => {
     expect(arrived(parts.connection)).toEqual([])
   })
 
-  it('drop writes nothing that is late, also when the link is free before it is swept', async () => {
+  it('drop writes no late publish, even if the link is free before its deadline timer fires', async () => {
     const parts = await blocked('drop', place)
     const link = await SlowLink.of(parts)
     const first = parts.publish('t', 1)
@@ -136,7 +136,7 @@ describe.each(PLACES)('on a link that is behind, said for the %s', place => {
     expect(arrived(parts.connection)).toEqual([])
   })
 
-  it('drop is written when the link is free in time', async () => {
+  it('drop writes the publish if the link is free in time', async () => {
     const parts = await blocked('drop', place)
     const link = await SlowLink.of(parts)
     const waiting = parts.publish('t', 1)
@@ -149,7 +149,7 @@ describe.each(PLACES)('on a link that is behind, said for the %s', place => {
   })
 
   it.each(['latest', 'queue', 'wait'] as const)(
-    '%s waits longer, and is written when it is free',
+    '%s waits longer, and writes the publish when the link is free',
     async mode => {
       const parts = await blocked(mode, place)
       const link = await SlowLink.of(parts)
@@ -186,7 +186,7 @@ describe.each(PLACES)('on a link that is behind, said for the %s', place => {
 })
 
 describe('tryPublish', () => {
-  it('takes what may wait, and says why not', async () => {
+  it('accepts a publish that may wait, and otherwise returns the reason', async () => {
     const parts = await publisherOnPeer({ outbound: { maxQueued: 2 } })
     const { mqtt } = parts
     await goOffline(parts)
@@ -204,14 +204,14 @@ describe('tryPublish', () => {
     await finish(parts)
   })
 
-  it('does not wait where the connection says wait: nobody could', async () => {
+  it('does not wait if the option of the connection is wait', async () => {
     const parts = await publisherOnPeer({ outbound: { whenBlocked: 'wait' } })
     await goOffline(parts)
     expect(parts.mqtt.tryPublish('t', 0)).toEqual(droppedAs('offline'))
     await finish(parts)
   })
 
-  it('that is dropped while it waits shows in the counters', async () => {
+  it('counts a publish that is dropped while it waits', async () => {
     const parts = await publisherOnPeer()
     await SlowLink.of(parts)
     expect(parts.mqtt.tryPublish('t', 0)).toEqual({ status: 'accepted' })
@@ -223,7 +223,7 @@ describe('tryPublish', () => {
 })
 
 describe('the window', () => {
-  it('takes 2,048 bytes before the first PINGRESP', async () => {
+  it('accepts 2,048 bytes before the first PINGRESP', async () => {
     const parts = await publisherOnPeer()
     const link = await SlowLink.of(parts, FIRST_WINDOW - 200)
     const outcomes = [1, 2, 3].map(value => new Watched(parts.mqtt.publish('t', Buffer.alloc(250, value))))
@@ -234,7 +234,7 @@ describe('the window', () => {
     await finish(parts)
   })
 
-  it('does not stay shut when a PINGRESP is lost, nor after the tenth', async () => {
+  it('does not stay closed after one lost PINGRESP, or after ten', async () => {
     const parts = await publisherOnPeer()
     for (let lost = 1; lost <= 10; lost += 1) {
       parts.connection.respondsToPings = false
@@ -283,7 +283,7 @@ describe('under drop', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('a burst that the operating system takes a moment later is written, with flowControl "kernel"', async () => {
+  it('a burst that the operating system accepts a moment later is written, with flowControl "kernel"', async () => {
     const outbound = { flowControl: 'kernel', maxInFlight: 1_000 } as const
     const parts = await publisherOnPeer({ outbound })
     const { mqtt, connection } = parts

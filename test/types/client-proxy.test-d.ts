@@ -4,21 +4,21 @@ import { describe, expectTypeOf, it } from 'vitest'
 import { MqttClientProxy, type MqttService } from '../../src/index.js'
 
 describe('MqttClientProxy', () => {
-  it('is a customClass of ClientsModule under strict', () => {
+  it('is accepted as customClass of ClientsModule with strict checks', () => {
     const module = ClientsModule.register([
       { name: 'DEVICES', customClass: MqttClientProxy, options: { url: 'mqtt://localhost', peer: 'nest' } },
     ])
     expectTypeOf(module).toHaveProperty('module')
   })
 
-  it('sends with the type that the caller names', () => {
+  it('returns the type that the caller names', () => {
     const send = (client: MqttClientProxy) => client.send<{ celsius: number }>('a', 1)
     expectTypeOf(send).returns.toEqualTypeOf<Observable<{ celsius: number }>>()
   })
 })
 
 describe('MqttService.request', () => {
-  it('gives what the caller names', () => {
+  it('returns the type that the caller names', () => {
     const ask = (mqtt: MqttService) => mqtt.request<number>('a', 1)
     expectTypeOf(ask).returns.toEqualTypeOf<Promise<number>>()
     const stream = (mqtt: MqttService) => mqtt.requestStream<number>('a', 1)

@@ -13,7 +13,7 @@ interface Indicator {
 declare const health: MqttHealth
 declare const indicator: Indicator
 
-it('goes into an indicator of @nestjs/terminus, as it is and spread', () => {
+it('is accepted by an indicator of @nestjs/terminus, unchanged and spread', () => {
   expectTypeOf(indicator.up(health).mqtt.reasons).toEqualTypeOf<readonly string[]>()
   expectTypeOf(indicator.down({ ...health }).mqtt.state).toEqualTypeOf<'up' | 'degraded' | 'down'>()
   // @ts-expect-error terminus keeps `status` for itself

@@ -14,7 +14,7 @@ import {
 const take = (_options: MqttModuleOptions): void => {}
 
 describe('MqttModuleOptions', () => {
-  it('takes what the guide shows', () => {
+  it('accepts the examples of the guide', () => {
     take({ url: 'mqtt://localhost:1883' })
     take({ createStream: (): Duplex => new PassThrough() })
     take({
@@ -41,7 +41,7 @@ describe('MqttModuleOptions', () => {
     })
   })
 
-  it('takes options of mqtt under their own names', () => {
+  it('accepts options of mqtt under their own names', () => {
     take({
       username: 'u',
       password: Buffer.from('p'),
@@ -55,7 +55,7 @@ describe('MqttModuleOptions', () => {
     })
   })
 
-  it('is made of readonly fields that are all optional', () => {
+  it('has only readonly, optional fields', () => {
     expectTypeOf<Record<never, never>>().toExtend<MqttModuleOptions>()
     const options: MqttModuleOptions = { url: 'mqtt://h' }
     // @ts-expect-error readonly
@@ -119,7 +119,7 @@ describe('MqttModuleOptions', () => {
     take({ variables: { n: 1 } })
   })
 
-  it('tells a delay function the failures in a row and the cause', () => {
+  it('passes the consecutive failures and the cause to a delay function', () => {
     take({
       reconnect: {
         delayMs: (attempt, cause) => {
@@ -133,8 +133,8 @@ describe('MqttModuleOptions', () => {
   })
 })
 
-describe('what follows an end of a connection', () => {
-  it('is decided by the application with the cause, or left to the rules', () => {
+describe('the verdict on the end of a connection', () => {
+  it('is returned by the application from the cause, or undefined to apply the rules', () => {
     take({
       reconnect: {
         verdict: cause => {
@@ -160,7 +160,7 @@ describe('HandlerOptions', () => {
     expectTypeOf<HandlerOptions['codec']>().toEqualTypeOf<CodecOption | undefined>()
   })
 
-  it('refuse what is unknown or wrong', () => {
+  it('refuse unknown options and wrong values', () => {
     // @ts-expect-error no such QoS
     expectTypeOf(handle).toBeCallableWith({ qos: 3 })
     // @ts-expect-error unknown
@@ -182,7 +182,7 @@ describe('isMqttError', () => {
     }
   })
 
-  it('knows its codes', () => {
+  it('accepts only known codes', () => {
     // @ts-expect-error no such code
     isMqttError(null, 'TIME_OUT')
     // @ts-expect-error no such code

@@ -2,7 +2,7 @@ import { describe, expectTypeOf, it } from 'vitest'
 import type { DropReason, MqttService, PublishOutcome, TryPublishOutcome } from '../../src/index.js'
 
 describe('PublishOutcome', () => {
-  it('can be told apart by its status, and there are no others', () => {
+  it('is discriminated by its status, and has no other variants', () => {
     const describeOutcome = (outcome: PublishOutcome): string => {
       switch (outcome.status) {
         case 'sent':
@@ -29,7 +29,7 @@ describe('PublishOutcome', () => {
     expectTypeOf(describeOutcome).returns.toEqualTypeOf<string>()
   })
 
-  it('has nothing but its own fields before it is told apart', () => {
+  it('has only common fields before it is narrowed', () => {
     expectTypeOf<keyof PublishOutcome>().toEqualTypeOf<'status'>()
     expectTypeOf<PublishOutcome['status']>().toEqualTypeOf<
       'sent' | 'acknowledged' | 'dropped' | 'refused' | 'lost'
@@ -44,7 +44,7 @@ describe('PublishOutcome', () => {
     outcome.outcome.reasonCode = 1
   })
 
-  it('cannot be made up', () => {
+  it('accepts no other status', () => {
     // @ts-expect-error a reason is missing
     expectTypeOf({ status: 'dropped' } as const).toExtend<PublishOutcome>()
     // @ts-expect-error no such reason
@@ -77,7 +77,7 @@ describe('TryPublishOutcome', () => {
 })
 
 describe('MqttService', () => {
-  it('gives outcomes: a promise by publish, at once by tryPublish', () => {
+  it('returns outcomes: as a promise from publish, directly from tryPublish', () => {
     expectTypeOf<MqttService['publish']>().returns.toEqualTypeOf<Promise<PublishOutcome>>()
     expectTypeOf<MqttService['tryPublish']>().returns.toEqualTypeOf<TryPublishOutcome>()
   })

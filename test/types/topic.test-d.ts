@@ -19,17 +19,17 @@ describe('TopicParams', () => {
     expectTypeOf<keyof TopicParams<''>>().toBeNever()
   })
 
-  it('may be anything for a pattern that is not known to the compiler', () => {
+  it('are any strings for a pattern that the compiler does not know', () => {
     expectTypeOf<TopicParams<string>>().toEqualTypeOf<Record<string, string>>()
   })
 
-  it('are those of a pattern that the compiler knows in part', () => {
+  it('are the known ones of a pattern that the compiler knows in part', () => {
     expectTypeOf<TopicParams<`${string}/+id`>>().toEqualTypeOf<{ readonly id: string }>()
   })
 })
 
 describe('fillTopic', () => {
-  it('takes exactly the parameters of the pattern', () => {
+  it('accepts exactly the parameters of the pattern', () => {
     expectTypeOf(fillTopic('a/+b/#c', { b: '1', c: '2' })).toEqualTypeOf<string>()
     expectTypeOf(fillTopic<'a/+b/#c'>)
       .parameter(1)
@@ -50,7 +50,7 @@ describe('fillTopic', () => {
     fillTopic('a/+b')
   })
 
-  it('takes any texts for a pattern that is not known to the compiler', () => {
+  it('accepts any strings for a pattern that the compiler does not know', () => {
     const pattern: string = 'a/+b'
     fillTopic(pattern, { b: '1', c: '2' })
     // @ts-expect-error a number is no text

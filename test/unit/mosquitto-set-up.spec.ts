@@ -15,8 +15,8 @@ function set(hasMosquitto: boolean, aptGet: (line: string) => void = () => {}) {
   return { done, run }
 }
 
-describe('the set-up of the tests', () => {
-  it('says what it is about to install before it does', () => {
+describe('the setup of the tests', () => {
+  it('announces what it installs before it starts', () => {
     const { done, run } = set(false)
     run()
     expect(done).toEqual([
@@ -26,13 +26,13 @@ describe('the set-up of the tests', () => {
     ])
   })
 
-  it('installs nothing where mosquitto exists, and says nothing', () => {
+  it('installs and prints nothing if mosquitto exists', () => {
     const { done, run } = set(true)
     run()
     expect(done).toEqual([])
   })
 
-  it('says what to do where it cannot install', () => {
+  it('says what to do if it cannot install', () => {
     const { run } = set(false, () => {
       throw new Error('not found')
     })

@@ -15,7 +15,7 @@ function sweeper() {
 }
 
 describe('DeadlineTimer', () => {
-  it('sweeps once, when the deadline is over', () => {
+  it('sweeps once when the deadline has passed', () => {
     const { swept, arm } = sweeper()
     arm(500)
     vi.advanceTimersByTime(499)
@@ -24,7 +24,7 @@ describe('DeadlineTimer', () => {
     expect(swept).toEqual([500])
   })
 
-  it('goes by the first of several deadlines, and has one timer for all', () => {
+  it('follows the first of several deadlines with one timer', () => {
     const { swept, arm } = sweeper()
     arm(500)
     arm(300)
@@ -34,7 +34,7 @@ describe('DeadlineTimer', () => {
     expect(swept).toEqual([300])
   })
 
-  it('takes a later deadline after the sweep', () => {
+  it('accepts a later deadline after the sweep', () => {
     const { swept, arm } = sweeper()
     arm(100)
     vi.advanceTimersByTime(100)
@@ -54,20 +54,20 @@ describe('DeadlineTimer', () => {
     expect(sweeps).toBe(3)
   })
 
-  it('makes one sweep of many deadlines in a row, and of one that is over already', () => {
+  it('makes one sweep for many close deadlines, and for one in the past', () => {
     const { swept, arm } = sweeper()
     for (let delayMs = 5; delayMs >= -5; delayMs -= 1) arm(delayMs)
     vi.advanceTimersByTime(10_000)
     expect(swept).toEqual([10])
   })
 
-  it('has no timer where there is no deadline', () => {
+  it('has no timer without a deadline', () => {
     const { arm } = sweeper()
     arm(Number.POSITIVE_INFINITY)
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('does not fire at once for a deadline that is further away than a timer can be', () => {
+  it('does not fire at once for a deadline beyond the maximum delay of a timer', () => {
     const { swept, arm } = sweeper()
     arm(2 * LONGEST_MS)
     vi.advanceTimersByTime(LONGEST_MS - 1)

@@ -10,17 +10,17 @@ afterEach(() => {
 })
 
 describe('settlesWithin', () => {
-  it('says yes when the work resolves in time, and leaves no timer behind', async () => {
+  it('returns true if the work resolves in time, and leaves no timer', async () => {
     await expect(settlesWithin(Promise.resolve('whatever'), 1_000)).resolves.toBe(true)
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('says yes when the work rejects in time, and the rejection is dealt with', async () => {
+  it('returns true if the work rejects in time, and handles the rejection', async () => {
     await expect(settlesWithin(Promise.reject(new Error('failed')), 1_000)).resolves.toBe(true)
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('says no exactly when the time is over', async () => {
+  it('returns false exactly at the time limit', async () => {
     const answer = vi.fn<(inTime: boolean) => void>()
     void settlesWithin(new Promise(() => {}), 1_000).then(answer)
     await vi.advanceTimersByTimeAsync(999)
@@ -30,14 +30,14 @@ describe('settlesWithin', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('says yes for work that settles one millisecond before', async () => {
+  it('returns true for work that settles one millisecond earlier', async () => {
     const inTime = settlesWithin(new Promise(resolve => setTimeout(resolve, 999)), 1_000)
     await vi.advanceTimersByTimeAsync(999)
     await expect(inTime).resolves.toBe(true)
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it.each(['resolves', 'rejects'])('keeps its no when the work %s later', async how => {
+  it.each(['resolves', 'rejects'])('still returns false if the work %s later', async how => {
     const late = new Promise((resolve, reject) => {
       setTimeout(() => (how === 'resolves' ? resolve(1) : reject(new Error('late'))), 2_000)
     })
@@ -46,7 +46,7 @@ describe('settlesWithin', () => {
     await expect(inTime).resolves.toBe(false)
   })
 
-  it('waits a turn with a time of zero: work that is done already is in time', async () => {
+  it('waits one turn with a limit of zero, so that finished work is in time', async () => {
     await expect(settlesWithin(Promise.resolve(), 0)).resolves.toBe(true)
     const never = settlesWithin(new Promise(() => {}), 0)
     await vi.advanceTimersByTimeAsync(0)

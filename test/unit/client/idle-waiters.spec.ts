@@ -12,14 +12,14 @@ function waiters(isIdleNow = false) {
 }
 
 describe('IdleWaiters', () => {
-  it('lets nobody wait when nothing is left to do', async () => {
+  it('resolves at once when no work is left', async () => {
     const { wait, woken } = waiters(true)
     wait('a')
     await quiet()
     expect(woken).toEqual(['a'])
   })
 
-  it('wakes everybody with the check that finds nothing left, and with none before', async () => {
+  it('wakes all callers with the first check that finds no work', async () => {
     const { state, idle, wait, woken } = waiters()
     wait('a')
     wait('b')
@@ -34,7 +34,7 @@ describe('IdleWaiters', () => {
     expect(woken).toEqual(['a', 'b'])
   })
 
-  it('takes new ones afterwards, and wakes nobody twice', async () => {
+  it('accepts new callers afterwards, and wakes no caller twice', async () => {
     const { state, idle, wait, woken } = waiters()
     wait('a')
     state.isIdle = true
@@ -51,7 +51,7 @@ describe('IdleWaiters', () => {
     expect(woken).toEqual(['a', 'b'])
   })
 
-  it('asks nothing while nobody waits', async () => {
+  it('does not check while no caller waits', async () => {
     let asked = 0
     const idle = new IdleWaiters(() => {
       asked += 1

@@ -54,7 +54,7 @@ describe('the health of a session', () => {
     })
   })
 
-  it('names refused subscriptions, three of them', () => {
+  it('names three of the refused subscriptions', () => {
     const health = healthOf({ ...WELL, refusedSubscriptions: ['a', 'b', 'c', 'd'] })
     expect(health).toMatchObject({
       state: 'degraded',

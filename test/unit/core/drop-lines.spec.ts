@@ -16,23 +16,23 @@ function drop(drops: DropLines, reason: DropReason, count: number, startMs: numb
 }
 
 describe('DropLines', () => {
-  it.each(TROUBLES)('tells once that it begins: %s', reason => {
+  it.each(TROUBLES)('logs the start once: %s', reason => {
     const lines = drop(new DropLines(), reason, 10_000, 0)
     expect(lines).toHaveLength(1)
     expect(lines[0]).toMatch(/^publishes are dropped/)
   })
 
-  it('says something else for each reason', () => {
+  it('logs a different text for each reason', () => {
     expect(new Set(TROUBLES.flatMap(reason => drop(new DropLines(), reason, 1, 0))).size).toBe(5)
   })
 
-  it.each(AS_ASKED)('says nothing of what the caller asked for: %s', reason => {
+  it.each(AS_ASKED)('logs nothing that the caller requested: %s', reason => {
     const drops = new DropLines()
     expect(drop(drops, reason, 100, 0)).toEqual([])
     expect(drops.ended(1_000_000)).toBeUndefined()
   })
 
-  it('tells the number of each reason and the time at the end, with what was asked for in between', () => {
+  it('logs the number per reason and the time at the end, including requested drops in between', () => {
     const drops = new DropLines()
     drop(drops, 'offline', 3, 10_000)
     expect(drop(drops, 'queue-full', 2, 10_100)).toEqual([])
@@ -42,14 +42,14 @@ describe('DropLines', () => {
     )
   })
 
-  it('tells the end once', () => {
+  it('logs the end once', () => {
     const drops = new DropLines()
     drop(drops, 'offline', 1, 0)
     expect(drops.ended(1)).toBeDefined()
     expect(drops.ended(2)).toBeUndefined()
   })
 
-  it('begins again after its end, with numbers of its own', () => {
+  it('starts again after its end, with new numbers', () => {
     const drops = new DropLines()
     drop(drops, 'backlog', 5, 0)
     drops.ended(1_000)
@@ -57,7 +57,7 @@ describe('DropLines', () => {
     expect(drops.ended(50_500)).toBe('2 publishes were dropped within 0.5 s: offline 2')
   })
 
-  it('says nothing of a time without drops', () => {
+  it('logs nothing for a period without drops', () => {
     expect(new DropLines().ended(5_000)).toBeUndefined()
   })
 })

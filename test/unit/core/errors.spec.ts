@@ -14,7 +14,7 @@ describe('MqttError', () => {
   })
 
   it.each([[new Error('inner')], ['text'], [0], [null], [undefined]])(
-    'keeps the cause %j as it came',
+    'keeps the cause %j unchanged',
     cause => {
       const error = new MqttError('CONNECT_FAILED', 'outer', { cause })
       expect(error.cause).toBe(cause)
@@ -22,7 +22,7 @@ describe('MqttError', () => {
     },
   )
 
-  it('has no cause and no Reason Code of its own where none was given', () => {
+  it('has no cause and no Reason Code if none was passed', () => {
     const error = new MqttError('CONNECT_FAILED', 'outer')
     expect('cause' in error).toBe(false)
     expect(error.reasonCode).toBeUndefined()
@@ -30,11 +30,11 @@ describe('MqttError', () => {
     for (const name of ['reasonCode', 'serverReference']) expect(name in error).toBe(false)
   })
 
-  it.each([0, 0x84, 0x9d])('carries the Reason Code %i of the broker', reasonCode => {
+  it.each([0, 0x84, 0x9d])('has the Reason Code %i of the broker', reasonCode => {
     expect(new MqttError('CONNECT_REFUSED', 'no', { reasonCode }).reasonCode).toBe(reasonCode)
   })
 
-  it.each([0x9c, 0x9d])('carries the Server Reference that came with the Reason Code %i', reasonCode => {
+  it.each([0x9c, 0x9d])('has the Server Reference that was sent with the Reason Code %i', reasonCode => {
     const error = new MqttError('CONNECT_REFUSED', 'no', {
       reasonCode,
       serverReference: 'other.example:1884',
@@ -42,7 +42,7 @@ describe('MqttError', () => {
     expect(error).toMatchObject({ reasonCode, serverReference: 'other.example:1884' })
   })
 
-  it('shows nothing of its brand where its properties are listed or copied', () => {
+  it('does not show its brand when its properties are listed or copied', () => {
     expect(Object.getOwnPropertySymbols({ ...new MqttError('TIMEOUT', 'too late') })).toEqual([])
   })
 })
@@ -76,7 +76,7 @@ describe('MQTT_ERROR_CODES', () => {
 })
 
 describe('isMqttError', () => {
-  it.each(MQTT_ERROR_CODES)('recognises the code %s, and tells it from the others', code => {
+  it.each(MQTT_ERROR_CODES)('recognises the code %s, and distinguishes it from the others', code => {
     const error = new MqttError(code, 'x')
     expect(isMqttError(error)).toBe(true)
     for (const other of MQTT_ERROR_CODES) expect(isMqttError(error, other)).toBe(other === code)
@@ -92,7 +92,7 @@ describe('isMqttError', () => {
     expect(isMqttError(foreign, 'TIMEOUT')).toBe(true)
   })
 
-  it('says no to everything else, and never throws', () => {
+  it('returns false for everything else, and never throws', () => {
     const lookalike = Object.assign(new Error('x'), { name: 'MqttError', code: 'TIMEOUT' })
     const branded = { [Symbol.for('nestjs-mqtt.error')]: true, code: 'TIMEOUT' }
     for (const value of [lookalike, branded, new Error('x'), null, undefined, 'TIMEOUT', 0, {}, []]) {
@@ -137,18 +137,18 @@ describe('describeCause', () => {
     ['an object', {}],
     ['an error without a message', new Error('')],
     ['an aggregate of nothing', new AggregateError([])],
-  ])('stays with the last message that can be read when the cause behind it is %s', (_what, unreadable) => {
+  ])('returns the last readable message if the cause behind it is %s', (_what, unreadable) => {
     const chain = new Error('outer', { cause: new Error('readable', { cause: unreadable }) })
     expect(describeCause(chain)).toBe('readable')
   })
 
-  it('comes to an end in a chain that is a circle', () => {
+  it('ends in a circular chain', () => {
     const first = new Error('first')
     first.cause = new Error('second', { cause: first })
     expect(['first', 'second']).toContain(describeCause(first))
   })
 
-  it('gives the innermost readable message of a chain', () => {
+  it('returns the innermost readable message of a chain', () => {
     const chain = new Error('fetch failed', { cause: new Error('no token', { cause: inner }) })
     expect(describeCause(chain)).toBe('connect ECONNREFUSED 127.0.0.1:1883')
   })

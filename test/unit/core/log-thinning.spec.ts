@@ -7,7 +7,7 @@ const happen = (windows: LogWindows<string>, line: string, count: number, startM
   Array.from({ length: count }, (_, index) => windows.happened(line, 'error', startMs + index))
 
 describe('LogWindows', () => {
-  it('takes the first of each line at once, and counts its repeats', () => {
+  it('logs the first of each line at once, and counts its repeats', () => {
     const windows = new LogWindows<string>()
     expect(happen(windows, 'a', 3)).toEqual([true, false, false])
     expect(happen(windows, 'b', 2)).toEqual([true, false])
@@ -18,7 +18,7 @@ describe('LogWindows', () => {
     ])
   })
 
-  it('counts on where a line was repeated, and forgets it where it was not', () => {
+  it('continues to count a line with repeats, and forgets a line without any', () => {
     const windows = new LogWindows<string>()
     happen(windows, 'a', 2)
     expect(windows.ended(10_000)).toHaveLength(1)
@@ -29,7 +29,7 @@ describe('LogWindows', () => {
     expect(windows.happened('a', 'error', 30_001)).toBe(true)
   })
 
-  it('keeps at most 100 lines, and collects the others as one', () => {
+  it('keeps at most 100 lines, and counts the others as one', () => {
     const windows = new LogWindows<string>()
     const taken = Array.from({ length: 1_000 }, (_, index) => windows.happened(`cause ${index}`, 'error', 0))
     expect(taken.filter(Boolean)).toHaveLength(101)
@@ -38,7 +38,7 @@ describe('LogWindows', () => {
     ])
   })
 
-  it('loses none: what was logged and what was counted are all', () => {
+  it('accounts for every line as logged or counted', () => {
     const events = fc.array(fc.record({ line: fc.nat(150), pauseMs: fc.nat(3_000) }), { maxLength: 500 })
     fc.assert(
       fc.property(events, list => {
@@ -68,13 +68,13 @@ describe('LogWindows', () => {
   })
 })
 
-describe('texts from outside', () => {
-  it('are quoted, and no longer than 200 characters', () => {
+describe('strings from outside', () => {
+  it('are quoted, with at most 200 characters', () => {
     expect(printable('a\u001b[31m\n')).toBe('"a\\u001b[31m\\n"')
     expect(printable('x'.repeat(1_000))).toBe(`"${'x'.repeat(200)}…"`)
   })
 
-  it('stay in their line, and no longer than 500 characters, where they are errors', () => {
+  it('of errors stay in one line, with at most 500 characters', () => {
     expect(oneLine('a\r\n  b\u0000\u009bc')).toBe('a b c')
     expect(oneLine('x'.repeat(1_000))).toBe(`${'x'.repeat(500)}…`)
   })

@@ -43,13 +43,13 @@ describe('the json codec', () => {
   })
 
   it.each([' ', 'text', '{', "{'a': 1}", '{"a": 1,}', 'undefined', 'NaN', '\uFEFF1', '1 2'])(
-    'refuses %j and does not guess',
+    'refuses %j',
     json => {
       expect(() => jsonCodec.decode(Buffer.from(json))).toThrow(SyntaxError)
     },
   )
 
-  it('decodes no bytes at all, which clear a retained message, as undefined', () => {
+  it('decodes an empty payload, which clears a retained message, as undefined', () => {
     expect(jsonCodec.decode(Buffer.alloc(0))).toBeUndefined()
   })
 
@@ -57,7 +57,7 @@ describe('the json codec', () => {
     expect(() => jsonCodec.decode(Buffer.from([0x22, 0xff, 0x22]))).toThrow(Error)
   })
 
-  it('gives every JSON value back', () => {
+  it('returns every JSON value unchanged', () => {
     fc.assert(
       fc.property(fc.jsonValue({ noUnicodeString: false }), value => {
         expect(jsonCodec.decode(jsonCodec.encode(value))).toEqual(JSON.parse(JSON.stringify(value)))
@@ -65,7 +65,7 @@ describe('the json codec', () => {
     )
   })
 
-  it('cannot be used to change the prototype of what it decodes', () => {
+  it('does not change the prototype of the decoded value', () => {
     const decoded = jsonCodec.decode(Buffer.from('{"__proto__": {"admin": true}}'))
     expect(Object.getPrototypeOf(decoded)).toBe(Object.prototype)
   })
@@ -76,15 +76,15 @@ describe('the json codec', () => {
 })
 
 describe('the text codec', () => {
-  it.each(['', 'a', 'Kälte 温度 😀', '\u0000', 'a\uFEFFb'])('gives the text %j back', text => {
+  it.each(['', 'a', 'Kälte 温度 😀', '\u0000', 'a\uFEFFb'])('returns the text %j unchanged', text => {
     expect(textCodec.decode(textCodec.encode(text))).toBe(text)
   })
 
-  it('gives a byte order mark at the start back, which is a character (MQTT 5, 1.5.4)', () => {
+  it('keeps a byte order mark at the start, which is a character (MQTT 5, 1.5.4)', () => {
     expect(textCodec.decode(textCodec.encode('\uFEFFa'))).toBe('\uFEFFa')
   })
 
-  it('gives every text back', () => {
+  it('returns every text unchanged', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'grapheme' }), text => {
         expect(textCodec.decode(textCodec.encode(text))).toBe(text)
@@ -100,11 +100,11 @@ describe('the text codec', () => {
     expect(() => textCodec.decode(NOT_UTF8)).toThrow(TypeError)
   })
 
-  it('refuses half of a surrogate pair, which UTF-8 cannot encode, instead of sending something else', () => {
+  it('refuses half of a surrogate pair, which UTF-8 cannot encode', () => {
     expect(() => textCodec.encode('a\ud800')).toThrow(TypeError)
   })
 
-  it('refuses what is no text', () => {
+  it('refuses a value that is not a string', () => {
     const encode: (value: unknown) => unknown = value => Reflect.apply(textCodec.encode, textCodec, [value])
     expect(() => encode(5)).toThrow(
       new TypeError('the text codec expects a string, but the value is of type number'),
@@ -124,14 +124,14 @@ describe('the bytes codec', () => {
     expect(bytesCodec.decode(NOT_UTF8)).toBe(NOT_UTF8)
   })
 
-  it('takes the bytes of a view, and only those', () => {
+  it('uses only the bytes of a view', () => {
     const view = new Uint8Array([1, 2, 3, 4]).subarray(1, 3)
     const encoded = bytesCodec.encode(view)
     expect(Buffer.isBuffer(encoded)).toBe(true)
     expect(encoded).toEqual(Buffer.from([2, 3]))
   })
 
-  it('refuses what is no bytes', () => {
+  it('refuses a value that is not bytes', () => {
     const encode: (value: unknown) => unknown = value => Reflect.apply(bytesCodec.encode, bytesCodec, [value])
     expect(() => encode('a')).toThrow(
       new TypeError('the bytes codec expects a Buffer or Uint8Array, but the value is of type string'),
@@ -154,12 +154,12 @@ describe('resolveCodec', () => {
     expect(resolveCodec(name)).toBe(codec)
   })
 
-  it('takes an own codec as it is', () => {
+  it('returns a custom codec unchanged', () => {
     const own: Codec = { encode: () => Buffer.alloc(0), decode: () => 0 }
     expect(resolveCodec(own)).toBe(own)
   })
 
-  it.each(['xml', 'toString', ''])('refuses the unknown name %j, which a publish may bring along', name => {
+  it.each(['xml', 'toString', ''])('refuses the unknown name %j, which a publish may pass', name => {
     expect(errorOf(() => Reflect.apply(resolveCodec, undefined, [name])).code).toBe('INVALID_OPTION')
   })
 })
@@ -169,7 +169,7 @@ describe('encodePayload', () => {
     ['json', jsonCodec],
     ['text', textCodec],
     ['bytes', bytesCodec],
-  ])('sends a Buffer as it is with the codec %j', (_name, codec) => {
+  ])('sends a Buffer unchanged with the codec %j', (_name, codec) => {
     expect(encodePayload(codec, 'a', NOT_UTF8)).toBe(NOT_UTF8)
   })
 
@@ -197,7 +197,7 @@ describe('encodePayload', () => {
     expect(error.cause).toBeInstanceOf(Error)
   })
 
-  it('keeps whatever an own codec throws as the cause', () => {
+  it('keeps any value that a custom codec throws as the cause', () => {
     const own: Codec = {
       encode: () => {
         throw 'no error object'
@@ -208,19 +208,19 @@ describe('encodePayload', () => {
   })
 })
 
-describe('a payload that arrives', () => {
-  it('decodes with the codec', () => {
+describe('a received payload', () => {
+  it('is decoded by the codec', () => {
     expect(decodePacket(jsonCodec, { topic: 'a', payload: Buffer.from('{"a":1}') })).toEqual({ a: 1 })
   })
 
-  it('refuses what the codec refuses, with the topic and the cause', () => {
+  it('that the codec refuses fails with the topic and the cause', () => {
     const error = errorOf(() => decodePacket(jsonCodec, { topic: 'a/b', payload: Buffer.from('{') }))
     expect(error.code).toBe('PAYLOAD_NOT_DECODABLE')
     expect(error.message).toMatch(/^the payload on "a\/b" could not be decoded \(\d+ bytes: \w+\)$/)
     expect(error.cause).toBeInstanceOf(SyntaxError)
   })
 
-  it('does not show the payload in the message, since it may be private', () => {
+  it('does not appear in the error message, because it may be private', () => {
     const error = errorOf(() => decodePacket(jsonCodec, { topic: 'a', payload: Buffer.from('hunter2') }))
     expect(error.message).not.toContain('hunter2')
   })

@@ -40,7 +40,7 @@ describe('the content-type codec', () => {
     expect(contentTypeCodec.decode(FIVE, contentType)).toBe(FIVE)
   })
 
-  it('refuses what is not of its Content Type, and says so without the content', () => {
+  it('refuses a payload that does not match its Content Type, with an error without the content', () => {
     const error = errorOf(() =>
       decodePacket(contentTypeCodec, {
         topic: 'a',
@@ -52,7 +52,7 @@ describe('the content-type codec', () => {
     expect(() => contentTypeCodec.decode(Buffer.from('{'), undefined)).toThrow(SyntaxError)
   })
 
-  it('encodes as JSON, and says so', () => {
+  it('encodes as JSON, with the Content Type', () => {
     expect(contentTypeCodec.encode({ a: 1 }).toString()).toBe('{"a":1}')
     expect(contentTypeCodec.contentType).toBe('application/json')
   })

@@ -29,11 +29,11 @@ describe('the error for an unknown option', () => {
     expect(messageOf(options)).toContain(`unknown option ${expected}`)
   })
 
-  it.each(['colour', 'retain', 'topic'])('suggests nothing for "%s", which is like no option', name => {
+  it.each(['colour', 'retain', 'topic'])('suggests nothing for "%s", which is similar to no option', name => {
     expect(messageOf({ [name]: 1 })).toMatch(new RegExp(`unknown option "${name}"$`))
   })
 
-  it.each(Object.keys(PASS_THROUGH))('suggests %s when its case is wrong or a letter is missing', name => {
+  it.each(Object.keys(PASS_THROUGH))('suggests %s if its case is wrong or a letter is missing', name => {
     const upper = name.toUpperCase()
     const shorter = name.slice(0, -1)
     expect(messageOf({ [upper]: 1 })).toContain(`did you mean "${name}"?`)

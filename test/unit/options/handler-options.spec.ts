@@ -29,13 +29,13 @@ const PROBLEMS: readonly (readonly [name: string, value: unknown, problem: strin
 ]
 
 describe('handle', () => {
-  it('gives the options back as they were written', () => {
+  it('returns the options unchanged', () => {
     const options = { qos: 0, noLocal: true } as const
     expect(handle(options)).toBe(options)
     expect(options).toEqual({ qos: 0, noLocal: true })
   })
 
-  it.each(PROBLEMS)('refuses "%s": %j where it is written', (name, value, problem) => {
+  it.each(PROBLEMS)('refuses "%s": %j', (name, value, problem) => {
     const error = errorOf(() => handleAny({ [name]: value }))
     expect(error.code).toBe('INVALID_OPTION')
     expect(error.message).toBe(`handle(): "${name}" ${problem}`)
@@ -87,7 +87,7 @@ describe('resolveHandlerOptions', () => {
     expect(resolveHandlerOptions('a', extras)).toEqual({ ...defaults, ...extras })
   })
 
-  it('lets keys of others be, since the extras of a decorator belong to everybody', () => {
+  it('ignores keys of other packages, because they share the extras of a decorator', () => {
     expect(resolveHandlerOptions('a', { qos: 0, isDocumented: true })).toEqual({ ...defaults, qos: 0 })
   })
 
@@ -97,7 +97,7 @@ describe('resolveHandlerOptions', () => {
     expect(error.message).toBe(`handler of "devices/+id": "${name}" ${problem}`)
   })
 
-  it('refuses extras that are no object', () => {
+  it('refuses extras that are not an object', () => {
     expect(errorOf(() => resolveHandlerOptions('a', 'qos')).message).toContain(
       'must be an object with handler options',
     )

@@ -22,7 +22,7 @@ describe('an option of another MQTT package', () => {
     expect(message).toContain(replacement)
   })
 
-  it('has a replacement only where this package does not take the option itself', () => {
+  it('has a replacement only if this package does not accept the option itself', () => {
     for (const name of Object.keys(REPLACEMENTS)) {
       const { message } = errorOf(() => resolveOptions({ url: 'mqtt://localhost:1883', [name]: 1 }))
       expect(message).toContain(`unknown option "${name}"`)

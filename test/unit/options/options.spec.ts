@@ -92,7 +92,7 @@ describe('resolveOptions: defaults', () => {
     expect(read(resolved, path)).toEqual(value)
   })
 
-  it('has a value or a decided undefined for every option, and nothing else', () => {
+  it('has a value or an explicit undefined for every option, and nothing else', () => {
     expect(Object.keys(resolved).toSorted()).toEqual([
       'allowResponseTopic',
       'clean',
@@ -129,7 +129,7 @@ describe('resolveOptions: defaults', () => {
     expect(resolveOptions({ url, reconnect: { delayMs } }).reconnect.delayMs).toEqual(expected)
   })
 
-  it('makes a Client Identifier for each process, and an empty one counts as none', () => {
+  it('creates a Client Identifier per process, and treats an empty one as none', () => {
     const ids = [resolveOptions({ url }), resolveOptions({ url, clientId: '' })].map(
       options => options.clientId,
     )
@@ -145,13 +145,13 @@ describe('resolveOptions: defaults', () => {
     [32_768, 65_535],
     [65_535, 65_535],
   ])(
-    'advertises twice the concurrency %i, but at least 256 and as far as Receive Maximum goes: %i',
+    'advertises twice the concurrency %i, but at least 256 and at most the largest Receive Maximum: %i',
     (concurrency, maxInFlight) => {
       expect(resolveOptions({ url, inbound: { concurrency } }).inbound.maxInFlight).toBe(maxInFlight)
     },
   )
 
-  it('lets an own "inbound.maxInFlight" win', () => {
+  it('prefers a set "inbound.maxInFlight"', () => {
     expect(resolveOptions({ url, inbound: { concurrency: 50, maxInFlight: 1 } }).inbound).toEqual({
       concurrency: 50,
       maxInFlight: 1,
@@ -206,7 +206,7 @@ describe('resolveOptions: explicit undefined is the default', () => {
     expect(withoutId(resolveAny(nested(path, undefined)))).toEqual(withoutId(resolveOptions({ url })))
   })
 
-  it('does not even name the option to mqtt', () => {
+  it('does not pass the option to mqtt', () => {
     const passThrough = resolveAny({
       url,
       username: undefined,
@@ -216,13 +216,13 @@ describe('resolveOptions: explicit undefined is the default', () => {
     expect(Object.keys(passThrough)).toEqual([])
   })
 
-  it('for "properties.sessionExpiryInterval" with a kept session', () => {
+  it('for "properties.sessionExpiryInterval" with a persistent session', () => {
     const properties = { sessionExpiryInterval: undefined }
     const resolved = resolveAny({ url, clean: false, clientId: 'c', properties })
     expect(resolved.secrets.reveal().passThrough.properties).toEqual({ sessionExpiryInterval: 0xffff_ffff })
   })
 
-  it('for "properties.receiveMaximum", which must not be set otherwise', () => {
+  it('for "properties.receiveMaximum", which must not have a value', () => {
     expect(() => resolveAny({ url, properties: { receiveMaximum: undefined } })).not.toThrow()
   })
 })
@@ -264,7 +264,7 @@ describe('resolveOptions: numbers', () => {
     )
   })
 
-  it.each(INTEGERS)('"%s" is named once for a number that breaks two rules', (path, min, max) => {
+  it.each(INTEGERS)('"%s" is named once for a number that violates two rules', (path, min, max) => {
     const allowed = `an integer from ${min} to ${max}`
     expect(problemsOf(nested(path, min - 0.5))).toBe(`"${path}" must be ${allowed}, but is ${min - 0.5}`)
     expect(problemsOf(nested(path, Number.POSITIVE_INFINITY))).toBe(
@@ -366,14 +366,14 @@ describe('resolveOptions: choices and flags', () => {
     expect(problemsOf(nested(path, value))).toBe(`"${path}" ${problem}`)
   })
 
-  it.each([-1, 1.5, '5', null])('names the delay %j of a list by its place', bad => {
+  it.each([-1, 1.5, '5', null])('names the delay %j of a list by its index', bad => {
     const problem = problemsOf({ url, reconnect: { delayMs: [0, 100, bad] } })
     expect(problem).toContain('"reconnect.delayMs.2"')
     expect(problem).toContain('must be an integer from 0 to 86400000')
   })
 
   it.each(['reconnect', 'inbound', 'outbound'])(
-    '"%s" must be an object, and the error says so in plain words',
+    '"%s" must be an object, with an error that says so',
     path => {
       for (const value of [5, 'x', true, null]) {
         expect(problemsOf(nested(path, value))).toMatch(/^"[a-z]+" must be an object .*but is /)
@@ -381,13 +381,13 @@ describe('resolveOptions: choices and flags', () => {
     },
   )
 
-  it('takes a list, a function or a growing delay', () => {
+  it('accepts a list, a function or a growing delay', () => {
     const delay = (attempt: number) => attempt
     expect(resolveOptions({ url, reconnect: { delayMs: [0, 5] } }).reconnect.delayMs).toEqual([0, 5])
     expect(resolveOptions({ url, reconnect: { delayMs: delay } }).reconnect.delayMs).toBe(delay)
   })
 
-  it('takes functions and gives back those very functions', () => {
+  it('accepts functions and returns the same functions', () => {
     const credentials = () => ({ username: 'u' })
     const onStopped = () => {}
     const verdict = () => 'stop' as const
@@ -403,7 +403,7 @@ describe('resolveOptions: choices and flags', () => {
     )
   })
 
-  it('takes an own codec and gives back that very object', () => {
+  it('accepts a custom codec and returns the same object', () => {
     const codec = { encode: () => Buffer.alloc(0), decode: () => 0 }
     expect(resolveOptions({ url, codec }).codec).toBe(codec)
   })
@@ -413,7 +413,7 @@ describe('resolveOptions: choices and flags', () => {
   })
 })
 
-describe('resolveOptions: where the broker is', () => {
+describe('resolveOptions: the address of the broker', () => {
   const GOOD = [
     'mqtt://h',
     'mqtts://h:8883',
@@ -441,11 +441,11 @@ describe('resolveOptions: where the broker is', () => {
   const allowed =
     'must be a URL with a host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of URLs, but is'
 
-  it.each(GOOD)('takes %s as it is', given => {
+  it.each(GOOD)('accepts %s unchanged', given => {
     expect(resolveOptions({ url: given }).secrets.reveal().urls).toEqual([given])
   })
 
-  it('takes a list of URLs, of one or more, in their order', () => {
+  it('accepts a list of one or more URLs, in order', () => {
     expect(resolveOptions({ url: [url] }).secrets.reveal().urls).toEqual([url])
     expect(resolveOptions({ url: GOOD }).secrets.reveal().urls).toEqual(GOOD)
     expect(resolveOptions({ url: GOOD.toReversed() }).secrets.reveal().urls).toEqual(GOOD.toReversed())
@@ -455,7 +455,7 @@ describe('resolveOptions: where the broker is', () => {
     expect(problemsOf({ url: given })).toBe(`"url" ${allowed} "${given}"`)
   })
 
-  it.each(BAD)('refuses %j in a list, and names it by its place', given => {
+  it.each(BAD)('refuses %j in a list, and names its index', given => {
     expect(problemsOf({ url: [url, given] })).toBe(`"url.1" ${allowed} "${given}"`)
   })
 
@@ -475,13 +475,13 @@ describe('resolveOptions: where the broker is', () => {
     expect(problemsOf({ url: [given, url] })).toMatch(/^"url\.0" must be a URL with a host.+, but is /)
   })
 
-  it('needs no url when the stream is given', () => {
+  it('needs no url with createStream', () => {
     const resolved = resolveOptions({ createStream })
     expect(resolved).toMatchObject({ createStream, targets: 1 })
     expect(resolved.secrets.reveal().urls).toEqual([])
   })
 
-  it('has no use for a url when the stream is given', () => {
+  it('ignores a url with createStream', () => {
     const resolved = resolveOptions({ url: [url, url], createStream })
     expect(resolved).toMatchObject({ createStream, targets: 1 })
     expect(resolved.secrets.reveal().urls).toEqual([])
@@ -520,7 +520,7 @@ describe('resolveOptions: unknown keys', () => {
 })
 
 describe('resolveOptions: several problems at once', () => {
-  it('names every option at fault in one error', () => {
+  it('names every invalid option in one error', () => {
     const problems = problemsOf({
       connect: 'x',
       inbound: { concurrency: 0, maxQueued: 0 },
@@ -547,13 +547,13 @@ describe('resolveOptions: several problems at once', () => {
 })
 
 describe('resolveOptions: sessions', () => {
-  it('refuses to keep a session without a Client Identifier of its own', () => {
+  it('refuses a persistent session without a Client Identifier', () => {
     for (const clientId of [undefined, '']) {
       expect(problemsOf({ url, clean: false, clientId })).toContain('"clientId" is missing; clean: false')
     }
   })
 
-  it('keeps a session for ever, unless told otherwise', () => {
+  it('keeps a session forever by default', () => {
     const kept = { url, clean: false, clientId: 'c' }
     const resolved = resolveOptions(kept)
     expect(resolved).toMatchObject({ clean: false, clientId: 'c', keepsSession: true })
@@ -571,14 +571,14 @@ describe('resolveOptions: sessions', () => {
     })
   })
 
-  it('says nothing of Session Expiry where the session is not kept', () => {
+  it('sets no Session Expiry Interval for a clean session', () => {
     expect(
       resolveOptions({ url, clean: true, clientId: 'c' }).secrets.reveal().passThrough.properties,
     ).toBeUndefined()
   })
 
   it.each([1, 65_535, 0])(
-    'refuses "properties.receiveMaximum" %i, which is an option of its own',
+    'refuses "properties.receiveMaximum" %i, which is a separate option',
     receiveMaximum => {
       expect(problemsOf({ url, properties: { receiveMaximum } })).toBe(
         '"properties.receiveMaximum" cannot be set; use "inbound.maxInFlight"',
@@ -588,7 +588,7 @@ describe('resolveOptions: sessions', () => {
 })
 
 describe('resolveOptions: TLS files', () => {
-  it('are kept apart from what passes through to mqtt, which reads none', () => {
+  it('are not passed to mqtt, which reads none', () => {
     const files = {
       caPath: ['/a.pem', '/b.pem'],
       certPath: '/cert.pem',
@@ -606,7 +606,7 @@ describe('resolveOptions: TLS files', () => {
     )
   })
 
-  it('"caPaths" of mqtt is refused, and its replacement named', () => {
+  it('"caPaths" of mqtt is refused with its replacement', () => {
     expect(problemsOf({ url, caPaths: '/ca.pem' })).toBe('unknown option "caPaths"; use "caPath"')
   })
 
@@ -622,7 +622,7 @@ describe('resolveOptions: TLS files', () => {
   })
 })
 
-describe('resolveOptions: what passes through to mqtt', () => {
+describe('resolveOptions: options passed to mqtt', () => {
   const passed = {
     ALPNProtocols: ['mqtt'],
     ca: Buffer.from('ca'),
@@ -640,14 +640,14 @@ describe('resolveOptions: what passes through to mqtt', () => {
     wsOptions: { headers: { a: 'b' } },
   } as const
 
-  it('goes as it came, and nothing else goes', () => {
+  it('are unchanged, and nothing else is passed', () => {
     const resolved = resolveAny({ url, drainTimeoutMs: 1, codec: 'text', ...passed })
     expect(resolved.secrets.reveal().passThrough).toEqual(passed)
     expect(resolved.secrets.reveal().passThrough.ca).toBe(passed.ca)
     expect(resolved.secrets.reveal().passThrough.will).toBe(passed.will)
   })
 
-  it('takes functions', () => {
+  it('may be functions', () => {
     const transformWsUrl = (given: string) => given
     expect(resolveOptions({ url, transformWsUrl }).secrets.reveal().passThrough.transformWsUrl).toBe(
       transformWsUrl,
@@ -743,7 +743,7 @@ describe('describeTarget', () => {
     ['one slash', 'wss:/user:hunter2@broker.example'],
     ['backslashes', 'ws:\\\\user:hunter2@broker.example'],
     ['a backslash in the user', 'mqtt://us\\er:hunter2@broker.example'],
-  ])('shows no user and no password of a URL with %s', (_what, given) => {
+  ])('shows no user and no password for a URL with %s', (_what, given) => {
     const target = describeTarget(resolveOptions({ url: given }))
     expect(target).toContain('broker.example')
     expect(target).not.toContain('hunter2')
@@ -757,21 +757,21 @@ describe('describeTarget', () => {
     )
   })
 
-  it('names a stream of the application', () => {
+  it('names the stream of the application', () => {
     expect(describeTarget(resolveOptions({ createStream }))).toBe('the stream from createStream()')
   })
 
-  it('names the stream, which is what is used, when a url is given too', () => {
+  it('names the stream if a url is set too, because the stream is used', () => {
     expect(describeTarget(resolveOptions({ url, createStream }))).toBe('the stream from createStream()')
   })
 })
 
 describe('parseOptions', () => {
-  it('names the door at which the error came up', () => {
+  it('names the owner of the options', () => {
     expect(errorOf(() => parseOptions('handle()', sharedGroupSchema, 'a/b')).message).toMatch(/^handle\(\): /)
   })
 
-  it('gives back what was checked', () => {
+  it('returns the validated options', () => {
     expect(parseOptions('handle()', sharedGroupSchema, 'group')).toBe('group')
   })
 })

@@ -20,7 +20,7 @@ function contextOf(properties?: PublishProperties, metadata?: unknown): MqttCont
 }
 
 describe('the context of a handler', () => {
-  it("has the methods of Nest's own context, and the pattern as a name that does not grow with the topics", () => {
+  it("has the methods of Nest's own context, and the pattern as a name that does not depend on the topic", () => {
     const context = contextOf()
     expect(context.getTopic()).toBe('devices/7/rate')
     expect(context.getPacket().topic).toBe('devices/7/rate')
@@ -45,21 +45,21 @@ describe('getMetadata()', () => {
     })
   })
 
-  it('leaves out what the request protocol put there', () => {
+  it('omits the properties of the request protocol', () => {
     const properties = { responseTopic: 'r', userProperties: { stream: 'true', trace: 't1' } }
     expect(contextOf(properties).getMetadata()).toEqual({ trace: 't1' })
   })
 
-  it('prefers what the envelope carries, and takes only texts from it', () => {
+  it('prefers the metadata of the envelope, and uses only its strings', () => {
     const metadata = { trace: 't2', depth: 3, nested: { a: 'b' } }
     expect(contextOf({ userProperties: { trace: 't1' } }, metadata).getMetadata()).toEqual({ trace: 't2' })
   })
 
-  it.each([5, 'text', null, [], {}])('takes %j in an envelope for none', metadata => {
+  it.each([5, 'text', null, [], {}])('treats %j in an envelope as no metadata', metadata => {
     expect(contextOf(undefined, metadata).getMetadata()).toBeUndefined()
   })
 
-  it('cannot be used to reach a prototype', () => {
+  it('does not give access to a prototype', () => {
     const metadata: unknown = JSON.parse('{"__proto__":"x","a":"b"}')
     const read = contextOf(undefined, metadata).getMetadata()
     expect(Object.getPrototypeOf(read)).toBe(Object.prototype)

@@ -41,7 +41,7 @@ function watched(extraMs = 0) {
 }
 
 describe('AckDeadline', () => {
-  it('gives up when nothing is acknowledged, exactly after the time of the first packet', () => {
+  it('expires exactly after the time of the first packet if nothing is acknowledged', () => {
     const { send, overdue } = watched()
     send('first')
     vi.advanceTimersByTime(3_000)
@@ -52,7 +52,7 @@ describe('AckDeadline', () => {
     expect(overdue).toEqual(['first at 10000'])
   })
 
-  it('is late from half of the time on, and not any more once the acknowledgement came', () => {
+  it('is late after half of the time, until the acknowledgement arrives', () => {
     const { send, acknowledge, deadline } = watched()
     send('a')
     vi.advanceTimersByTime(4_999)
@@ -73,7 +73,7 @@ describe('AckDeadline', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('lets a slow link go on for as long as its oldest packet changes', () => {
+  it('does not expire on a slow link while its oldest packet changes', () => {
     const { send, acknowledge, overdue, deadline } = watched()
     for (let count = 0; count < 100; count += 1) send(`${count}`)
     for (let count = 0; count < 100; count += 1) {
@@ -85,7 +85,7 @@ describe('AckDeadline', () => {
     vi.advanceTimersByTime(TIMEOUT_MS)
   })
 
-  it('gives up for one packet that is passed over, at the latest after one and a half times the time', () => {
+  it('expires for one skipped packet after one and a half times the limit at the latest', () => {
     const { send, acknowledge, overdue } = watched()
     send('forgotten')
     for (let count = 0; count < 10; count += 1) {
@@ -97,7 +97,7 @@ describe('AckDeadline', () => {
     expect(overdue).toEqual(['forgotten at 14000'])
   })
 
-  it('does not count the time in which nothing is read', () => {
+  it('does not count time in which nothing is read', () => {
     const { send, overdue, link } = watched()
     send('a')
     vi.advanceTimersByTime(9_000)
@@ -111,7 +111,7 @@ describe('AckDeadline', () => {
     expect(overdue).toEqual(['a at 49000'])
   })
 
-  it('starts again when its own timer is late, since this process has read nothing meanwhile', () => {
+  it('starts again if its own timer is late, because the process has read nothing in the meantime', () => {
     const { send, overdue } = watched()
     send('a')
     vi.advanceTimersByTime(5_000)
@@ -124,7 +124,7 @@ describe('AckDeadline', () => {
     expect(overdue).toHaveLength(1)
   })
 
-  it('gives more time where its watch says so', () => {
+  it('allows the additional time that its watch returns', () => {
     const { send, overdue } = watched(5_000)
     send('large')
     vi.advanceTimersByTime(14_999)

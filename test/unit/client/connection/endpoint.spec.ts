@@ -36,13 +36,13 @@ describe('a plain URL', () => {
     'ws://h/mqtt',
     'wss://u:p@h:443/mqtt?token=1',
     'mqtt://u@h',
-  ])('%s is dialled as it is, without a look-up', async url => {
+  ])('%s is used unchanged, without a look-up', async url => {
     const { endpoints, resolver } = endpointsOf({ url })
     expect((await endpoints.next(0, undefined)).url).toBe(url)
     expect(resolver).not.toHaveBeenCalled()
   })
 
-  it('of a list is the one of the target', async () => {
+  it('from a list is the one of the target', async () => {
     const { endpoints } = endpointsOf({ url: ['mqtt://a', 'mqtt://b', 'mqtt://c'] })
     const names = await Promise.all(
       [2, 0, 1].map(async target => (await endpoints.next(target, undefined)).name),
@@ -50,7 +50,7 @@ describe('a plain URL', () => {
     expect(names).toEqual(['mqtt://c', 'mqtt://a', 'mqtt://b'])
   })
 
-  it('is not there where the application opens the stream', async () => {
+  it('is undefined if the application opens the stream', async () => {
     const createStream = () => {
       throw new Error('not to be opened here')
     }
@@ -65,7 +65,7 @@ describe('DNS SRV', () => {
   it.each([
     ['mqtt+srv://example.com', '_mqtt._tcp.example.com', 'mqtt://b1:1883'],
     ['mqtts+srv://example.com', '_secure-mqtt._tcp.example.com', 'mqtts://b1:1883'],
-  ])('of %s asks for %s and dials %s', async (url, service, dialled) => {
+  ])('of %s looks up %s and connects to %s', async (url, service, dialled) => {
     const { endpoints, resolver } = endpointsOf({ url }, { [service]: [record('b1')] })
     expect(await endpoints.next(0, undefined)).toEqual({ url: dialled, name: dialled, credentials: {} })
     expect(resolver).toHaveBeenCalledExactlyOnceWith(service)
@@ -74,7 +74,7 @@ describe('DNS SRV', () => {
   const url = 'mqtt+srv://example.com'
   const service = '_mqtt._tcp.example.com'
 
-  it('tries the records by priority, within one priority the heavier first, then from the start', async () => {
+  it('tries the records by priority and then by weight, and starts again', async () => {
     const records = [
       record('spare', 20, 100),
       record('light', 10, 1),
@@ -91,14 +91,14 @@ describe('DNS SRV', () => {
     ])
   })
 
-  it('leaves the list of the resolver as it is', async () => {
+  it('does not change the list of the resolver', async () => {
     const records = Object.freeze([record('b', 2), record('a', 1)])
     const { endpoints } = endpointsOf({ url }, { [service]: records })
     expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://a:1883'])
     expect(records.map(({ name }) => name)).toEqual(['b', 'a'])
   })
 
-  it('is asked at each attempt: a changed zone is seen', async () => {
+  it('is looked up at each attempt, so that changes take effect', async () => {
     const resolver = vi
       .fn<(service: string) => Promise<SrvRecord[]>>()
       .mockResolvedValueOnce([record('old')])
@@ -110,7 +110,7 @@ describe('DNS SRV', () => {
 
   const three = { [service]: [record('b1', 1), record('b2', 2), record('b3', 3)] }
 
-  it('comes back to the record that was good', async () => {
+  it('returns to the record that worked', async () => {
     const { endpoints } = endpointsOf({ url }, three)
     await urlsOf(endpoints, 2)
     endpoints.keep()
@@ -120,7 +120,7 @@ describe('DNS SRV', () => {
     expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b3:1883'])
   })
 
-  it('comes back to the first record time and again while it is good', async () => {
+  it('returns to the first record each time while it works', async () => {
     const { endpoints } = endpointsOf({ url }, three)
     for (let connection = 0; connection < 5; connection++) {
       expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b1:1883'])
@@ -129,7 +129,7 @@ describe('DNS SRV', () => {
     expect(await urlsOf(endpoints, 2)).toEqual(['mqtt://b1:1883', 'mqtt://b2:1883'])
   })
 
-  it('goes on to the next record also after good connections that went to no record', async () => {
+  it('continues with the next record even after connections without a record', async () => {
     const { endpoints } = endpointsOf({ url: ['mqtt://plain', url] }, three)
     for (let connection = 0; connection < 5; connection++) {
       await endpoints.next(0, undefined)
@@ -138,7 +138,7 @@ describe('DNS SRV', () => {
     expect(await urlsOf(endpoints, 3, 1)).toEqual(['mqtt://b1:1883', 'mqtt://b2:1883', 'mqtt://b3:1883'])
   })
 
-  it('goes on to the next record also after good connections to a Server Reference', async () => {
+  it('continues with the next record even after connections to a Server Reference', async () => {
     const { endpoints } = endpointsOf({ url }, three)
     for (let connection = 0; connection < 5; connection++) {
       await endpoints.next(0, 'other.example')
@@ -157,7 +157,7 @@ describe('DNS SRV', () => {
     expect(await urlsOf(endpoints, 1, 1)).toEqual(['mqtt://c2:1883'])
   })
 
-  it('offers MQTT 3.1.1 to the very record that hung up on MQTT 5', async () => {
+  it('tries MQTT 3.1.1 with the same record that rejected MQTT 5', async () => {
     const { endpoints } = endpointsOf({ url }, three)
     const dialled: string[] = []
     const dialler: Dialler = {
@@ -179,18 +179,18 @@ describe('DNS SRV', () => {
     expect(dialled).toEqual(['5 mqtt://b1:1883', '4 mqtt://b1:1883'])
   })
 
-  it('that has no records is a rejection that names the service', async () => {
+  it('without records rejects with an error that names the service', async () => {
     const { endpoints } = endpointsOf({ url }, { [service]: [] })
     await expect(endpoints.next(0, undefined)).rejects.toThrow(`there is no SRV record ${service}`)
   })
 
-  it('that fails is a rejection with the cause as it came', async () => {
+  it('that fails rejects with the original cause', async () => {
     const cause = Object.assign(new Error(`querySrv ENOTFOUND ${service}`), { code: 'ENOTFOUND' })
     const endpoints = new Endpoints(resolveOptions({ url }), () => Promise.reject(cause))
     await expect(endpoints.next(0, undefined)).rejects.toBe(cause)
   })
 
-  it('that failed for a while starts with the first record', async () => {
+  it('starts with the first record after a period of failures', async () => {
     const resolver = vi
       .fn<(service: string) => Promise<readonly SrvRecord[]>>()
       .mockResolvedValue(three[service] ?? [])
@@ -227,18 +227,18 @@ describe('a Server Reference', () => {
     ['a user without password', 'mqtt://u@h', 'other.example', 'mqtt://u@other.example'],
     ['a home that was found by SRV', 'mqtt+srv://example.com', 'other.example', 'mqtt://other.example'],
     ['a home found by SRV, with TLS', 'mqtts+srv://u:p@example.com', 'b:1', 'mqtts://u:p@b:1'],
-  ])('with %s: from %s to %j is %s', async (_what, url, reference, dialled) => {
+  ])('with %s: %s and the reference %j become %s', async (_what, url, reference, dialled) => {
     const { endpoints, resolver } = endpointsOf({ url })
     expect((await endpoints.next(0, reference)).url).toBe(dialled)
     expect(resolver).not.toHaveBeenCalled()
   })
 
-  it('keeps scheme and user of the target that it was sent to from', async () => {
+  it('keeps scheme and user of the target that sent it', async () => {
     const { endpoints } = endpointsOf({ url: ['mqtt://a', 'mqtts://u:p@b'] })
     expect((await endpoints.next(1, 'other.example')).url).toBe('mqtts://u:p@other.example')
   })
 
-  it('does not take the turn of an SRV record', async () => {
+  it('does not skip an SRV record', async () => {
     const zone = { '_mqtt._tcp.example.com': [record('b1', 1), record('b2', 2)] }
     const { endpoints } = endpointsOf({ url: 'mqtt+srv://example.com' }, zone)
     expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b1:1883'])
@@ -259,7 +259,7 @@ describe('the name for a log', () => {
     ['mqtts://us3r:hunter2@h:8883', 'other.example:1', 'mqtts://other.example:1'],
     ['wss://us3r:hunter2@h:443/mqtt?token=t0ken', 'other.example', 'wss://other.example/mqtt'],
     ['mqtt+srv://us3r:hunter2@example.com', '[::1]:1', 'mqtt://[::1]:1'],
-  ])('of %s, sent to %s, is %s', async (url, reference, expected) => {
+  ])('of %s with the reference %s is %s', async (url, reference, expected) => {
     const { endpoints } = endpointsOf({ url }, { '_mqtt._tcp.example.com': [record('b1')] })
     const { name } = await endpoints.next(0, reference)
     expect(name).toBe(expected)
@@ -270,19 +270,19 @@ describe('the name for a log', () => {
 describe('credentials', () => {
   const url = 'mqtt://h'
 
-  it('are none where the application gives none', async () => {
+  it('are undefined if the application sets none', async () => {
     expect((await endpointsOf({ url }).endpoints.next(0, undefined)).credentials).toEqual({})
   })
 
   it.each([
     ['at once', () => ({ username: 'u', password: 'p' })],
     ['later', async () => ({ username: 'u', password: 'p' })],
-  ])('may be given %s', async (_when, credentials) => {
+  ])('may be returned %s', async (_when, credentials) => {
     const { endpoints } = endpointsOf({ url, credentials })
     expect((await endpoints.next(0, undefined)).credentials).toEqual({ username: 'u', password: 'p' })
   })
 
-  it('are asked for before every attempt, wherever it goes', async () => {
+  it('are requested before every attempt, whatever its address', async () => {
     let asked = 0
     const credentials = () => ({ username: `u${++asked}` })
     const { endpoints } = endpointsOf({ url: ['mqtt://a', 'mqtt://b'], credentials })
@@ -294,7 +294,7 @@ describe('credentials', () => {
     expect(given.map(endpoint => endpoint.credentials.username)).toEqual(['u1', 'u2', 'u3'])
   })
 
-  it('are asked for also where the application opens the stream', async () => {
+  it('are also requested if the application opens the stream', async () => {
     const createStream = () => {
       throw new Error('not to be opened here')
     }
@@ -312,12 +312,9 @@ describe('credentials', () => {
         throw refusal
       },
     ],
-  ])(
-    'that the application %s are a rejection with that very cause, before any look-up',
-    async (_how, credentials) => {
-      const { endpoints, resolver } = endpointsOf({ url: 'mqtt+srv://example.com', credentials })
-      await expect(endpoints.next(0, undefined)).rejects.toBe(refusal)
-      expect(resolver).not.toHaveBeenCalled()
-    },
-  )
+  ])('that the application %s reject with the same cause, before any look-up', async (_how, credentials) => {
+    const { endpoints, resolver } = endpointsOf({ url: 'mqtt+srv://example.com', credentials })
+    await expect(endpoints.next(0, undefined)).rejects.toBe(refusal)
+    expect(resolver).not.toHaveBeenCalled()
+  })
 })

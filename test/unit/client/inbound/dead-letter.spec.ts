@@ -20,7 +20,7 @@ const FACTS = {
 }
 
 describe('a dead letter of MQTT 5', () => {
-  it('has the payload as it came and the facts as User Properties', () => {
+  it('has the original payload, and the details as User Properties', () => {
     const payload = Buffer.from([0xff, 0x00])
     expect(deadLetterMessage(letter({ payload }), 5, TIME)).toEqual({
       topic: 'dead',
@@ -31,11 +31,11 @@ describe('a dead letter of MQTT 5', () => {
     })
   })
 
-  it('takes a payload that is a text', () => {
+  it('accepts a string as the payload', () => {
     expect(deadLetterMessage(letter({ payload: 'é' }), 5, TIME).payload).toEqual(Buffer.from('é'))
   })
 
-  it('keeps the properties of the message, but those of its connection and its lifetime', () => {
+  it('keeps the properties of the message, except those of its connection and its expiry', () => {
     const properties = {
       payloadFormatIndicator: true,
       contentType: 'text/plain',
@@ -51,7 +51,7 @@ describe('a dead letter of MQTT 5', () => {
     })
   })
 
-  it('has a reason of 1,024 characters at most, without half of a surrogate pair', () => {
+  it('has a reason of at most 1,024 characters, without half of a surrogate pair', () => {
     const { properties } = deadLetterMessage(letter({}, `${'x'.repeat(1_023)}😀 and more`), 5, TIME)
     const reason = String(properties?.userProperties?.['dead-letter-reason'])
     expect(reason).toHaveLength(1_024)

@@ -62,7 +62,7 @@ describe('DeadLetters', () => {
     [REFUSED, 'the broker refused it with Reason Code 0x87'],
     [{ status: 'dropped', reason: 'queue-full' } as const, 'dropped: queue-full'],
     [new Error('too large'), 'too large'],
-  ])('are tried again after %j', async (answer, why) => {
+  ])('are retried after %j', async (answer, why) => {
     const { publish, published, refusals, state } = lettersWith(answer, answer, ACKNOWLEDGED)
     await publish()
     await pass(1_000)
@@ -73,7 +73,7 @@ describe('DeadLetters', () => {
     expect(state()).toBe('published')
   })
 
-  it('wait 30 seconds at most between two attempts, for ever', async () => {
+  it('are retried forever, with at most 30 seconds between two attempts', async () => {
     const { letters, publish, published, state } = lettersWith(REFUSED)
     await publish()
     await pass(3_600_000, 1_000)
@@ -84,7 +84,7 @@ describe('DeadLetters', () => {
     expect(state()).toBe('CONNECTION_CLOSED')
   })
 
-  it('of QoS 0 are given up after three attempts', async () => {
+  it('at QoS 0 are discarded after three attempts', async () => {
     const { publish, published, state } = lettersWith(REFUSED)
     await publish(0)
     await pass(60_000, 1_000)

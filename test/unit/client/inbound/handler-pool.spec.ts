@@ -88,13 +88,13 @@ describe('a run of HandlerPool', () => {
     expect(events).toEqual(['ended handled'])
   })
 
-  it('takes what a handler throws at once for a failure', async () => {
+  it('counts a synchronous exception of a handler as a failure', async () => {
     const { events } = running(fail)
     await turn()
     expect(events).toEqual(['failed broken', 'ended failed'])
   })
 
-  it('neither repeats nor reports what was not taken', async () => {
+  it('neither retries nor reports a message that was not accepted', async () => {
     const retries = { attempts: 3, delayMs: [1] }
     const { events, attempts } = running(() => Promise.reject(new NotTaken()), { retries })
     await pass(10, 1)
@@ -102,7 +102,7 @@ describe('a run of HandlerPool', () => {
     expect(attempts).toHaveLength(1)
   })
 
-  it('repeats after each delay, the last of which repeats', async () => {
+  it('retries after each delay, of which the last repeats', async () => {
     const { events, attempts } = running(fail, { retries: { attempts: 3, delayMs: [10, 20] } })
     const counts: number[] = []
     for (const waitMs of [1, 10, 20, 20]) {
@@ -114,7 +114,7 @@ describe('a run of HandlerPool', () => {
     expect(events).toEqual(['failed broken', 'ended failed'])
   })
 
-  it('gives its slot back before each delay, and takes none before it has one again', async () => {
+  it('releases its slot before each delay, and waits for a slot afterwards', async () => {
     const parts = running(fail, { retries: { attempts: 2, delayMs: [10] } })
     let free = (): void => {}
     parts.slot.isFree = new Promise(resolve => {
@@ -132,7 +132,7 @@ describe('a run of HandlerPool', () => {
     expect(parts.attempts).toHaveLength(3)
   })
 
-  it('repeats no more messages of QoS 0 at a time than may wait', async () => {
+  it('retries a limited number of QoS 0 messages at a time', async () => {
     const retries = { attempts: 1, delayMs: [10] }
     const { events, attempts } = running(fail, { retries }, { qos: 0, maxQueued: 0 })
     await pass(20, 10)
@@ -140,14 +140,14 @@ describe('a run of HandlerPool', () => {
     expect(events).toEqual(['failed broken', 'ended failed'])
   })
 
-  it('gives its slot back while its dead letter is on its way', async () => {
+  it('releases its slot while its dead letter is being published', async () => {
     const { pauses, events } = running(fail, { onFailure: { deadLetter: 'dead' } })
     await turn()
     expect(pauses).toEqual([1])
     expect(events).toEqual(['failed broken', 'ended deadLettered'])
   })
 
-  it('fails a run at its time, and does not care for what it does then', async () => {
+  it('fails at its time limit, and ignores a later result', async () => {
     const late: { reject: (error: Error) => void } = { reject: () => {} }
     const work = () =>
       new Promise<void>((_resolve, reject) => {
@@ -164,7 +164,7 @@ describe('a run of HandlerPool', () => {
     expect(events).toHaveLength(2)
   })
 
-  it('with "disconnect" ends the connection, and leaves the message to the broker', async () => {
+  it('with "disconnect" closes the connection, and leaves the message to the broker', async () => {
     const { events } = running(fail, { onFailure: 'disconnect' })
     await turn()
     expect(events).toEqual(['failed broken', 'disconnect 131', 'ended givenBack'])
@@ -174,14 +174,14 @@ describe('a run of HandlerPool', () => {
 describe('a dead letter of HandlerPool', () => {
   const onFailure = { deadLetter: 'dead' }
 
-  it('says what happened, once', async () => {
+  it('describes the failure, and is published once', async () => {
     const { events, letters } = running(fail, { onFailure, retries: { attempts: 1, delayMs: [1] } })
     await pass(5, 1)
     expect(letters).toMatchObject([{ topic: 'dead', pattern: 'h', reason: 'broken', attempts: 2 }])
     expect(events).toEqual(['failed broken', 'ended deadLettered'])
   })
 
-  it('is not written for a message of its own topic', async () => {
+  it('is not published for a message on its own topic', async () => {
     const { events, letters } = running(fail, { onFailure }, { topic: 'dead' })
     await turn()
     expect(letters).toEqual([])
@@ -191,14 +191,14 @@ describe('a dead letter of HandlerPool', () => {
   it.each([
     [1, 'givenBack'],
     [0, 'failed'],
-  ] as const)('that cannot be written leaves a message of QoS %i as %s', async (qos, outcome) => {
+  ] as const)('that cannot be published leaves a message of QoS %i as %s', async (qos, outcome) => {
     const { events } = running(fail, { onFailure }, { qos, letterFails: true })
     await turn()
     expect(events.at(-1)).toBe(`ended ${outcome}`)
   })
 })
 
-describe('HandlerPool with acknowledgements by hand', () => {
+describe('HandlerPool with manual acknowledgement', () => {
   const manually = { acknowledges: 'manually' } as const
 
   it('returns with the handler, and ends with ack()', async () => {
@@ -210,7 +210,7 @@ describe('HandlerPool with acknowledgements by hand', () => {
     expect(events).toEqual(['returned', 'ended handled'])
   })
 
-  it('waits for the return where ack() comes first', async () => {
+  it('waits for the return if ack() is called first', async () => {
     const { events } = running(attempt => {
       attempt.ack()
       return never()
@@ -219,7 +219,7 @@ describe('HandlerPool with acknowledgements by hand', () => {
     expect(events).toEqual([])
   })
 
-  it('counts the time until ack()', async () => {
+  it('applies the time limit until ack()', async () => {
     const { events } = running(() => {}, { ...manually, timeoutMs: 10 })
     await turn()
     await pass(10)
@@ -228,7 +228,7 @@ describe('HandlerPool with acknowledgements by hand', () => {
 })
 
 describe('HandlerPool.stop', () => {
-  it('ends a pause without another run', async () => {
+  it('ends a delay without another run', async () => {
     const { pool, attempts, events } = running(fail, { retries: { attempts: 5, delayMs: [60_000] } })
     await turn()
     pool.stop()

@@ -30,7 +30,7 @@ describe('the rules of a handler', () => {
     expect(template.topicFilter.subscription).toBe('a/+')
   })
 
-  it('are its own where it has some', () => {
+  it('are its own options if it has any', () => {
     const options: HandlerOptions = {
       concurrency: 2,
       timeoutMs: 5,
@@ -52,14 +52,14 @@ describe('the rules of a handler', () => {
     expect(subscription).toEqual({ qos: 2, noLocal: true, retainHandling: 2 })
   })
 
-  it('repeat with a growing delay where none is given', () => {
+  it('retry with a growing delay by default', () => {
     expect(rulesOf('a', { retries: { attempts: 1 } }).runRules.retries).toEqual({
       attempts: 1,
       delayMs: { min: 500, max: 30_000, jitter: 'full' },
     })
   })
 
-  it('order by nothing, or by what a function makes of the topic', () => {
+  it('use no order, or the result of a function of the topic', () => {
     expect(rulesOf('a/+', { order: 'none' }).runRules.orderKey).toBe('none')
     const { orderKey } = rulesOf('a/+', { order: topic => topic.slice(-1) }).runRules
     expect(typeof orderKey === 'function' && orderKey('a/17')).toBe('7')
@@ -73,7 +73,7 @@ describe('the rules of a handler', () => {
     expect(rulesOf('a', options, module).template.topicFilter.subscription).toBe(subscription)
   })
 
-  it('leave a group that the pattern names itself', () => {
+  it('keep a group that the pattern names itself', () => {
     const { template } = rulesOf('$share/here/a', { sharedGroup: 'own' })
     expect(template.topicFilter.subscription).toBe('$share/here/a')
   })
@@ -88,7 +88,7 @@ describe('onFailure "disconnect"', () => {
   const options: HandlerOptions = { onFailure: 'disconnect' }
   const kept: MqttModuleOptions = { clean: false, clientId: 'c' }
 
-  it('is taken where the broker keeps the session', () => {
+  it('is accepted if the broker keeps the session', () => {
     expect(rulesOf('a', options, kept).runRules.onFailure).toBe('disconnect')
   })
 
@@ -103,7 +103,7 @@ describe('onFailure "disconnect"', () => {
 })
 
 describe('the payload of a message', () => {
-  it('takes the codec of the handler, or that of the connection', () => {
+  it('is decoded by the codec of the handler, or that of the connection', () => {
     const packet = message('a', { payload: '5' })
     expect(decodePacket(rulesOf('a').codec, packet)).toBe(5)
     expect(decodePacket(rulesOf('a', {}, { codec: 'text' }).codec, packet)).toBe('5')
@@ -112,12 +112,12 @@ describe('the payload of a message', () => {
     )
   })
 
-  it('tells the codec the Content Type', () => {
+  it('is decoded with its Content Type', () => {
     const packet = message('a', { payload: '5', properties: { contentType: 'text/plain' } })
     expect(decodePacket(rulesOf('a', { codec: 'content-type' }).codec, packet)).toBe('5')
   })
 
-  it('names topic and size of what cannot be decoded, and nothing of its content', () => {
+  it('that cannot be decoded is reported with its topic and size, without its content', () => {
     const error = errorOf(() => decodePacket(rulesOf('a').codec, message('a', { payload: 'secret' })))
     expect(error).toMatchObject({ code: 'PAYLOAD_NOT_DECODABLE' })
     expect(error.message).toBe('the payload on "a" could not be decoded (6 bytes: SyntaxError)')

@@ -27,31 +27,31 @@ const ONE = [namedHandler('one')]
 const TWO = [namedHandler('first'), namedHandler('second')]
 
 describe('Intake', () => {
-  it('takes as many as may wait', () => {
+  it('accepts messages up to the limit', () => {
     const { intake, indexes } = intakeWith('drop-oldest', 3, 'abc', ONE)
     expect(indexes).toEqual([[], [], []])
     expect(intake.size).toBe(3)
   })
 
-  it('"drop-oldest": the oldest goes', () => {
+  it('"drop-oldest" drops the oldest', () => {
     const { intake, indexes } = intakeWith('drop-oldest', 2, 'abcd', ONE)
     expect(indexes).toEqual([[], [], [0], [1]])
     expect(intake.size).toBe(2)
   })
 
-  it('"drop-newest": the one that comes goes', () => {
+  it('"drop-newest" drops the new one', () => {
     const { intake, indexes } = intakeWith('drop-newest', 2, 'abcd', ONE)
     expect(indexes).toEqual([[], [], [2], [3]])
     expect(intake.size).toBe(2)
   })
 
-  it('"latest": the older one of the topic goes, and the oldest of all where there is none', () => {
+  it('"latest" drops the older one of the topic, or else the oldest of all', () => {
     const { intake, indexes } = intakeWith('latest', 2, 'aabbc', ONE)
     expect(indexes).toEqual([[], [0], [], [2], [1]])
     expect(intake.size).toBe(2)
   })
 
-  it('"stall": says that it is full, and drops the oldest only where it cannot stall', () => {
+  it('"stall" reports that it is full, and drops the oldest only if it cannot stall', () => {
     const { intake, all, out } = intakeWith('stall', 2, 'abc', ONE)
     expect(out.map(overflow => overflow?.mayStall)).toEqual([undefined, undefined, true])
     expect(out[2]?.drop).toEqual([all[0]])
@@ -64,7 +64,7 @@ describe('Intake', () => {
     expect(intake.size).toBe(2)
   })
 
-  it('"latest" goes by handler: one may be ahead of the other', () => {
+  it('"latest" applies per handler, because handlers may have progressed differently', () => {
     const intake = new Intake({ maxQueued: 5, overflow: 'latest' })
     const older = deliveryTo(TWO, 'a')
     for (const run of older.runs) intake.add(run)
@@ -74,7 +74,7 @@ describe('Intake', () => {
     expect(dropped).toEqual([[], [waiting]])
   })
 
-  it('takes a handler that began out, and forgets a message when the last one has', () => {
+  it('removes a started run, and removes a message with its last run', () => {
     const { intake, all } = intakeWith('drop-oldest', 2, 'ab', TWO)
     for (const [index, size] of [2, 1, 1, 0].entries()) {
       const run = all[index]

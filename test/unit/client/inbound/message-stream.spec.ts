@@ -31,7 +31,7 @@ function streamOf(limits: Partial<StreamLimits> = {}) {
 const settled = () => new Promise<void>(resolve => setImmediate(resolve))
 
 describe('MessageStream', () => {
-  it('gives what came, in order, and what comes to who waits', async () => {
+  it('returns received messages in order, and new ones to a waiting reader', async () => {
     const { stream, push } = streamOf()
     push(1)
     push(2)
@@ -42,7 +42,7 @@ describe('MessageStream', () => {
     expect(await waiting).toEqual({ done: false, value: 3 })
   })
 
-  it('is done with a message when the next one is asked for', async () => {
+  it('finishes a message when the next one is requested', async () => {
     const { stream, push, states } = streamOf()
     push(1)
     push(2)
@@ -57,7 +57,7 @@ describe('MessageStream', () => {
     expect(states).toEqual(['done', 'done'])
   })
 
-  it('is done with a message that may be dropped at once', async () => {
+  it('finishes a message that may be dropped at once', async () => {
     const { push, states } = streamOf()
     push(1, true)
     await settled()
@@ -68,7 +68,7 @@ describe('MessageStream', () => {
     ['drop-oldest', [2, 3]],
     ['drop-newest', [1, 2]],
   ] as const)(
-    'with %s keeps so many of those that may be dropped, and counts the others',
+    'with %s keeps a limited number of messages that may be dropped, and counts the others',
     async (overflow, kept) => {
       const { stream, push } = streamOf({ overflow })
       for (const value of [1, 2, 3]) push(value, true)
@@ -92,7 +92,7 @@ describe('MessageStream', () => {
     expect(values).toEqual([1, 2, 3, 5])
   })
 
-  it('has room for who waits already, whatever the limit', async () => {
+  it('has room for a waiting reader, whatever the limit', async () => {
     const { stream, push } = streamOf({ limit: 1 })
     for (let value = 0; value < 10; value += 1) {
       const next = stream.next()
@@ -103,7 +103,7 @@ describe('MessageStream', () => {
     expect(stream.dropped).toBe(0)
   })
 
-  it('ends for who waits and for who asks later, once, and gives back what was not taken', async () => {
+  it('ends for waiting and later readers, and gives back unread messages once', async () => {
     const { stream, push, states, ends } = streamOf()
     push(1)
     push(2)
@@ -121,7 +121,7 @@ describe('MessageStream', () => {
     expect(states[2]).toBe('not taken')
   })
 
-  it('ends those that wait', async () => {
+  it('ends waiting readers', async () => {
     const { stream } = streamOf()
     const waiting = Promise.all([stream.next(), stream.next()])
     stream.end()
@@ -131,7 +131,7 @@ describe('MessageStream', () => {
     ])
   })
 
-  it('that is left is done with everything that it had', async () => {
+  it('that is left finishes all its messages', async () => {
     const { stream, push, states, ends } = streamOf()
     for (const value of [1, 2, 3]) push(value)
     for await (const value of stream) if (value === 2) break

@@ -57,14 +57,14 @@ describe('Stall', () => {
     expect(link.isWritable()).toBe(true)
   })
 
-  it('waits for ever while nothing of ours waits for the broker', () => {
+  it('stays paused while this client does not wait for the broker', () => {
     const { stall, calls } = stalled()
     vi.advanceTimersByTime(3_600_000)
     expect(calls).toEqual(['pause'])
     stall.release()
   })
 
-  it('reads on when handlers wait for the broker and none ends, until there is room', () => {
+  it('reads until there is room if handlers wait for the broker and none ends', () => {
     const { stall, link, calls } = stalled({ awaits: true })
     vi.advanceTimersByTime(249)
     expect(calls).toEqual(['pause'])
@@ -76,7 +76,7 @@ describe('Stall', () => {
     stall.release()
   })
 
-  it('goes on to wait while handlers end', () => {
+  it('stays paused while handlers end', () => {
     const { stall, calls } = stalled({ awaits: true })
     for (let count = 0; count < 10; count += 1) {
       stall.progressed()
@@ -87,7 +87,7 @@ describe('Stall', () => {
     expect(calls).toEqual(['pause', 'resume'])
   })
 
-  it('notices when handlers begin to wait later', () => {
+  it('resumes if handlers start to wait later', () => {
     const { state, calls } = stalled()
     vi.advanceTimersByTime(1_000)
     state.awaitsResponses = true
@@ -95,7 +95,7 @@ describe('Stall', () => {
     expect(calls).toEqual(['pause', 'resume'])
   })
 
-  it('forgets a link that is gone, and pauses the next one', () => {
+  it('discards a closed link, and pauses the next one', () => {
     const { stall, calls } = stalled({ awaits: true })
     stall.forget()
     vi.advanceTimersByTime(1_000)

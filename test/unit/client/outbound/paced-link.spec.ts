@@ -89,7 +89,7 @@ describe('a link with markers', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('has one behind half of the first window, and one where the window ends', () => {
+  it('has one after half of the first window, and one at its end', () => {
     const { link, pacedLink, publish } = paced()
     for (let count = 0; count < 8; count += 1) publish(WINDOW / 8)
     const half = [...Array(4).fill('publish'), 'pingreq']
@@ -98,7 +98,7 @@ describe('a link with markers', () => {
     expect([pacedLink.bytes, pacedLink.unconfirmedBytes]).toEqual([WINDOW, WINDOW])
   })
 
-  it('has one behind fewer bytes after a while, once the window was the limit', async () => {
+  it('has one after fewer bytes over time, once the window was the limit', async () => {
     const { link, pacedLink, publish, endTurn } = paced()
     publish(WINDOW)
     expect(pacedLink.isOpen()).toBe(false)
@@ -113,7 +113,7 @@ describe('a link with markers', () => {
     pacedLink.stop()
   })
 
-  it('needs none where Keep Alive has just sent one, or a PUBACK tells as much', async () => {
+  it('needs none after a PINGREQ of Keep Alive, or a PUBACK', async () => {
     const { link, pacedLink, publish, endTurn } = paced()
     publish(1_000)
     pacedLink.pinged()
@@ -131,7 +131,7 @@ describe('a link with markers', () => {
     expect(link.sent).toEqual(Array(4).fill('publish'))
   })
 
-  it('holds and probes a link whose response is late, and has no timer when it is gone', async () => {
+  it('holds and probes a link whose response is late, and has no timer after its end', async () => {
     const { link, pacedLink, publish, endTurn } = paced()
     publish(WINDOW / 2)
     pacedLink.confirm()
@@ -152,7 +152,7 @@ describe('a link with markers', () => {
     expect(vi.getTimerCount()).toBe(0)
   })
 
-  it('is shut while the network takes no bytes', () => {
+  it('is closed while the network accepts no bytes', () => {
     const { link, pacedLink } = paced()
     expect(pacedLink.isOpen()).toBe(true)
     link.congested = true
@@ -160,7 +160,7 @@ describe('a link with markers', () => {
     expect(pacedLink.delayMs(1_000_000)).toBe(0)
   })
 
-  it('lets a burst wait, as long as it is not known to be slow', () => {
+  it('lets a burst wait while it is not known to be slow', () => {
     const { pacedLink, publish } = paced()
     publish(WINDOW)
     expect(pacedLink.isOpen()).toBe(false)
@@ -170,7 +170,7 @@ describe('a link with markers', () => {
 })
 
 describe('a link without markers', () => {
-  it('is open until the network refuses, and never asks', async () => {
+  it('is open until the network refuses, and sends no marker', async () => {
     const { link, pacedLink, publish, endTurn } = paced(KERNEL)
     for (let count = 0; count < 100; count += 1) publish(10_000)
     await endTurn()
@@ -187,14 +187,14 @@ describe('a link without markers', () => {
 })
 
 describe('Topic Aliases of a link', () => {
-  it('are not counted on after a message that could not be encoded', () => {
+  it('are not considered known after a message that could not be encoded', () => {
     const { link, publish } = paced(MARKERS, 10)
     expect(() => publish(LONGEST + 1)).toThrow()
     publish(1)
     expect(link.published[0]?.alias).toEqual({ alias: 1, isNew: true })
   })
 
-  it('are as many as the broker takes', () => {
+  it('are limited to the number that the broker allows', () => {
     const { link, publish } = paced(MARKERS, 1)
     publish(1)
     publish(1)
@@ -206,13 +206,13 @@ describe('Topic Aliases of a link', () => {
     ])
   })
 
-  it('are none where the option says so', () => {
+  it('are off if the option is false', () => {
     const { link, publish } = paced({ ...MARKERS, topicAlias: false }, 10)
     publish(1)
     expect(link.published[0]?.alias).toBeUndefined()
   })
 
-  it('are not counted on when a packet is measured, but a Packet Identifier is', () => {
+  it('are not included when a packet is measured, but a Packet Identifier is', () => {
     const { pacedLink, publish } = paced(MARKERS, 10)
     publish(10)
     const message = outboundMessage({ topic: 'topic/1', payload: Buffer.alloc(10) })

@@ -33,7 +33,7 @@ describe('a publish without terms', () => {
 })
 
 describe('a publish with timeoutMs', () => {
-  it('is given up when the time is over, and not before', () => {
+  it('ends at the time limit, and not before', () => {
     const { publication, givenUp } = publishWith({ timeoutMs: 700 })
     vi.advanceTimersByTime(699)
     expect(givenUp).toEqual([])
@@ -47,7 +47,7 @@ describe('a publish with timeoutMs', () => {
     expect(publication.isSettled).toBe(false)
   })
 
-  it('has no timer any more once it has settled', () => {
+  it('has no timer once it has settled', () => {
     const { publication, givenUp } = publishWith({ timeoutMs: 700 })
     publication.stopWatch?.()
     expect(vi.getTimerCount()).toBe(0)
@@ -57,7 +57,7 @@ describe('a publish with timeoutMs', () => {
 })
 
 describe('a publish with signal', () => {
-  it('is given up when it is aborted, with the reason', () => {
+  it('ends when it is aborted, with the reason', () => {
     const aborting = new AbortController()
     const { publication, givenUp } = publishWith({ signal: aborting.signal })
     expect(vi.getTimerCount()).toBe(0)
@@ -68,7 +68,7 @@ describe('a publish with signal', () => {
     expect(givenUp[0]?.publication).toBe(publication)
   })
 
-  it('listens no longer once it has settled', () => {
+  it('has no listener once it has settled', () => {
     const aborting = new AbortController()
     const { publication, givenUp } = publishWith({ signal: aborting.signal, timeoutMs: 100 })
     expect(getEventListeners(aborting.signal, 'abort')).toHaveLength(1)

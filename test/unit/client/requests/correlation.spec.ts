@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { Correlation } from '../../../../src/client/requests/requester.js'
 
-it('gives 16 bytes that were never given before, and stay as they are', () => {
+it('returns 16 bytes that are unique and do not change', () => {
   const correlation = new Correlation()
   const given = Array.from({ length: 1_000 }, () => correlation.next())
   const copies = given.map(data => data.toString('hex'))

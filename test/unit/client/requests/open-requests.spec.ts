@@ -28,7 +28,7 @@ describe('a request ends once', () => {
     ['its time', () => vi.advanceTimersByTime(100), ['TIMEOUT']],
     ['the connection', (open: OpenRequests) => open.failAll(LOST), ['CONNECTION_LOST']],
     ['its requester', (open: OpenRequests) => open.cancel('a'), []],
-  ])('with %s, whatever comes then', (_what, work, heard) => {
+  ])('with %s, whatever follows', (_what, work, heard) => {
     const open = opened(10)
     const asker = receiver()
     const aborter = new AbortController()
@@ -46,7 +46,7 @@ describe('a request ends once', () => {
     expect(open.unexpectedResponses).toBe(1)
   })
 
-  it('fails at once when it is aborted already, and when there are too many', () => {
+  it('fails at once if it is already aborted, or if there are too many', () => {
     const open = opened(1)
     const [first, aborted, second] = [receiver(), receiver(), receiver()]
     expect(open.add('a', 'ask', first, terms())).toBe(true)
@@ -59,7 +59,7 @@ describe('a request ends once', () => {
   })
 })
 
-describe('the time of a request', () => {
+describe('the time limit of a request', () => {
   it('starts again with each response', () => {
     const open = opened(1)
     const asker = receiver()
@@ -87,7 +87,7 @@ describe('the responders of a stream', () => {
   it.each([
     ['the requester cancels', (open: OpenRequests) => open.cancel('a')],
     ['the signal is aborted', (_open: OpenRequests, aborter: AbortController) => aborter.abort()],
-  ])('are each told once to stop, when %s', (_what, work) => {
+  ])('each receive one cancel when %s', (_what, work) => {
     const told: unknown[] = []
     const open = opened(1, (...words) => told.push(words))
     const aborter = new AbortController()
@@ -98,7 +98,7 @@ describe('the responders of a stream', () => {
     expect(told).toEqual(cancelled('one', 'two'))
   })
 
-  it('are told to stop when the time is over, and were renewed until then', () => {
+  it('receive a cancel at the time limit, and renewals until then', () => {
     const { open, told } = asked()
     for (const topic of ['one', 'two']) open.addResponder('a', topic)
     vi.advanceTimersByTime(RENEW_MS)
@@ -113,7 +113,7 @@ describe('the responders of a stream', () => {
     expect(told).toHaveLength(4)
   })
 
-  it('are not told when the only one has ended it', () => {
+  it('receive no cancel if the only one has ended it', () => {
     const { open, told } = asked()
     open.addResponder('a', 'one')
     open.end('a')
@@ -121,7 +121,7 @@ describe('the responders of a stream', () => {
     expect(told).toEqual([])
   })
 
-  it('are told when one of them has ended it, or failed', () => {
+  it('receive a cancel when one of them has ended the stream, or failed', () => {
     for (const work of [
       (open: OpenRequests) => open.end('a'),
       (open: OpenRequests) => open.fail('a', LOST),
@@ -133,14 +133,14 @@ describe('the responders of a stream', () => {
     }
   })
 
-  it('that speak up after the end are told once', () => {
+  it('that respond after the end receive one cancel', () => {
     const { open, told } = asked()
     open.cancel('a')
     for (const topic of ['one', 'two', 'one', 'two']) open.addResponder('a', topic)
     expect(told).toEqual(cancelled('one', 'two'))
   })
 
-  it('that go on after an outage are told', () => {
+  it('that continue after an outage receive a cancel', () => {
     const { open, told } = asked()
     open.addResponder('a', 'one')
     open.failAll(LOST)
@@ -149,7 +149,7 @@ describe('the responders of a stream', () => {
     expect(told).toEqual(cancelled('one'))
   })
 
-  it('are no more than 32, however many topics come', () => {
+  it('are limited to 32, whatever the number of topics', () => {
     const { open, told } = asked()
     for (let index = 0; index < 100; index += 1) open.addResponder('a', `topic ${index}`)
     open.cancel('a')
@@ -168,7 +168,7 @@ describe('the responders of a stream', () => {
     expect(told).toEqual([])
   })
 
-  it('of a request for one response are told nothing', () => {
+  it('of a request for one response receive no cancel', () => {
     const told: unknown[] = []
     const open = opened(1, (...words) => told.push(words))
     open.add('a', 'ask', receiver(), { ...terms(), isStream: false })
@@ -179,7 +179,7 @@ describe('the responders of a stream', () => {
   })
 })
 
-it('what a request waits for is left when it ends, whatever ends it', () => {
+it('a request stops waiting for its grant when it ends, whatever the reason', () => {
   for (const work of [
     (open: OpenRequests) => open.end('a'),
     (open: OpenRequests) => open.failAll(LOST),

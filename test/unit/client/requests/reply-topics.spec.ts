@@ -6,7 +6,7 @@ import { requestsInTheEnvelope } from '../../../support/requests-in-the-envelope
 holdClock()
 
 describe('a request in the envelope', () => {
-  it('has its topic as pattern, its data as they are, and its id', async () => {
+  it('has its topic as pattern, its data unchanged, and its id', async () => {
     const { ask, open, published } = requestsInTheEnvelope()
     await ask('7', 'ask')
     expect(published.map(({ topic, payload }) => [topic, JSON.parse(payload.toString())])).toEqual([

@@ -19,13 +19,13 @@ function queue(limit = 1_000, isHeld = false) {
 }
 
 describe('the responses of a source', () => {
-  it('are sent in order, and the last one as such where it is known to be', async () => {
+  it('are sent in order, and the last one is marked if it is known', async () => {
     const { responses, sent } = queue()
     expect(await responses.take(of(1, 2, 3))).toBe('ended')
     expect(sent).toEqual([1, 2, ['last', 3]])
   })
 
-  it('need an end of their own where the source ends later', async () => {
+  it('need a separate end if the source ends later', async () => {
     const { responses, sent } = queue()
     const source = new Subject<number>()
     const taken = responses.take(source)
@@ -36,7 +36,7 @@ describe('the responses of a source', () => {
     expect(await taken).toBe('open')
   })
 
-  it('may be none', async () => {
+  it('may be empty', async () => {
     const { responses, sent } = queue()
     expect(await responses.take(EMPTY)).toBe('open')
     expect(sent).toEqual([])
@@ -53,7 +53,7 @@ describe('the responses of a source', () => {
     expect(sent).toEqual([1, 2])
   })
 
-  it('wait for the connection when many are on their way, and go on with each that arrived', async () => {
+  it('wait if many are in flight, and continue with each one that arrives', async () => {
     const { responses, sent, held } = queue(1_000, true)
     const taken = responses.take(range(0, MANY))
     await quiet()
@@ -73,7 +73,7 @@ describe('the responses of a source', () => {
 })
 
 describe('a source that is faster than the connection', () => {
-  it('is ended with an error behind what waits', async () => {
+  it('is ended with an error after the waiting responses', async () => {
     let isSubscribed = false
     const endless = new Observable<number>(subscriber => {
       isSubscribed = true
@@ -90,7 +90,7 @@ describe('a source that is faster than the connection', () => {
 })
 
 describe('a cancel', () => {
-  it('unsubscribes, and what waits is not sent', async () => {
+  it('unsubscribes, and discards the waiting responses', async () => {
     let isSubscribed = true
     const { responses, sent, held } = queue(1_000, true)
     const source = new Observable<number>(subscriber => {
@@ -109,14 +109,14 @@ describe('a cancel', () => {
     expect(sent).toHaveLength(before)
   })
 
-  it('of a source that has nothing yet', async () => {
+  it('stops a source without a value', async () => {
     const { responses } = queue()
     const taken = responses.take(NEVER)
     responses.cancel()
     expect(await taken).toBe('cancelled')
   })
 
-  it('that came before the source subscribes to it for a moment only', async () => {
+  it('before the source starts only subscribes to it for a moment', async () => {
     let isSubscribed = false
     const { responses, sent } = queue()
     responses.cancel()

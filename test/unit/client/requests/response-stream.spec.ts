@@ -6,7 +6,7 @@ const LOST = new MqttError('CONNECTION_LOST', 'lost')
 const DONE = { done: true, value: undefined }
 
 describe('a stream', () => {
-  it('that failed before it began to be read fails once', async () => {
+  it('that failed before it was read fails once', async () => {
     const stream = new ResponseStream(10, 'ask')
     stream.receiver.fail(LOST)
     await expect(stream.next()).rejects.toBe(LOST)
@@ -29,7 +29,7 @@ describe('a stream', () => {
     expect(all).toEqual([undefined, null])
   })
 
-  it('that is left ends its request, forgets what waits, and lets nobody wait', async () => {
+  it('that is left ends its request, discards waiting responses, and resolves waiting readers', async () => {
     const stream = new ResponseStream(10, 'ask')
     const cancel = vi.fn()
     stream.started(cancel)
@@ -40,7 +40,7 @@ describe('a stream', () => {
     expect(await stream.next()).toEqual(DONE)
   })
 
-  it('that ended before it was known how to cancel it cancels then', () => {
+  it('that ended before its cancel function was set calls it then', () => {
     const stream = new ResponseStream(0, 'ask')
     const cancel = vi.fn()
     stream.receiver.next(1)

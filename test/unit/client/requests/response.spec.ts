@@ -33,7 +33,7 @@ describe('a message on the response topic', () => {
     expect(response.kind === 'error' && response.error.response).toEqual(whole)
   })
 
-  it.each([undefined, 'next', 'error'])('what cannot be decoded, with the status %j', status => {
+  it.each([undefined, 'next', 'error'])('a payload that cannot be decoded, with the status %j', status => {
     expect(readResponse(packet('{', status), jsonCodec)).toMatchObject({
       kind: 'error',
       error: { code: 'PAYLOAD_NOT_DECODABLE' },

@@ -3,7 +3,7 @@ import { SharedGrant } from '../../../../src/client/requests/nest-envelope.js'
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
-it('asks once for many, and again after it has settled', async () => {
+it('subscribes once for many, and again after it has settled', async () => {
   const whenGranted = vi.fn(() => Promise.resolve())
   const grant = new SharedGrant(whenGranted)
   const told: unknown[] = []
@@ -20,7 +20,7 @@ it('asks once for many, and again after it has settled', async () => {
   expect(whenGranted).toHaveBeenCalledTimes(2)
 })
 
-it('tells everybody why it was refused, and keeps nothing of one that has left', async () => {
+it('rejects all waits with the refusal, and keeps nothing of a wait that has ended', async () => {
   let refuse: (error: unknown) => void = () => {}
   const refused = new Promise<void>((_resolve, reject) => {
     refuse = reject

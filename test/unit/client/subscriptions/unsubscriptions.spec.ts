@@ -55,7 +55,7 @@ describe('Unsubscriptions', () => {
     expect(sent.map(({ filters }) => filters)).toEqual([['a', 'b']])
   })
 
-  it('are not sent for what is wanted again', () => {
+  it('are not sent for filters that are subscribed again', () => {
     const { unsubscriptions, sent } = newUnsubscriptions()
     void unsubscriptions.add('a')
     void unsubscriptions.add('b')
@@ -64,7 +64,7 @@ describe('Unsubscriptions', () => {
     expect(sent.map(({ filters }) => filters)).toEqual([['b']])
   })
 
-  it('are split where the broker takes small packets only', () => {
+  it('are split if the broker only accepts small packets', () => {
     const { unsubscriptions, link, sent } = newUnsubscriptions()
     const filters = ['first', 'other', 'third'].map(name => name.repeat(10))
     for (const filter of filters) void unsubscriptions.add(filter)
@@ -96,11 +96,11 @@ describe('Unsubscriptions', () => {
     expect(packetIds.allocate()).toBeUndefined()
   })
 
-  it('that nobody sent change nothing', async () => {
+  it('are not affected by unexpected responses', async () => {
     await newUnsubscriptions().unsubscriptions.whenSettled()
   })
 
-  it('are sent again on the next connection where the broker may have the filters still', async () => {
+  it('are sent again on the next connection if the broker may still have the filters', async () => {
     const { unsubscriptions, link, sent } = newUnsubscriptions()
     void unsubscriptions.add('a')
     unsubscriptions.flush()
@@ -112,7 +112,7 @@ describe('Unsubscriptions', () => {
     expect(sent.map(({ filters }) => filters)).toEqual([['a'], ['a']])
   })
 
-  it('end with a connection whose broker forgets', () => {
+  it('end with the connection in a clean session', () => {
     const { unsubscriptions, link, sent } = newUnsubscriptions()
     void unsubscriptions.add('a')
     unsubscriptions.flush()
@@ -122,7 +122,7 @@ describe('Unsubscriptions', () => {
     expect(sent).toHaveLength(1)
   })
 
-  it('end when the broker has forgotten the session', () => {
+  it('end when the broker has lost the session', () => {
     const { unsubscriptions, sent } = newUnsubscriptions()
     void unsubscriptions.add('a')
     unsubscriptions.clear()

@@ -153,7 +153,7 @@ const LINES: readonly {
 ]
 
 describe('describeTransition', () => {
-  it.each(LINES)('for $what says "$text" as $level', ({ before, state, level, text }) => {
+  it.each(LINES)('for $what returns "$text" as $level', ({ before, state, level, text }) => {
     expect(describeTransition(state, before, target)).toEqual({ level, text })
   })
 })

@@ -142,7 +142,7 @@ const MACHINES: Readonly<Record<Status, ConnectionMachine>> = {
   closed: run([open, accepted(), close, lost('connection lost')]).machine,
 }
 
-describe('every state knows every event', () => {
+describe('every state handles every event', () => {
   const stays = undefined
 
   const TABLE: Readonly<
@@ -203,7 +203,7 @@ describe('every state knows every event', () => {
     })),
   )
 
-  it('and the table has them all', () => {
+  it('and the table is complete', () => {
     expect(pairs).toHaveLength(6 * 5)
     expect(Object.entries(MACHINES).every(([status, { state }]) => status === state.status)).toBe(true)
   })
@@ -220,7 +220,7 @@ describe('every state knows every event', () => {
     }
   })
 
-  it('changes nothing in the machine that it is given', () => {
+  it('does not change its input', () => {
     for (const { state, progress } of Object.values(MACHINES)) {
       const frozen = Object.freeze({
         state: Object.freeze({ ...state }),
@@ -234,8 +234,8 @@ describe('every state knows every event', () => {
   })
 })
 
-describe('what the states carry', () => {
-  it('connecting after a delay: no cause, as it was told while waiting', () => {
+describe('the properties of the states', () => {
+  it('connecting after a delay: no cause, because waiting had it', () => {
     expect(run([open]).state).toEqual({ status: 'connecting', attempt: 1 })
     expect(run([open, lost(), delayElapsed]).state).toEqual({ status: 'connecting', attempt: 2 })
   })
@@ -272,7 +272,7 @@ describe('what the states carry', () => {
     expect(run([open, accepted(), close]).state).toEqual({ status: 'closing' })
   })
 
-  it('closed by the application: no cause, whatever the end says', () => {
+  it('closed by the application: no cause, whatever the end reports', () => {
     for (const events of [
       [close],
       [open, close, lost()],
@@ -296,7 +296,7 @@ describe('what the states carry', () => {
     ],
     ['closed with MQTT 3.1.1', [lost('CONNACK 0x84'), accepted(), close, lost('connection lost')]],
     ['closed while it waits', [lost(), delayElapsed, lost(), close]],
-  ] as const)('stays closed after it was %s, whoever opens it', (_how, events) => {
+  ] as const)('stays closed after it was %s, even if it is opened again', (_how, events) => {
     const closed = run([open, ...events], THREE).machine
     expect(closed.state.status).toBe('closed')
     expect(run([open, ...events, open, delayElapsed, accepted()], THREE).machine).toEqual(closed)
@@ -312,7 +312,7 @@ describe('the number of an attempt', () => {
     })
   }
 
-  it('counts from 1 since the start; while waiting it is the one that failed', () => {
+  it('counts from 1 since the start; while waiting it is the failed attempt', () => {
     expect(attempts([open, ...retried(), ...retried(), accepted()])).toEqual([1, 1, 2, 2, 3, 3])
   })
 
@@ -321,7 +321,7 @@ describe('the number of an attempt', () => {
     expect(attempts(events)).toEqual([1, 1, 2, 2, 0, 1, 1, 2, 2])
   })
 
-  it('counts from 1 again also after a connection that did not last, while the delay grows', () => {
+  it('counts from 1 again even after a connection that did not last, while the delay grows', () => {
     const flap = [accepted(), ...retried('connection lost')]
     expect(attempts([open, ...flap, ...flap])).toEqual([1, 1, 0, 1, 1, 0, 1])
     expect(run([open, ...flap, ...flap]).delays).toEqual([100, 200])
@@ -331,17 +331,17 @@ describe('the number of an attempt', () => {
     expect(attempts([open, ...retried(), ...retried(), ...retried()], THREE)).toEqual([1, 1, 2, 2, 3, 3, 4])
   })
 
-  it('stays the same for the fall back to 3.1.1', () => {
+  it('stays the same for the fallback to 3.1.1', () => {
     expect(attempts([open, ...retried(), lost('CONNACK 0x84'), lost()])).toEqual([1, 1, 2, 2, 2])
   })
 
-  it('is 1 where a connection sent it elsewhere', () => {
+  it('is 1 after a redirect of an established connection', () => {
     expect(attempts([open, ...retried(), accepted(), lost('DISCONNECT 0x9D to another')])).toEqual([
       1, 1, 2, 2, 1,
     ])
   })
 
-  it('does not start again where a refused attempt sent it elsewhere: there was no connection', () => {
+  it('does not start again after a redirect of a refused attempt', () => {
     const [before = 0, after = 0] = attempts([
       open,
       ...retried(),
@@ -354,7 +354,7 @@ describe('the number of an attempt', () => {
 })
 
 describe('the delay between attempts', () => {
-  it('is asked for with the round of failures, the cause and the delay before', () => {
+  it('is requested with the round of failures, the cause and the previous delay', () => {
     const delayMs = vi.fn((round: number) => round * 100)
     run([open, ...retried(), ...retried('CONNACK 0x87'), lost('CONNACK 0x05')], { ...AUTO, delayMs })
     expect(delayMs.mock.calls).toEqual([
@@ -364,7 +364,7 @@ describe('the delay between attempts', () => {
     ])
   })
 
-  it('is told by the state and is the effect', () => {
+  it('is in the state and in the effect', () => {
     const { state, effects } = run([open, lost()], { ...AUTO, delayMs: () => 7 })
     expect(state).toMatchObject({ status: 'waiting', delayMs: 7 })
     expect(effects.at(-1)).toEqual({ type: 'wait', delayMs: 7 })
@@ -379,7 +379,7 @@ describe('the delay between attempts', () => {
     expect(state).toEqual({ status: 'connecting', attempt: 3 })
   })
 
-  it('goes on for ever', () => {
+  it('continues forever', () => {
     const failures = Array.from({ length: 1_000 }, () => retried()).flat()
     expect(run([open, ...failures]).state).toEqual({ status: 'connecting', attempt: 1_001 })
     expect(run([open, ...failures]).delays.at(-1)).toBe(100_000)
@@ -390,12 +390,12 @@ describe('the delay between attempts', () => {
     [2, [100, 100, 200, 200, 300, 300, 400]],
     [3, [100, 100, 100, 200, 200, 200, 300]],
     [7, [100, 100, 100, 100, 100, 100, 100]],
-  ])('with %i URLs grows after a whole round of them: %j', (targets, delays) => {
+  ])('with %i URLs grows after a full round: %j', (targets, delays) => {
     const failures = Array.from({ length: 7 }, () => retried()).flat()
     expect(run([open, ...failures], { ...AUTO, targets }).delays).toEqual(delays)
   })
 
-  it('that grows from the one before it grows once in a round, too', () => {
+  it('that grows from the previous one also grows once per round', () => {
     const delayMs = vi.fn((_round: number, _cause: MqttError, previousMs: number) => previousMs * 3 || 1)
     const { delays } = run([open, ...Array.from({ length: 6 }, () => retried()).flat()], {
       ...AUTO,
@@ -419,13 +419,13 @@ describe('the count of failures', () => {
     expect(state).toMatchObject({ status: 'waiting', attempt: 0, delayMs })
   })
 
-  it('starts from the first delay again after a good connection, also for the delay before', () => {
+  it('starts from the first delay again after a connection that lasted, also for the previous delay', () => {
     const delayMs = vi.fn(() => 7)
     run([...failTwiceThenConnect, lost('connection lost', 1_000 + RESET_AFTER_MS)], { ...AUTO, delayMs })
     expect(delayMs).toHaveBeenLastCalledWith(1, CAUSES['connection lost'], 0)
   })
 
-  it('keeps the delay before a connection that did not last', () => {
+  it('keeps the previous delay after a connection that did not last', () => {
     const delayMs = vi.fn(() => 7)
     run([...failTwiceThenConnect, lost('connection lost', 1_000)], { ...AUTO, delayMs })
     expect(delayMs).toHaveBeenLastCalledWith(3, CAUSES['connection lost'], 7)
@@ -441,7 +441,7 @@ describe('the count of failures', () => {
     expect(run([open, ...flaps, lost('connection lost', RESET_AFTER_MS + 1)]).delays).toEqual([100, 200])
   })
 
-  it('counts every connection as good with resetAfterMs 0', () => {
+  it('counts every connection as lasting with resetAfterMs 0', () => {
     const { state } = run([...failTwiceThenConnect, lost('connection lost', 1_000)], {
       ...AUTO,
       resetAfterMs: 0,
@@ -449,7 +449,7 @@ describe('the count of failures', () => {
     expect(state).toMatchObject({ delayMs: 100 })
   })
 
-  it('goes to an end after a good connection also where another broker is named', () => {
+  it('is reset after a connection that lasted, even with a redirect', () => {
     const events = [
       ...failTwiceThenConnect,
       lost('DISCONNECT 0x9D to another', 1_000 + RESET_AFTER_MS),
@@ -467,30 +467,30 @@ describe('several URLs', () => {
     expect(run([open, ...round, ...round], THREE).targets).toEqual([0, 1, 2, 0, 1, 2, 0])
   })
 
-  it('keep to the one that was good: it is the first to be tried again', () => {
+  it('start with the one that worked', () => {
     const events = [open, ...retried(), accepted(), ...retried('connection lost')]
     expect(run(events, THREE).targets).toEqual([0, 1, 1])
     expect(run([...events, accepted(), ...retried('connection lost')], THREE).targets).toEqual([0, 1, 1, 1])
   })
 
-  it('go on from the one that was good, and come round to it', () => {
+  it('continue after the one that worked, and return to it', () => {
     const events = [open, ...retried(), accepted(), ...retried('connection lost'), ...round]
     expect(run(events, THREE).targets).toEqual([0, 1, 1, 2, 0, 1])
   })
 
   it.each(['connection refused', 'no CONNACK in time', 'CONNACK 0x87', 'CONNACK 0x9D to nowhere'] as const)(
-    'give way to the next after %s',
+    'continue with the next one after %s',
     cause => {
       expect(run([open, ...retried(cause)], THREE).targets).toEqual([0, 1])
     },
   )
 
-  it('each get MQTT 5 offered first: the version of one says nothing of the next', () => {
+  it('each start with MQTT 5, because the version of one says nothing about the next', () => {
     const events = [open, lost('CONNACK 0x84'), accepted(), ...retried('connection lost'), ...retried()]
     expect(run(events, THREE).dials).toEqual([dialOf(0, 5), dialOf(0, 4), dialOf(0, 4), dialOf(1, 5)])
   })
 
-  it('each get MQTT 3.1.1 offered when they refuse MQTT 5', () => {
+  it('are each tried with MQTT 3.1.1 if they refuse MQTT 5', () => {
     const events = [open, lost('CONNACK 0x84'), ...retried(), lost('hang-up before CONNACK'), ...retried()]
     expect(run(events, THREE).dials).toEqual([
       dialOf(0, 5),
@@ -501,7 +501,7 @@ describe('several URLs', () => {
     ])
   })
 
-  it('are of no use after a stop', () => {
+  it('are not tried after a stop', () => {
     const { state, targets } = run([open, lost('CONNACK 0x8A')], THREE)
     expect(state).toEqual({ status: 'closed', cause: CAUSES['CONNACK 0x8A'] })
     expect(targets).toEqual([0])
@@ -509,7 +509,7 @@ describe('several URLs', () => {
 })
 
 describe('the verdict', () => {
-  it('is asked for with the cause of every end, but not while closing', () => {
+  it('is requested with the cause of every end, but not while closing', () => {
     const verdict = vi.fn(() => 'retry' as const)
     run([open, ...retried(), accepted(), ...retried('connection lost'), close, lost('CONNACK 0x87')], {
       ...AUTO,
@@ -525,14 +525,14 @@ describe('the verdict', () => {
       ['connecting after a connection', [open, accepted(), ...retried('connection lost')], 'CONNACK 0x8A'],
       ['connected', [open, accepted()], 'DISCONNECT 0x00'],
       ['connected', [open, accepted()], 'DISCONNECT 0x8E'],
-    ] as const)('closes with the cause while %s, and does nothing more', (_what, before, cause) => {
+    ] as const)('closes with the cause while %s, without an effect', (_what, before, cause) => {
       const start = run(before).machine
       const { machine, effects } = transition(start, lost(cause, RESET_AFTER_MS), AUTO)
       expect(machine.state).toEqual({ status: 'closed', cause: CAUSES[cause] })
       expect(effects).toEqual([])
     })
 
-    it('may be of the application, for any cause', () => {
+    it('may be returned by the application for any cause', () => {
       const rules = { ...AUTO, verdict: () => 'stop' as const }
       expect(run([open, lost()], rules).state).toEqual({
         status: 'closed',
@@ -544,7 +544,7 @@ describe('the verdict', () => {
       })
     })
 
-    it('may be taken back by the application', () => {
+    it('may be overridden by the application', () => {
       const rules = { ...AUTO, verdict: () => 'retry' as const }
       expect(run([open, accepted(), lost('DISCONNECT 0x8E')], rules).state.status).toBe('waiting')
       expect(run([open, lost('CONNACK 0x8A')], rules).state.status).toBe('waiting')
@@ -554,7 +554,7 @@ describe('the verdict', () => {
   describe.each(['retry', 'retry-with-fresh-credentials'] as const)('%s', verdict => {
     const rules = { ...AUTO, verdict: () => verdict }
 
-    it('waits after a failed attempt and after a lost connection, and dials again', () => {
+    it('waits after a failed attempt and after a lost connection, and connects again', () => {
       expect(run([open, lost()], rules).state).toMatchObject({ status: 'waiting', attempt: 1 })
       expect(run([open, accepted(), lost('connection lost')], rules).state).toMatchObject({
         status: 'waiting',
@@ -577,7 +577,7 @@ describe('go elsewhere', () => {
   it.each([
     ['a refused attempt', sentOn],
     ['a connection', moved],
-  ])('dials the Server Reference of %s at once', (_what, events) => {
+  ])('connects to the Server Reference of %s at once', (_what, events) => {
     const { state, effects } = run(events)
     expect(state.status).toBe('connecting')
     expect(effects).toEqual([dialOf(0), dialOf(0, 5, OTHER)])
@@ -592,7 +592,7 @@ describe('go elsewhere', () => {
   it.each([
     ['connecting', [open], 'CONNACK 0x9D to nowhere'],
     ['connected', [open, accepted()], 'DISCONNECT 0x9C to nowhere'],
-  ] as const)('waits while %s where no Server Reference is given', (_what, before, cause) => {
+  ] as const)('waits while %s without a Server Reference', (_what, before, cause) => {
     const { state, targets } = run([...before, ...retried(cause)])
     expect(state).toMatchObject({ status: 'connecting' })
     expect(targets).toEqual([0, 0])
@@ -602,7 +602,7 @@ describe('go elsewhere', () => {
     ['connecting', [open], 'connection refused'],
     ['connected', [open, accepted()], 'connection lost'],
   ] as const)(
-    'waits while %s where the application says so, but there is no Server Reference',
+    'waits while %s if the application requests a redirect without a Server Reference',
     (_what, before, cause) => {
       const { state } = run([...before, lost(cause)], { ...AUTO, verdict: () => 'go-elsewhere' })
       expect(state.status).toBe('waiting')
@@ -610,7 +610,7 @@ describe('go elsewhere', () => {
   )
 
   it.each(['connection refused', 'no CONNACK in time', 'CONNACK 0x87', 'CONNACK 0x9D to nowhere'] as const)(
-    'falls back home, after a delay, when the reference fails: %s',
+    'returns to the URL after a delay if the reference fails: %s',
     cause => {
       for (const events of [sentOn, moved]) {
         const { effects, targets } = run([...events, ...retried(cause)], rules)
@@ -620,30 +620,30 @@ describe('go elsewhere', () => {
     },
   )
 
-  it('stops where the reference says to stop', () => {
+  it('stops if the reference stops the connection', () => {
     expect(run([...sentOn, lost('CONNACK 0x8A')]).state).toEqual({
       status: 'closed',
       cause: CAUSES['CONNACK 0x8A'],
     })
   })
 
-  it('keeps to the reference once it was good, and falls back home when it fails', () => {
+  it('stays with a reference that worked, and returns to the URL when it fails', () => {
     const events = [...moved, accepted(), ...retried('connection lost'), ...retried()]
     expect(run(events).targets).toEqual([0, OTHER, OTHER, 0])
   })
 
-  it('goes home for good: the next failure does not lead to the reference again', () => {
+  it('returns to the URL permanently: the next failure does not lead to the reference again', () => {
     expect(run([...moved, ...retried(), ...retried(), ...retried()]).targets).toEqual([0, OTHER, 0, 0, 0])
   })
 
-  describe('without circles', () => {
-    it('does not follow a reference that is refused with another one: home, after a delay', () => {
+  describe('without redirect loops', () => {
+    it('returns to the URL after a delay if a reference is refused with another one', () => {
       const { effects, targets } = run([...sentOn, ...retried('CONNACK 0x9C to a third')])
       expect(effects.map(effect => effect.type)).toEqual(['dial', 'dial', 'wait', 'dial'])
       expect(targets).toEqual([0, OTHER, 0])
     })
 
-    it('waits in every circle, longer and longer, where two brokers refuse in favour of each other', () => {
+    it('waits longer in each loop if two brokers refuse with a redirect to each other', () => {
       const circle = [lost('CONNACK 0x9C to another'), ...retried('CONNACK 0x9C to a third')]
       const { targets, delays } = run([open, ...circle, ...circle, ...circle])
       expect(targets).toEqual([0, OTHER, 0, OTHER, 0, OTHER, 0])
@@ -662,7 +662,7 @@ describe('go elsewhere', () => {
       expect(targets).toEqual([0, OTHER, THIRD])
     })
 
-    it('follows a second reference at once after a connection that lasted', () => {
+    it('follows a second reference at once after a lasting connection', () => {
       const { effects, targets } = run([
         ...moved,
         accepted(1),
@@ -672,7 +672,7 @@ describe('go elsewhere', () => {
       expect(targets).toEqual([0, OTHER, THIRD])
     })
 
-    it('waits longer and longer where two brokers accept and send it on at once', () => {
+    it('waits longer each time if two brokers accept and redirect at once', () => {
       const pass = [accepted(), ...retried('DISCONNECT 0x9D to a third')]
       const { delays } = run([...moved, ...pass, ...pass, ...pass])
       expect(delays).toHaveLength(3)
@@ -681,14 +681,14 @@ describe('go elsewhere', () => {
     })
   })
 
-  it('does not keep the other URLs from their turn where the reference is dead', () => {
+  it('still tries the other URLs if the reference is down', () => {
     const events = [lost('CONNACK 0x9C to another'), ...retried()]
     const { targets } = run([open, ...events, ...events, ...events], THREE)
     expect(targets).toContain(1)
     expect(targets).toContain(2)
   })
 
-  it('guesses the version anew, at the reference and back home', () => {
+  it('determines the version again, at the reference and at the URL', () => {
     const known4 = [open, lost('CONNACK 0x84'), accepted()]
     const events = [...known4, lost('DISCONNECT 0x9D to another'), lost('CONNACK 0x84'), ...retried()]
     expect(run(events).dials).toEqual([
@@ -700,7 +700,7 @@ describe('go elsewhere', () => {
     ])
   })
 
-  it.each([4, 5] as const)('keeps to version %i where that is told', protocolVersion => {
+  it.each([4, 5] as const)('uses only version %i if it is set', protocolVersion => {
     const events = [...sentOn, ...retried(), accepted(), lost('DISCONNECT 0x9D to another')]
     expect(run(events, { ...AUTO, protocolVersion }).versions).toEqual([
       protocolVersion,
@@ -734,33 +734,33 @@ describe('fail-fast', () => {
     expect(dialled).toEqual(Array.from({ length: targets }, (_, target) => target))
   })
 
-  it('gives 3.1.1 a chance before, and then closes with the second cause', () => {
+  it('tries 3.1.1 first, and then closes with the second cause', () => {
     const events = [open, lost('hang-up before CONNACK'), lost('connection refused')]
     const { state, effects } = run(events, FAIL_FAST)
     expect(state).toEqual({ status: 'closed', cause: CAUSES['connection refused'] })
     expect(effects).toEqual([dialOf(0, 5), dialOf(0, 4)])
   })
 
-  it('gives the Server Reference a chance before, and then closes with the second cause', () => {
+  it('tries the Server Reference first, and then closes with the second cause', () => {
     const events = [open, lost('CONNACK 0x9C to another'), lost('connection refused')]
     const { state, targets } = run(events, FAIL_FAST)
     expect(state).toEqual({ status: 'closed', cause: CAUSES['connection refused'] })
     expect(targets).toEqual([0, OTHER])
   })
 
-  it('tries every URL before it closes, also when one of them names a broker that is dead', () => {
+  it('tries every URL before it closes, even if one of them redirects to a broker that is down', () => {
     const rules = { ...FAIL_FAST, targets: 2 }
     const { state, targets } = run([open, lost('CONNACK 0x9C to another'), ...retried()], rules)
     expect(state.status).toBe('connecting')
     expect(targets).toEqual([0, OTHER, 1])
   })
 
-  it('does not end a connection that was there once, however short it was', () => {
+  it('does not apply after an established connection, however short', () => {
     const events = [open, accepted(), ...retried('connection lost'), ...retried(), lost()]
     expect(run(events, FAIL_FAST).state).toMatchObject({ status: 'waiting', attempt: 2 })
   })
 
-  it('does not end a connection that a later URL made', () => {
+  it('does not apply after a connection to a later URL', () => {
     const rules = { ...FAIL_FAST, targets: 2 }
     const events = [open, ...retried(), accepted(), ...retried('connection lost'), ...retried(), ...retried()]
     expect(run(events, rules).state.status).toBe('connecting')
@@ -792,13 +792,13 @@ describe('the protocol version', () => {
     cause: Object.entries(FAILURES).find(([other]) => other === name)?.[1] ?? CAUSES['connection lost'],
   }))
 
-  it.each(causes)('auto: after $name in the first attempt it has dialled $versions, and is $status', one => {
+  it.each(causes)('auto: after $name in the first attempt it has tried $versions, and is $status', one => {
     const { state, versions } = run([open, { type: 'lost', cause: one.cause, nowMs: 0 }])
     expect(versions).toEqual(one.versions)
     expect(state.status).toBe(one.status)
   })
 
-  it('auto: the fall back takes no delay, and goes to the same place', () => {
+  it('auto: the fallback has no delay, and uses the same address', () => {
     const { effects } = run([open, ...retried(), lost('CONNACK 0x84')], THREE)
     expect(effects.slice(-2)).toEqual([dialOf(1, 5), dialOf(1, 4)])
   })
@@ -812,39 +812,39 @@ describe('the protocol version', () => {
     else expect(state).toMatchObject({ status: 'waiting', attempt: 1 })
   })
 
-  it('auto: a broker that refuses both versions is left for good', () => {
+  it('auto: a broker that refuses both versions stops the connection', () => {
     const { state, versions } = run([open, lost('CONNACK 0x84'), lost('CONNACK 0x01')])
     expect(state).toEqual({ status: 'closed', cause: CAUSES['CONNACK 0x01'] })
     expect(versions).toEqual([5, 4])
   })
 
-  it('auto: a guess that did not lead to a connection is forgotten, the next attempt begins with 5', () => {
+  it('auto: a fallback without a connection is discarded, and the next attempt starts with 5', () => {
     expect(run([open, lost('hang-up before CONNACK'), ...retried()]).versions).toEqual([5, 4, 5])
   })
 
-  it('auto: a refusal of MQTT 5 is knowledge: the next attempt begins with 3.1.1', () => {
+  it('auto: a refusal of MQTT 5 is remembered: the next attempt starts with 3.1.1', () => {
     expect(run([open, lost('CONNACK 0x84'), ...retried()]).versions).toEqual([5, 4, 4])
   })
 
-  it('auto: a hang-up is a guess: a connection with 3.1.1 that came of it does not settle the version', () => {
+  it('auto: a connection with 3.1.1 after a closed connection does not fix the version', () => {
     const events = [open, lost('hang-up before CONNACK'), accepted(), ...retried('connection lost')]
     expect(run(events).versions).toEqual([5, 4, 5])
   })
 
-  it('auto: 3.1.1 that led to a connection stays', () => {
+  it('auto: 3.1.1 is kept after a connection', () => {
     const known = [open, lost('CONNACK 0x84'), accepted(), ...retried('connection lost')]
     const failures = [...retried(), ...retried('hang-up before CONNACK')]
     expect(run([...known, ...failures]).versions).toEqual([5, 4, 4, 4, 4])
   })
 
-  it('auto: 5 that led to a connection stays: a hang-up is no hint any more', () => {
+  it('auto: 5 is kept after a connection: a closed connection then causes no fallback', () => {
     const known = [open, accepted(), ...retried('connection lost')]
     const failures = [...retried('hang-up before CONNACK'), ...retried('reset before CONNACK'), ...retried()]
     expect(run([...known, ...failures]).versions).toEqual([5, 5, 5, 5, 5])
   })
 
   it.each(['CONNACK 0x84', 'CONNACK 0x01'] as const)(
-    'auto: a broker that was replaced by an older one is met with 3.1.1 at once, after %s',
+    'auto: after a broker was replaced by an older one, 3.1.1 is tried at once, after %s',
     cause => {
       const { state, versions } = run([open, accepted(), ...retried('connection lost'), lost(cause)])
       expect(versions).toEqual([5, 5, 4])
@@ -853,14 +853,14 @@ describe('the protocol version', () => {
   )
 
   it.each(['CONNACK 0x84', 'CONNACK 0x01'] as const)(
-    'auto: a broker that was replaced by a newer one is met with 5 in the next attempt, after %s',
+    'auto: after a broker was replaced by a newer one, 5 is tried in the next attempt, after %s',
     cause => {
       const known = [open, lost('CONNACK 0x84'), accepted(), ...retried('connection lost')]
       expect(run([...known, ...retried(cause)]).versions).toEqual([5, 4, 4, 5])
     },
   )
 
-  it('auto: a replaced broker that takes neither version in the end is left for good', () => {
+  it('auto: a replaced broker that supports neither version stops the connection', () => {
     const known = [open, lost('CONNACK 0x84'), accepted(), ...retried('connection lost')]
     const { state, versions } = run([
       ...known,
@@ -872,11 +872,11 @@ describe('the protocol version', () => {
     expect(state).toMatchObject({ status: 'closed' })
   })
 
-  it('auto: a hang-up of an established connection is no hint', () => {
+  it('auto: the end of an established connection causes no fallback', () => {
     expect(run([open, accepted(), ...retried('hang-up before CONNACK')]).versions).toEqual([5, 5])
   })
 
-  it.each([4, 5] as const)('%i: is kept, whatever the broker says', protocolVersion => {
+  it.each([4, 5] as const)('%i: is kept, whatever the broker sends', protocolVersion => {
     const rules: ConnectionRules = { ...AUTO, protocolVersion, verdict: () => 'retry' }
     const failures = Object.values(CAUSES).flatMap((cause): ConnectionEvent[] => [
       { type: 'lost', cause, nowMs: 0 },
@@ -891,11 +891,14 @@ describe('the protocol version', () => {
   it.each([
     [5, 'CONNACK 0x84'],
     [4, 'CONNACK 0x01'],
-  ] as const)('%i: a broker that does not take it is left for good, after %s', (protocolVersion, cause) => {
-    const { state, versions } = run([open, lost(cause)], { ...AUTO, protocolVersion })
-    expect(state).toEqual({ status: 'closed', cause: CAUSES[cause] })
-    expect(versions).toEqual([protocolVersion])
-  })
+  ] as const)(
+    '%i: a broker that does not support it stops the connection, after %s',
+    (protocolVersion, cause) => {
+      const { state, versions } = run([open, lost(cause)], { ...AUTO, protocolVersion })
+      expect(state).toEqual({ status: 'closed', cause: CAUSES[cause] })
+      expect(versions).toEqual([protocolVersion])
+    },
+  )
 })
 
 describe('any sequence of events', () => {
@@ -982,7 +985,7 @@ describe('any sequence of events', () => {
     )
   }
 
-  it('keeps to the diagram, and walks every edge of it', () => {
+  it('follows the diagram, and covers every edge', () => {
     const walked = new Set<string>()
     holds(steps => {
       for (const { from, state } of steps) {
@@ -995,14 +998,14 @@ describe('any sequence of events', () => {
     expect([...walked].toSorted()).toEqual(edges.toSorted())
   })
 
-  it('has at most one effect for an event, and none where the state stays', () => {
+  it('has at most one effect per event, and none if the state does not change', () => {
     holds(steps => {
       for (const { from, state, effects } of steps)
         expect(effects.length).toBeLessThanOrEqual(state === from ? 0 : 1)
     })
   })
 
-  it('never has two live dials: between two of them the network connection was lost', () => {
+  it('never has two attempts at once: between two of them the network connection was lost', () => {
     holds(steps => {
       let isDialled = false
       for (const { event, effects } of steps) {
@@ -1015,7 +1018,7 @@ describe('any sequence of events', () => {
     }, 2_000)
   })
 
-  it('ends every wait, by its time or by a cancel, before the next dial', () => {
+  it('ends every delay before the next attempt', () => {
     holds(steps => {
       let isWaiting = false
       for (const { event, effects } of steps) {
@@ -1032,7 +1035,7 @@ describe('any sequence of events', () => {
     }, 2_000)
   })
 
-  it('starts a wait exactly with the state waiting, and cancels it exactly on the way to closed', () => {
+  it('starts a delay exactly with the state waiting, and cancels it exactly on a transition to closed', () => {
     holds(steps => {
       for (const { from, state, effects } of steps) {
         const entered = state.status === 'waiting' && from !== state
@@ -1045,7 +1048,7 @@ describe('any sequence of events', () => {
     })
   })
 
-  it('dials exactly where it enters connecting: one of the targets, or a place that a broker named', () => {
+  it('connects exactly when it enters connecting: to a target or to a Server Reference', () => {
     const references = new Set(Object.values(CAUSES).map(cause => cause.serverReference))
     holds((steps, rules) => {
       for (const { from, state, effects } of steps) {
@@ -1061,7 +1064,7 @@ describe('any sequence of events', () => {
     })
   })
 
-  it('dials without a delay only to fall back to 3.1.1 or to go where the broker says', () => {
+  it('connects without a delay only for a fallback to 3.1.1 or a redirect', () => {
     holds((steps, rules) => {
       for (const { event, effects } of steps) {
         const [effect] = effects
@@ -1073,7 +1076,7 @@ describe('any sequence of events', () => {
     }, 2_000)
   })
 
-  it('is never driven to dial on and on without a delay, whatever brokers do', () => {
+  it('never reconnects endlessly without a delay, whatever brokers do', () => {
     // Home and one Server Reference, each with MQTT 5 and with 3.1.1.
     const most = 4
     holds((steps, rules) => {
@@ -1094,7 +1097,7 @@ describe('any sequence of events', () => {
     }, 2_000)
   })
 
-  it('ends a network connection only where there is one: aborts before CONNACK, disconnects after', () => {
+  it('ends a network connection only if there is one: aborts before CONNACK, disconnects after', () => {
     holds(steps => {
       for (const { from, effects } of steps) {
         for (const effect of effects) {
@@ -1105,7 +1108,7 @@ describe('any sequence of events', () => {
     })
   })
 
-  it('numbers the attempts: on from the one before, and from 1 only after a start or a connection', () => {
+  it('numbers the attempts in order, from 1 only after a start or a connection', () => {
     holds(steps => {
       let before = 0
       for (const { event, from, state } of steps) {
@@ -1131,7 +1134,7 @@ describe('any sequence of events', () => {
     })
   })
 
-  it('closes only by close, by a stop, or by fail-fast after every URL was tried in vain', () => {
+  it('closes only by close, by a stop, or by fail-fast after every URL has failed', () => {
     holds((steps, rules) => {
       let wasConnected = false
       let tried = new Set<number>()

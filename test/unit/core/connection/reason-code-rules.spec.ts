@@ -71,7 +71,7 @@ describe.each(TABLES)('$table', ({ rules, specified, ...rest }) => {
     expect(new Set(codes).size).toBe(codes.length)
   })
 
-  it('says why, in words that fit a cell of the published table', () => {
+  it('has reasons that fit into a cell of the published table', () => {
     for (const { why } of rules) expect(why).toMatch(/^[^\s|][^|\n]*[^\s|.]$/)
   })
 
@@ -88,7 +88,7 @@ describe.each(TABLES)('$table', ({ rules, specified, ...rest }) => {
     expect(verdictOf(cause)).toBe(verdict)
   })
 
-  it.each(rows)('$code $name without a Server Reference goes nowhere else', ({ reasonCode, verdict }) => {
+  it.each(rows)('$code $name without a Server Reference does not redirect', ({ reasonCode, verdict }) => {
     const cause = new MqttError(rest.error, 'x', { reasonCode })
     expect(verdictOf(cause)).toBe(verdict === 'go-elsewhere' ? 'retry' : verdict)
   })
@@ -100,7 +100,7 @@ describe.each(TABLES)('$table', ({ rules, specified, ...rest }) => {
     : [])
     known.add(reasonCode)
 
-  it('leaves every other code to another try', () => {
+  it('retries after every other code', () => {
     for (let reasonCode = 0; reasonCode <= 0xff; reasonCode++) {
       if (known.has(reasonCode)) continue
       const cause = new MqttError(rest.error, 'x', { reasonCode, serverReference: 'other.example' })
@@ -110,20 +110,20 @@ describe.each(TABLES)('$table', ({ rules, specified, ...rest }) => {
 })
 
 describe('verdictOf', () => {
-  it('knows both versions by one table, as their codes for CONNACK do not overlap', () => {
+  it('uses one table for both versions, because their codes for CONNACK do not overlap', () => {
     const codes = [...CONNACK_RULES, ...CONNACK_RULES_3_1_1].map(rule => rule.reasonCode)
     expect(new Set(codes).size).toBe(codes.length)
   })
 
   it.each(['CONNECT_FAILED', 'CONNECT_REFUSED', 'CONNECTION_LOST', 'TIMEOUT'] as const)(
-    'tries again after %s without a Reason Code, also where a Server Reference is given',
+    'retries after %s without a Reason Code, even with a Server Reference',
     code => {
       expect(verdictOf(new MqttError(code, 'x'))).toBe('retry')
       expect(verdictOf(new MqttError(code, 'x', { serverReference: 'other.example' }))).toBe('retry')
     },
   )
 
-  it('tells a refused CONNECT from a DISCONNECT with the same code', () => {
+  it('distinguishes a refused CONNECT from a DISCONNECT with the same code', () => {
     const verdicts = (reasonCode: number) =>
       (['CONNECT_REFUSED', 'CONNECTION_LOST'] as const).map(code =>
         verdictOf(new MqttError(code, 'x', { reasonCode })),
@@ -133,12 +133,9 @@ describe('verdictOf', () => {
     expect(verdicts(0x8e)).toEqual(['retry', 'stop'])
   })
 
-  it.each(['', ' ', '\t'])(
-    'does not take the blank Server Reference %j for a place to go',
-    serverReference => {
-      for (const reasonCode of [0x9c, 0x9d])
-        for (const code of ['CONNECT_REFUSED', 'CONNECTION_LOST'] as const)
-          expect(verdictOf(new MqttError(code, 'x', { reasonCode, serverReference }))).toBe('retry')
-    },
-  )
+  it.each(['', ' ', '\t'])('does not redirect to the blank Server Reference %j', serverReference => {
+    for (const reasonCode of [0x9c, 0x9d])
+      for (const code of ['CONNECT_REFUSED', 'CONNECTION_LOST'] as const)
+        expect(verdictOf(new MqttError(code, 'x', { reasonCode, serverReference }))).toBe('retry')
+  })
 })

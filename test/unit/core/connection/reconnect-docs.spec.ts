@@ -51,7 +51,7 @@ const TABLES: readonly {
 ]
 
 describe('docs/reconnect.md', () => {
-  it.each(TABLES)('under "$heading" says what the code does, row by row', ({ heading, rules, specified }) => {
+  it.each(TABLES)('under "$heading" matches the code, row by row', ({ heading, rules, specified }) => {
     const names = new Map(specified)
     const { head, rows } = tableOf(heading)
     expect(head).toEqual(['Code', 'Name', 'What follows', 'Why'])

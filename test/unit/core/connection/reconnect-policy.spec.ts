@@ -14,11 +14,11 @@ describe('a list of delays', () => {
     [3, 400],
     [4, 400],
     [1_000_000, 400],
-  ])('before retry %i gives %i ms: the last value repeats', (attempt, delayMs) => {
+  ])('before retry %i is %i ms: the last value repeats', (attempt, delayMs) => {
     expect(reconnectDelayMs([100, 200, 400], attempt, cause, 0, 0.5)).toBe(delayMs)
   })
 
-  it('may be one delay, and zero', () => {
+  it('may contain one delay, and zero', () => {
     expect(reconnectDelayMs([0], 1, cause, 0, 0.9)).toBe(0)
     expect(reconnectDelayMs([0], 7, cause, 0, 0.9)).toBe(0)
   })
@@ -55,7 +55,7 @@ describe('a growing delay with full jitter', () => {
     [7, 0, 250],
     [7, 1, 30_000],
     [99, 1, 30_000],
-  ])('before retry %i with chance %d is %d ms', (attempt, random, delayMs) => {
+  ])('before retry %i with the random number %d is %d ms', (attempt, random, delayMs) => {
     expect(reconnectDelayMs(rule, attempt, cause, 0, random)).toBe(delayMs)
   })
 })
@@ -73,7 +73,7 @@ describe('a growing delay with decorrelated jitter', () => {
     [20_000, 0.5, 30_000],
     [30_000, 0, 500],
     [30_000, 1, 30_000],
-  ])('after %i ms with chance %d is %d ms', (previousMs, random, delayMs) => {
+  ])('after %i ms with the random number %d is %d ms', (previousMs, random, delayMs) => {
     expect(reconnectDelayMs(rule, 5, cause, previousMs, random)).toBe(delayMs)
   })
 })
@@ -107,7 +107,7 @@ describe('every growing delay', () => {
 })
 
 describe('a delay by a function of the application', () => {
-  it('gets the number of failures in a row and the last cause', () => {
+  it('receives the number of consecutive failures and the last cause', () => {
     const rule = vi.fn(() => 42)
     expect(reconnectDelayMs(rule, 3, cause, 0, 0.5)).toBe(42)
     expect(rule).toHaveBeenCalledExactlyOnceWith(3, cause)
@@ -127,7 +127,7 @@ describe('a delay by a function of the application', () => {
     ['is no number', Number.NaN],
     ['never ends', Number.POSITIVE_INFINITY],
     ['is minus infinity', Number.NEGATIVE_INFINITY],
-  ])('falls back to the default growing delay when the result %s', (_what, result) => {
+  ])('falls back to the default growing delay if the result %s', (_what, result) => {
     expect(reconnectDelayMs(() => result, 1, cause, 0, 1)).toBe(500)
     expect(reconnectDelayMs(() => result, 3, cause, 0, 1)).toBe(2_000)
     expect(reconnectDelayMs(() => result, 99, cause, 0, 1)).toBe(30_000)
@@ -139,7 +139,7 @@ describe('a delay by a function of the application', () => {
     expect(Reflect.apply(reconnectDelayMs, undefined, [rule, 1, cause, 0, 1])).toBe(500)
   })
 
-  it('falls back when it throws: it must not be able to end the reconnecting', () => {
+  it('falls back if it throws, so that reconnecting continues', () => {
     const rule = () => {
       throw new Error('bug of the application')
     }

@@ -27,13 +27,13 @@ function windowOf(deliveries: readonly (BlockableRequest['delivery'] | undefined
 }
 
 describe('BlockedRequests', () => {
-  it('finds those of the oldest message at once if both directions are delivered at QoS 1', () => {
+  it('finds the requests of the oldest message at once if both directions are delivered at QoS 1', () => {
     const { blocked, placesOf } = windowOf(['both', 'both'], 2)
     expect(placesOf(blocked.check(true, 0))).toEqual([0])
     expect(blocked.dueMs).toBeUndefined()
   })
 
-  it('finds nothing while the window has room', () => {
+  it('finds no request while the window has room', () => {
     const { blocked } = windowOf(['both', 'both'], 3)
     expect(blocked.check(true, 0)).toEqual([])
     expect(blocked.dueMs).toBeUndefined()
@@ -46,7 +46,7 @@ describe('BlockedRequests', () => {
     expect(placesOf(blocked.look(1_000))).toEqual([0])
   })
 
-  it('begins the silence anew with each change', () => {
+  it('restarts the silence with each change', () => {
     const { blocked, pool } = windowOf(['response', 'response'], 2)
     blocked.check(true, 0)
     blocked.check(true, 400)
@@ -56,7 +56,7 @@ describe('BlockedRequests', () => {
     expect(blocked.dueMs).toBe(1_500)
   })
 
-  it('finds those of all messages once the broker has shown that its window was full', () => {
+  it('finds the requests of all messages once the broker has shown that its window was full', () => {
     const { blocked, messages, placesOf } = windowOf(['response', 'response', 'response'], 2)
     blocked.check(true, 0)
     expect(placesOf(blocked.look(1_000))).toEqual([0])
@@ -66,7 +66,7 @@ describe('BlockedRequests', () => {
     expect(placesOf(blocked.look(2_100))).toEqual([0, 1, 2])
   })
 
-  it('waits longer after a broker that had nothing more to deliver', () => {
+  it('waits longer if the broker had nothing more to deliver', () => {
     const { blocked, messages } = windowOf(['response', 'response'], 2)
     blocked.check(true, 0)
     blocked.look(1_000)
@@ -75,7 +75,7 @@ describe('BlockedRequests', () => {
     expect(blocked.dueMs).toBe(7_000)
   })
 
-  it('finds nothing while the oldest message waits for something else', () => {
+  it('finds no request while the oldest message waits for something else', () => {
     const { blocked } = windowOf([undefined, 'response'], 2)
     blocked.check(true, 0)
     expect(blocked.look(1_000)).toEqual([])

@@ -31,7 +31,7 @@ function opened({ keepsSession = true } = {}) {
 }
 
 describe('the acknowledgements of OpenMessages', () => {
-  it('leave as soon as a message is done, when nothing is before it', () => {
+  it('are sent as soon as a message is finished, if none is before it', () => {
     const { messages, add, finish } = opened()
     const delivery = add(7)
     expect(messages.unacknowledged).toHaveLength(1)
@@ -40,7 +40,7 @@ describe('the acknowledgements of OpenMessages', () => {
     expect(messages.held.bytes).toBe(0)
   })
 
-  it('wait until everything before them is done [MQTT-4.6.0-2]', () => {
+  it('wait until all earlier messages are finished [MQTT-4.6.0-2]', () => {
     const { messages, add, finish } = opened()
     const [first, second, third] = [add(1), add(2), add(3)]
     expect(finish(third)).toEqual([])
@@ -49,7 +49,7 @@ describe('the acknowledgements of OpenMessages', () => {
     expect(finish(first)).toEqual([1, 2, 3])
   })
 
-  it('leave up to the first message that is open, and no further', () => {
+  it('are sent up to the first unfinished message', () => {
     const { messages, add, finish } = opened()
     const [first, second, , fourth] = [add(1), add(2), add(3), add(4)]
     expect([finish(second), finish(fourth)]).toEqual([[], []])
@@ -57,7 +57,7 @@ describe('the acknowledgements of OpenMessages', () => {
     expect(messages.unacknowledged).toHaveLength(2)
   })
 
-  it('never leave on a later connection', () => {
+  it('are never sent on a later connection', () => {
     const { messages, add, finish } = opened()
     const before = add(1)
     messages.lost()
@@ -67,14 +67,14 @@ describe('the acknowledgements of OpenMessages', () => {
     expect(messages.held.bytes).toBe(0)
   })
 
-  it('go by the order of arrival, not by the Packet Identifier', () => {
+  it('follow the order of arrival, not the Packet Identifier', () => {
     const { add, finish } = opened()
     const [first, second] = [add(65_535), add(1)]
     finish(second)
     expect(finish(first)).toEqual([65_535, 1])
   })
 
-  it('leave once, also when a message ends twice', () => {
+  it('are sent once, even if a message ends twice', () => {
     const { messages, add, finish } = opened()
     const first = add(1)
     add(2)
@@ -83,7 +83,7 @@ describe('the acknowledgements of OpenMessages', () => {
     expect(messages.unacknowledged).toHaveLength(1)
   })
 
-  it('do not leave for a message that is given back, nor for those behind it', () => {
+  it('are not sent for a message that is given back, or for later ones', () => {
     const { messages, add, finish } = opened()
     const [first, second] = [add(1), add(2)]
     first.end('givenBack')
@@ -91,7 +91,7 @@ describe('the acknowledgements of OpenMessages', () => {
     expect(messages.count.counts).toMatchObject({ givenBack: 1, handled: 1 })
   })
 
-  it('leave for every message once and in order, in whatever order they are done', () => {
+  it('are sent once per message and in order, in whatever order the messages are finished', () => {
     const orders = fc.integer({ min: 1, max: 30 }).chain(count => {
       const ids = Array.from({ length: count }, (_, index) => index + 1)
       return fc.shuffledSubarray(ids, { minLength: count })
@@ -116,7 +116,7 @@ describe('the acknowledgements of OpenMessages', () => {
   })
 })
 
-describe('a message that the broker sends again', () => {
+describe('a message that the broker resends', () => {
   const again = (fields: Partial<PublishPacket> = {}) =>
     message('a', { qos: 1, messageId: 7, dup: true, payload: 'one', ...fields })
 
@@ -130,7 +130,7 @@ describe('a message that the broker sends again', () => {
     return { ...parts, delivery }
   }
 
-  it('is known by its Packet Identifier, DUP, topic and payload, once', () => {
+  it('is recognised by its Packet Identifier, DUP, topic and payload, once', () => {
     const { messages, finish, delivery } = lost()
     expect(messages.repeats(again())).toBe(true)
     expect(messages.unacknowledged).toEqual([delivery])
@@ -139,7 +139,7 @@ describe('a message that the broker sends again', () => {
     expect(messages.count.counts.repeated).toBe(1)
   })
 
-  it('is acknowledged at once if its handler has ended meanwhile', () => {
+  it('is acknowledged at once if its handler has ended in the meantime', () => {
     const { messages, taken, delivery } = lost()
     messages.finish(delivery)
     expect(messages.repeats(again())).toBe(true)
@@ -147,7 +147,7 @@ describe('a message that the broker sends again', () => {
     expect(messages.held.bytes).toBe(0)
   })
 
-  it('is known by the bytes of its payload', () => {
+  it('is recognised by the bytes of its payload', () => {
     expect(lost().messages.repeats(again({ payload: Buffer.from('one') }))).toBe(true)
   })
 
@@ -155,13 +155,13 @@ describe('a message that the broker sends again', () => {
     ['without DUP', { dup: false }],
     ['with another payload', { payload: 'two' }],
     ['of another topic', { topic: 'b' }],
-  ])('is not known %s, nor is the first one after that', (_how, fields) => {
+  ])('is not recognised %s, and neither is the first one after that', (_how, fields) => {
     const { messages } = lost()
     expect(messages.repeats(again(fields))).toBe(false)
     expect(messages.repeats(again())).toBe(false)
   })
 
-  it('is known after packets with other Packet Identifiers, and without one', () => {
+  it('is recognised after packets with other Packet Identifiers, and without one', () => {
     const { messages } = lost()
     const { messageId: _none, ...withoutIdentifier } = again()
     expect(messages.repeats(again({ messageId: 8 }))).toBe(false)
@@ -173,14 +173,14 @@ describe('a message that the broker sends again', () => {
     expect(lost('givenBack').messages.repeats(again())).toBe(false)
   })
 
-  it('is handled again if the session is not kept, or forgotten', () => {
+  it('is handled again if the session is not kept, or lost', () => {
     expect(lost(undefined, { keepsSession: false }).messages.repeats(again())).toBe(false)
     const { messages } = lost()
     messages.connected(false)
     expect(messages.repeats(again())).toBe(false)
   })
 
-  it('is known on the same connection while its acknowledgement has not left', () => {
+  it('is recognised on the same connection while its acknowledgement has not been sent', () => {
     const { messages, add, finish } = opened()
     const delivery = add(7)
     expect([messages.repeats(again()), messages.repeats(again({ payload: 'two' }))]).toEqual([true, false])
@@ -189,8 +189,8 @@ describe('a message that the broker sends again', () => {
   })
 })
 
-describe('OpenMessages after a loss', () => {
-  it('park what no handler has begun, and give it back if the broker has kept the session', () => {
+describe('OpenMessages after a lost connection', () => {
+  it('park messages without a started handler, and give them back if the broker has kept the session', () => {
     const { messages, add } = opened()
     messages.withdraw(add(1), undefined)
     messages.lost()
@@ -199,7 +199,7 @@ describe('OpenMessages after a loss', () => {
     expect(messages.counters).toMatchObject({ waiting: 0, givenBack: 1, queuedBytes: 0 })
   })
 
-  it('open what was parked again if the broker has forgotten the session', () => {
+  it('unpark messages if the broker has lost the session', () => {
     const { messages, add } = opened()
     const delivery = add(1)
     messages.withdraw(delivery, undefined)

@@ -87,13 +87,13 @@ function takeAll(lanes: Lanes): (string | undefined)[] {
 }
 
 describe('the lanes of RunScheduler', () => {
-  it('have nothing to take when they are empty', () => {
+  it('return no run when they are empty', () => {
     const lanes = new Lanes()
     expect(lanes.take()).toBeUndefined()
     expect(lanes.size).toBe(0)
   })
 
-  it('take one of each topic, and the next of a topic when it is released', () => {
+  it('return one run of each topic, and the next of a topic when it is released', () => {
     const lanes = lanesWith('a1 a2 b1 a3 c1 b2')
     expect(takeAll(lanes)).toEqual(['a1', 'b1', 'c1'])
     lanes.release({ key: 'b', n: 0 })
@@ -104,7 +104,7 @@ describe('the lanes of RunScheduler', () => {
     expect(takeAll(lanes)).toEqual(['a3'])
   })
 
-  it('let the topics take turns, so that a busy one does not starve the others', () => {
+  it('alternate between topics, so that a busy one does not starve the others', () => {
     const lanes = lanesWith('a1 a2 a3 b1 c1')
     const order: (string | undefined)[] = []
     for (let item = lanes.take(); item !== undefined; item = lanes.take()) {
@@ -114,7 +114,7 @@ describe('the lanes of RunScheduler', () => {
     expect(order).toEqual(['a1', 'b1', 'c1', 'a2', 'a3'])
   })
 
-  it('keep a topic busy for what comes while it is', () => {
+  it('keep a topic busy for later runs', () => {
     const lanes = lanesWith('a1')
     expect(name(lanes.take())).toBe('a1')
     lanes.add({ key: 'a', n: 2 })
@@ -124,7 +124,7 @@ describe('the lanes of RunScheduler', () => {
     expect(name(lanes.take())).toBe('a2')
   })
 
-  it('count what waits, and not what was taken', () => {
+  it('count waiting runs, not taken ones', () => {
     const lanes = lanesWith('a1 a2 b1')
     expect(lanes.size).toBe(3)
     lanes.take()
@@ -133,7 +133,7 @@ describe('the lanes of RunScheduler', () => {
     expect(lanes.size).toBe(2)
   })
 
-  it('let one begin at once only if its lane is free', () => {
+  it('let a run start at once only if its lane is free', () => {
     const lanes = new Lanes()
     const [first, second, other] = items('a1 a2 b1')
     if (!first || !second || !other) throw new Error('three items')
@@ -142,13 +142,13 @@ describe('the lanes of RunScheduler', () => {
     expect(lanes.begin(second)).toBe(true)
   })
 
-  it('take no harm from the release of a topic that they do not know', () => {
+  it('ignore the release of an unknown topic', () => {
     const lanes = lanesWith('a1')
     lanes.release({ key: 'z', n: 0 })
     expect(takeAll(lanes)).toEqual(['a1'])
   })
 
-  it('begin anew with a topic that was released when nothing waited', () => {
+  it('start again with a topic that was released while nothing waited', () => {
     const lanes = lanesWith('a1')
     lanes.take()
     lanes.release({ key: 'a', n: 0 })
@@ -156,7 +156,7 @@ describe('the lanes of RunScheduler', () => {
     expect(takeAll(lanes)).toEqual(['a2'])
   })
 
-  it('keep no memory of topics that are done', () => {
+  it('keep no memory of finished topics', () => {
     const lanes = new Lanes()
     for (let n = 0; n < 100; n++) {
       lanes.add({ key: `taken ${n}`, n })
@@ -169,7 +169,7 @@ describe('the lanes of RunScheduler', () => {
     expect(lanes.keys).toBe(0)
   })
 
-  it.each(['__proto__', 'constructor', ''])('take the key %j for one like any other', key => {
+  it.each(['__proto__', 'constructor', ''])('treat the key %j like any other', key => {
     const lanes = new Lanes()
     lanes.add({ key, n: 1 })
     expect(lanes.take()).toEqual({ key, n: 1 })
@@ -177,7 +177,7 @@ describe('the lanes of RunScheduler', () => {
 })
 
 describe('RunScheduler.remove', () => {
-  it('takes out one that waits, wherever it stands', () => {
+  it('removes a waiting run at any position', () => {
     const all = items('a1 a2 a3 b1')
     const lanes = new Lanes()
     for (const item of all) lanes.add(item)
@@ -189,7 +189,7 @@ describe('RunScheduler.remove', () => {
     expect(takeAll(lanes)).toEqual(['a3'])
   })
 
-  it('leaves an empty topic behind that is not taken', () => {
+  it('leaves an empty topic that is not taken', () => {
     const lanes = new Lanes()
     const item = { key: 'a', n: 1 }
     lanes.add(item)
@@ -212,7 +212,7 @@ describe('RunScheduler.remove', () => {
     expect(takeAll(lanes)).toEqual(['a3'])
   })
 
-  it('goes by identity, and ignores what does not wait', () => {
+  it('compares by identity, and ignores runs that do not wait', () => {
     const lanes = lanesWith('a1 b1')
     lanes.remove({ key: 'a', n: 1 })
     lanes.remove({ key: 'z', n: 1 })
@@ -223,7 +223,7 @@ describe('RunScheduler.remove', () => {
 })
 
 describe('any use of the lanes', () => {
-  it('keeps each topic in order and one at a time, loses nothing and counts right', () => {
+  it('keeps each topic in order and one at a time, loses nothing and counts correctly', () => {
     const step = fc.oneof(
       { arbitrary: fc.record({ add: fc.constantFrom('a', 'b', 'c') }), weight: 3 },
       { arbitrary: fc.constant('take' as const), weight: 3 },

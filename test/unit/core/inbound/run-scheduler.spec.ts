@@ -34,7 +34,7 @@ function takeAll(scheduler: RunScheduler<Handler, Run>): Run[] {
 const numbers = (runs: readonly Run[]) => runs.map(({ n }) => n)
 
 describe('RunScheduler', () => {
-  it('lets handlers take turns', () => {
+  it('alternates between handlers', () => {
     const [a, b] = [handler('a'), handler('b')]
     const scheduler = new RunScheduler<Handler, Run>(10)
     for (const n of [1, 2, 3]) scheduler.add(run(a, undefined, n))
@@ -42,7 +42,7 @@ describe('RunScheduler', () => {
     expect(numbers(takeAll(scheduler))).toEqual([1, 4, 2, 5, 3])
   })
 
-  it('holds a handler to its own limit, and all to theirs', () => {
+  it('applies the limit of each handler, and that of all together', () => {
     const [a, b] = [handler('a', 1), handler('b', 5)]
     const scheduler = new RunScheduler<Handler, Run>(3)
     const first = run(a, undefined, 1)
@@ -54,7 +54,7 @@ describe('RunScheduler', () => {
     expect(numbers(takeAll(scheduler))).toEqual([5])
   })
 
-  it('runs what is passive beyond the limit of all', () => {
+  it('runs passive handlers beyond the limit of all', () => {
     const [a, loop] = [handler('a'), handler('loop', Number.POSITIVE_INFINITY, true)]
     const scheduler = new RunScheduler<Handler, Run>(1)
     for (const n of [1, 2]) scheduler.add(run(a, undefined, n))
@@ -62,7 +62,7 @@ describe('RunScheduler', () => {
     expect(numbers(takeAll(scheduler))).toEqual([3, 4, 5, 1])
   })
 
-  it('frees the slot of a run that pauses, and keeps its lane', () => {
+  it('releases the slot of a paused run, and keeps its lane', () => {
     const a = handler('a')
     const scheduler = new RunScheduler<Handler, Run>(1)
     const first = run(a, 'k', 1)
@@ -72,7 +72,7 @@ describe('RunScheduler', () => {
     expect(numbers(takeAll(scheduler))).toEqual([3])
   })
 
-  it('gives a run that was paused a slot before all that wait, and not above the limit', () => {
+  it('gives a paused run a slot before all waiting runs, within the limit', () => {
     const a = handler('a')
     const scheduler = new RunScheduler<Handler, Run>(1)
     const [first, second, third] = [1, 2, 3].map(n => run(a, undefined, n))
@@ -89,7 +89,7 @@ describe('RunScheduler', () => {
     expect(numbers(takeAll(scheduler))).toEqual([3])
   })
 
-  it('lends the slot of a run that waits for a response, and lets it go on above the limit', () => {
+  it('releases the slot of a run that waits for a response, and lets it continue above the limit', () => {
     const a = handler('a', 1)
     const scheduler = new RunScheduler<Handler, Run>(1)
     const [first, second, third] = [1, 2, 3].map(n => run(a, undefined, n))
@@ -107,7 +107,7 @@ describe('RunScheduler', () => {
     expect(numbers(takeAll(scheduler))).toEqual([3])
   })
 
-  it('takes no slot for a response that comes after the run has returned', () => {
+  it('takes no slot for a response that arrives after the run has returned', () => {
     const a = handler('a', 1)
     const scheduler = new RunScheduler<Handler, Run>(1)
     const first = run(a, undefined, 1)
@@ -119,7 +119,7 @@ describe('RunScheduler', () => {
     expect(numbers(takeAll(scheduler))).toEqual([2])
   })
 
-  it('lends a slot for each unknown request to runs that began before requests were tracked', () => {
+  it('releases a slot of untracked runs for each unknown request', () => {
     const a = handler('a', 2)
     const scheduler = new RunScheduler<Handler, Run>(2)
     const runs = [1, 2, 3, 4, 5].map(n => run(a, undefined, n))
@@ -135,7 +135,7 @@ describe('RunScheduler', () => {
     expect(scheduler.untrackedRuns).toBe(0)
   })
 
-  it('keeps no memory of handlers that have nothing to do', () => {
+  it('keeps no memory of idle handlers', () => {
     const scheduler = new RunScheduler<Handler, Run>(1)
     for (let n = 0; n < 100; n += 1) {
       const one = run(handler(`taken ${n}`), 'k', n)
@@ -154,7 +154,7 @@ describe('RunScheduler', () => {
     expect(weak).toHaveLength(1)
   })
 
-  it('ignores the release of a handler that it does not know', () => {
+  it('ignores the release of an unknown handler', () => {
     const scheduler = new RunScheduler<Handler, Run>(1)
     scheduler.release(run(handler('unknown'), 'k', 1))
     expect(scheduler.take()).toBeUndefined()
@@ -188,7 +188,7 @@ function isBehind(other: Run, one: Run): boolean {
 }
 
 describe.each(Array.from({ length: 20 }, (_, seed) => seed + 1))('any use of RunScheduler, seed %i', seed => {
-  it('runs what may run, in order, within every limit, and loses nothing', () => {
+  it('starts all possible runs in order, within every limit, and loses none', () => {
     const random = new SeededRandom(seed)
     const concurrency = 1 + random.below(5)
     const handlers = Array.from({ length: 1 + random.below(4) }, (_, index) =>

@@ -9,15 +9,15 @@ function afterPuback() {
 }
 
 describe('a PINGREQ that carries a TCP acknowledgement', () => {
-  it('leaves when something has come since this side wrote last', () => {
+  it('is sent if data has arrived since this side last wrote', () => {
     expect(afterPuback().beat(2, 4, 100)).toBe('ping')
   })
 
-  it('does not leave while this side writes anyway', () => {
+  it('is not sent while this side writes anyway', () => {
     expect(afterPuback().beat(2, 4, 200)).toBe('wait')
   })
 
-  it('waits for the PINGRESP of the one before, and acknowledges it in turn', () => {
+  it('waits for the PINGRESP of the previous one, and acknowledges it', () => {
     const pulse = afterPuback()
     pulse.beat(2, 4, 100)
     expect(pulse.beat(4, 4, 100)).toBe('wait')

@@ -13,20 +13,23 @@ const throttled = (bytesPerSecond: number): InboundTraffic => ({
 })
 
 describe('a free uplink', () => {
-  it.each([33_000, 60_000, 200_000])('drops nothing while the downlink of 30 KB/s is offered %i', rate => {
-    const link = new SimulatedLink(FREE)
-    link.offer(5_000, MODEST)
-    link.inbound = throttled(rate)
-    link.offer(30_000, MODEST)
-    expect(link.dropped).toBe(0)
-    expect(link.age(1)).toBeLessThan(1_000)
-    link.inbound = undefined
-    link.offer(10_000, MODEST)
-    expect(link.dropped).toBe(0)
-  })
+  it.each([33_000, 60_000, 200_000])(
+    'drops nothing while the load of the downlink of 30 KB/s is %i',
+    rate => {
+      const link = new SimulatedLink(FREE)
+      link.offer(5_000, MODEST)
+      link.inbound = throttled(rate)
+      link.offer(30_000, MODEST)
+      expect(link.dropped).toBe(0)
+      expect(link.age(1)).toBeLessThan(1_000)
+      link.inbound = undefined
+      link.offer(10_000, MODEST)
+      expect(link.dropped).toBe(0)
+    },
+  )
 
   it.each([33_000, 60_000, 120_000])(
-    'drops nothing while the queue of the downlink grows without end, with %i offered',
+    'drops nothing while the queue of the downlink grows without a limit, with a load of %i',
     rate => {
       const link = new SimulatedLink(FREE)
       link.offer(2_000, MODEST)
@@ -40,7 +43,7 @@ describe('a free uplink', () => {
   it.each([
     ['flows', 90_000],
     ['stalls as well', 20_000],
-  ])('that stalls behind a full downlink takes little more, while the downlink %s', (how, most) => {
+  ])('that stalls behind a full downlink accepts little more while the downlink %s', (how, most) => {
     const link = new SimulatedLink(FREE)
     link.offer(2_000, MODEST)
     link.inbound = { ...throttled(60_000), queueBytes: 10_000_000 }
@@ -79,7 +82,7 @@ describe('a free uplink', () => {
     expect(link.dropped).toBe(0)
   })
 
-  it('is used while both directions are full', () => {
+  it('carries data while both directions are full', () => {
     const offered = { bytesPerSecond: 500_000, messageBytes: 1_000 }
     const link = new SimulatedLink({ bytesPerSecond: 50_000, roundTripMs: 20 })
     link.offer(5_000, offered)
@@ -93,7 +96,7 @@ describe('a free uplink', () => {
 })
 
 describe('a lost response', () => {
-  it('does not stop publishing, nor does the tenth', () => {
+  it('does not stop publishing, and neither does the tenth', () => {
     const link = new SimulatedLink(FREE)
     link.offer(5_000, MODEST)
     for (let round = 0; round < 10; round += 1) {
@@ -137,7 +140,7 @@ describe('a lost response', () => {
 describe('long round trips', () => {
   const LONG = { bytesPerSecond: 1_000_000, roundTripMs: 600 }
 
-  it('keep the age within the delay and one round trip', () => {
+  it('keep the age of messages within the delay and one round trip', () => {
     const offered = { bytesPerSecond: 3_000_000, messageBytes: 1_000 }
     const link = new SimulatedLink(LONG)
     link.offer(15_000, offered)
@@ -152,7 +155,7 @@ describe('long round trips', () => {
     expect(link.utilisation(1_000)).toBeGreaterThan(0.95)
   })
 
-  it('drop nothing of what the link carries, after what waited for the first two', () => {
+  it('drop nothing within the capacity of the link, after the first two', () => {
     const offered = { bytesPerSecond: 900_000, messageBytes: 1_000 }
     const link = new SimulatedLink(LONG)
     link.offer(1_500, offered)
@@ -180,8 +183,8 @@ describe('sparse traffic', () => {
   })
 })
 
-describe.each([10_000, 50_000, 1_000_000])('an uplink of %i bytes a second that is the limit', rate => {
-  it('is full, and messages are no older than their delay', () => {
+describe.each([10_000, 50_000, 1_000_000])('an uplink of %i bytes per second that is the limit', rate => {
+  it('is fully used, and messages are no older than their delay', () => {
     const factor = rate === 1_000_000 ? 3 : 10
     const offered = { bytesPerSecond: rate * factor, messageBytes: 1_000 }
     const link = new SimulatedLink({ bytesPerSecond: rate, roundTripMs: 5 })
@@ -193,7 +196,7 @@ describe.each([10_000, 50_000, 1_000_000])('an uplink of %i bytes a second that 
 })
 
 describe('connections that share one uplink', () => {
-  it.each([2, 5])('%i keep their ages within the budget, and each gets its part', count => {
+  it.each([2, 5])('%i keep the ages within the budget, and each gets its share', count => {
     const rate = 50_000
     const offered = { bytesPerSecond: (2 * rate) / count, messageBytes: 500 }
     const links = SimulatedLink.sharing(count, { bytesPerSecond: rate, roundTripMs: 20 })

@@ -24,7 +24,7 @@ const CONDUCTS = RATES.flatMap(bytesPerSecond =>
 
 describe('a link', () => {
   it.each(CONDUCTS)(
-    'of $bytesPerSecond with round trips of $roundTripMs ms is full, and no fuller',
+    'of $bytesPerSecond with round trips of $roundTripMs ms is fully used, and not overfilled',
     conduct => {
       const { bytesPerSecond, roundTripMs } = conduct
       const link = learned(conduct)
@@ -38,7 +38,7 @@ describe('a link', () => {
     },
   )
 
-  it('carries what is far less than it could at once', () => {
+  it('carries a load far below its capacity at once', () => {
     const link = new SimulatedLink({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
     link.run(1_000, 25, 1)
     const { written } = link
@@ -50,7 +50,7 @@ describe('a link', () => {
     expect(link.window.delayMs(0, link.nowMs)).toBeUndefined()
   })
 
-  it('tells how long a message would take, once it is the limit', () => {
+  it('estimates the time of a message, once it is the limit', () => {
     const link = new SimulatedLink({ bytesPerSecond: 10_000, roundTripMs: 20 })
     expect(link.window.delayMs(10_000, 0)).toBeUndefined()
     link.run(LEARNING_MS)
@@ -59,7 +59,7 @@ describe('a link', () => {
     expect(delayMs / (unconfirmed + 10_000)).toBeCloseTo(0.1, 2)
   })
 
-  it('does not go below the smallest window, however slow it is', () => {
+  it('does not shrink below the smallest window, however slow it is', () => {
     const link = learned({ bytesPerSecond: 1_000, roundTripMs: 10 })
     link.run(20_000)
     expect(link.utilisation(20_000)).toBeGreaterThan(0.85)
@@ -68,15 +68,15 @@ describe('a link', () => {
   })
 })
 
-describe('the start', () => {
-  it('is small, whatever the link could take', () => {
+describe('the first window', () => {
+  it('is small, whatever the capacity of the link', () => {
     const link = new SimulatedLink({ bytesPerSecond: 100_000_000, roundTripMs: 150 })
     link.run(149, 100)
     expect(link.written).toBeGreaterThanOrEqual(START_BYTES)
     expect(link.written).toBeLessThan(START_BYTES + 100)
   })
 
-  it('doubles with each round trip at least while nothing queues on the link', () => {
+  it('at least doubles with each round trip while the queue of the link is empty', () => {
     const link = new SimulatedLink({ bytesPerSecond: 100_000_000, roundTripMs: 20 })
     link.run(20 * 7, 1_000)
     expect(link.window.size).toBeGreaterThanOrEqual(START_BYTES * 2 ** 7)
@@ -89,7 +89,7 @@ describe('the start', () => {
     expect(link.utilisation(500)).toBeGreaterThan(0.9)
   })
 
-  it('does not grow for a sender that needs no more', () => {
+  it('does not grow if the sender does not use it', () => {
     const link = new SimulatedLink({ bytesPerSecond: 10_000_000, roundTripMs: 10 })
     link.run(LEARNING_MS, 20, 1)
     expect(link.window.size).toBe(START_BYTES)
@@ -97,7 +97,7 @@ describe('the start', () => {
 })
 
 describe('a link that becomes 50 times as slow', () => {
-  it('gets nothing more before it has drained what was on its way', () => {
+  it('receives nothing more before it has drained the bytes in transit', () => {
     const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
     link.conduct = { bytesPerSecond: 20_000, roundTripMs: 20 }
     // The answers that are on their way still tell of the fast link.
@@ -114,7 +114,7 @@ describe('a link that becomes 50 times as slow', () => {
     expect(link.mostOnWire).toBeLessThan(20_000 * 0.25)
   })
 
-  it('is known as such soon after, and full again', () => {
+  it('is detected soon, and fully used again', () => {
     const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
     link.conduct = { bytesPerSecond: 20_000, roundTripMs: 20 }
     link.run(10_000, 100)
@@ -124,7 +124,7 @@ describe('a link that becomes 50 times as slow', () => {
     expect(link.window.isSlow(link.nowMs)).toBe(true)
   })
 
-  it('is used in full when it becomes fast again', () => {
+  it('is fully used when it becomes fast again', () => {
     const link = learned({ bytesPerSecond: 20_000, roundTripMs: 20 })
     link.conduct = { bytesPerSecond: 1_000_000, roundTripMs: 20 }
     link.run(3_000)
@@ -133,7 +133,7 @@ describe('a link that becomes 50 times as slow', () => {
   })
 })
 
-describe('a marker that stays away', () => {
+describe('a marker without a response', () => {
   it('lets little more be written, however large the window is', () => {
     const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
     link.run(2_000, 100, 0)
@@ -142,7 +142,7 @@ describe('a marker that stays away', () => {
     expect(link.onWire).toBeLessThan(10_000)
   })
 
-  it('stops a full link that stands still', () => {
+  it('stops a full link that is blocked', () => {
     const link = learned({ bytesPerSecond: 100_000, roundTripMs: 20 })
     link.conduct = { bytesPerSecond: 0, roundTripMs: 20 }
     const { written } = link
@@ -153,7 +153,7 @@ describe('a marker that stays away', () => {
     expect(link.written).toBe(after)
   })
 
-  it('is asked for again, with growing pauses', () => {
+  it('is sent again with growing pauses', () => {
     const link = learned({ bytesPerSecond: 100_000, roundTripMs: 20 })
     link.conduct = { bytesPerSecond: 0, roundTripMs: 20 }
     link.run(2_000, 100)
@@ -165,7 +165,7 @@ describe('a marker that stays away', () => {
     expect(link.utilisation(2_000, 100)).toBeGreaterThan(0.9)
   })
 
-  it('has a response of its own: one too many is passed over', () => {
+  it('has exactly one response: a surplus response is ignored', () => {
     const window = new LinkWindow()
     window.confirm(0)
     expect(window.unconfirmed).toBe(0)
@@ -176,9 +176,9 @@ describe('a marker that stays away', () => {
   })
 })
 
-describe('a pause of this process', () => {
+describe('a busy process', () => {
   it.each([true, false])(
-    'is not taken for a slow link, with a publish before the responses: %j',
+    'is not mistaken for a slow link, with a publish before the responses: %j',
     isBlocked => {
       const link = new SimulatedLink({ bytesPerSecond: 10_000_000, roundTripMs: 5 })
       link.run(2_000, 100, 1)
@@ -196,7 +196,7 @@ describe('a pause of this process', () => {
 })
 
 describe('round trips that become longer', () => {
-  it('are measured again, so that the link is full again', () => {
+  it('are measured again, so that the link is fully used again', () => {
     const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 5 })
     link.conduct = { bytesPerSecond: 1_000_000, roundTripMs: 200 }
     link.run(6_000)
@@ -220,7 +220,7 @@ describe('round trips that become longer', () => {
 })
 
 describe('markers', () => {
-  it('are due behind half of the first window, and not by time behind less', () => {
+  it('are due after half of the first window, and not by time after fewer bytes', () => {
     const window = new LinkWindow()
     expect(window.wrote(START_BYTES / 2 - 1, 1_000)).toBe(false)
     expect(window.isMarkerDue(60_000)).toBe(false)
@@ -230,7 +230,7 @@ describe('markers', () => {
     expect(window.isMarkerDue(60_000)).toBe(false)
   })
 
-  it('are due behind an eighth of the window, and by time behind less, while the window is the limit', () => {
+  it('are due after an eighth of the window, and by time after fewer bytes, while the window is the limit', () => {
     const window = new LinkWindow()
     window.wrote(START_BYTES, 1_000)
     window.mark(1_000)
@@ -242,7 +242,7 @@ describe('markers', () => {
     expect(window.isMarkerDue(1_012.5)).toBe(true)
   })
 
-  it('are no more needed behind what a PUBACK has confirmed', () => {
+  it('are not needed after bytes that a PUBACK has confirmed', () => {
     const window = new LinkWindow()
     for (let at = 100; at <= 10_000; at += 100) {
       expect(window.wrote(100, at)).toBe(false)
@@ -251,7 +251,7 @@ describe('markers', () => {
     }
   })
 
-  it('tell what the broker has not read; the few bytes without a marker are taken for read', () => {
+  it('show which bytes the broker has not read; the few bytes without a marker count as read', () => {
     const window = new LinkWindow()
     window.wrote(100, 0)
     expect(window.read).toBe(100)
@@ -262,7 +262,7 @@ describe('markers', () => {
     expect(window.read).toBe(150)
   })
 
-  it('confirm what stands before them, in order', () => {
+  it('confirm the bytes before them, in order', () => {
     const window = new LinkWindow()
     window.wrote(100, 0)
     window.mark(0)

@@ -160,7 +160,7 @@ describe.each(['drop-oldest', 'drop-newest'] as const)('the buffer with overflow
     [20, 300],
     [1_000, 100],
     [20, 1_000_000],
-  ])('is as a plain list, with %i messages and %i bytes', (maxQueued, maxQueuedBytes) => {
+  ])('behaves like a plain list, with %i messages and %i bytes', (maxQueued, maxQueuedBytes) => {
     const pair = new Pair(new SeededRandom(maxQueued + maxQueuedBytes), {
       maxQueued,
       maxQueuedBytes,

@@ -33,7 +33,7 @@ const several = (mode: WhenBlocked, count: number): Publication[] =>
 const FULL = { isAdmitted: false, reason: 'queue-full' }
 
 describe('an empty buffer', () => {
-  it('has nothing', () => {
+  it('returns nothing', () => {
     const buffer = bufferWith()
     expect([buffer.size, buffer.bytes]).toEqual([0, 0])
     expect(buffer.next(true)).toBeUndefined()
@@ -46,18 +46,18 @@ describe('an empty buffer', () => {
 })
 
 describe('order', () => {
-  it('is that of coming in, whatever the mode', () => {
+  it('is the order of arrival, whatever the policy', () => {
     const all = ['wait', 'drop', 'queue', 'latest', 'queue', 'drop', 'wait'] as const
     const waiting = all.map((mode, index) => waitingPublish(mode, { topic: `t/${index}` }))
     expect(drained(filledWith(bufferWith(), ...waiting))).toEqual(waiting)
   })
 
-  it('is that of coming in, whatever the QoS, while acknowledgements may be waited for', () => {
+  it('is the order of arrival, whatever the QoS, while QoS 1 and 2 may be sent', () => {
     const waiting = ([1, 0, 2, 0, 1] as const).map(qos => waitingPublish('queue', { qos }))
     expect(drained(filledWith(bufferWith(), ...waiting))).toEqual(waiting)
   })
 
-  it('lets QoS 0 overtake QoS 1 and 2 only while they may not be acknowledged', () => {
+  it('lets QoS 0 overtake QoS 1 and 2 only while those may not be sent', () => {
     const waiting = ([1, 0, 2, 0, 1] as const).map(qos => waitingPublish('queue', { qos }))
     const buffer = filledWith(bufferWith(), ...waiting)
     expect(drained(buffer, false)).toEqual([waiting[1], waiting[3]])
@@ -65,7 +65,7 @@ describe('order', () => {
     expect(drained(buffer)).toEqual([waiting[0], waiting[2], waiting[4]])
   })
 
-  it('knows whether something of the same kind is before a message', () => {
+  it('shows whether another message of the same kind is before a message', () => {
     const plain = waitingPublish('wait', { qos: 0 })
     const acknowledged = waitingPublish('wait', { qos: 2 })
     const buffer = filledWith(bufferWith(), plain)
@@ -80,7 +80,7 @@ describe('latest', () => {
   const newer = (fields: Parameters<typeof waitingPublish>[1]) =>
     waitingPublish('latest', { bytes: 30, ...fields })
 
-  it('takes the place of the older one of its topic', () => {
+  it('takes the position of the older one of its topic', () => {
     const waiting = several('latest', 3)
     const buffer = filledWith(bufferWith(), ...waiting)
     const next = newer({ topic: 'latest/0' })
@@ -90,7 +90,7 @@ describe('latest', () => {
     expect(drained(buffer)).toEqual([next, waiting[1], waiting[2]])
   })
 
-  it('replaces again and again, and waits anew after it was taken out', () => {
+  it('replaces repeatedly, and waits again after it was removed', () => {
     const buffer = filledWith(bufferWith(), newer({}))
     for (let round = 0; round < 5; round += 1)
       expect(buffer.add(newer({}), 0)).toMatchObject({ isAdmitted: true })
@@ -99,7 +99,7 @@ describe('latest', () => {
     filledWith(buffer, newer({}))
   })
 
-  it('replaces a retained message by a retained one only, and the other way round', () => {
+  it('replaces a retained message only by a retained one, and the reverse', () => {
     const retained = newer({ retain: true })
     const plain = newer({ retain: false })
     const buffer = filledWith(bufferWith(), retained, plain)
@@ -108,7 +108,7 @@ describe('latest', () => {
     expect(drained(buffer)).toEqual([next, plain])
   })
 
-  it('goes to the end where the kind of QoS is another one', () => {
+  it('moves to the end if the kind of QoS differs', () => {
     const older = newer({ qos: 0 })
     const between = waitingPublish('queue', { qos: 1 })
     const buffer = filledWith(bufferWith(), older, between)
@@ -118,7 +118,7 @@ describe('latest', () => {
     expect(drained(buffer)).toEqual([between, next])
   })
 
-  it('keeps its place where QoS 1 becomes QoS 2', () => {
+  it('keeps its position if QoS 1 becomes QoS 2', () => {
     const older = newer({ qos: 1 })
     const after = waitingPublish('queue', { qos: 1 })
     const buffer = filledWith(bufferWith(), older, after)
@@ -127,13 +127,13 @@ describe('latest', () => {
     expect(drained(buffer)).toEqual([next, after])
   })
 
-  it('does not replace what waits in another way', () => {
+  it('does not replace messages of other policies', () => {
     const others = (['drop', 'queue', 'wait'] as const).map(mode => waitingPublish(mode))
     const next = newer({})
     expect(drained(filledWith(bufferWith(), ...others, next))).toEqual([...others, next])
   })
 
-  it('goes by its own deadline', () => {
+  it('uses its own deadline', () => {
     const older = newer({ deadlineMs: 100 })
     const buffer = filledWith(bufferWith(), older)
     const next = newer({ deadlineMs: 50 })
@@ -143,14 +143,14 @@ describe('latest', () => {
     expect(buffer.size).toBe(0)
   })
 
-  it('is refused where it would be too much, and the older one stays', () => {
+  it('is refused if it exceeds the limit, and the older one stays', () => {
     const older = newer({})
     const buffer = filledWith(bufferWith({ maxQueuedBytes: 40 }), older)
     expect(buffer.add(newer({ bytes: 41 }), 0)).toEqual(FULL)
     expect(drained(buffer)).toEqual([older])
   })
 
-  it('replaces also while as much waits as may', () => {
+  it('also replaces at the limit', () => {
     const buffer = filledWith(bufferWith({ maxQueued: 1, maxQueuedBytes: 30 }), newer({}))
     expect(buffer.add(newer({}), 0)).toMatchObject({ isAdmitted: true })
     expect(buffer.add(newer({ topic: 'other' }), 0)).toEqual(FULL)
@@ -158,13 +158,13 @@ describe('latest', () => {
 })
 
 describe('limits', () => {
-  it.each(KEPT)('of messages hold for %s', mode => {
+  it.each(KEPT)('on messages apply to %s', mode => {
     const buffer = filledWith(bufferWith({ maxQueued: 3, overflow: 'drop-newest' }), ...several(mode, 3))
     expect(buffer.add(waitingPublish(mode, { topic: 'one more' }), 0)).toEqual(FULL)
     expect(buffer.size).toBe(3)
   })
 
-  it.each(KEPT)('of bytes hold for %s', mode => {
+  it.each(KEPT)('on bytes apply to %s', mode => {
     const limits = { maxQueuedBytes: 35, overflow: 'drop-newest' } as const
     const buffer = filledWith(bufferWith(limits), ...several(mode, 3))
     expect(buffer.add(waitingPublish(mode, { topic: 'one more', bytes: 6 }), 0)).toEqual(FULL)
@@ -172,7 +172,7 @@ describe('limits', () => {
     expect([buffer.size, buffer.bytes]).toEqual([4, 35])
   })
 
-  it('hold for the three together, and drop has its own', () => {
+  it('apply to the three together, and drop has its own', () => {
     const buffer = filledWith(bufferWith({ maxQueued: 3 }), ...KEPT.map(mode => waitingPublish(mode)))
     expect(buffer.add(waitingPublish('wait'), BACKLOG)).toEqual(FULL)
     filledWith(buffer, ...several('drop', 50))
@@ -180,7 +180,7 @@ describe('limits', () => {
     expect([buffer.size, buffer.bytes]).toEqual([53, 530])
   })
 
-  it('of drop are what the link takes in the moments to come; one message always may', () => {
+  it('of drop are the bytes that the link will soon carry; one message is always accepted', () => {
     const buffer = filledWith(bufferWith(), waitingPublish('drop', { bytes: 5_000 }))
     const more = waitingPublish('drop', { bytes: 10 })
     expect(buffer.add(more, 5_009)).toEqual({ isAdmitted: false, reason: 'backlog' })
@@ -189,7 +189,7 @@ describe('limits', () => {
 })
 
 describe('overflow of queue', () => {
-  it('drops the oldest of queue, and as many of them as must go', () => {
+  it('drops the oldest of queue, and as many as necessary', () => {
     const waiting = several('queue', 3)
     const buffer = filledWith(bufferWith({ maxQueuedBytes: 35 }), ...waiting)
     const next = waitingPublish('queue', { bytes: 20 })
@@ -200,28 +200,28 @@ describe('overflow of queue', () => {
     expect(drained(buffer)).toEqual([waiting[2], next])
   })
 
-  it('drops the one that comes where that is said', () => {
+  it('drops the new one if the option says so', () => {
     const waiting = several('queue', 2)
     const buffer = filledWith(bufferWith({ maxQueued: 2, overflow: 'drop-newest' }), ...waiting)
     expect(buffer.add(waitingPublish('queue'), 0)).toEqual(FULL)
     expect(drained(buffer)).toEqual(waiting)
   })
 
-  it('never drops what waits in another way', () => {
+  it('never drops messages of other policies', () => {
     const others = [waitingPublish('latest'), waitingPublish('wait')]
     const buffer = filledWith(bufferWith({ maxQueued: 2 }), ...others)
     expect(buffer.add(waitingPublish('queue'), 0)).toEqual(FULL)
     expect(drained(buffer)).toEqual(others)
   })
 
-  it.each(['latest', 'wait'] as const)('is not for %s, which drops nothing that was taken', mode => {
+  it.each(['latest', 'wait'] as const)('does not apply to %s, which drops no accepted message', mode => {
     const waiting = several('queue', 2)
     const buffer = filledWith(bufferWith({ maxQueued: 2 }), ...waiting)
     expect(buffer.add(waitingPublish(mode), 0)).toEqual(FULL)
     expect(drained(buffer)).toEqual(waiting)
   })
 
-  it('drops nothing where that would not help', () => {
+  it('drops nothing if that would not help', () => {
     const all = [waitingPublish('wait', { bytes: 30 }), waitingPublish('queue')]
     const buffer = filledWith(bufferWith({ maxQueuedBytes: 40 }), ...all)
     expect(buffer.add(waitingPublish('queue', { bytes: 11 }), 0)).toEqual(FULL)
@@ -230,8 +230,8 @@ describe('overflow of queue', () => {
   })
 })
 
-describe('what is late', () => {
-  it('is taken out at its deadline, in order of deadlines, and nothing else is', () => {
+describe('a late message', () => {
+  it('is removed at its deadline, in order of deadlines, and no other is', () => {
     const deadlines = [300, 100, 200, 100]
     const waiting = deadlines.map(deadlineMs => waitingPublish('queue', { deadlineMs }))
     const buffer = filledWith(bufferWith(), ...waiting)
@@ -245,7 +245,7 @@ describe('what is late', () => {
 })
 
 describe('many tiny messages under drop', () => {
-  it('are limited in number too', () => {
+  it('are also limited in number', () => {
     const buffer = bufferWith()
     const waiting = Array.from({ length: 20_000 }, (_, at) =>
       waitingPublish('drop', { bytes: 1, deadlineMs: at }),
@@ -261,7 +261,7 @@ describe('many tiny messages under drop', () => {
 })
 
 describe('the oldest', () => {
-  it('is the one that came in first of those that still wait', () => {
+  it('is the first waiting message', () => {
     const waiting = [50, 10, 30].map(enteredMs => waitingPublish('queue', { enteredMs }))
     const buffer = filledWith(bufferWith(), ...waiting)
     expect(buffer.oldestMs()).toBe(10)

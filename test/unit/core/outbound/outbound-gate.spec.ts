@@ -8,7 +8,7 @@ describe('assertWithinLimits', () => {
   const check = (changes: Partial<MeasuredPublish>, limits: ConnackProperties) => () =>
     assertWithinLimits({ ...publish, bytes: 10, ...changes }, brokerLimits(5, limits))
 
-  it('lets everything go to a broker without limits', () => {
+  it('accepts everything for a broker without limits', () => {
     expect(() => assertWithinLimits(publish, brokerLimits(5))).not.toThrow()
     expect(() => assertWithinLimits(publish, brokerLimits(4))).not.toThrow()
   })
@@ -21,7 +21,7 @@ describe('assertWithinLimits', () => {
     [1, 1, true],
     [2, 1, false],
     [2, 2, true],
-  ] as const)('says whether QoS %i goes with Maximum QoS %i: %j', (qos, maximumQoS, goes) => {
+  ] as const)('decides whether QoS %i is allowed with Maximum QoS %i: %j', (qos, maximumQoS, goes) => {
     const attempt = check({ qos }, { maximumQoS })
     if (goes) {
       expect(attempt).not.toThrow()
@@ -32,7 +32,7 @@ describe('assertWithinLimits', () => {
     }
   })
 
-  it('refuses retain where the broker keeps nothing, and only then', () => {
+  it('refuses retain only if the broker does not support it', () => {
     const error = errorOf(check({}, { retainAvailable: false }))
     expect(error.code).toBe('RETAIN_NOT_SUPPORTED')
     expect(error.message).toBe('retain for "a/b": the broker does not support retained messages')
@@ -40,7 +40,7 @@ describe('assertWithinLimits', () => {
     expect(check({ retain: true }, { retainAvailable: true })).not.toThrow()
   })
 
-  it('refuses one byte more than Maximum Packet Size, and not one less', () => {
+  it('refuses one byte more than Maximum Packet Size, not one less', () => {
     expect(check({ bytes: 100 }, { maximumPacketSize: 100 })).not.toThrow()
     const error = errorOf(check({ bytes: 101 }, { maximumPacketSize: 100 }))
     expect(error.code).toBe('PACKET_TOO_LARGE')

@@ -21,7 +21,7 @@ function wait(fields: Partial<OutboundMessage> = {}, { whenBlocked = 'queue' }: 
 
 const expiring = (messageExpiryInterval: number) => ({ properties: { messageExpiryInterval } })
 
-describe('a publish that begins to wait', () => {
+describe('a publish that starts to wait', () => {
   it.each([
     ['drop', NOW_MS + 1_000, 'backlog'],
     ['queue', NOW_MS + 60_000, 'expired'],
@@ -44,14 +44,14 @@ describe('a publish that begins to wait', () => {
     expect(wait(expiring(seconds), { whenBlocked })).toMatchObject({ deadlineMs, lateReason })
   })
 
-  it('weighs the message', () => {
+  it('stores the size of the message', () => {
     const fields = { topic: 'abc', payload: Buffer.alloc(100) }
     expect(wait(fields).bytes).toBe(weightOf(outboundMessage(fields)))
   })
 })
 
 describe('weightOf', () => {
-  it('counts topic, payload and a little for the rest', () => {
+  it('counts topic, payload and some bytes for the rest', () => {
     expect(weightOf(outboundMessage({ topic: 'abc', payload: Buffer.alloc(100) }))).toBe(111)
   })
 
@@ -85,19 +85,22 @@ describe('messageAt', () => {
     [10, 9_000, 1],
     [10, 9_999, 1],
     [1, 999, 1],
-  ])('of %i s of Message Expiry Interval, after a wait of %i ms, %i are left', (given, waitedMs, left) => {
-    const waiting = wait({ properties: { messageExpiryInterval: given, userProperties } })
-    const written = messageAt(waiting, NOW_MS + waitedMs)
-    expect(written.properties).toEqual({ messageExpiryInterval: left, userProperties })
-    // What is kept for the next attempt still has all of it.
-    expect(waiting.message.properties?.messageExpiryInterval).toBe(given)
-  })
+  ])(
+    'with a Message Expiry Interval of %i s after a wait of %i ms, %i s are left',
+    (given, waitedMs, left) => {
+      const waiting = wait({ properties: { messageExpiryInterval: given, userProperties } })
+      const written = messageAt(waiting, NOW_MS + waitedMs)
+      expect(written.properties).toEqual({ messageExpiryInterval: left, userProperties })
+      // What is kept for the next attempt still has all of it.
+      expect(waiting.message.properties?.messageExpiryInterval).toBe(given)
+    },
+  )
 
-  it('never writes 0, which some brokers take for "never"', () => {
+  it('never writes 0, which some brokers interpret as "never"', () => {
     expect(messageAt(wait(expiring(3)), NOW_MS + 60_000).properties?.messageExpiryInterval).toBe(1)
   })
 
-  it('leaves a message without one as it is', () => {
+  it('does not change a message without one', () => {
     const plain = wait({ properties: { userProperties } })
     expect(messageAt(plain, NOW_MS + 60_000)).toBe(plain.message)
     const bare = wait()

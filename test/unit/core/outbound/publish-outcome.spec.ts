@@ -26,14 +26,14 @@ describe('OutcomeCount', () => {
     expect(new OutcomeCount().outcomes).toEqual(NOTHING)
   })
 
-  it('counts what is sent at once as begun and ended', () => {
+  it('counts a message that is sent at once as started and ended', () => {
     const count = new OutcomeCount()
     count.begun += 1
     count.ended.sent += 1
     expect(count.outcomes).toEqual({ ...NOTHING, attempted: 1, accepted: 1, sent: 1 })
   })
 
-  it('counts what is dropped at once as attempted, and not as accepted', () => {
+  it('counts a message that is dropped at once as attempted, not as accepted', () => {
     const count = new OutcomeCount()
     count.droppedAtOnce('offline')
     count.droppedAtOnce('backlog')
@@ -41,13 +41,13 @@ describe('OutcomeCount', () => {
     expect(count.outcomes).toEqual({ ...NOTHING, attempted: 2, dropped })
   })
 
-  it('counts what is taken as attempted and accepted before it has ended', () => {
+  it('counts an accepted message as attempted and accepted before it has ended', () => {
     const count = new OutcomeCount()
     count.begun += 1
     expect(count.outcomes).toEqual({ ...NOTHING, attempted: 1, accepted: 1 })
   })
 
-  it('counts the end, and does not take back that it was accepted', () => {
+  it('counts the end, and still counts it as accepted', () => {
     const count = new OutcomeCount()
     count.begun += 2
     count.ended.acknowledged += 1
@@ -56,7 +56,7 @@ describe('OutcomeCount', () => {
     expect(count.outcomes).toEqual({ ...NOTHING, attempted: 2, accepted: 2, acknowledged: 1, dropped })
   })
 
-  it('gives numbers that do not change any more', () => {
+  it('returns a snapshot', () => {
     const count = new OutcomeCount()
     const before = count.outcomes
     count.droppedAtOnce('closed')

@@ -13,12 +13,12 @@ const UNLIMITED = {
 }
 
 describe('brokerLimits', () => {
-  it('are the defaults of MQTT 5, 3.2.2.3 for what CONNACK does not state', () => {
+  it('are the defaults of MQTT 5, 3.2.2.3 for properties that CONNACK omits', () => {
     expect(brokerLimits(5)).toEqual(UNLIMITED)
     expect(brokerLimits(5, {})).toEqual(UNLIMITED)
   })
 
-  it('know no Subscription Identifiers in MQTT 3.1.1, and no limits', () => {
+  it('have no Subscription Identifiers and no limits on MQTT 3.1.1', () => {
     expect(brokerLimits(4)).toEqual({ ...UNLIMITED, subscriptionIdentifiersAvailable: false })
     expect(brokerLimits(4, { subscriptionIdentifiersAvailable: true }).subscriptionIdentifiersAvailable).toBe(
       false,
@@ -37,11 +37,11 @@ describe('brokerLimits', () => {
     [{ subscriptionIdentifiersAvailable: false }],
     [{ sharedSubscriptionAvailable: false }],
     [{ topicAliasMaximum: 10 }],
-  ])('are what CONNACK states: %j', properties => {
+  ])('are the properties of CONNACK: %j', properties => {
     expect(brokerLimits(5, properties)).toEqual({ ...UNLIMITED, ...properties })
   })
 
-  it('take an unknown Maximum QoS for 2', () => {
+  it('treat an unknown Maximum QoS as 2', () => {
     expect(brokerLimits(5, { maximumQoS: 7 }).maximumQoS).toBe(2)
   })
 })

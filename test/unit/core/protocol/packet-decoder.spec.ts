@@ -74,7 +74,7 @@ const publish = fc.record({
 const version = fc.constantFrom<4 | 5>(4, 5)
 
 describe('decoding of the most frequent packets', () => {
-  it('gives what the parser of mqtt gives, for every PUBLISH at QoS 0 and 1', () => {
+  it('returns the same as the parser of mqtt for every PUBLISH at QoS 0 and 1', () => {
     let decodedCount = 0
     fc.assert(
       fc.property(publish, version, ({ messageId, properties: given, ...rest }, protocolVersion) => {
@@ -93,7 +93,7 @@ describe('decoding of the most frequent packets', () => {
     expect(decodedCount).toBe(2_000)
   })
 
-  it('never decodes a packet that the parser of mqtt refuses, or decodes otherwise', () => {
+  it('never decodes a packet that the parser of mqtt refuses or decodes differently', () => {
     const valid = Buffer.concat([
       mqttPacket.generate(
         {
@@ -177,7 +177,7 @@ describe('size of a packet', () => {
     },
   )
 
-  it('is no number when the length has more than four bytes', () => {
+  it('is NaN if the length has more than four bytes', () => {
     expect(packetSizeAt(Buffer.from([0x30, 0xff, 0xff, 0xff, 0xff, 1]), 0)).toBeNaN()
   })
 })

@@ -9,12 +9,12 @@ function allocateAll(ids: PacketIds): (number | undefined)[] {
 }
 
 describe('PacketIds', () => {
-  it('begin with 1, since 0 is no Packet Identifier [MQTT-2.2.1-3]', () => {
+  it('start at 1, because 0 is not a Packet Identifier [MQTT-2.2.1-3]', () => {
     const ids = new PacketIds()
     expect([ids.allocate(), ids.allocate(), ids.allocate()]).toEqual([1, 2, 3])
   })
 
-  it('do not give a released one again at once', () => {
+  it('do not assign a released one again at once', () => {
     const ids = new PacketIds()
     expect(ids.allocate()).toBe(1)
     ids.release(1)
@@ -30,7 +30,7 @@ describe('PacketIds', () => {
     expect(ids.allocate()).toBeUndefined()
   })
 
-  it('find the one that is free again among all the others', () => {
+  it('find the only free one among all others', () => {
     const ids = new PacketIds()
     allocateAll(ids)
     for (const free of [1, 40_000, ALL]) {
@@ -40,7 +40,7 @@ describe('PacketIds', () => {
     }
   })
 
-  it('begin anew behind 65,535, around those that are in use', () => {
+  it('start again after 65,535, and skip those in use', () => {
     const ids = new PacketIds()
     allocateAll(ids)
     for (let id = 3; id <= ALL; id++) ids.release(id)
@@ -61,14 +61,14 @@ describe('PacketIds', () => {
     expect([freed, ids.allocate()]).toEqual([1, first])
   })
 
-  it('take no harm from the release of one that is not in use', () => {
+  it('ignore the release of one that is not in use', () => {
     const ids = new PacketIds()
     ids.release(1)
     ids.release(0)
     expect(ids.allocate()).toBe(1)
   })
 
-  it('are never handed out twice, in whatever order they are released', () => {
+  it('are never assigned twice, in whatever order they are released', () => {
     fc.assert(
       fc.property(
         fc.array(fc.oneof(fc.constant('allocate' as const), fc.nat(20)), { maxLength: 100 }),

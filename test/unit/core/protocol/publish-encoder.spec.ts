@@ -94,7 +94,7 @@ const TOPICS = [
 ]
 const named = (topic: string) => ({ name: `${topic.slice(0, 20)} (${topic.length})`, topic })
 
-describe.each(VERSIONS)('a PUBLISH of MQTT version %i is what mqtt-packet makes', protocolVersion => {
+describe.each(VERSIONS)('a PUBLISH of MQTT version %i is equal to that of mqtt-packet', protocolVersion => {
   it.each(TOPICS.map(named))('for the topic $name', ({ topic }) => {
     for (const qos of [0, 1, 2] as const) expectSame(publishOf({ topic, qos }), protocolVersion)
   })
@@ -143,14 +143,14 @@ describe.each(VERSIONS)('a PUBLISH of MQTT version %i is what mqtt-packet makes'
 })
 
 describe('a Topic Alias', () => {
-  it.each([1, 255, 256, 65_535])('%i comes with the topic when it is new', alias => {
+  it.each([1, 255, 256, 65_535])('%i is sent with the topic when it is new', alias => {
     for (const topic of ['a/b', '温度/湿度', 'x'.repeat(65_535)]) {
       for (const qos of [0, 1, 2] as const)
         expectSame(publishOf({ topic, qos, alias: { alias, isNew: true } }), 5)
     }
   })
 
-  it.each([1, 255, 256, 65_535])('%i stands for the topic when it is known', alias => {
+  it.each([1, 255, 256, 65_535])('%i replaces the topic when it is known', alias => {
     const known = { alias, isNew: false }
     for (const qos of [0, 1, 2] as const) {
       expectSame(publishOf({ qos, alias: known }), 5)
@@ -158,7 +158,7 @@ describe('a Topic Alias', () => {
     }
   })
 
-  it('saves all of the topic but the three bytes of the property', () => {
+  it('saves the bytes of the topic, except the three bytes of the property', () => {
     const topic = 'site/4/machine/17/temperature'
     const full = written(publishOf({ topic }), 5).length
     expect(written(publishOf({ topic, alias: { alias: 1, isNew: true } }), 5)).toHaveLength(full + 3)

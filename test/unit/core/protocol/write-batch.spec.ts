@@ -9,7 +9,7 @@ const SLAB = 65_536
 const filled = (length: number, value: number) => Buffer.alloc(length, value)
 
 describe('WriteBatch', () => {
-  it('has nothing to take at first', () => {
+  it('is empty at first', () => {
     const batch = new WriteBatch()
     expect(batch.bytes).toBe(0)
     expect(batch.take()).toEqual([])
@@ -26,7 +26,7 @@ describe('WriteBatch', () => {
     expect(batch.take()).toEqual([])
   })
 
-  it('gives each byte once', () => {
+  it('returns each byte once', () => {
     const batch = new WriteBatch()
     batch.append(Buffer.from('first'))
     expect(batch.take().map(String)).toEqual(['first'])
@@ -35,7 +35,7 @@ describe('WriteBatch', () => {
     expect(batch.take().map(String)).toEqual(['second'])
   })
 
-  it('never writes again where a chunk is that was taken', () => {
+  it('never overwrites a chunk that was taken', () => {
     const batch = new WriteBatch()
     const taken: Buffer[] = []
     for (let round = 0; round < 200; round += 1) {
@@ -46,7 +46,7 @@ describe('WriteBatch', () => {
     expect(taken.every((chunk, round) => chunk.equals(filled(1_000, round)))).toBe(true)
   })
 
-  it('copies a payload up to a length, and hands a longer one on as it is', () => {
+  it('copies a payload up to a limit, and passes on a longer one without a copy', () => {
     const batch = new WriteBatch()
     const short = filled(COPIED, 1)
     const long = filled(COPIED + 1, 2)
@@ -63,7 +63,7 @@ describe('WriteBatch', () => {
     expect(chunks[2]?.toString()).toBe('c')
   })
 
-  it('keeps what was copied, whatever becomes of the source', () => {
+  it('keeps the copied bytes if the source changes', () => {
     const batch = new WriteBatch()
     const source = Buffer.from('before')
     batch.append(source)
@@ -71,7 +71,7 @@ describe('WriteBatch', () => {
     expect(batch.take().map(String)).toEqual(['before'])
   })
 
-  it('begins another piece of memory where one is full, and keeps what stands in the first', () => {
+  it('allocates more memory when it is full, and keeps the bytes of the first part', () => {
     const batch = new WriteBatch()
     batch.append(filled(SLAB - 10, 1))
     batch.append(filled(11, 2))
@@ -79,7 +79,7 @@ describe('WriteBatch', () => {
     expect(batch.take()).toEqual([filled(SLAB - 10, 1), filled(11, 2)])
   })
 
-  it('takes a packet that is longer than its memory', () => {
+  it('accepts a packet that is longer than its memory', () => {
     const batch = new WriteBatch()
     batch.append(filled(5, 1))
     batch.append(filled(3 * SLAB, 2))
@@ -90,7 +90,7 @@ describe('WriteBatch', () => {
     )
   })
 
-  it('with nothing written has nothing', () => {
+  it('is empty if nothing was written', () => {
     const batch = new WriteBatch()
     batch.append(Buffer.alloc(0))
     batch.append(Buffer.alloc(0))
@@ -98,7 +98,7 @@ describe('WriteBatch', () => {
     expect(batch.take()).toEqual([])
   })
 
-  it('is the same as joining everything, over thousands of packets of all lengths', () => {
+  it('equals the concatenation of thousands of packets of all lengths', () => {
     const random = new SeededRandom(1)
     const batch = new WriteBatch()
     const expected: Buffer[] = []

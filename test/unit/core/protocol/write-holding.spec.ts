@@ -8,11 +8,11 @@ function writtenBeforeHold(holding: WriteHolding, most = 20_000): number {
 }
 
 describe('a stream of packets', () => {
-  it('is held after sixteen turns in a row', () => {
+  it('is held after sixteen consecutive turns', () => {
     expect(writtenBeforeHold(new WriteHolding())).toBe(16)
   })
 
-  it('is written when there are twelve packets, or 16 KiB', () => {
+  it('is written at twelve packets or 16 KiB', () => {
     const holding = new WriteHolding()
     writtenBeforeHold(holding)
     expect(holding.mayHold(11, 10)).toBe(true)
@@ -20,14 +20,14 @@ describe('a stream of packets', () => {
     expect(holding.mayHold(1, 16_384)).toBe(false)
   })
 
-  it('is over with a turn that has nothing to send', () => {
+  it('ends with a turn that has nothing to send', () => {
     const holding = new WriteHolding()
     writtenBeforeHold(holding)
     holding.busyTurns = 0
     expect(writtenBeforeHold(holding)).toBe(16)
   })
 
-  it('that stands alone each time is never held', () => {
+  it('of single packets is never held', () => {
     const holding = new WriteHolding()
     for (let request = 0; request < 1_000; request += 1) {
       expect(holding.mayHold(1, 10, 1)).toBe(false)
@@ -37,7 +37,7 @@ describe('a stream of packets', () => {
 })
 
 describe('many publishes without a PUBACK', () => {
-  it('let packets be held: a PUBACK, and with it a turn, comes soon', () => {
+  it('let packets be held, because a PUBACK soon starts a new turn', () => {
     const holding = new WriteHolding()
     expect(holding.mayHold(1, 10, 7)).toBe(false)
     expect(holding.mayHold(1, 10, 8)).toBe(true)
@@ -46,8 +46,8 @@ describe('many publishes without a PUBACK', () => {
   })
 })
 
-describe('a hold that was in vain', () => {
-  it('is not tried again for a while, twice as long each time, and no longer than 4,096 turns', () => {
+describe('a hold that ended by its timer', () => {
+  it('is not repeated for a period that doubles each time, up to 4,096 turns', () => {
     const holding = new WriteHolding()
     writtenBeforeHold(holding)
     const pauses = Array.from({ length: 11 }, () => {
@@ -57,7 +57,7 @@ describe('a hold that was in vain', () => {
     expect(pauses).toEqual([16, 32, 64, 128, 256, 512, 1_024, 2_048, 4_096, 4_096, 4_096])
   })
 
-  it('is forgotten when one was worth it', () => {
+  it('has no effect after a successful one', () => {
     const holding = new WriteHolding()
     writtenBeforeHold(holding)
     holding.wasInVain()

@@ -9,7 +9,7 @@ function packet(topic: string, properties?: PublishPacket['properties']): Publis
 
 const envelope = { pattern: 'devices/7', data: { rate: 5 }, id: 'x1' }
 
-describe('a request by MQTT 5', () => {
+describe('a request on MQTT 5', () => {
   const correlationData = Buffer.from('c1')
 
   it('has its Response Topic and its Correlation Data as the target', () => {
@@ -28,7 +28,7 @@ describe('a request by MQTT 5', () => {
     })
   })
 
-  it('treats what looks like an envelope as its data if it has a Response Topic', () => {
+  it('treats an envelope as its data if it has a Response Topic', () => {
     expect(readRequest(packet('a', { responseTopic: 'r' }), envelope)).toEqual({
       data: envelope,
       target: { kind: 'mqtt5', topic: 'r', correlationData: undefined },
@@ -51,11 +51,11 @@ describe('a request by MQTT 5', () => {
     })
   })
 
-  it('with a refused Response Topic gets no reply through its envelope either', () => {
+  it('with a refused Response Topic receives no reply through its envelope either', () => {
     expect(readRequest(packet('a', { responseTopic: '$SYS/x' }), envelope).target).toBeUndefined()
   })
 
-  it('is not made by Correlation Data alone', () => {
+  it('needs more than Correlation Data', () => {
     expect(readRequest(packet('a', { correlationData }), 1)).toEqual({ data: 1, target: undefined })
   })
 
@@ -80,12 +80,12 @@ describe('responseTarget', () => {
     [{ responseTopic: '' }],
     [{ responseTopic: 'r/#' }],
     [{ responseTopic: '$SYS/r' }],
-  ])('knows none with the properties %j', properties => {
+  ])('is undefined with the properties %j', properties => {
     expect(responseTarget(packet('a', properties))).toBeUndefined()
   })
 })
 
-describe("a request by the envelope of Nest's built-in transport", () => {
+describe("a request in the envelope of Nest's built-in transport", () => {
   it.each([
     ['without properties', packet('devices/7')],
     ['with other properties', packet('devices/7', { contentType: 'application/json' })],
@@ -109,7 +109,7 @@ describe("a request by the envelope of Nest's built-in transport", () => {
     expect(readRequest(packet('$aws/things/7'), envelope)).toEqual({ data: { rate: 5 }, target: undefined })
   })
 
-  it('has no target if "<topic>/reply" is longer than a topic may be', () => {
+  it('has no target if "<topic>/reply" exceeds the maximum length', () => {
     expect(readRequest(packet('a'.repeat(65_529)), envelope).target?.kind).toBe('nest')
     expect(readRequest(packet('a'.repeat(65_530)), envelope).target?.kind).toBeUndefined()
   })
@@ -133,7 +133,7 @@ describe('a plain message', () => {
     [{ pattern: 'a', data: 1, id: 'x', isDisposed: true }],
     [{ 'data,id': 1, pattern: 'a' }],
     [['a', 1, 'x']],
-  ])('is %j: goes to the handler as it is, without a target', decoded => {
+  ])('such as %j is passed to the handler unchanged, without a target', decoded => {
     const { data, target } = readRequest(packet('a'), decoded)
     expect(data).toBe(decoded)
     expect(target).toBeUndefined()

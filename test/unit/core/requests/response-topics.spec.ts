@@ -1,14 +1,14 @@
 import { expect, it } from 'vitest'
 import { ResponseTopics } from '../../../../src/core/requests/request-rules.js'
 
-it('knows what stands behind the prefix, and what was added', () => {
+it('contains topics with the prefix, and added ones', () => {
   const replies = new ResponseTopics('fleet/responses')
   replies.add('ask/reply')
   const topics = ['fleet/responses/a', 'ask/reply', 'fleet/responses', 'fleet/responses-too', 'other/reply']
   expect(topics.map(topic => replies.has(topic))).toEqual([true, true, false, false, false])
 })
 
-it('forgets the topic that was used least recently when there are more than 1,000', () => {
+it('removes the least recently used topic if there are more than 1,000', () => {
   const replies = new ResponseTopics('responses')
   for (let index = 0; index < 1_000; index += 1) replies.add(`${index}/reply`)
   replies.add('0/reply')

@@ -8,23 +8,23 @@ function routesOf(...filters: string[]): Routes<string> {
   return routes
 }
 
-describe('Routes, when the broker does not name the subscriptions', () => {
+describe('Routes, if the broker does not name the subscriptions', () => {
   it('select by the topic, in the order of registration', () => {
     const routes = routesOf('#', 'a/+', 'b', 'a/b', '$share/g/a/b')
     expect(routes.select('a/b', undefined)).toEqual(['#', 'a/+', 'a/b', '$share/g/a/b'])
     expect(routes.select('b', undefined)).toEqual(['#', 'b'])
   })
 
-  it('select nothing for a topic that nobody takes', () => {
+  it('select nothing for a topic without a handler', () => {
     expect(routesOf('a').select('b', undefined)).toEqual([])
     expect(new Routes<string>().select('b', undefined)).toEqual([])
   })
 })
 
-describe('Routes, when the broker names the subscriptions', () => {
+describe('Routes, if the broker names the subscriptions', () => {
   const routes = routesOf('#', 'a/+', 'a/b', '$share/g/a/b')
 
-  it('select the handlers of those alone, since other copies may follow', () => {
+  it('select only their handlers, because other copies may follow', () => {
     expect(routes.select('a/b', ['a/+'])).toEqual(['a/+'])
     expect(routes.select('a/b', ['$share/g/a/b'])).toEqual(['$share/g/a/b'])
     expect(routes.select('a/b', ['a/b'])).toEqual(['a/b'])
@@ -35,7 +35,7 @@ describe('Routes, when the broker names the subscriptions', () => {
     expect(new Set(routes.select('a/b', ['a/+', '#']))).toEqual(new Set(['#', 'a/+']))
   })
 
-  it('believe the broker, also where the topic does not match', () => {
+  it('trust the broker, even if the topic does not match', () => {
     expect(routes.select('z', ['a/+'])).toEqual(['a/+'])
   })
 
@@ -47,7 +47,7 @@ describe('Routes, when the broker names the subscriptions', () => {
     expect(routes.select('a/b', subscriptions)).toEqual([])
   })
 
-  it('tell a Shared Subscription from the plain one with the same filter', () => {
+  it('distinguish a Shared Subscription from the plain one with the same filter', () => {
     const both = routesOf('a/b', '$share/g/a/b', '$share/h/a/b')
     expect(both.select('a/b', ['a/b'])).toEqual(['a/b'])
     expect(both.select('a/b', ['$share/h/a/b'])).toEqual(['$share/h/a/b'])

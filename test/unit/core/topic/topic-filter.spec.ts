@@ -77,7 +77,7 @@ describe('parseTopicFilter', () => {
     ['$share/g#/a', 'the name after "$share/" must not be empty or contain a wildcard'],
     ['$share/group', 'a Topic Filter must follow "$share/group/"'],
     ['$share/group/', 'a Topic Filter must follow "$share/group/"'],
-  ])('refuses %.40j and names the broken rule', (subscription, problem) => {
+  ])('refuses %.40j and names the violated rule', (subscription, problem) => {
     const error = errorOf(() => parseTopicFilter(subscription))
     expect(error.code).toBe('INVALID_TOPIC_FILTER')
     expect(error.message).toBe(`"${subscription}" is not a valid Topic Filter: ${problem} (MQTT 5, 4.7)`)
@@ -88,7 +88,7 @@ describe('parseTopicFilter', () => {
     ['65,535 bytes in fewer characters', `${'é'.repeat(32_767)}a`],
     ['65,535 empty-level separators', '/'.repeat(65_535)],
     ['a surrogate pair', 'a/😀'],
-  ])('takes %s', (_what, subscription) => {
+  ])('accepts %s', (_what, subscription) => {
     expect(parseTopicFilter(subscription).filter).toBe(subscription)
   })
 })
@@ -108,7 +108,7 @@ describe('assertTopicName and isTopicName', () => {
     'Kälte/温度/😀',
     '\uFEFFa',
     'a'.repeat(65_535),
-  ])('take the Topic Name %.40j', topic => {
+  ])('accept the Topic Name %.40j', topic => {
     expect(isTopicName(topic)).toBe(true)
     expect(() => assertTopicName(topic)).not.toThrow()
   })
@@ -139,7 +139,7 @@ describe('matchesTopicFilter', () => {
     ['a/#', 'a', true],
     ['a', 'a/b', false],
     ['#', '$SYS/a', false],
-  ])('says of filter %j and topic %j: %j', (filter, topic, expected) => {
+  ])('returns for filter %j and topic %j: %j', (filter, topic, expected) => {
     expect(matchesTopicFilter(parseTopicFilter(filter), topic)).toBe(expected)
   })
 })

@@ -73,7 +73,7 @@ describe('parseTopicTemplate', () => {
     ['a/b#', '"#" must be a whole level, and the last one'],
     ['$share/+group/a', '"$share/+group/a" is not a valid Topic Filter: the name after "$share/"'],
     ['$share/group', 'a Topic Filter must follow'],
-  ])('refuses %j as the Topic Filter that it is', (pattern, problem) => {
+  ])('refuses %j as an invalid Topic Filter', (pattern, problem) => {
     const error = errorOf(() => parseTopicTemplate(pattern))
     expect(error.code).toBe('INVALID_TOPIC_FILTER')
     expect(error.message).toContain(problem)
@@ -93,11 +93,11 @@ describe('readTopicParams', () => {
     ['#all', 'a/b', { all: 'a/b' }],
     ['$share/g/a/+id', 'a/7', { id: '7' }],
     ['$share/g/#all', 'a/7', { all: 'a/7' }],
-  ])('of %j in %j gives %j', (pattern, topic, params) => {
+  ])('of %j in %j returns %j', (pattern, topic, params) => {
     expect(readTopicParams(parseTopicTemplate(pattern), topic)).toEqual(params)
   })
 
-  it('keeps a parameter named __proto__ a plain value', () => {
+  it('treats a parameter named __proto__ as a plain value', () => {
     const params = readTopicParams(parseTopicTemplate('+__proto__'), 'x')
     expect(Object.entries(params)).toEqual([['__proto__', 'x']])
   })
@@ -109,19 +109,19 @@ describe('fillVariables', () => {
     expect(fillVariables(`\${site}/line-\${line}/\${site}/+id`, variables)).toBe('berlin/line-7/berlin/+id')
   })
 
-  it('takes values with several levels', () => {
+  it('accepts values with several levels', () => {
     expect(fillVariables(`\${prefix}/a`, { prefix: 'x/y' })).toBe('x/y/a')
   })
 
-  it('takes an empty value', () => {
+  it('accepts an empty value', () => {
     expect(fillVariables(`a\${suffix}/b`, { suffix: '' })).toBe('a/b')
   })
 
-  it('does not fill what a value brings along', () => {
+  it('does not fill variables within a value', () => {
     expect(fillVariables(`\${a}`, { a: `\${b}$&$1`, b: 'no' })).toBe(`\${b}$&$1`)
   })
 
-  it.each(['a/b', '$SYS/#', 'a/$b/{c}', 'a/${open'])('leaves %j as it is', pattern => {
+  it.each(['a/b', '$SYS/#', 'a/$b/{c}', 'a/${open'])('does not change %j', pattern => {
     expect(fillVariables(pattern, {})).toBe(pattern)
   })
 
@@ -142,11 +142,11 @@ describe('fillTopic', () => {
     )
   })
 
-  it('gives a pattern without wildcards back', () => {
+  it('returns a pattern without wildcards unchanged', () => {
     expect(fillTopic('a/b', {})).toBe('a/b')
   })
 
-  it('lets a level be empty', () => {
+  it('allows an empty level', () => {
     expect(fillTopic('a/+b/c', { b: '' })).toBe('a//c')
   })
 
@@ -179,14 +179,14 @@ describe('fillTopic', () => {
     expect(error.message).toBe(`the parameter "${name}" of "${pattern}" must be a string, but is missing`)
   })
 
-  it('refuses a value that is no text', () => {
+  it('refuses a value that is not a string', () => {
     const fill: unknown = JSON.parse('{"id": 7}')
     expect(errorOf(() => Reflect.apply(fillTopic, undefined, ['devices/+id', fill])).code).toBe(
       'INVALID_TOPIC_NAME',
     )
   })
 
-  it('refuses a wildcard without a name, whatever the values are called', () => {
+  it('refuses a wildcard without a name, whatever the names of the values', () => {
     const pattern: string = 'devices/+'
     expect(errorOf(() => fillTopic(pattern, { '': '7' })).code).toBe('INVALID_TOPIC_NAME')
   })
@@ -195,7 +195,7 @@ describe('fillTopic', () => {
     expect(fillTopic('$share/group/devices/+id', { id: '7' })).toBe('devices/7')
   })
 
-  it('is undone by readTopicParams, on a topic that the pattern matches', () => {
+  it('is the inverse of readTopicParams for a matching topic', () => {
     const level = fc.string({ unit: fc.constantFrom('a', 'b', 'ü', ' ', '.', '-'), maxLength: 4 })
     const rest = fc.array(level, { minLength: 1, maxLength: 3 }).map(levels => levels.join('/'))
     fc.assert(

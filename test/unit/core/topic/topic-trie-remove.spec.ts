@@ -34,7 +34,7 @@ function nodesOf(node: unknown): number {
 }
 
 describe('TopicTrie.remove', () => {
-  it('takes out one value of a filter, by identity', () => {
+  it('removes one value of a filter, by identity', () => {
     const trie = new TopicTrie<object>()
     const filter = parseTopicFilter('a/+')
     const [first, second] = [{}, {}]
@@ -46,7 +46,7 @@ describe('TopicTrie.remove', () => {
     expect(found[1]).toBe(first)
   })
 
-  it('knows nothing of values and filters that are not there', () => {
+  it('ignores unknown values and filters', () => {
     const trie = new TopicTrie<number>()
     trie.add(parseTopicFilter('a/b'), 1)
     for (const filter of ['a/b', 'a/#', 'a', 'x/y', '#', 'a/b/c']) trie.remove(parseTopicFilter(filter), 2)
@@ -54,7 +54,7 @@ describe('TopicTrie.remove', () => {
     expect(trie.match('a/b')).toEqual([1])
   })
 
-  it('keeps the filters that share a beginning', () => {
+  it('keeps filters with a common prefix', () => {
     const trie = new TopicTrie<string>()
     for (const filter of FILTERS) trie.add(parseTopicFilter(filter), filter)
     trie.remove(parseTopicFilter('a/b'), 'a/b')
@@ -62,7 +62,7 @@ describe('TopicTrie.remove', () => {
     expect(trie.match('a/b')).toEqual(['a/+', 'a/#', '+/b', '#'])
   })
 
-  it.each([1, 2, 3, 4, 5])('agrees with a plain list, whatever comes and goes, seed %i', seed => {
+  it.each([1, 2, 3, 4, 5])('agrees with a plain list after any additions and removals, seed %i', seed => {
     const random = new SeededRandom(seed)
     const trie = new TopicTrie<number>()
     const list: { readonly filter: TopicFilter; readonly value: number }[] = []

@@ -13,21 +13,21 @@ describe('TopicTrie', () => {
     expect(new TopicTrie().match('a/b')).toEqual([])
   })
 
-  it('finds every value of one filter, also equal ones', () => {
+  it('finds every value of one filter, including equal ones', () => {
     const trie = new TopicTrie<number>()
     const filter = parseTopicFilter('a/+')
     for (const value of [1, 2, 2]) trie.add(filter, value)
     expect(trie.match('a/b')).toEqual([1, 2, 2])
   })
 
-  it('gives the values in the order in which they were added, not in the order of the tree', () => {
+  it('returns the values in the order in which they were added, not in the order of the tree', () => {
     const specificFirst = ['a/b/c', 'a/b/#', 'a/+/c', 'a/#', '+/b/c', '+/+/+', '#']
     expect(trieOf(...specificFirst).match('a/b/c')).toEqual(specificFirst)
     const generalFirst = specificFirst.toReversed()
     expect(trieOf(...generalFirst).match('a/b/c')).toEqual(generalFirst)
   })
 
-  it('keeps filters apart that share a beginning', () => {
+  it('distinguishes filters with a common prefix', () => {
     const trie = trieOf('a', 'a/b', 'a/b/c', 'a/+', 'a/#')
     expect(trie.match('a')).toEqual(['a', 'a/#'])
     expect(trie.match('a/b')).toEqual(['a/b', 'a/+', 'a/#'])
@@ -41,7 +41,7 @@ describe('TopicTrie', () => {
     expect(trie.match('$share/g/a/b')).toEqual([])
   })
 
-  it.each(['__proto__', 'constructor', 'toString'])('takes the level %j for a name like any other', level => {
+  it.each(['__proto__', 'constructor', 'toString'])('treats the level %j like any other name', level => {
     expect(trieOf('a').match(level)).toEqual([])
     expect(trieOf(level).match(level)).toEqual([level])
   })
@@ -52,13 +52,13 @@ describe('TopicTrie', () => {
     expect(trie.match('a')).toEqual([undefined])
   })
 
-  it('finds a message in as many levels as a Topic Name can have', () => {
+  it('finds a topic with the maximum number of levels', () => {
     const deepest = '/'.repeat(65_535)
     expect(trieOf('#').match(deepest)).toEqual(['#'])
     expect(trieOf(deepest).match(deepest)).toEqual([deepest])
   })
 
-  it('looks at no more levels when there are a thousand times as many filters', () => {
+  it('visits no more levels with a thousand times as many filters', () => {
     const lookupsWith = (filters: number): number => {
       const trie = new TopicTrie<number>()
       for (let device = 0; device < filters; device++)
