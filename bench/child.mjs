@@ -29,7 +29,7 @@ export class Child {
     return this.#process.pid
   }
 
-  /** Responses come in the order of the requests. */
+  /** Responses arrive in the order of the requests. */
   ask(request = {}) {
     const response = this.#response()
     this.#process.stdin.write(`${JSON.stringify(request)}\n`)

@@ -41,7 +41,7 @@ async function run(name, shape, qos) {
 }
 
 const rows = []
-// At QoS 1, PUBACKs take the place of PINGRESPs.
+// At QoS 1, PUBACKs replace PINGRESPs.
 for (const [name, shape] of Object.entries(RUNS))
   for (const qos of shape.losing > 0 ? [0] : [0, 1]) {
     const row = await run(name, shape, qos).catch(error => ({ run: name, qos, failure: error.message }))

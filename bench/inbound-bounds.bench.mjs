@@ -1,4 +1,4 @@
-// How much memory does a peer cost that keeps to no limit? Each flood has a process of its own, with the default options.
+// How much memory does a peer cost that ignores every limit? Each flood runs in its own process, with the default options.
 // npm run bench -- inbound-bounds
 import { Child } from './child.mjs'
 import { startFlood } from './inbound-bounds/flood.mjs'

@@ -1,5 +1,5 @@
-// How fast does a message reach a handler of Nest, and how much CPU does it use, beside Nest's built-in transport and
-// beside `mqtt` with nothing around it? Each runs in a process of its own.
+// How fast does a message reach a Nest handler, and how much CPU does it use, compared with Nest's built-in transport and
+// with plain `mqtt`? Each runs in its own process.
 import { Child } from './child.mjs'
 import { budgetsOf, MOSQUITTO, messagesOf, PEER, plan, SUBJECTS, VERSIONS } from './inbound/plan.mjs'
 import { startMosquitto } from './mosquitto.mjs'

@@ -1,4 +1,4 @@
-// What a process holds, once everything is collected that can be. Needs --expose-gc.
+// The memory of a process after a full garbage collection. Needs --expose-gc.
 export function memory() {
   globalThis.gc()
   const { heapUsed, external, rss } = process.memoryUsage()

@@ -20,8 +20,8 @@ const isListening = port =>
   })
 
 /**
- * A mosquitto of this run, without limits that would be measured instead of the clients. With the files of a
- * certificate it listens on `tlsPort` too.
+ * Starts a mosquitto for this run, without limits that would affect the measurement. With certificate files it also listens
+ * on `tlsPort`.
  */
 export async function startMosquitto({ tls, nodelay = true } = {}) {
   const folder = ownFolder()
@@ -59,7 +59,7 @@ export async function startMosquitto({ tls, nodelay = true } = {}) {
     tlsPort,
     url: `mqtt://127.0.0.1:${port}`,
     pid: () => child.pid,
-    /** Ends the broker, waits for what the caller waits for, and starts it again. */
+    /** Ends the broker, waits for the given promise, and starts it again. */
     restart: async whileDown => {
       await down()
       await whileDown()

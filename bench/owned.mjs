@@ -1,4 +1,4 @@
-// Processes and folders of this run. None of them outlives it, however it ends.
+// Processes and folders of this run. All of them are removed, however the run ends.
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'

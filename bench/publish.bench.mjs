@@ -1,5 +1,5 @@
-// How fast is publishing, and how much CPU does it use, beside `mqtt` and a socket with ready-made packets? Each runs in
-// a process of its own; on mosquitto, and on a peer that only acknowledges, where the client is the limit.
+// How fast is publishing, and how much CPU does it use, compared with `mqtt` and with a socket that sends ready-made
+// packets? Each runs in its own process, on mosquitto and on a peer that only acknowledges, where the client is the limit.
 import { Child } from './child.mjs'
 import { startMosquitto } from './mosquitto.mjs'
 import { neverWorseThan, rowOf } from './report/row.mjs'

@@ -1,6 +1,6 @@
-// How long does a response take, beside Nest's built-in transport and beside two bare sockets? Requester and responder
-// run in processes of their own, on a broker that sends small packets at once (`set_tcp_nodelay true`) and on one with
-// its default settings, where the delayed acknowledgement of TCP holds packets back.
+// How long does a response take, compared with Nest's built-in transport and with two plain sockets? Requester and
+// responder run in separate processes, on a broker that sends small packets at once (`set_tcp_nodelay true`) and on one
+// with default settings, where delayed TCP acknowledgements hold back packets.
 import { Child } from './child.mjs'
 import { startMosquitto } from './mosquitto.mjs'
 import { rowOf } from './report/row.mjs'
@@ -9,7 +9,7 @@ import { inTurn } from './rounds.mjs'
 export const title = 'Requests'
 
 const SUBJECTS = ['ours', 'builtIn', 'floor']
-/** Requests of a round: few where each takes a tenth of a second. */
+/** Requests per round: few if each takes a tenth of a second. */
 const QUESTIONS = [
   { qos: 0, atOnce: 1, count: { ours: 1_000, builtIn: 200, floor: 1_000 } },
   { qos: 0, atOnce: 100, count: { ours: 5_000, builtIn: 1_000, floor: 5_000 } },

@@ -1,4 +1,4 @@
-// The child's side of child.mjs: a line of JSON in is a request, a line of JSON out is its response.
+// The child's side of child.mjs: each input line of JSON is a request, each output line of JSON is its response.
 import { createInterface } from 'node:readline'
 
 export const config = JSON.parse(process.argv[2])
@@ -12,5 +12,5 @@ export function respondToRequests(respond) {
   lines.once('close', () => process.exit())
 }
 
-/** The same in every process of the machine, and finer than Date.now(). */
+/** The same clock in every process of the machine, with a higher resolution than Date.now(). */
 export const nowMs = () => performance.timeOrigin + performance.now()

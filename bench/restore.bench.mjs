@@ -1,5 +1,5 @@
-// How long until 10,000 filters are back after a restart of the broker, beside one socket that sends the same SUBSCRIBE
-// packets in one batch?
+// How long does it take to restore 10,000 filters after a restart of the broker, compared with one socket that sends the
+// same SUBSCRIBE packets in one batch?
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import mqttPacket from 'mqtt-packet'
@@ -14,7 +14,7 @@ const FILTERS = 10_000
 const BUDGET_MS = 2_000
 const filters = Array.from({ length: FILTERS }, (_, index) => `restore/${index}/+/state`)
 
-/** A plain socket: CONNECT, then every SUBSCRIBE in one write; done with the last SUBACK. */
+/** A plain socket: CONNECT, then every SUBSCRIBE in one write; finished with the last SUBACK. */
 async function floor(port, protocolVersion, perPacket) {
   const socket = connect(port, '127.0.0.1')
   socket.setNoDelay(true)
@@ -59,7 +59,7 @@ async function floor(port, protocolVersion, perPacket) {
   return { ms }
 }
 
-/** A client with all the filters, and the time of the attempt that succeeded. */
+/** A client with all the filters, and the time of the successful attempt. */
 async function startOurs(url, protocolVersion) {
   const client = new MqttClient({ url, protocolVersion, reconnect: { delayMs: [5] } })
   for (const filter of filters) client.subscribe(filter, () => {}, { qos: 1 })

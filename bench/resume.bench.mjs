@@ -1,5 +1,5 @@
-// How long does a resumed session take for what it left in flight, where the broker takes 20 at a time? Twice as much
-// in flight must take about twice as long, and the event loop must stay free.
+// How long does a resumed session take to resend its publishes in flight, if the broker accepts 20 at a time? Twice as many
+// must take about twice as long, and the event loop must stay responsive.
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { MqttSession } from '../dist/client/mqtt-session.js'
@@ -9,7 +9,7 @@ import { Child } from './child.mjs'
 const COUNTS = [16_000, 32_000, 65_000]
 const RECEIVE_MAXIMUM = 20
 const ROUNDS = 3
-/** Of the time for each publish, the largest number against the smallest. */
+/** Time per publish with the largest number in flight, divided by that with the smallest. */
 const MAX_RATIO = 1.5
 const MAX_DELAY_MS = 100
 const CHUNK = 1_000

@@ -1,4 +1,4 @@
-// Subjects take turns, round by round, so that noise of the machine hits all of them alike.
+// Subjects alternate round by round, so that noise of the machine affects all of them equally.
 import { readFileSync } from 'node:fs'
 
 export const median = values => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]
@@ -28,7 +28,7 @@ function summary(rows) {
 
 const MICROS_PER_TICK = 10_000
 
-/** CPU time that a process has used, in microseconds; undefined where the system does not tell (anything but Linux). */
+/** CPU time of a process, in microseconds; undefined on systems other than Linux. */
 export function cpuMicrosOf(pid) {
   try {
     const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')
@@ -38,7 +38,7 @@ export function cpuMicrosOf(pid) {
   }
 }
 
-/** What `work` cost the process `pid`, in microseconds per message. */
+/** CPU time that `work` used in the process `pid`, in microseconds per message. */
 export async function costOf(pid, messages, work) {
   const before = pid === undefined ? undefined : cpuMicrosOf(pid)
   const row = await work()

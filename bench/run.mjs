@@ -1,10 +1,10 @@
-// npm run bench -- <name>: one file for each question. Every number is a ratio within one run.
+// npm run bench -- <name>: one file per question. Every number is a ratio within one run.
 // npm run bench -- all [--quick]: the benchmarks that compare rows, in one table; kept as Markdown, JSON and SVG.
 import { readdirSync } from 'node:fs'
 import { keep } from './report/keep.mjs'
 import { textOf } from './report/table.mjs'
 
-/** What `all` runs, in this order. The quick form takes three minutes. */
+/** The benchmarks of `all`, in this order. The quick form takes three minutes. */
 const COMPARED = ['publish', 'inbound', 'request', 'restore', 'start', 'growth']
 const FULL = { rounds: 5, share: 1, isQuick: false }
 const QUICK = { rounds: 3, share: 0.3, isQuick: true }
@@ -23,7 +23,7 @@ const plain = args.filter(arg => arg !== '--quick')
 
 async function run(name) {
   const { title, rows } = await import(`./${name}.bench.mjs`)
-  // A benchmark without rows has a report of its own, and runs when it is loaded.
+  // A benchmark without rows prints its own report, and runs when it is loaded.
   if (rows === undefined) return undefined
   const list = []
   const startMs = performance.now()

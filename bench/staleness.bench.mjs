@@ -1,4 +1,4 @@
-// How old are messages when they arrive over a slow link, when the publisher offers more than the link carries?
+// How old are messages on arrival over a slow link, if the publisher sends more than the link carries?
 // npm run bench -- staleness [10KB 50KB 1MB 50KB+in 1MB+600ms unlimited] [10x 3x 1x 0.9x 0.5x bursts modest] [tcp tls] [ours kernel mqtt paho] [steps]
 // npm run bench -- staleness --quick: ours on TCP alone, in 4 minutes. Only a run of everything is kept in results/.
 import { mkdirSync, writeFileSync } from 'node:fs'
@@ -13,7 +13,7 @@ import { ageTable, stepTable } from './staleness/table.mjs'
 
 const results = new URL('results/', import.meta.url)
 
-/** What is started, to be ended in the opposite order. */
+/** Started processes, ended in reverse order. */
 const started = []
 
 async function start({ isPahoNeeded }) {
@@ -45,7 +45,7 @@ async function measure({ groups, stepTransports }) {
   return { rows: groups.flat(), steps: steps.flat() }
 }
 
-/** The option of 'kernel' may not be there; any other failure is one. */
+/** The 'kernel' option may be unavailable; any other error is a failure. */
 const isLeftOut = ({ subject, failure }) => subject === 'kernel' && failure?.code === 'INVALID_OPTION'
 
 function report({ rows, steps }) {
@@ -93,6 +93,6 @@ try {
   process.exitCode = 2
 } finally {
   for (const end of started.reverse()) await end()
-  // What an interrupted run still had under way goes with the process.
+  // The work of an interrupted run ends with the process.
   process.exit()
 }

@@ -1,5 +1,5 @@
-// `inbound.overflow: 'stall'` under a burst that handlers need a minute for: what does the process hold meanwhile, and
-// does Keep Alive hold while nothing is read?
+// `inbound.overflow: 'stall'` under a burst that takes the handlers a minute: how much memory does the process use, and
+// does Keep Alive work while nothing is read?
 // STALL_SECONDS=60 npm run bench -- stall
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { Child } from './child.mjs'
@@ -17,7 +17,7 @@ const BUDGETS = { heapUsed: 20e6, external: 20e6, rss: 40e6 }
 const broker = await startMosquitto()
 const file = new URL('stall/subscriber.mjs', import.meta.url)
 const { child } = await Child.start(process.execPath, file, { url: broker.url }, ['--expose-gc'])
-// What is compiled and allocated for good in the first messages is no part of the question.
+// Excludes what the first messages compile and allocate permanently.
 await burst(broker.port, WARM_UP)
 await new Promise(resolve => setTimeout(resolve, WARM_UP_MS))
 const first = await child.ask()

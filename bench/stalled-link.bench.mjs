@@ -37,7 +37,7 @@ function growthOf(samples) {
   return Object.fromEntries(FIGURES.map(figure => [figure, end[figure] - settled[figure]]))
 }
 
-/** A link that was given up would start again with nothing, and prove nothing. */
+/** A link that was closed would start again with an empty queue, and prove nothing. */
 const isKept = ({ growth, samples, connections }) =>
   connections === 1 && samples.at(-1).losses === 0 && FIGURES.every(figure => growth[figure] <= BUDGET_BYTES)
 

@@ -1,5 +1,5 @@
-// A TCP link in front of the broker: any number of bytes towards it, and so many a second back, behind a router's
-// buffer. Of the PINGRESPs, every second one is lost, as many as are to be.
+// A TCP link in front of the broker: without a limit towards the broker, and with a limited rate back, behind the buffer of
+// a router. A given number of PINGRESPs is lost, every second one.
 import { connect, createServer } from 'node:net'
 import { config, respondToRequests, say } from '../requests.mjs'
 
@@ -9,7 +9,7 @@ const PINGRESP = 13
 let responses = 0
 let lost = 0
 
-/** What is left of packets that came together. Nothing here is longer than 127 bytes. */
+/** The rest of packets that arrived together. No packet here is longer than 127 bytes. */
 function lose(chunk) {
   const kept = []
   for (let at = 0; at < chunk.length; at += chunk[at + 1] + 2) {

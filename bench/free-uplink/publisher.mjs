@@ -1,4 +1,4 @@
-// Publishes 20 messages of 100 B a second, while a handler takes what comes in.
+// Publishes 20 messages of 100 B per second, while a handler processes inbound messages.
 import 'reflect-metadata'
 import { NestFactory } from '@nestjs/core'
 import { MqttModule, MqttService } from '../../dist/index.js'

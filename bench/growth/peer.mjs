@@ -1,5 +1,5 @@
-// A broker that grants everything and, when asked, sends messages at QoS 1 over a number of topics. Each PUBACK lets the
-// next message go.
+// A broker that grants everything and, on request, sends QoS 1 messages on a number of topics. Each PUBACK triggers the
+// next message.
 import { createServer } from 'node:net'
 import mqttPacket from 'mqtt-packet'
 import { respondToRequests, say } from '../requests.mjs'

@@ -1,4 +1,4 @@
-// One client that holds `x` of something. Each request measures what a message costs it.
+// One client that holds `x` objects of one kind. Each request measures the cost of a message.
 import { MqttClient } from 'nestjs-mqtt/client'
 import { config, respondToRequests, say } from '../requests.mjs'
 
@@ -16,7 +16,7 @@ function take() {
 
 const client = new MqttClient({
   url: `mqtt://127.0.0.1:${port}`,
-  // The peer knows 3.1.1 alone, where each message is looked up by its topic.
+  // The peer only supports 3.1.1, where each message is looked up by its topic.
   protocolVersion: axis === 'requests' ? 5 : 4,
   outbound: { maxInFlight: 65_535 },
   requests: { maxOpen: 65_000, timeoutMs: TIMEOUT_MS },

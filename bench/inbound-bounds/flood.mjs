@@ -1,4 +1,4 @@
-// A peer that accepts every connection and sends without regard to any limit, as fast as the socket takes it.
+// A peer that accepts every connection and ignores every limit. It sends as fast as the socket accepts data.
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { generate, parser } from 'mqtt-packet'
@@ -9,7 +9,7 @@ const PER_WRITE = 500
 export async function startFlood({ protocolVersion, count, payloadBytes, qos }) {
   const progress = { written: 0, connections: 0 }
   const sockets = new Set()
-  // JSON, which the default codec takes.
+  // JSON, which the default codec accepts.
   const payload = Buffer.from(`"${'x'.repeat(payloadBytes - 2)}"`)
   const packet = n =>
     generate(

@@ -1,4 +1,4 @@
-// Takes a flood and does nothing with it, and tells on request what it holds.
+// Receives a flood without handling it, and reports its memory on request.
 
 import { newHandler } from '../../dist/client/inbound/delivery.js'
 import { Subscriber } from '../../dist/client/inbound/subscriber.js'

@@ -8,17 +8,17 @@ const DEVICES = 64
 export const PAYLOAD = Buffer.from('{"t":21.5,"n":1}')
 
 /**
- * Each subject has its own, since all of them are connected at the same time. No two overlap, and the last one
- * registered is the one that messages come for.
+ * Each subject has its own patterns, because all subjects are connected at the same time. The patterns do not overlap, and
+ * the messages match the last one registered.
  */
 export const patternsOf = (subject, count) =>
   Array.from({ length: count }, (_, index) => `${subject}/${index}/+/state`)
 
-/** Of many devices, since messages of one topic may be handled one after the other. */
+/** Topics of many devices, because messages of one topic may be handled one after the other. */
 export const topicsOf = (subject, count) =>
   Array.from({ length: DEVICES }, (_, device) => `${subject}/${count - 1}/${device}/state`)
 
-/** @param kind 'event' or 'message'; the handler of a message gives no answer, since none is asked for */
+/** @param kind 'event' or 'message'; the handler of a message returns nothing, because no response is requested */
 export function controllerOf(kind, patterns, take) {
   class Devices {
     state({ n }) {

@@ -1,19 +1,19 @@
-/** Messages whose end is reported to the publisher together. */
+/** Number of messages whose end is reported to the publisher together. */
 export const BATCH = 256
-/** Messages that may be under way: fewer than any subject drops, or takes for too many. */
+/** Number of messages in flight: below the limit at which any subject drops messages. */
 export const WINDOW = 768
 
-/** `floor` is `mqtt` with nothing around it but JSON.parse and the same handler. */
+/** `floor` is plain `mqtt` with JSON.parse and the same handler. */
 export const SUBJECTS = ['ours', 'builtIn', 'floor']
 export const VERSIONS = [5, 4]
 export const MOSQUITTO = 'mosquitto'
 export const PEER = 'free peer'
 const BOTH = [MOSQUITTO, PEER]
 const BATCHES = 80
-/** Of the rate of the built-in transport, where the client is the limit. */
+/** Relative to the rate of the built-in transport, where the client is the limit. */
 const RATES = { 1: 1.5, 1000: 50, 10000: 400 }
 
-/** One row for each level of QoS; `builtIn` are its batches where many would take too long. */
+/** One row per QoS; `builtIn` is its number of batches where many would take too long. */
 const GROUPS = [
   { count: 1, kind: 'event', levels: [0, 1], builtIn: BATCHES, on: BOTH, isQuick: true },
   { count: 1, kind: 'message', levels: [0], builtIn: BATCHES, on: [PEER], isQuick: true },
@@ -23,7 +23,7 @@ const GROUPS = [
   { count: 10_000, kind: 'event', levels: [0, 1], builtIn: 1, on: [PEER] },
 ]
 
-/** @param counts numbers of patterns; all of them where none is named */
+/** @param counts numbers of patterns; all of them by default */
 export function plan({ args, isQuick }) {
   const counts = args.filter(arg => /^\d+$/.test(arg))
   const unknown = counts.filter(count => !GROUPS.some(group => String(group.count) === count))

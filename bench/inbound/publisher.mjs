@@ -1,5 +1,5 @@
-// Ready-made packets on a socket, never more than a window ahead of what the handlers have done: nothing is dropped
-// on the way, and the receiver always has more to do.
+// Ready-made packets on a socket, at most one window ahead of the handlers: nothing is dropped, and the receiver is always
+// busy.
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import mqttPacket from 'mqtt-packet'
@@ -12,10 +12,10 @@ broker.setNoDelay(true)
 await once(broker, 'connect')
 broker.write(mqttPacket.generate({ cmd: 'connect', clientId: 'bench-publisher', clean: true, keepalive: 0 }))
 await once(broker, 'data')
-// The answers of the broker; the progress of the receiver says all that matters.
+// Ignores the responses of the broker; the progress of the receiver is sufficient.
 broker.resume()
 
-/** As many batches as may be under way, so that a Packet Identifier is free when it is used again. */
+/** The maximum number of batches in flight, so that a Packet Identifier is free when it is used again. */
 function batchesOf(topics, qos) {
   return Array.from({ length: WINDOW / BATCH }, (_, batch) =>
     Buffer.concat(

@@ -1,5 +1,5 @@
-// A broker that only publishes, ready-made packets in few writes: so fast that the client is what is measured. Each
-// request is one round for the subject whose subscriptions it has.
+// A broker that only publishes ready-made packets in few writes, so that the client is the limit. Each request is one round
+// for the subject with these subscriptions.
 import { connect, createServer } from 'node:net'
 import mqttPacket from 'mqtt-packet'
 import { respondToRequests, say } from '../requests.mjs'
@@ -13,7 +13,7 @@ class Client {
   socket
   protocolVersion = 4
   receiveMaximum = WINDOW
-  /** Of the subscription that was made last. */
+  /** Filter of the last subscription. */
   identifier
   acks = 0
   acknowledged = () => {}
@@ -49,7 +49,7 @@ class Client {
     this.socket.write(mqttPacket.generate(packet, { protocolVersion: this.protocolVersion }))
   }
 
-  /** As many packets as may be under way, one behind the other, to be written in slices again and again. */
+  /** The maximum number of packets in flight in one buffer, which is written in slices repeatedly. */
   ring(topics, qos) {
     const { protocolVersion, identifier } = this
     const properties = identifier === undefined ? {} : { subscriptionIdentifier: identifier }
@@ -72,7 +72,7 @@ class Client {
   }
 }
 
-/** QoS 1 goes on with each acknowledgement, as Receive Maximum has it; QoS 0 with what the handlers have done. */
+/** QoS 1 continues with each acknowledgement, as Receive Maximum requires; QoS 0 with the progress of the handlers. */
 async function round({ receiver, subject, count, qos, messages }) {
   const client = clients.get(subject)
   const { bytes, ends } = client.ring(topicsOf(subject, count), qos)

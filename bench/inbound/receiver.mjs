@@ -1,5 +1,5 @@
-// One subject in a process of its own. Each request is one round: so many messages through the handler. The publisher
-// hears of each batch that is handled, and so never has more under way than may wait.
+// One subject in its own process. Each request is one round: a number of messages through the handler. The publisher is
+// notified of each handled batch, so that the number of messages in flight stays within the limit.
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { config, respondToRequests, say } from '../requests.mjs'
@@ -28,7 +28,7 @@ async function round({ messages }) {
   const endMs = await new Promise(resolve => {
     done = resolve
   })
-  // What follows the last handler, as the acknowledgement, is a part of the work.
+  // The work after the last handler, such as the acknowledgement, is included.
   await new Promise(resolve => setImmediate(resolve))
   const { user, system } = process.cpuUsage(cpu)
   return { perSecond: (messages * 1_000) / (endMs - startMs), cpuMicros: (user + system) / messages }
@@ -38,7 +38,7 @@ const server = createServer(socket => {
   socket.setNoDelay(true)
   socket.on('error', () => {})
   publisher = socket
-  // Now it begins. Not with the first message that is handled: it may wait until all are looked up.
+  // The round starts here, not with the first handled message, which may wait until all are looked up.
   startMs = performance.now()
   socket.write(BYTE)
 }).listen(0, '127.0.0.1')

@@ -1,5 +1,5 @@
-// What is compared: three ways for a message from the broker to the same wrapped handler of Nest. Each resolves when
-// every subscription is granted.
+// The compared subjects: three ways of a message from the broker to the same wrapped Nest handler. Each resolves when every
+// subscription is granted.
 import 'reflect-metadata'
 import { NestFactory } from '@nestjs/core'
 import { MqttContext, Server, Transport } from '@nestjs/microservices'
@@ -14,15 +14,15 @@ async function serve(root, options) {
   return app
 }
 
-/** With every option that matters here as it comes: order by topic, acknowledgement after the handler. */
+/** With the defaults of the relevant options: order by topic, acknowledgement after the handler. */
 async function ours({ url, protocolVersion, controller }) {
   const imports = [MqttModule.forRoot({ url, protocolVersion })]
   await serve({ module: class Root {}, imports, controllers: [controller] }, MqttModule.microservice())
 }
 
 /**
- * It finds the handler by trying the patterns one after the other. A message without its envelope is an event to it,
- * whatever the handler is, so the rows of `@MessagePattern` send the bare payload as well: no answer is asked for.
+ * It finds the handler by trying the patterns one after the other. It treats a message without its envelope as an event,
+ * whatever the handler is, so the rows of `@MessagePattern` also send the plain payload: no response is requested.
  */
 async function builtIn({ url, protocolVersion, controller, patterns }) {
   const options = { url, protocolVersion }
@@ -30,11 +30,11 @@ async function builtIn({ url, protocolVersion, controller, patterns }) {
     { module: class Root {}, controllers: [controller] },
     { transport: Transport.MQTT, options },
   )
-  // It does not wait for its subscriptions: what is subscribed behind them is granted after them.
+  // It does not wait for its subscriptions, but later subscriptions are granted after them.
   await app.unwrap().subscribeAsync(patterns.at(-1), { qos: 1 })
 }
 
-/** Collects the wrapped handlers, and does nothing else. */
+/** Only collects the wrapped handlers. */
 class Collector extends Server {
   callbacks = new Map()
 
@@ -53,7 +53,7 @@ class Collector extends Server {
   unwrap() {}
 }
 
-/** `mqtt` and nothing around it: the least that a message to a handler of Nest can cost with this package. */
+/** Plain `mqtt`: the minimum cost of a message to a Nest handler with this package. */
 async function floor({ url, protocolVersion, controller, patterns, topics }) {
   const strategy = new Collector()
   await serve({ module: class Root {}, controllers: [controller] }, { strategy })

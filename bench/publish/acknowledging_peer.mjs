@@ -1,11 +1,11 @@
-// A broker that only acknowledges, all of one read in one write: so fast that the client is what is measured.
+// A broker that only acknowledges, with one write per read, so that the client is the limit.
 import { createServer } from 'node:net'
 import { respondToRequests, say } from '../requests.mjs'
 
 const CONNACK = { 4: Buffer.from([0x20, 2, 0, 0]), 5: Buffer.from([0x20, 3, 0, 0, 0]) }
 const PINGRESP = Buffer.from([0xd0, 0])
 
-/** Length of the whole packet at `at`, or undefined where its header is not there yet. */
+/** Length of the packet at `at`, or undefined if its header is incomplete. */
 function lengthAt(bytes, at) {
   let length = 0
   for (let index = 1; index < 5; index += 1) {

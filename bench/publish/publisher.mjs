@@ -1,4 +1,4 @@
-// One subject in a process of its own. Each request is one round: so many messages, as fast as they go.
+// One subject in its own process. Each request is one round: a number of messages, as fast as possible.
 import { config, respondToRequests, say } from '../requests.mjs'
 import { SUBJECTS } from './subjects.mjs'
 
@@ -11,14 +11,14 @@ async function plain(messages, perTurn) {
   for (let sent = 0; sent < messages; ) {
     const end = Math.min(messages, sent + perTurn)
     while (sent < end && subject.tryPublish()) sent += 1
-    // Where the broker is the limit, waiting for it is no work.
+    // If the broker is the limit, waiting for it is not counted as work.
     await (sent < end ? pause() : nextTurn())
   }
-  // The broker reads in order: now it has read everything.
+  // The broker reads in order, so it has read everything by now.
   await subject.publish()
 }
 
-/** Each answer lets the next one go; `perTurn` of 1 is one after the other. */
+/** Each response triggers the next publish; with `perTurn` 1 they are sent one after the other. */
 async function acknowledged(messages, inFlight) {
   let left = messages
   const worker = async () => {

@@ -1,4 +1,4 @@
-// What is compared: each publishes one message at QoS 0, giving false when it must wait, and one at QoS 1.
+// The compared subjects: each publishes one message at QoS 0, returning false if it must wait, and one at QoS 1.
 import 'reflect-metadata'
 import { once } from 'node:events'
 import { connect } from 'node:net'
@@ -38,7 +38,7 @@ async function mqtt({ port, protocolVersion }) {
   }
 }
 
-/** Ready-made packets on a socket: the least that the work can cost. */
+/** Ready-made packets on a socket: the minimum cost. */
 async function floor({ port, protocolVersion }) {
   const socket = connect(port, '127.0.0.1')
   socket.setNoDelay(true)
@@ -72,7 +72,7 @@ async function floor({ port, protocolVersion }) {
   }
   let rest = Buffer.alloc(0)
   socket.on('data', chunk => {
-    // PUBACK has two bytes behind its header, in both versions when it says success.
+    // PUBACK with success has two bytes after its header in both versions.
     const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
     let at = 0
     while (at + 2 <= bytes.length && at + 2 + bytes[at + 1] <= bytes.length) {

@@ -1,4 +1,4 @@
-// Charts as SVG, readable on a light and on a dark page.
+// Charts as SVG, readable on a light and on a dark background.
 import { formatted, isMoreBetter, mainFigureOf, SUBJECT_NAMES } from './row.mjs'
 
 const COLOURS = { ours: '#e0234e', mqtt: '#6f7f95', builtIn: '#9aa7b8', floor: '#c7ced8' }
@@ -19,7 +19,7 @@ const WIDTH = 860
 const LABEL = 330
 const BAR = 12
 
-/** For each row one bar per subject, in the row's main figure; the longest bar of a row has the full width. */
+/** For each row, one bar per subject with the main figure of the row; the longest bar of a row has the full width. */
 export function barsOf(title, rows) {
   const parts = [text(8, 22, title, 'class="title"')]
   let y = 40
@@ -57,7 +57,7 @@ export function barsOf(title, rows) {
 
 const PLOT = { width: 270, height: 150, left: 46, top: 40, gap: 20 }
 
-/** One plot for each row with `points`: cost per message over a logarithmic axis. */
+/** One plot per row with `points`: cost per message on a logarithmic axis. */
 export function plotsOf(title, rows) {
   const perLine = 2
   const cell = { width: PLOT.left + PLOT.width + PLOT.gap, height: PLOT.top + PLOT.height + 46 }

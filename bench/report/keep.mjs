@@ -1,4 +1,5 @@
-// What a run leaves behind: results/<name>.json, .md and .svg; a full run of all makes docs/benchmarks.md as well.
+// Writes the results of a run: results/<name>.json, .md and .svg; a full run of all benchmarks also writes
+// docs/benchmarks.md.
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { barsOf, plotsOf } from './chart.mjs'

@@ -1,9 +1,9 @@
-// A row: what was measured of each subject, and the budgets it has to keep.
+// A row: the measurements of each subject, and their budgets.
 
-/** Beyond this, a difference counts: timings of one run vary by about as much. */
+/** A larger difference is significant: the timings of one run vary by about as much. */
 export const NOISE = 0.05
 
-/** For each figure: its unit, and whether more is better. */
+/** Unit of each figure, and whether a higher value is better. */
 const FIGURES = {
   perSecond: { label: 'rate', unit: '/s', isMoreBetter: true },
   cpuMicros: { label: 'CPU', unit: ' µs', isMoreBetter: false },
@@ -21,7 +21,7 @@ export const SUBJECT_NAMES = {
   floor: 'floor',
 }
 
-/** Ours may not be slower, nor use more CPU, than `peer`. */
+/** This package must not be slower, or use more CPU, than `peer`. */
 export const neverWorseThan = peer => [
   { figure: 'perSecond', peer, atLeast: 1 - NOISE },
   { figure: 'cpuMicros', peer, atMost: 1 + NOISE },
@@ -50,7 +50,7 @@ export function formatted(figure, value) {
   return `${figure === 'perSecond' ? Math.round(value).toLocaleString('en') : value.toFixed(digits(value))}${unit}`
 }
 
-/** The figures of one subject, the main one first. */
+/** Returns the figures of one subject, the main one first. */
 export const cellOf = figures =>
   figures === undefined
     ? ''

@@ -1,4 +1,4 @@
-// One table for all rows of a run: for the console, and as Markdown.
+// One table for all rows of a run, for the console and as Markdown.
 import { budgetOf, cellOf, ratioOf, SUBJECT_NAMES } from './row.mjs'
 
 const SUBJECTS = Object.keys(SUBJECT_NAMES)
@@ -16,7 +16,7 @@ function cellsOf({ name, figures, budgets, isKept }) {
   ]
 }
 
-/** Columns that no row fills are left out. */
+/** Empty columns are omitted. */
 function filled(rows) {
   const cells = rows.map(cellsOf)
   const columns = HEAD.map((_, index) => index).filter(index => cells.some(row => row[index] !== ''))

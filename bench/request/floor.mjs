@@ -1,4 +1,4 @@
-// The least that a request can take: two sockets with ready-made packets, the same four hops over the same broker.
+// The minimum cost of a request: two sockets with ready-made packets, and the same four hops over the same broker.
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import mqttPacket from 'mqtt-packet'

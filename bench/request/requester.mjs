@@ -8,7 +8,7 @@ import { lastValueFrom } from 'rxjs'
 import { config, respondToRequests, say } from '../requests.mjs'
 import { request } from './floor.mjs'
 
-// Its lines would be taken for the responses of this process.
+// Its log lines would be parsed as responses of this process.
 Logger.overrideLogger(false)
 const url = `mqtt://127.0.0.1:${config.port}`
 

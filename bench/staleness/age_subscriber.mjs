@@ -1,4 +1,4 @@
-// A process with one bare MQTT 3.1.1 connection that notes how old each message is when it comes in.
+// A process with one plain MQTT 3.1.1 connection that records the age of each message on arrival.
 import { connect } from 'node:net'
 import mqttPacket from 'mqtt-packet'
 import { config, nowMs, respondToRequests, say } from '../requests.mjs'
@@ -7,7 +7,7 @@ const PUBLISH = 3
 const arrivals = new Map()
 let rest = Buffer.alloc(0)
 
-/** Where the packet at `at` has its body and its end; undefined: it is not all there. */
+/** Start of the body and end of the packet at `at`; undefined if it is incomplete. */
 function bounds(bytes, at) {
   let length = 0
   for (let shift = 0, next = at + 1; next < bytes.length; shift += 7) {
@@ -60,7 +60,7 @@ socket.write(
   }),
 )
 socket.write(mqttPacket.generate({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: '#', qos: 0 }] }))
-// CONNACK and SUBACK have 4 and 5 bytes, and nobody publishes before they are here.
+// CONNACK and SUBACK have 4 and 5 bytes, and nothing is published before they have arrived.
 const GREETING_BYTES = 9
 socket.on('data', chunk => {
   if (socket.bytesRead === GREETING_BYTES) say({ ready: true })

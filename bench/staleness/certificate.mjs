@@ -1,4 +1,4 @@
-// A certificate for the loopback address, made anew for each run.
+// A certificate for the loopback address, created for each run.
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { ownFolder } from '../owned.mjs'

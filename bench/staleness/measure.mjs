@@ -1,4 +1,4 @@
-// One row: a publisher and its link, each a process of its own, and what came out at the other end.
+// One row: a publisher and its link, each in its own process, and the measurements at the subscriber.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Child } from '../child.mjs'
 import { PAYLOAD_BYTES, WARM_UP_MS } from './plan.mjs'
@@ -12,7 +12,7 @@ export class Bench {
     Object.assign(this, { broker, subscriber, python, ca })
   }
 
-  /** A publisher that is connected through a link of its own, and has not begun. */
+  /** A publisher that is connected through its own link and has not started. */
   async connect({ subject, transport, bytesPerSecond, roundTripMs = 0, inboundPerSecond = 0, shape }) {
     rows += 1
     const topic = `age/${rows}`
@@ -47,7 +47,7 @@ export class Bench {
     return { topic, link, publisher, end }
   }
 
-  /** Messages of 1,000 B that come in. */
+  /** Inbound messages of 1,000 B. */
   async #flow(topic, messagesPerSecond) {
     const { child } = await Child.start(process.execPath, fileOf('../free-uplink/flood.mjs'), {
       port: this.broker.port,

@@ -1,4 +1,4 @@
-// Which rows there are, which of them run at the same time, and what is asked of ours.
+// The rows, which of them run at the same time, and the requirements on this package.
 
 const QUICK = '--quick'
 
@@ -14,14 +14,14 @@ const LINKS = {
   '10KB': { bytesPerSecond: 10_000, loads: ['10x', '1x', '0.5x'] },
   '50KB': { bytesPerSecond: 50_000, loads: ['10x', '1x', '0.5x'] },
   '1MB': { bytesPerSecond: 1_000_000, loads: ['10x', '3x', '1x', '0.5x'] },
-  // 20 KB/s come in at the same time.
+  // 20 KB/s of inbound traffic at the same time.
   '50KB+in': { bytesPerSecond: 50_000, inboundPerSecond: 20, loads: ['10x', '0.5x'], subjects: ['ours'] },
   '1MB+600ms': { bytesPerSecond: 1_000_000, roundTripMs: 600, loads: ['3x', '0.9x'], subjects: ['ours'] },
   unlimited: { bytesPerSecond: null, loads: ['bursts', 'modest'] },
 }
 const FACTORS = { '10x': 10, '3x': 3, '1x': 1, '0.9x': 0.9, '0.5x': 0.5 }
 
-/** Payload bytes a second, in even ticks. */
+/** Payload bytes per second, in even ticks. */
 export const evenly = bytesPerSecond => ({
   perTick: (bytesPerSecond / PAYLOAD_BYTES) * (TICK_MS / 1_000),
   tickMs: TICK_MS,
@@ -37,8 +37,8 @@ const shapeOf = (link, load) =>
   link === 'unlimited' ? UNLIMITED_LOADS[load] : evenly(LINKS[link].bytesPerSecond * FACTORS[load])
 
 /**
- * Rows that run at the same time have the same key. Fast ones are few, so that they do not share the processor with
- * what they are compared with.
+ * Rows with the same key run at the same time. Few fast rows do, so that they do not compete for the processor with the
+ * subjects they are compared with.
  */
 function groupOf({ link, transport, subject, load }) {
   if (link === 'unlimited') return [link, transport, load, load === 'bursts' ? subject : ''].join(' ')
@@ -46,7 +46,7 @@ function groupOf({ link, transport, subject, load }) {
   return [link, transport].join(' ')
 }
 
-/** The words that can be given, in any order; of each kind, those that are given select. */
+/** The arguments, in any order. Of each kind, the given ones select rows. */
 const KINDS = {
   link: Object.keys(LINKS),
   transport: TRANSPORTS,
@@ -54,7 +54,7 @@ const KINDS = {
   subject: SUBJECTS,
 }
 
-/** What the words of the command line ask for: groups of rows, and the transports of the steps of the rate. */
+/** Parses the arguments: groups of rows, and the transports of the rate steps. */
 export function plan(given) {
   const quick = given.includes(QUICK) ? ['ours', 'tcp', 'steps', ...Object.keys(LINKS)] : []
   const words = [...given.filter(word => word !== QUICK), ...quick]
@@ -91,14 +91,14 @@ function rowsOf(chosen) {
   return rows
 }
 
-/** maxDelayMs of ours, which it has by default. */
+/** `maxDelayMs` of this package, its default. */
 export const MAX_DELAY_MS = 1_000
 const ROUND_TRIP_MS = 5
 const MAX_BACKLOG_BYTES = 256 * 1_024
 
 /**
- * What of its budget a row of ours missed; undefined: it has none. On a long round trip the window is small for the
- * first seconds, in which little can be carried.
+ * Describes how a row of this package missed its budget; undefined without a budget. On a long round trip the window is
+ * small for the first seconds, in which little can be sent.
  */
 export function missed({ subject, load, result, roundTripMs = 0 }) {
   if (subject !== 'ours') return undefined

@@ -1,4 +1,4 @@
-// A process that publishes with one of the subjects, and tells what the subject's API said about it.
+// A process that publishes with one of the subjects, and reports the outcomes of its API.
 import { readFileSync } from 'node:fs'
 import { config, nowMs, respondToRequests, say } from '../requests.mjs'
 import { pace } from './pacing.mjs'
@@ -7,7 +7,7 @@ const { subject, port, topic, payloadBytes, load, inboundTopic } = config
 const url = `${config.ca ? 'mqtts' : 'mqtt'}://127.0.0.1:${port}`
 const tls = config.ca ? { ca: readFileSync(config.ca) } : {}
 
-/** A new buffer each time: a subject may still hold the last one. */
+/** A new buffer each time, because a subject may still use the last one. */
 function payload() {
   const bytes = Buffer.alloc(payloadBytes)
   bytes.writeDoubleBE(nowMs())
@@ -28,7 +28,7 @@ async function ours(outbound) {
   const connected = () => mqtt.state.status === 'connected'
   return {
     send: () => mqtt.tryPublish(topic, payload()),
-    // Not what tryPublish answers: one that it took may be dropped while it waits, and is counted then.
+    // Not the result of tryPublish: an accepted message may be dropped while it waits, and is counted then.
     dropped: () => Object.values(mqtt.stats().outbound.dropped).reduce((sum, count) => sum + count, 0),
     backlogBytes: () =>
       (mqtt.stats().outbound?.queuedBytes ?? 0) + (connected() ? mqtt.unwrap().stream.writableLength : 0),

@@ -1,4 +1,4 @@
-// Which Python there is: the link is written in it, since Node.js sets neither segment nor receive buffer sizes.
+// Finds a Python interpreter. The link is written in Python, because Node.js cannot set segment or receive buffer sizes.
 import { spawnSync } from 'node:child_process'
 
 const CANDIDATES = ['python3', '/usr/bin/python3']

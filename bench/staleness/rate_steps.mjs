@@ -1,4 +1,4 @@
-// The rate of the link falls and rises again: how long are messages too old, and how long is the link not used?
+// The rate of the link falls and rises again: how long are messages too old, and how long is the link not fully used?
 import { setTimeout as sleep } from 'node:timers/promises'
 import { evenly, IS_QUICK, MAX_DELAY_MS, PAYLOAD_BYTES } from './plan.mjs'
 
@@ -8,10 +8,10 @@ const PHASE_MS = 10_000
 const ROUNDS = IS_QUICK ? 2 : 5
 const WINDOW_MS = 250
 const WARM_UP_MS = 5_000
-/** Topic and header of a message besides its payload. */
+/** Bytes of topic and header of a message, in addition to its payload. */
 const MESSAGE_BYTES = PAYLOAD_BYTES + 12
 
-/** Time in which a faster link is to be full again. */
+/** Time within which a faster link must be fully used again. */
 const UP_WITHIN_MS = 3_000
 
 /** Samples the link for one phase, right after its rate was set. */
@@ -39,12 +39,12 @@ function stepUp(samples) {
 function stepDown(samples, messages) {
   const { at: startedAt } = samples[0]
   const { at: endedAt } = samples.at(-1)
-  // Of one connection at QoS 0, what comes in after the step and was sent before it was under way at the step.
+  // On one connection at QoS 0, messages that were sent before the step and arrive after it were in transit at the step.
   const inFlight = messages.filter(([at, age]) => at > startedAt && at - age <= startedAt).length
   const inFlightBytes = inFlight * MESSAGE_BYTES
   const arrived = messages.filter(([at]) => at > startedAt && at <= endedAt)
   const firstGood = arrived.findLastIndex(([, age]) => age > 1.2 * MAX_DELAY_MS) + 1
-  // With none too old there is nothing to wait for; with the last one too old, it is not over.
+  // If no message is too old, the time is 0. If the last one is too old, the phase has not ended.
   const [backAt] = firstGood === 0 ? [startedAt] : (arrived[firstGood] ?? [null])
   const tookMs = backAt === null || arrived.length === 0 ? null : backAt - startedAt
   const allowedMs = (inFlightBytes / LOW) * 1.25 * 1_000

@@ -1,4 +1,4 @@
-// The results as a person reads them.
+// The results in a readable form.
 import { missed } from './plan.mjs'
 
 const count = value => Math.round(value).toLocaleString('en-US')

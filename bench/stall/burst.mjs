@@ -1,4 +1,4 @@
-// A burst of QoS 0 messages, as fast as the broker takes them.
+// A burst of QoS 0 messages, as fast as the broker accepts them.
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import mqttPacket from 'mqtt-packet'
@@ -17,7 +17,7 @@ export async function burst(port, { messages, payloadBytes }) {
     ),
   )
   for (let sent = 0; sent < messages; sent += TOPICS) if (!socket.write(batch)) await once(socket, 'drain')
-  // The broker answers when it has read all of it.
+  // The broker responds when it has read all of it.
   socket.write(mqttPacket.generate({ cmd: 'pingreq' }))
   await once(socket, 'data')
   socket.destroy()

@@ -1,4 +1,4 @@
-// Publishes on and on with the defaults, and tells on request what it holds.
+// Publishes continuously with the default options, and reports its memory on request.
 import 'reflect-metadata'
 import { NestFactory } from '@nestjs/core'
 import { MqttModule, MqttService } from 'nestjs-mqtt'
@@ -9,7 +9,7 @@ const PER_TICK = 5
 const TICK_MS = 10
 const TOPICS = 20
 const { port, load } = config
-// The link must not be given up: without Keep Alive nothing says that the peer is gone.
+// The link must stay open: without Keep Alive, a dead peer is not detected.
 const app = await NestFactory.createApplicationContext(
   {
     module: class Root {},
@@ -29,7 +29,7 @@ const LOADS = {
   },
 }
 
-// Late ticks are made up for: the load is what it says it is.
+// Late ticks are made up for, so that the load is constant.
 const start = performance.now()
 setInterval(() => {
   const due = Math.floor((performance.now() - start) / TICK_MS) * PER_TICK

@@ -1,4 +1,4 @@
-// A peer that accepts the connection and then reads nothing, answers nothing and stays.
+// A peer that accepts the connection, then reads nothing, sends nothing and keeps the connection open.
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 
@@ -17,7 +17,7 @@ export async function startSilentPeer() {
   await once(server, 'listening')
   return {
     port: server.address().port,
-    /** Connections so far. */
+    /** Number of connections so far. */
     connections: () => sockets.size,
     stop: () => {
       for (const socket of sockets) socket.destroy()

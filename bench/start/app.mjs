@@ -1,5 +1,5 @@
-// An application with one handler, from NestFactory.create to the first message handled. The message is retained, so it
-// arrives as soon as the subscription is granted.
+// An application with one handler, measured from NestFactory.create to the first handled message. The message is retained,
+// so that it arrives as soon as the subscription is granted.
 import 'reflect-metadata'
 import { Controller, Module } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'

@@ -1,4 +1,4 @@
-// What one idle connection holds: many of them in one process, over their number.
+// Memory of one idle connection: that of many connections in one process, divided by their number.
 import { connectAsync } from 'mqtt'
 import { MqttClient } from 'nestjs-mqtt/client'
 import { memory } from '../memory.mjs'

@@ -65,7 +65,7 @@ class Service {
   }
 }
 
-/** A server that takes connections, and answers the first bytes with these. */
+/** A server that accepts connections, and responds to the first bytes with these bytes. */
 async function server(answer?: Buffer): Promise<{ readonly url: string; readonly server: Server }> {
   const listening = createServer(socket => {
     socket.on('error', () => {})

@@ -166,7 +166,7 @@ describe('after a lost connection', () => {
     vi.advanceTimersByTime(1_000)
     const second = await peer.accept({ sessionPresent: true })
     await session.connection.whenConnected()
-    // The answer to a QoS 1 publish comes behind any SUBSCRIBE that was sent before it.
+    // The response to a QoS 1 publish arrives after any SUBSCRIBE that was sent before it.
     const published = session.publish({ topic: 'x', payload: Buffer.from('1'), qos: 1, retain: false })
     const packet = await second.expect('publish')
     second.send({ cmd: 'puback', messageId: packet.messageId ?? 0, reasonCode: 0 })

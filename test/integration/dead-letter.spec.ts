@@ -34,7 +34,7 @@ async function failing(
   return parts
 }
 
-/** Takes the next letter and answers it. */
+/** Receives the next dead letter and responds to it. */
 async function answer(connection: PeerConnection, reasonCode = 0) {
   const letter = await connection.find('publish')
   connection.send({ cmd: 'puback', messageId: letter.messageId ?? 0, reasonCode })

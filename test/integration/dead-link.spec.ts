@@ -13,7 +13,7 @@ const STEP_MS = 100
 
 holdClock()
 
-/** A session with one subscription; the answer to it is the last one of the broker. */
+/** A session with one subscription; the broker sends nothing after the SUBACK. */
 async function connected(
   options: MqttModuleOptions = {},
   properties: Readonly<Record<string, unknown>> = {},
@@ -319,7 +319,7 @@ describe('Server Keep Alive of CONNACK', () => {
   })
 })
 
-/** Closes; nobody answers the UNSUBSCRIBE. */
+/** Closes; the UNSUBSCRIBE gets no response. */
 async function ended(session: MqttSession): Promise<void> {
   let isClosed = false
   const closed = session.close().then(() => {

@@ -41,7 +41,7 @@ function publishSome({ mqtt, random }: Loaded, all: Watched[]): void {
   }
 }
 
-/** Lets the broker take what came, and answer a little of it. */
+/** Lets the broker read everything that has arrived, and respond to a part of it. */
 async function turn({ broker, random, mqtt }: Loaded): Promise<void> {
   await flow()
   broker.take()

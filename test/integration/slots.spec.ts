@@ -43,7 +43,7 @@ const MAX_UINT16 = 65_535
 
 const NOT_AUTHORIZED = 0x87
 
-/** Answers every publish that was not answered before. */
+/** Responds to every publish that has no response yet. */
 function refuser(connection: PeerConnection): () => void {
   let answered = 0
   return () => {

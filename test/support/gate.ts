@@ -1,4 +1,4 @@
-/** A promise that the test opens, and that says when somebody waits at it. */
+/** A promise that the test resolves, and that reports when code waits for it. */
 export class Gate {
   readonly #reached: Promise<void>
   readonly #opened: Promise<void>
@@ -20,7 +20,7 @@ export class Gate {
     return this.#opened
   }
 
-  /** Resolves when somebody waits at the gate, or has passed it. */
+  /** Resolves when code waits at the gate, or has passed it. */
   reached(): Promise<void> {
     return this.#reached
   }

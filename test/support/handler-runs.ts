@@ -24,7 +24,7 @@ export function deliveryTo(
   return delivery
 }
 
-/** A first attempt of which nobody takes notice. */
+/** A first attempt whose result is ignored. */
 export function loneAttempt(): HandlerAttempt {
   const [run] = deliveryTo([namedHandler('lone')]).runs
   if (run === undefined) throw new Error('there is no run')

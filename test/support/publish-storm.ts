@@ -48,7 +48,7 @@ export class PublishStorm {
   private connection: PeerConnection | undefined
   private slow: SlowLink | undefined
   private isStalled = false
-  /** How many answers at most the broker gives at a time. */
+  /** Maximum number of responses that the broker sends at a time. */
   private eagerness = 20
   private readonly aborts: AbortController[] = []
 
@@ -85,7 +85,7 @@ export class PublishStorm {
     this.check()
   }
 
-  /** The broker is there and answers everything, until every publish has settled. */
+  /** The broker is available and responds to everything, until every publish has settled. */
   async calm(): Promise<void> {
     if (this.isStalled) await this.die()
     if (this.connection === undefined) await this.connect()

@@ -8,7 +8,7 @@ import { nextState } from './next-state.js'
 import { sessionOnPeer } from './session-on-peer.js'
 
 export const RECONNECT_MS = 1_000
-/** As many bytes as are written before the broker has answered a marker. */
+/** Number of bytes that are written before the broker has responded to a marker. */
 export const FIRST_WINDOW = 2_048
 
 type Connack = Parameters<ScriptedPeer['accept']>[0]

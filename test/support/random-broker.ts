@@ -8,8 +8,8 @@ const IDENTIFIER_NOT_FOUND = 0x92
 const REFUSALS = [0x80, 0x83, 0x87, 0x97, 0x99] as const
 
 /**
- * The broker's side of QoS 1 and 2 over several connections of one session: answers when it is told to, with random
- * kinds of answers in turn, and fails where the client breaks a rule.
+ * The broker's side of QoS 1 and 2 over several connections of one session. It responds on request with random kinds of
+ * responses, and fails if the client violates a rule.
  */
 export class RandomBroker {
   /** The most PUBLISH packets that were unacknowledged at a time. */
@@ -28,7 +28,7 @@ export class RandomBroker {
 
   constructor(
     private readonly random: SeededRandom,
-    /** Part of the answers that refuse. MQTT 3.1.1 has none such. */
+    /** Fraction of the responses that refuse. MQTT 3.1.1 has none. */
     private readonly refused = 0,
   ) {}
 
@@ -45,7 +45,7 @@ export class RandomBroker {
     this.received.clear()
   }
 
-  /** How many answers are due. */
+  /** Number of responses that are due. */
   get pending(): number {
     const { puback, pubrec, pubcomp } = this.due
     return puback.length + pubrec.length + pubcomp.length
@@ -61,7 +61,7 @@ export class RandomBroker {
     }
   }
 
-  /** Sends one answer of a random kind; those of one kind in order. */
+  /** Sends one response of a random kind; those of one kind are sent in order. */
   answer(): void {
     const { random, due } = this
     const kinds = (['puback', 'pubrec', 'pubcomp'] as const).filter(kind => due[kind].length > 0)

@@ -27,7 +27,7 @@ export function message(topic: string, fields: Partial<PublishPacket> = {}): Pub
   return { cmd: 'publish', topic, payload: Buffer.from('x'), qos: 0, dup: false, retain: false, ...fields }
 }
 
-/** Closes a session that has subscriptions; its UNSUBSCRIBE is answered, whatever stands before it. */
+/** Closes a session that has subscriptions; its UNSUBSCRIBE gets a response, whatever precedes it. */
 export async function closeWith(session: MqttSession, connection: PeerConnection): Promise<void> {
   const closed = session.close()
   const unsubscribe = await connection.find('unsubscribe')

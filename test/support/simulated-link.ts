@@ -87,7 +87,7 @@ export class SimulatedLink {
   /** As many of the next responses are lost, one of so many. */
   losing = 0
   losingEvery = 1
-  /** While this process pauses, nobody writes and no response is taken. */
+  /** While this process is busy, it writes nothing and reads no response. */
   isPaused = false
   conduct: LinkConduct
   inbound: InboundTraffic | undefined

@@ -11,7 +11,7 @@ holdClock()
 const ACKNOWLEDGED: PublishOutcome = { status: 'acknowledged', reasonCode: 0 }
 const REFUSED: PublishOutcome = { status: 'refused', reasonCode: 0x87 }
 
-/** Letters whose attempts end one after the other as it is said; the last answer repeats. */
+/** Dead letters whose attempts have the given outcomes, one after the other; the last outcome repeats. */
 function lettersWith(...answers: readonly (PublishOutcome | Error)[]) {
   const published: DeadLetterPublish[] = []
   const refusals: string[] = []

@@ -16,7 +16,7 @@ const WINDOW = 2_048
 const MARKER_MS = 100 / 8
 const LONGEST = 100_000
 
-/** A link that keeps what it is told to send. */
+/** A link that records what is sent. */
 class RecordingLink implements Link {
   readonly protocolVersion = 5
   unwrap = () => undefined

@@ -94,7 +94,7 @@ describe.each(TABLES)('$table', ({ rules, specified, ...rest }) => {
   })
 
   const known = new Set(codes)
-  // Codes of both versions answer CONNECT.
+  // The codes of both versions occur in CONNACK.
   for (const [reasonCode] of rest.error === 'CONNECT_REFUSED'
     ? [...MQTT_5_CONNACK, ...MQTT_3_1_1_CONNACK]
     : [])

@@ -100,7 +100,7 @@ describe('a link that becomes 50 times as slow', () => {
   it('receives nothing more before it has drained the bytes in transit', () => {
     const link = learned({ bytesPerSecond: 1_000_000, roundTripMs: 20 })
     link.conduct = { bytesPerSecond: 20_000, roundTripMs: 20 }
-    // The answers that are on their way still tell of the fast link.
+    // The responses in transit still show the rate of the fast link.
     link.run(25, 100)
     const { written, onWire } = link
     expect(onWire).toBeGreaterThan(20_000)

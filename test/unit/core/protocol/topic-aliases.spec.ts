@@ -4,7 +4,7 @@ import { SeededRandom } from '../../../support/seeded-random.js'
 
 const topic = (index: number) => `device/${index}`
 
-/** What a broker makes of the aliases that it hears of. */
+/** The aliases as the broker resolves them. */
 class BrokerSide {
   private readonly topics = new Map<number, string>()
 
