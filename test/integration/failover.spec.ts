@@ -278,7 +278,7 @@ describe('mqtt+srv', () => {
     await nextState(session, 'waiting')
     await eventually(() => connectedTo(session) === light.url)
     expect(new Set(asked)).toEqual(new Set(['_mqtt._tcp.fleet.example']))
-    // One for each attempt: as many as there were ends, and one that goes on.
+    // One look-up per attempt: one for each that has ended, and one for the current one.
     expect(asked.length).toBe(causes.length + 1)
     await session.close()
   })

@@ -15,7 +15,7 @@ import {
 
 holdClock()
 
-/** A handler whose runs end when the test says so, one by one. */
+/** A handler whose runs the test ends one by one. */
 class Held {
   readonly began: string[] = []
   private readonly gates: Gate[] = []
@@ -27,7 +27,7 @@ class Held {
     return gate.pass()
   }
 
-  /** Ends the run that began first of those that go on. */
+  /** Ends the oldest unfinished run. */
   end(): void {
     this.gates.shift()?.open()
   }

@@ -115,7 +115,7 @@ describe('a broker that is unavailable for 24 hours', () => {
     expect(delays).toHaveLength(delaysWithin(24 * HOUR_MS))
     // One dial before the outage, one for each delay that went by.
     expect(dials).toHaveLength(delays.length)
-    // The loss, one line for each attempt that failed, and one for the publishes that are dropped meanwhile.
+    // The lost connection, one line per failed attempt, and one for the publishes dropped in the meantime.
     expect(lines.visible).toBe(2_886)
     expect(lines.visible).toBe(delays.length + 1)
     expect(session.stats.connection).toEqual({ connects: 1, losses: 1, ackTimeouts: 0, sessionsLost: 0 })

@@ -163,7 +163,7 @@ describe('an unacknowledged publish in a persistent session', () => {
       messageId: second.messageId,
     })
     resumed.send({ cmd: 'puback', messageId: first.messageId ?? 0, reasonCode: 0 })
-    // Only now there is room for the third, of which PUBREC came: it goes on with PUBREL.
+    // Now there is room for the third message, whose PUBREC has arrived: it continues with PUBREL.
     expect(await resumed.expect('pubrel')).toMatchObject({ messageId: third.messageId })
     resumed.send({ cmd: 'pubcomp', messageId: third.messageId ?? 0, reasonCode: 0 })
     resumed.send({ cmd: 'pubrec', messageId: second.messageId ?? 0, reasonCode: 0 })

@@ -16,7 +16,7 @@ holdClock()
 
 const RESUMED = { sessionPresent: true }
 
-/** Handlers of `t/+` that end when the test says so; those of `quick/+` end at once. */
+/** Handlers of `t/+` that the test ends; those of `quick/+` end at once. */
 async function gated(options: Parameters<typeof subscriberOnPeer>[0]) {
   const parts = await subscriberOnPeer({ ...KEPT, ...options })
   const ran: unknown[] = []

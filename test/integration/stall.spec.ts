@@ -21,7 +21,7 @@ const MAX_QUEUED = 8
 /** More than the stream holds between the peer and the parser. */
 const MANY = 400
 
-/** One handler at a time, which ends when the test says so. */
+/** One handler at a time, which the test ends. */
 async function stalling(options: MqttModuleOptions = {}, inbound: MqttModuleOptions['inbound'] = {}) {
   const parts = await subscriberOnPeer({
     ...options,
@@ -156,7 +156,7 @@ describe.each(VERSIONS)('MQTT %i: Keep Alive of a stalled connection', protocolV
   })
 })
 
-/** Answers every QoS 1 publish that came since the last time. */
+/** Responds to every QoS 1 publish since the last call. */
 function answerAll(connection: PeerConnection, answered: Set<number>): void {
   for (const packet of connection.received) {
     if (packet.cmd !== 'publish' || packet.messageId === undefined || answered.has(packet.messageId)) continue

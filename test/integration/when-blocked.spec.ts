@@ -274,7 +274,7 @@ describe('under drop', () => {
       oldest = Math.max(oldest, ...ages)
       expectAddsUp(mqtt)
     }
-    // A message may wait for its whole time, and then it is gone.
+    // A message may wait for its whole time limit, and is then dropped.
     expect(oldest).toBeLessThanOrEqual(400)
     expect(oldest).toBeGreaterThan(100)
     expect(seen).toBeGreaterThan(20)

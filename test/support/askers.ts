@@ -10,7 +10,7 @@ import { CollectingLogger, startMicroservice } from './nest-app.js'
 export const VERSIONS = [5, 4] as const
 export type Version = (typeof VERSIONS)[number]
 
-/** Everything that came of one question. */
+/** The complete result of one request. */
 export interface Heard {
   readonly values: readonly unknown[]
   readonly error: unknown

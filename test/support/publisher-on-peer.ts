@@ -111,7 +111,7 @@ export class SlowLink {
     return link
   }
 
-  /** Answers this many of the markers that came. */
+  /** Responds to this many of the received markers. */
   async answer(count = Number.POSITIVE_INFINITY): Promise<void> {
     await quiet()
     const due = Math.min(count, pingsOf(this.connection) - this.unanswered)

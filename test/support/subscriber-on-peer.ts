@@ -51,7 +51,7 @@ export function countOf(connection: PeerConnection, cmd: string): number {
   return connection.received.filter(packet => packet.cmd === cmd).length
 }
 
-/** Every message that came is in exactly one of the counters. */
+/** Every received message is in exactly one of the counters. */
 function expectInboundAddsUp(mqtt: MqttService): void {
   const { received, handled, deadLettered, dropped, givenBack, repeated, waiting, running } =
     mqtt.stats().inbound

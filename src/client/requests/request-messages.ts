@@ -18,7 +18,7 @@ export interface OutgoingRequest extends OutboundMessage {
   readonly data: unknown
   /** What the envelope has for a pattern. @default the topic */
   readonly pattern?: unknown
-  /** What the envelope carries beside the data; on MQTT 5 it is in the User Properties. */
+  /** Metadata that the envelope carries in addition to the data; on MQTT 5 it is in the User Properties. */
   readonly metadata?: Readonly<Record<string, string>> | undefined
 }
 

@@ -90,7 +90,7 @@ describe('TopicTrie.remove', () => {
     }
     for (const { filter, value } of list) trie.remove(filter, value)
     for (const topic of TOPICS) expect(trie.match(topic)).toEqual([])
-    // Nothing is left of filters that are gone.
+    // Removed filters leave nothing behind.
     expect(Object.values(trie).map(nodesOf)).toEqual([0, 0])
   })
 })
