@@ -1,49 +1,27 @@
-// Receives a flood without handling it, and reports its memory on request.
-
-import { newHandler } from '../../dist/client/inbound/delivery.js'
-import { Subscriber } from '../../dist/client/inbound/subscriber.js'
-import { MqttSession } from '../../dist/client/mqtt-session.js'
-import { parseTopicFilter } from '../../dist/core/topic/topic-filter.js'
-import { resolveOptions } from '../../dist/options/option-checks.js'
+// Takes a flood and does nothing with it, and reports on request what it holds.
+import { MqttClient } from 'nestjs-mqtt/client'
 import { memory } from '../memory.mjs'
 import { config, respondToRequests, say } from '../requests.mjs'
 
 const { port, protocolVersion, handler } = config
-const options = resolveOptions({
+const client = new MqttClient({
   url: `mqtt://127.0.0.1:${port}`,
   protocolVersion,
   keepalive: 0,
   reconnect: { delayMs: [1_000] },
 })
-const silent = { error: () => {}, warn: () => {}, log: () => {}, debug: () => {} }
-const session = new MqttSession(options, silent)
 const never = () => new Promise(() => {})
 
 const HANDLERS = {
   'unread loop': () => {
-    globalThis.loop = new Subscriber(session, options).messages(
-      'flood',
-      { qos: 1 },
-      { limit: 1_000, overflow: 'drop-oldest' },
-    )
+    globalThis.loop = client.messages('flood', { qos: 1, limit: 1_000, overflow: 'drop-oldest' })
   },
-  'no ack()': () => {
-    new Subscriber(session, options).subscribe('flood', () => {}, { ack: 'manual' })
-  },
-  hanging: () => {
-    const rules = { name: 'flood', run: never, concurrency: 16, orderKey: 'none' }
-    session.addRoute(
-      parseTopicFilter('flood'),
-      { qos: 2, noLocal: false, retainHandling: 0 },
-      newHandler(rules),
-    )
-  },
+  'no ack()': () => client.subscribe('flood', () => {}, { qos: 1, ack: 'manual' }),
+  hanging: () => client.subscribe('flood', never, { qos: 2, concurrency: 16, order: 'none' }),
 }
 
-await session.start()
 HANDLERS[handler]()
-session.flushSubscriptions()
-session.serve()
+await client.start()
 const before = memory()
 let most = before.rss
 setInterval(() => {
@@ -52,5 +30,5 @@ setInterval(() => {
 say({ ready: true })
 respondToRequests(() => {
   most = Math.max(most, process.memoryUsage().rss)
-  return { before: before.rss, most, now: memory().rss, stats: session.stats }
+  return { before: before.rss, most, now: memory().rss, stats: client.stats() }
 })
