@@ -51,6 +51,8 @@ export class PacedLink {
     readonly link: Link,
     readonly limits: BrokerLimits,
     pacing: Pacing,
+    /** Publishes may be written again. */
+    private readonly onRead: () => void = () => {},
   ) {
     this.window = pacing.flowControl === 'markers' ? new LinkWindow() : undefined
     const { topicAliasMaximum } = limits
@@ -186,13 +188,19 @@ export class PacedLink {
     const nowMs = performance.now()
     window.received = link.receivedBytes
     window.confirm(nowMs, this.isBlind() ? nowMs : Math.max(link.intakeResumedMs, this.lateMs))
-    this.tend(nowMs)
+    if (window.holdDue === 'now') setImmediate(this.endRead)
+    else this.tend(nowMs)
   }
 
   /** The connection has ended. */
   stop(): void {
     clearTimeout(this.timer)
     clearTimeout(this.pulseTimer)
+  }
+
+  private readonly endRead = (): void => {
+    this.tend(performance.now())
+    this.onRead()
   }
 
   private readonly endTurn = (): void => {

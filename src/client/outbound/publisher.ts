@@ -146,7 +146,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   }
 
   connected(link: Link, { limits, sessionPresent }: ConnectedSession): void {
-    this.paced = new PacedLink(link, limits, this.options)
+    this.paced = new PacedLink(link, limits, this.options, () => this.pump())
     this.takesAll = isUnlimited(limits)
     this.paced.isHeld = this.parts.subscriptions.isRestoring
     link.reportTo(this)

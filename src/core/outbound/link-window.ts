@@ -25,23 +25,15 @@ const ASK_AFTER_MS = 100
 /**
  * Limits the number of bytes in transit. Data that cannot be written now waits where it can still be dropped.
  *
- * Markers (PINGREQ) are sent between the messages. The response to a marker confirms everything before it, and its age
- * shows how long that took. The window is the amount that the link carries in one round trip and 100 ms. Its parts:
- * - `RoundTrip` and `DeliveredRate` measure the link; `WindowSize` follows them.
- * - `LinkHold` finds out why a response is late. Nothing is written for 100 ms, with a marker at the start and at the end.
- *   If the responses arrive together, our own queue has drained in that time: the uplink is the limit. If they arrive
- *   100 ms apart, like the markers, our own queue is not the cause of the delay.
- * - `MarkerQueue` matches responses to markers, and detects lost responses.
- *
- * Until a late response is explained, a few KB more may be written. While this process reads slower than data arrives, the
- * window is larger by the time for which responses may have waited.
+ * The window is the amount that the link carries in one round trip and 100 ms, as the responses to markers (PINGREQ) show
+ * it. `LinkHold` finds out whether a late response is caused by our own queue. Until then a few KB more may be written, and
+ * while this process reads slower than data arrives, the window is larger by the time for which responses may have waited.
  */
 export class LinkWindow {
   private readonly markers = new MarkerQueue()
   private readonly window = new WindowSize()
   /** Whether `isMarkerDue` and `dueMs` may return something. */
   isTending = false
-  /** Number of received bytes, as last reported. */
   received = 0
   private written = 0
   private lastBytes = 0
@@ -53,6 +45,8 @@ export class LinkWindow {
   private lastBlockedMs = Number.NEGATIVE_INFINITY
   private hold: LinkHold | undefined
   private lastHoldMs = Number.NEGATIVE_INFINITY
+  /** A hold begins at the end of a read, or behind the next write if this read (a TLS record) confirmed everything. */
+  holdDue: 'now' | 'written' | undefined
   /** Number of bytes written when a response became overdue. */
   private doubtedAt: number | undefined
 
@@ -69,7 +63,6 @@ export class LinkWindow {
     return this.window.bytes
   }
 
-  /** Rate of the link, once it was the limit. */
   get bytesPerSecond(): number | undefined {
     const { bytesPerMs } = this.window.rate
     return bytesPerMs === undefined ? undefined : bytesPerMs * 1_000
@@ -103,7 +96,7 @@ export class LinkWindow {
     const { hold, markers, written, confirmed } = this
     const isQuiet = markers.sent.length === 0 && this.doubtedAt === undefined
     if (hold === undefined && isQuiet && written - confirmed < this.window.bytes) return true
-    if (hold?.isPausing) return false
+    if (hold?.isPausing || this.holdDue === 'now') return false
     if (written === confirmed || written - confirmed < this.allowance(nowMs, behindMs)) return true
     this.lastBlockedMs = nowMs
     this.isTending = true
@@ -124,6 +117,7 @@ export class LinkWindow {
 
   /** Whether a marker is due now, including one that is due by time or as a probe of a hold. */
   isMarkerDue(nowMs: number): boolean {
+    if (this.holdDue !== undefined) this.holdWhenDue(nowMs)
     const { hold } = this
     if (hold?.isPausing) return hold.wantsProbe(nowMs)
     const { window, markers, written } = this
@@ -214,7 +208,7 @@ export class LinkWindow {
     }
     if (ageMs > this.lateMs()) this.doubt(nowMs)
     else if (this.hold === undefined) this.doubtedAt = undefined
-    if (this.wantsHold(ageMs, isLimited, nowMs)) this.startHold(nowMs)
+    if (this.wantsHold(ageMs, isLimited, nowMs)) this.holdDue = 'now'
   }
 
   private wantsHold(ageMs: number, isLimited: boolean, nowMs: number): boolean {
@@ -231,6 +225,12 @@ export class LinkWindow {
   private mayHold(nowMs: number): boolean {
     if (this.hold !== undefined || this.unconfirmed === 0) return false
     return this.window.roundTrip.isFollowing(nowMs) || nowMs - this.lastHoldMs >= HOLD_PAUSE_MS
+  }
+
+  private holdWhenDue(nowMs: number): void {
+    const least = this.window.bytes / (this.holdDue === 'now' ? 4 : 1)
+    this.holdDue = this.unconfirmed < least ? 'written' : undefined
+    if (this.holdDue === undefined && this.mayHold(nowMs)) this.startHold(nowMs)
   }
 
   private startHold(nowMs: number): void {
