@@ -19,7 +19,12 @@ class ReadingLag {
 
   /** Called for full reads, and while reading is behind. */
   read(bytes: number): void {
-    if (bytes < FULL_READ_BYTES) return this.catchUp()
+    if (bytes < FULL_READ_BYTES) this.catchUp()
+    else this.unread()
+  }
+
+  /** Something that was read is not handled yet. */
+  unread(): void {
     this.hasRead = true
     this.behindSinceMs ??= performance.now()
     this.timer ??= setTimeout(this.look, LOOK_MS)
@@ -219,6 +224,7 @@ export class PacketReader {
     else {
       // Otherwise the operating system returns up to 2 MB in one turn.
       this.#stream.pause()
+      this.lag.unread()
       setImmediate(this.read)
     }
   }
