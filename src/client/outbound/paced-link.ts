@@ -42,6 +42,8 @@ export class PacedLink {
   private turnMs: number | undefined
   /** Time at which the uplink was last the limit. */
   private slowMs = Number.NEGATIVE_INFINITY
+  /** Set until all responses of the current read are handled. */
+  private reading: NodeJS.Immediate | undefined
   private pulse: AckPulse | undefined
   private pulseTimer: NodeJS.Timeout | undefined
   /** Number of written bytes. */
@@ -188,7 +190,7 @@ export class PacedLink {
     const nowMs = performance.now()
     window.received = link.receivedBytes
     window.confirm(nowMs, this.isBlind() ? nowMs : Math.max(link.intakeResumedMs, this.lateMs))
-    if (window.holdDue === 'now') setImmediate(this.endRead)
+    if (window.holdDue === 'now') this.reading ??= setImmediate(this.endRead)
     else this.tend(nowMs)
   }
 
@@ -196,9 +198,11 @@ export class PacedLink {
   stop(): void {
     clearTimeout(this.timer)
     clearTimeout(this.pulseTimer)
+    clearImmediate(this.reading)
   }
 
   private readonly endRead = (): void => {
+    this.reading = undefined
     this.tend(performance.now())
     this.onRead()
   }

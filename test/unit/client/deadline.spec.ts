@@ -31,18 +31,25 @@ describe('settlesWithin', () => {
   })
 
   it('returns true for work that settles one millisecond earlier', async () => {
-    const inTime = settlesWithin(new Promise(resolve => setTimeout(resolve, 999)), 1_000)
+    let finish = () => {}
+    const work = new Promise<void>(resolve => {
+      finish = resolve
+    })
+    const inTime = settlesWithin(work, 1_000)
     await vi.advanceTimersByTimeAsync(999)
+    finish()
     await expect(inTime).resolves.toBe(true)
     expect(vi.getTimerCount()).toBe(0)
   })
 
   it.each(['resolves', 'rejects'])('still returns false if the work %s later', async how => {
+    let finish = () => {}
     const late = new Promise((resolve, reject) => {
-      setTimeout(() => (how === 'resolves' ? resolve(1) : reject(new Error('late'))), 2_000)
+      finish = () => (how === 'resolves' ? resolve(1) : reject(new Error('late')))
     })
     const inTime = settlesWithin(late, 1_000)
-    await vi.advanceTimersByTimeAsync(3_000)
+    await vi.advanceTimersByTimeAsync(2_000)
+    finish()
     await expect(inTime).resolves.toBe(false)
   })
 
