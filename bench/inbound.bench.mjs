@@ -5,13 +5,14 @@ import { budgetsOf, MOSQUITTO, messagesOf, PEER, plan, SUBJECTS, VERSIONS } from
 import { startMosquitto } from './mosquitto.mjs'
 import { rowOf } from './report/row.mjs'
 import { costOf, inTurn } from './rounds.mjs'
+import { programOf, subjectsWith } from './subjects.mjs'
 
 export const title = 'Receiving'
 
 const here = file => new URL(`./inbound/${file}`, import.meta.url)
 
 /** @param args numbers of patterns */
-export async function* rows({ rounds, share, args = [], isQuick = false }) {
+export async function* rows({ rounds, share, args = [], isQuick = false, before }) {
   const groups = plan({ args, isQuick })
   const mosquitto = await startMosquitto()
   const { child: publisher } = await Child.start(process.execPath, here('publisher.mjs'), {
@@ -25,23 +26,25 @@ export async function* rows({ rounds, share, args = [], isQuick = false }) {
   for (const broker of brokers)
     for (const group of groups.filter(({ on }) => on.includes(broker.name)))
       for (const protocolVersion of VERSIONS)
-        yield* measure(broker, group, protocolVersion, { rounds, share })
+        yield* measure(broker, group, protocolVersion, { rounds, share, before })
   await publisher.end()
   await peer.end()
   await mosquitto.stop()
 }
 
-async function* measure({ name, port, publisher, pid }, group, protocolVersion, { rounds, share }) {
+async function* measure({ name, port, publisher, pid }, group, protocolVersion, { rounds, share, before }) {
   const { count, kind, levels } = group
   const receivers = {}
+  const subjects = subjectsWith(SUBJECTS, before)
   await Promise.all(
-    SUBJECTS.map(async subject => {
+    subjects.map(async subject => {
       const config = { subject, port, protocolVersion, kind, count }
-      receivers[subject] = await Child.start(process.execPath, here('receiver.mjs'), config)
+      const program = programOf('inbound/receiver.mjs', subject, before)
+      receivers[subject] = await Child.start(process.execPath, program, config)
     }),
   )
   for (const qos of levels) {
-    const figures = await inTurn(SUBJECTS, rounds, subject => {
+    const figures = await inTurn(subjects, rounds, subject => {
       const messages = messagesOf(subject, group, share)
       const { child, first } = receivers[subject]
       return costOf(pid, messages, async () => {

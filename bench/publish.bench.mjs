@@ -4,6 +4,7 @@ import { Child } from './child.mjs'
 import { startMosquitto } from './mosquitto.mjs'
 import { neverWorseThan, rowOf } from './report/row.mjs'
 import { costOf, inTurn } from './rounds.mjs'
+import { programOf, subjectsWith } from './subjects.mjs'
 
 export const title = 'Publishing'
 
@@ -18,7 +19,7 @@ const QUESTIONS = [
 const here = file => new URL(`./publish/${file}`, import.meta.url)
 
 /** @param args any of 3.1.1, 5, mosquitto, free */
-export async function* rows({ rounds, share, args = [] }) {
+export async function* rows({ rounds, share, args = [], before }) {
   const isLeftOut = (name, all) => args.some(arg => all.includes(arg)) && !args.includes(name)
   const mosquitto = await startMosquitto()
   const { child: peer, first } = await Child.start(process.execPath, here('acknowledging_peer.mjs'), {})
@@ -33,22 +34,24 @@ export async function* rows({ rounds, share, args = [] }) {
       [5, '5'],
     ]) {
       if (isLeftOut(version, ['3.1.1', '5'])) continue
-      yield* measure(broker, protocolVersion, { rounds, share })
+      yield* measure(broker, protocolVersion, { rounds, share, before })
     }
   }
   await peer.end()
   await mosquitto.stop()
 }
 
-async function* measure({ name, port, pid }, protocolVersion, { rounds, share }) {
+async function* measure({ name, port, pid }, protocolVersion, { rounds, share, before }) {
   const children = {}
-  for (const subject of SUBJECTS) {
+  const subjects = subjectsWith(SUBJECTS, before)
+  for (const subject of subjects) {
     const config = { subject, port, protocolVersion }
-    children[subject] = (await Child.start(process.execPath, here('publisher.mjs'), config)).child
+    const program = programOf('publish/publisher.mjs', subject, before)
+    children[subject] = (await Child.start(process.execPath, program, config)).child
   }
   for (const { qos, perTurn, messages: all, free } of QUESTIONS) {
     const messages = Math.round(all * share)
-    const figures = await inTurn(SUBJECTS, rounds, subject =>
+    const figures = await inTurn(subjects, rounds, subject =>
       costOf(pid, messages, () => children[subject].ask({ qos, perTurn, messages })),
     )
     const how = qos === 0 ? `${perTurn} per turn` : `${perTurn} in flight`

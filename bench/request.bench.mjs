@@ -5,19 +5,19 @@ import { Child } from './child.mjs'
 import { startMosquitto } from './mosquitto.mjs'
 import { rowOf } from './report/row.mjs'
 import { inTurn } from './rounds.mjs'
+import { programOf, subjectsWith } from './subjects.mjs'
 
 export const title = 'Requests'
 
 const SUBJECTS = ['ours', 'builtIn', 'floor']
 /** Requests per round: few if each takes a tenth of a second. */
 const QUESTIONS = [
-  { qos: 0, atOnce: 1, count: { ours: 1_000, builtIn: 200, floor: 1_000 } },
-  { qos: 0, atOnce: 100, count: { ours: 5_000, builtIn: 1_000, floor: 5_000 } },
-  { qos: 1, atOnce: 1, count: { ours: 1_000, builtIn: 20, floor: 1_000 } },
-  { qos: 1, atOnce: 100, count: { ours: 5_000, builtIn: 500, floor: 5_000 } },
+  { qos: 0, atOnce: 1, count: { ours: 1_000, before: 1_000, builtIn: 200, floor: 1_000 } },
+  { qos: 0, atOnce: 100, count: { ours: 5_000, before: 5_000, builtIn: 1_000, floor: 5_000 } },
+  { qos: 1, atOnce: 1, count: { ours: 1_000, before: 1_000, builtIn: 20, floor: 1_000 } },
+  { qos: 1, atOnce: 100, count: { ours: 5_000, before: 5_000, builtIn: 500, floor: 5_000 } },
 ]
 const HELD_BACK_SHARE = 0.1
-const here = file => new URL(`./request/${file}`, import.meta.url)
 
 function budgetsOf(isNodelay, { qos, atOnce }) {
   if (!isNodelay) return atOnce === 1 ? [{ figure: 'p50Ms', atMost: 5 }] : []
@@ -25,18 +25,21 @@ function budgetsOf(isNodelay, { qos, atOnce }) {
   return qos === 1 && atOnce === 1 ? [rate, { figure: 'p50Ms', peer: 'floor', atMost: 1.5 }] : [rate]
 }
 
-export async function* rows({ rounds, share }) {
+export async function* rows({ rounds, share, before }) {
+  const subjects = subjectsWith(SUBJECTS, before)
   for (const isNodelay of [true, false]) {
     const broker = await startMosquitto({ nodelay: isNodelay })
     const pairs = {}
-    for (const subject of SUBJECTS) {
+    for (const subject of subjects) {
       const config = { subject, port: broker.port }
-      const responder = (await Child.start(process.execPath, here('responder.mjs'), config)).child
-      const requester = (await Child.start(process.execPath, here('requester.mjs'), config)).child
+      const start = async file =>
+        (await Child.start(process.execPath, programOf(`request/${file}`, subject, before), config)).child
+      const responder = await start('responder.mjs')
+      const requester = await start('requester.mjs')
       pairs[subject] = { responder, requester }
     }
     for (const question of QUESTIONS) {
-      const figures = await inTurn(SUBJECTS, rounds, subject => {
+      const figures = await inTurn(subjects, rounds, subject => {
         const count = Math.ceil(question.count[subject] * share * (isNodelay ? 1 : HELD_BACK_SHARE))
         return pairs[subject].requester.ask({ ...question, count })
       })

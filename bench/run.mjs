@@ -1,8 +1,11 @@
 // npm run bench -- <name>: one file per question. Every number is a ratio within one run.
+// npm run bench -- <name> --against=<folder>: compares this build with that of another checkout, in the same run. The other
+// one must have the same bench folder; of `all`, the benchmarks publish, inbound and request do this.
 // npm run bench -- all [--quick]: the benchmarks that compare rows, in one table; kept as Markdown, JSON and SVG.
 import { readdirSync } from 'node:fs'
 import { keep } from './report/keep.mjs'
 import { textOf } from './report/table.mjs'
+import { AGAINST } from './subjects.mjs'
 
 /** The benchmarks of `all`, in this order. The quick form takes three minutes. */
 const COMPARED = ['publish', 'inbound', 'request', 'restore', 'start', 'growth']
@@ -19,7 +22,8 @@ if (name !== 'all' && !names.includes(name)) {
 }
 
 const isQuick = args.includes('--quick')
-const plain = args.filter(arg => arg !== '--quick')
+const before = args.find(arg => arg.startsWith(AGAINST))?.slice(AGAINST.length)
+const plain = args.filter(arg => arg !== '--quick' && !arg.startsWith(AGAINST))
 
 async function run(name) {
   const { title, rows } = await import(`./${name}.bench.mjs`)
@@ -27,7 +31,7 @@ async function run(name) {
   if (rows === undefined) return undefined
   const list = []
   const startMs = performance.now()
-  for await (const row of rows({ ...(isQuick ? QUICK : FULL), args: plain })) {
+  for await (const row of rows({ ...(isQuick ? QUICK : FULL), args: plain, before })) {
     list.push(row)
     console.error(`${title}: ${row.name}${row.isKept ? '' : ', MISSED'}`)
   }
@@ -39,6 +43,6 @@ for (const each of name === 'all' ? COMPARED : [name]) sections.push(await run(e
 const compared = sections.filter(section => section !== undefined)
 for (const { title, rows, seconds } of compared) console.log(`\n${title} (${seconds} s)\n${textOf(rows)}`)
 if (compared.length > 0) {
-  if (plain.length === 0) keep(compared, { isQuick, isAll: name === 'all' })
+  if (plain.length === 0 && before === undefined) keep(compared, { isQuick, isAll: name === 'all' })
   process.exitCode = compared.every(({ rows }) => rows.every(({ isKept }) => isKept)) ? 0 : 1
 }

@@ -67,4 +67,4 @@ async function floor({ url, protocolVersion, controller, patterns, topics }) {
     await client.subscribeAsync(patterns.slice(at, at + PER_SUBSCRIBE), { qos: 1 })
 }
 
-export const SUBJECTS = { ours, builtIn, floor }
+export const SUBJECTS = { ours, before: ours, builtIn, floor }

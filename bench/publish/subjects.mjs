@@ -95,4 +95,4 @@ async function floor({ port, protocolVersion }) {
   }
 }
 
-export const SUBJECTS = { ours, mqtt, floor }
+export const SUBJECTS = { ours, before: ours, mqtt, floor }

@@ -16,6 +16,7 @@ const FIGURES = {
 
 export const SUBJECT_NAMES = {
   ours: 'nestjs-mqtt',
+  before: 'before',
   mqtt: 'mqtt',
   builtIn: 'built-in',
   floor: 'floor',
@@ -27,13 +28,23 @@ export const neverWorseThan = peer => [
   { figure: 'cpuMicros', peer, atMost: 1 + NOISE },
 ]
 
+/** With another checkout to compare with, its figures decide instead. */
+const againstBefore = figures => {
+  const [figure] = Object.keys(figures.ours)
+  return [
+    { figure, peer: 'before', ...(isMoreBetter(figure) ? { atLeast: 1 - NOISE } : { atMost: 1 + NOISE }) },
+    { figure: 'cpuMicros', peer: 'before', atMost: 1 + NOISE },
+  ]
+}
+
 /**
- * @param figures figures by subject: `ours` and any of `mqtt`, `builtIn`, `floor`
+ * @param figures figures by subject: `ours` and any of `before`, `mqtt`, `builtIn`, `floor`
  * @param budgets each limits a figure of ours, divided by that of `peer` where one is named; a later one replaces an earlier
  * one for the same figure and peer
  */
 export function rowOf(name, figures, budgets = []) {
-  const byKind = new Map(budgets.map(budget => [`${budget.figure} ${budget.peer}`, budget]))
+  const limits = figures.before === undefined ? budgets : againstBefore(figures)
+  const byKind = new Map(limits.map(budget => [`${budget.figure} ${budget.peer}`, budget]))
   const judged = [...byKind.values()].map(budget => {
     const { figure, peer } = budget
     const value = figures.ours[figure] / (peer === undefined ? 1 : figures[peer][figure])

@@ -10,6 +10,8 @@ import { request } from './floor.mjs'
 
 // Its log lines would be parsed as responses of this process.
 Logger.overrideLogger(false)
+// Each subject has its own topic, so that the responders of the others have no work.
+const topic = `${config.subject}/echo`
 const url = `mqtt://127.0.0.1:${config.port}`
 
 async function ours() {
@@ -18,7 +20,7 @@ async function ours() {
     { logger: false },
   )
   const mqtt = app.get(MqttService)
-  return (value, qos) => mqtt.request('bench/echo', value, { qos })
+  return (value, qos) => mqtt.request(topic, value, { qos })
 }
 
 async function builtIn() {
@@ -27,11 +29,10 @@ async function builtIn() {
     options: { url, subscribeOptions: { qos: 1 } },
   })
   await client.connect()
-  return (value, qos) =>
-    lastValueFrom(client.send('bench/echo', new MqttRecordBuilder(value).setQoS(qos).build()))
+  return (value, qos) => lastValueFrom(client.send(topic, new MqttRecordBuilder(value).setQoS(qos).build()))
 }
 
-const ask = await { ours, builtIn, floor: () => request(config.port) }[config.subject]()
+const ask = await { ours, before: ours, builtIn, floor: () => request(config.port) }[config.subject]()
 
 async function round({ qos, atOnce, count }) {
   const times = []

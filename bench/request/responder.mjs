@@ -15,12 +15,12 @@ class EchoController {
   }
 }
 const method = Object.getOwnPropertyDescriptor(EchoController.prototype, 'echo')
-MessagePattern('bench/echo', { qos: 1 })(EchoController.prototype, 'echo', method)
+MessagePattern(`${config.subject}/echo`, { qos: 1 })(EchoController.prototype, 'echo', method)
 Payload()(EchoController.prototype, 'echo', 0)
 Controller()(EchoController)
 
 async function serve() {
-  const isOurs = config.subject === 'ours'
+  const isOurs = config.subject === 'ours' || config.subject === 'before'
   class AppModule {}
   Module({
     imports: isOurs ? [MqttModule.forRoot({ url })] : [],
