@@ -3,6 +3,7 @@
 import { Child } from './child.mjs'
 import { budgetsOf, MOSQUITTO, messagesOf, PEER, plan, SUBJECTS, VERSIONS } from './inbound/plan.mjs'
 import { startMosquitto } from './mosquitto.mjs'
+import { separate } from './owned.mjs'
 import { rowOf } from './report/row.mjs'
 import { costOf, inTurn } from './rounds.mjs'
 import { programOf, subjectsWith } from './subjects.mjs'
@@ -42,6 +43,10 @@ async function* measure({ name, port, publisher, pid }, group, protocolVersion, 
       const program = programOf('inbound/receiver.mjs', subject, before)
       receivers[subject] = await Child.start(process.execPath, program, config)
     }),
+  )
+  separate(
+    Object.values(receivers).map(({ child }) => child.pid),
+    [pid],
   )
   for (const qos of levels) {
     const figures = await inTurn(subjects, rounds, subject => {

@@ -2,6 +2,7 @@
 // packets? Each runs in its own process, on mosquitto and on a peer that only acknowledges, where the client is the limit.
 import { Child } from './child.mjs'
 import { startMosquitto } from './mosquitto.mjs'
+import { separate } from './owned.mjs'
 import { neverWorseThan, rowOf } from './report/row.mjs'
 import { costOf, inTurn } from './rounds.mjs'
 import { programOf, subjectsWith } from './subjects.mjs'
@@ -49,6 +50,10 @@ async function* measure({ name, port, pid }, protocolVersion, { rounds, share, b
     const program = programOf('publish/publisher.mjs', subject, before)
     children[subject] = (await Child.start(process.execPath, program, config)).child
   }
+  separate(
+    Object.values(children).map(child => child.pid),
+    [pid],
+  )
   for (const { qos, perTurn, messages: all, free } of QUESTIONS) {
     const messages = Math.round(all * share)
     const figures = await inTurn(subjects, rounds, subject =>

@@ -170,7 +170,7 @@ const STREAM_TURNS = 16
 /** Number of turns without a hold after one that ended by its timer. Doubles each time. */
 const PENALTY_TURNS = 16
 const LONGEST_PENALTY_TURNS = 4_096
-const HOLD_PACKETS = 16
+const HOLD_PACKETS = 20
 const HOLD_BYTES = 16_384
 /** With this many times more unacknowledged publishes than held packets, an acknowledgement soon starts a new turn. */
 const PUBACKS_FOR_PACKET = 4

@@ -12,11 +12,11 @@ describe('a stream of packets', () => {
     expect(writtenBeforeHold(new WriteHolding())).toBe(16)
   })
 
-  it('is written at sixteen packets or 16 KiB', () => {
+  it('is written at twenty packets or 16 KiB', () => {
     const holding = new WriteHolding()
     writtenBeforeHold(holding)
-    expect(holding.mayHold(15, 10)).toBe(true)
-    expect(holding.mayHold(16, 10)).toBe(false)
+    expect(holding.mayHold(19, 10)).toBe(true)
+    expect(holding.mayHold(20, 10)).toBe(false)
     expect(holding.mayHold(1, 16_384)).toBe(false)
   })
 
@@ -63,7 +63,7 @@ describe('a hold that ended by its timer', () => {
     holding.wasInVain()
     holding.wasInVain()
     writtenBeforeHold(holding)
-    expect(holding.mayHold(16, 10)).toBe(false)
+    expect(holding.mayHold(20, 10)).toBe(false)
     holding.wasInVain()
     expect(writtenBeforeHold(holding)).toBe(16)
   })
