@@ -60,6 +60,7 @@ export default {
       '^src/(client/connection/packet-writer|testing/[^/]+)\\.ts$',
       'node_modules/mqtt-packet/',
     ),
+    only('@nestjs/terminus', '^src/health/', 'node_modules/@nestjs/terminus/'),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),
     only('valibot', '^src/options/', 'node_modules/valibot/'),
   ],

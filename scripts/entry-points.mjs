@@ -6,4 +6,5 @@ export const ENTRY_POINTS = {
   '.': 'index',
   './client': 'client/index',
   './testing': 'testing/index',
+  './health': 'health/index',
 }

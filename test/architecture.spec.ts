@@ -143,6 +143,12 @@ const PROBES: readonly Probe[] = [
     wrong: value('mqtt-packet'),
     right: typeOnly('mqtt-packet'),
   },
+  {
+    rule: 'only-@nestjs/terminus',
+    file: 'src/testing/other.ts',
+    wrong: value('@nestjs/terminus'),
+    right: typeOnly('@nestjs/terminus'),
+  },
   { rule: 'only-aedes', file: 'src/testing/other.ts', wrong: value('aedes'), right: typeOnly('aedes') },
   { rule: 'only-valibot', file: 'src/client/other.ts', wrong: value('valibot'), right: typeOnly('valibot') },
 ]

@@ -1,5 +1,6 @@
-import { Controller, Module, ParseIntPipe } from '@nestjs/common'
+import { Controller, Get, Module, ParseIntPipe } from '@nestjs/common'
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
+import type { HealthCheckService } from '@nestjs/terminus'
 import {
   deadLetter,
   handle,
@@ -9,7 +10,21 @@ import {
   type MqttService,
   TopicParam,
 } from 'nestjs-mqtt'
+import { MqttHealthIndicator } from 'nestjs-mqtt/health'
 import { EmbeddedBroker, FaultLink, ScriptedPeer } from 'nestjs-mqtt/testing'
+
+@Controller('health')
+export class HealthController {
+  constructor(
+    private readonly health: HealthCheckService,
+    private readonly mqtt: MqttHealthIndicator,
+  ) {}
+
+  @Get()
+  ready() {
+    return this.health.check([() => this.mqtt.readiness({ connection: 'edge' })])
+  }
+}
 
 @Controller()
 export class DevicesController {
@@ -36,7 +51,8 @@ export class DevicesController {
 
 @Module({
   imports: [MqttModule.forRoot({ url: 'mqtt://localhost:1883' })],
-  controllers: [DevicesController],
+  controllers: [DevicesController, HealthController],
+  providers: [MqttHealthIndicator],
 })
 export class AppModule {}
 

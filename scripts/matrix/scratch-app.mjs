@@ -13,8 +13,11 @@ const LEFT_OUT = /^(eslint|@eslint|typescript-eslint|prettier|oxlint|globals$|@n
 /** What a newcomer pastes, and what the page about testing adds. */
 const PAGES = ['README.md', 'docs/testing.md']
 
-/** What Nest itself decides about, so it has to be tried on each version. */
-const FORGOTTEN = new URL('forgotten.spec.ts', import.meta.url)
+/** What Nest and terminus decide about, so it has to be tried on each version. */
+const OF_EACH_VERSION = {
+  'src/forgotten.spec.ts': new URL('forgotten.spec.ts', import.meta.url),
+  'src/terminus.spec.ts': new URL('terminus.spec.ts', import.meta.url),
+}
 
 const VITEST_CONFIG = `import { defineConfig } from 'vitest/config'
 
@@ -47,13 +50,14 @@ export class ScratchApp {
       }
       Object.assign(manifest.dependencies, {
         '@nestjs/microservices': `^${nest}.0.0`,
+        '@nestjs/terminus': `^${nest}.0.0`,
         'nestjs-mqtt': `file:${tarball}`,
       })
       Object.assign(manifest.devDependencies, { aedes })
     })
     this.change('tsconfig.json', ({ compilerOptions }) => Object.assign(compilerOptions, this.app.tsconfig))
     this.writeCode()
-    this.write('src/forgotten.spec.ts', this.read(FORGOTTEN))
+    for (const [path, spec] of Object.entries(OF_EACH_VERSION)) this.write(path, this.read(spec))
     await this.npm(['install', '--no-audit', '--no-fund', '--prefer-offline'])
   }
 

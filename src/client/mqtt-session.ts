@@ -23,7 +23,7 @@ import type { InboundHandler } from './inbound/delivery.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import { guardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
-import { healthOf, type MqttHealth, type MqttStats } from './report.js'
+import { healthOf, type MqttHealth, type MqttStats, RecentDrops } from './report.js'
 import { Requester } from './requests/requester.js'
 import { Shutdown } from './shutdown.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
@@ -47,6 +47,8 @@ export class MqttSession {
   private readonly counted = { connects: 0, losses: 0, ackTimeouts: 0, sessionsLost: 0 }
   private connectedAtMs = 0
   private isStarting = false
+  private hasStarted = false
+  private readonly recentDrops = new RecentDrops()
   readonly shutdown: Shutdown
 
   constructor(
@@ -59,6 +61,7 @@ export class MqttSession {
       this.log.error(`a listener of the client failed: ${describeCause(error)}`)
     this.events = new ClientEvents(options.clientId, failed)
     this.events.notice.listen(new Journal(this.log, options).write)
+    this.events.notice.listen(this.recentDrops.note)
     const packetIds = new PacketIds<Publication>(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, failed)
     this.subscriptions = this.newSubscriptions(packetIds)
@@ -122,12 +125,17 @@ export class MqttSession {
   get health(): MqttHealth {
     const { subscriptions, publisher } = this
     const { refusal } = publisher.outcomes
+    this.noteStarted()
     return healthOf({
       connection: this.connection.state,
       refusedSubscriptions: subscriptions.refused,
       unansweredSubscriptions: subscriptions.unanswered,
       refusedPublish: refusal && { reasonCode: refusal.reasonCode, ageMs: performance.now() - refusal.atMs },
       isAcknowledgementLate: publisher.isLate,
+      heldUp: this.dispatcher.watch.heldUp,
+      dropped: this.recentDrops.counts,
+      hasStarted: this.hasStarted,
+      isDraining: this.shutdown.isDraining || this.connection.state.status === 'closed',
     })
   }
 
@@ -167,6 +175,7 @@ export class MqttSession {
     await this.open()
     this.dispatcher.start()
     this.subscriptions.flush()
+    void this.subscriptions.whenSettled().then(() => this.noteStarted())
     if (this.options.connect === 'background') return
     const lost = await whenSubscribed(this.connection, this.subscriptions, this.options.connectTimeoutMs)
     const failure = lost ?? (this.options.refusedSubscription === 'fail' ? this.refused : undefined)
@@ -209,8 +218,16 @@ export class MqttSession {
     this.events.notice.tell({ type: 'connection-lost', wasShort: isShort })
   }
 
+  /** Remembers that the client was connected with every subscription granted. */
+  private noteStarted(): void {
+    if (this.hasStarted || !this.dispatcher.hasStarted || this.connection.state.status !== 'connected') return
+    const { pending, refused } = this.subscriptions.counts
+    this.hasStarted = pending === 0 && (refused === 0 || this.options.refusedSubscription === 'warn')
+  }
+
   private noteConnected(session: ConnectedSession): void {
     this.counted.connects += 1
+    if (!this.hasStarted) void this.subscriptions.whenSettled().then(() => this.noteStarted())
     this.connectedAtMs = performance.now()
     if (!this.options.keepsSession || session.sessionPresent || this.counted.connects === 1) return
     this.counted.sessionsLost += 1

@@ -1,8 +1,10 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import type { InboundCounters } from '../core/inbound/inbound-count.js'
-import type { OutboundCounters } from '../core/outbound/publish-outcome.js'
+import { RecentCount } from '../core/log-lines.js'
+import type { DropReason, OutboundCounters } from '../core/outbound/publish-outcome.js'
 import { describeReasonCode } from '../core/protocol/packets.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
+import type { HeldUp, Notice } from './events.js'
 
 /** Counters of one client since its start. Every message is counted exactly once. */
 export interface MqttStats {
@@ -59,6 +61,20 @@ export type MqttHealth = {
   readonly refusedSubscriptions: readonly string[]
   /** Filters without a response from the broker for half of `outbound.ackTimeoutMs`, at most 100. */
   readonly unansweredSubscriptions: readonly string[]
+  /** Messages that were dropped in the last minute, in steps of 5 s. */
+  readonly droppedInLastMinute: {
+    /** Received messages, dropped by the limits of `inbound` or of a loop. */
+    readonly inbound: number
+    /** Publishes with the outcome `dropped`, except `superseded`, `aborted` and `closed`, which the application causes itself. */
+    readonly outbound: number
+  }
+  /**
+   * Whether the client has been connected with every subscription granted, at least once since its start. A refused
+   * subscription counts as granted with `refusedSubscription: 'warn'`.
+   */
+  readonly hasStarted: boolean
+  /** Whether the client drains or is closed, and accepts no new messages. */
+  readonly isDraining: boolean
 }
 
 /** A publish that the broker refused. */
@@ -75,6 +91,11 @@ export interface HealthFacts {
   readonly refusedPublish: RefusedPublish | undefined
   /** The oldest QoS 1 or 2 publish has waited for its acknowledgement for half of `outbound.ackTimeoutMs`. */
   readonly isAcknowledgementLate: boolean
+  /** Set while an incoming message holds back the acknowledgements of others. */
+  readonly heldUp: HeldUp | undefined
+  readonly dropped: MqttHealth['droppedInLastMinute']
+  readonly hasStarted: boolean
+  readonly isDraining: boolean
 }
 
 /** A publish that was refused longer ago does not affect the health. */
@@ -82,24 +103,9 @@ const RECENT_MS = 60_000
 
 /** Computes the health of a session, with one reason per problem. */
 export function healthOf(facts: HealthFacts): MqttHealth {
-  const { connection, refusedSubscriptions, unansweredSubscriptions, refusedPublish, isAcknowledgementLate } =
-    facts
+  const { connection, refusedSubscriptions, unansweredSubscriptions } = facts
   const down = connection.status === 'connected' ? [] : [describeConnection(connection)]
-  const degraded: string[] = []
-  if (refusedSubscriptions.length > 0)
-    degraded.push(
-      `the broker refuses ${refusedSubscriptions.length} subscriptions: ${listOf(refusedSubscriptions)}`,
-    )
-  if (unansweredSubscriptions.length > 0)
-    degraded.push(
-      `the broker has not responded to ${unansweredSubscriptions.length} subscriptions: ${listOf(unansweredSubscriptions)}`,
-    )
-  if (refusedPublish !== undefined && refusedPublish.ageMs <= RECENT_MS)
-    degraded.push(
-      `the broker refused publishes in the last minute: ${describeReasonCode(refusedPublish.reasonCode)}`,
-    )
-  if (isAcknowledgementLate)
-    degraded.push('the broker has not acknowledged a publish for half of outbound.ackTimeoutMs')
+  const degraded = [...subscriptionProblems(facts), ...messageProblems(facts)]
   const connected = degraded.length === 0 ? 'up' : 'degraded'
   return {
     state: down.length === 0 ? connected : 'down',
@@ -107,6 +113,61 @@ export function healthOf(facts: HealthFacts): MqttHealth {
     reasons: [...down, ...degraded],
     refusedSubscriptions,
     unansweredSubscriptions,
+    droppedInLastMinute: facts.dropped,
+    hasStarted: facts.hasStarted,
+    isDraining: facts.isDraining,
+  }
+}
+
+function subscriptionProblems({
+  refusedSubscriptions: refused,
+  unansweredSubscriptions,
+}: HealthFacts): string[] {
+  const problems: string[] = []
+  if (refused.length > 0)
+    problems.push(`the broker refuses ${refused.length} subscriptions: ${listOf(refused)}`)
+  if (unansweredSubscriptions.length > 0)
+    problems.push(
+      `the broker has not responded to ${unansweredSubscriptions.length} subscriptions: ${listOf(unansweredSubscriptions)}`,
+    )
+  return problems
+}
+
+function messageProblems({ refusedPublish, isAcknowledgementLate, heldUp, dropped }: HealthFacts): string[] {
+  const problems: string[] = []
+  if (refusedPublish !== undefined && refusedPublish.ageMs <= RECENT_MS)
+    problems.push(
+      `the broker refused publishes in the last minute: ${describeReasonCode(refusedPublish.reasonCode)}`,
+    )
+  if (isAcknowledgementLate)
+    problems.push('the broker has not acknowledged a publish for half of outbound.ackTimeoutMs')
+  if (heldUp !== undefined)
+    problems.push(
+      `the handler of ${listOf(heldUp.patterns)} holds back the acknowledgements of ${heldUp.behind} messages`,
+    )
+  if (dropped.outbound > 0) problems.push(`${dropped.outbound} publishes were dropped in the last minute`)
+  if (dropped.inbound > 0)
+    problems.push(`${dropped.inbound} received messages were dropped in the last minute`)
+  return problems
+}
+
+/** Drops that the application has caused itself. */
+const INTENDED: ReadonlySet<DropReason> = new Set<DropReason>(['superseded', 'aborted', 'closed'])
+
+/** Counts the drops of the last minute, from the notices of a client. */
+export class RecentDrops {
+  private readonly inbound = new RecentCount(RECENT_MS)
+  private readonly outbound = new RecentCount(RECENT_MS)
+
+  readonly note = (notice: Notice): void => {
+    if (notice.type === 'inbound-dropped') this.inbound.happened(performance.now())
+    else if (notice.type === 'publish-dropped' && !INTENDED.has(notice.reason))
+      this.outbound.happened(performance.now())
+  }
+
+  get counts(): MqttHealth['droppedInLastMinute'] {
+    const nowMs = performance.now()
+    return { inbound: this.inbound.within(nowMs), outbound: this.outbound.within(nowMs) }
   }
 }
 

@@ -78,6 +78,11 @@ export class Shutdown {
     return this.closed
   }
 
+  /** The intake has ended. */
+  get isDraining(): boolean {
+    return this.drained !== undefined
+  }
+
   /** The application has called `close`. */
   get isClosed(): boolean {
     return this.closed !== undefined

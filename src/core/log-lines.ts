@@ -174,3 +174,38 @@ const BEGINNING: Partial<Record<DropReason, string>> = {
   'queue-full': 'publishes are dropped: outbound.maxQueued or outbound.maxQueuedBytes is reached',
   expired: 'publishes are dropped: they waited longer than allowed',
 }
+
+/** Parts of the period of a `RecentCount`. */
+const RECENT_PARTS = 12
+
+/** Counts how often something happened within the last period, in twelve parts of it, with constant memory. */
+export class RecentCount {
+  private readonly counts = new Array<number>(RECENT_PARTS).fill(0)
+  private readonly partMs: number
+  /** The current part: the number of parts since time 0. */
+  private part = 0
+
+  /** @param periodMs length of the period */
+  constructor(periodMs: number) {
+    this.partMs = periodMs / RECENT_PARTS
+  }
+
+  happened(nowMs: number): void {
+    this.advance(nowMs)
+    const index = this.part % RECENT_PARTS
+    this.counts[index] = (this.counts[index] ?? 0) + 1
+  }
+
+  /** @returns how often it happened in the current part and the eleven before it */
+  within(nowMs: number): number {
+    this.advance(nowMs)
+    return this.counts.reduce((sum, count) => sum + count, 0)
+  }
+
+  private advance(nowMs: number): void {
+    const part = Math.floor(nowMs / this.partMs)
+    const passed = Math.min(RECENT_PARTS, part - this.part)
+    for (let step = 1; step <= passed; step += 1) this.counts[(this.part + step) % RECENT_PARTS] = 0
+    this.part = Math.max(this.part, part)
+  }
+}

@@ -37,7 +37,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   private readonly intake: Intake
   private readonly pressure: Backpressure
   private readonly blocked: BlockedRequestsWatch
-  private readonly watch: AckWatch
+  readonly watch: AckWatch
   /** Maximum number of messages that wait for their PUBACK on this connection. */
   private mostUnacknowledged = 0
   private link: Link | undefined
@@ -61,6 +61,11 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
 
   get counters(): InboundCounters {
     return { ...this.messages.counters, oldestUnacknowledgedMs: this.watch.oldestMs }
+  }
+
+  /** Whether handlers may start, or were allowed to. */
+  get hasStarted(): boolean {
+    return this.mode !== 'holding'
   }
 
   /** Earlier messages wait until the application is ready for its handlers to start. */

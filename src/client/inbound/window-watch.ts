@@ -1,5 +1,5 @@
 import type { BlockableRequest, BlockedRequests } from '../../core/inbound/blocked-requests.js'
-import type { Hook, Notice } from '../events.js'
+import type { HeldUp, Hook, Notice } from '../events.js'
 import type { Delivery, HandlerRun } from './delivery.js'
 
 const LOOK_MS = 1_000
@@ -13,6 +13,7 @@ export class AckWatch {
   private timer: NodeJS.Timeout | undefined
   private oldest: Delivery | undefined
   private sinceMs = 0
+  private held: HeldUp | undefined
 
   constructor(
     private readonly messages: { readonly unacknowledged: readonly Delivery[] },
@@ -23,6 +24,11 @@ export class AckWatch {
   get oldestMs(): number {
     const [oldest] = this.messages.unacknowledged
     return oldest === undefined || oldest !== this.oldest ? 0 : Math.round(performance.now() - this.sinceMs)
+  }
+
+  /** Set while the oldest message holds back the acknowledgements of others, measured once per second. */
+  get heldUp(): HeldUp | undefined {
+    return this.messages.unacknowledged[0] === this.oldest ? this.held : undefined
   }
 
   /** Starts the timer. Called when a message arrives and the timer is not running. */
@@ -36,12 +42,14 @@ export class AckWatch {
     clearTimeout(this.timer)
     this.isRunning = false
     this.oldest = undefined
+    this.held = undefined
   }
 
   private readonly look = (): void => {
     const [oldest, ...behind] = this.messages.unacknowledged
     if (oldest === undefined) return this.stop()
     this.timer?.refresh()
+    this.held = undefined
     if (oldest !== this.oldest) {
       this.oldest = oldest
       this.sinceMs = performance.now()
@@ -49,8 +57,8 @@ export class AckWatch {
     if (this.oldestMs < LONG_MS || !behind.some(isIdle)) return
     const { packet, runs } = oldest
     const patterns = runs.flatMap(({ isEnded, handler }) => (isEnded ? [] : [handler.name]))
-    const heldUp = { topic: packet.topic, patterns, ageMs: this.oldestMs, behind: behind.length }
-    this.notice.tell({ type: 'acknowledgements-held-up', heldUp })
+    this.held = { topic: packet.topic, patterns, ageMs: this.oldestMs, behind: behind.length }
+    this.notice.tell({ type: 'acknowledgements-held-up', heldUp: this.held })
   }
 }
 

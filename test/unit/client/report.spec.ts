@@ -1,5 +1,5 @@
-import { describe, expect, it } from 'vitest'
-import { healthOf } from '../../../src/client/report.js'
+import { afterEach, describe, expect, it, vi } from 'vitest'
+import { healthOf, RecentDrops } from '../../../src/client/report.js'
 import { MqttError } from '../../../src/core/errors.js'
 
 const CONNECTED = {
@@ -28,6 +28,10 @@ const WELL = {
   unansweredSubscriptions: [],
   refusedPublish: undefined,
   isAcknowledgementLate: false,
+  heldUp: undefined,
+  dropped: { inbound: 0, outbound: 0 },
+  hasStarted: true,
+  isDraining: false,
 }
 
 describe('the health of a session', () => {
@@ -38,6 +42,9 @@ describe('the health of a session', () => {
       reasons: [],
       refusedSubscriptions: [],
       unansweredSubscriptions: [],
+      droppedInLastMinute: { inbound: 0, outbound: 0 },
+      hasStarted: true,
+      isDraining: false,
     })
   })
 
@@ -78,6 +85,10 @@ describe('the health of a session', () => {
       unansweredSubscriptions: ['b'],
       refusedPublish: { reasonCode: 0x97, ageMs: 1 },
       isAcknowledgementLate: true,
+      heldUp: { topic: 'a/b', patterns: ['a/+'], ageMs: 12_000, behind: 7 },
+      dropped: { inbound: 3, outbound: 4 },
+      hasStarted: false,
+      isDraining: true,
     })
     expect(health.state).toBe('down')
     expect(health.reasons).toEqual([
@@ -86,6 +97,34 @@ describe('the health of a session', () => {
       'the broker has not responded to 1 subscriptions: b',
       'the broker refused publishes in the last minute: 0x97 Quota exceeded',
       'the broker has not acknowledged a publish for half of outbound.ackTimeoutMs',
+      'the handler of a/+ holds back the acknowledgements of 7 messages',
+      '4 publishes were dropped in the last minute',
+      '3 received messages were dropped in the last minute',
     ])
+  })
+})
+
+describe('the drops of the last minute', () => {
+  afterEach(() => {
+    vi.useRealTimers()
+  })
+
+  it('count lost messages in both directions, and none that the application dropped itself', () => {
+    const drops = new RecentDrops()
+    for (const reason of ['offline', 'backlog', 'superseded', 'aborted', 'closed'] as const)
+      drops.note({ type: 'publish-dropped', reason })
+    drops.note({ type: 'inbound-dropped' })
+    drops.note({ type: 'drops-over' })
+    expect(drops.counts).toEqual({ inbound: 1, outbound: 2 })
+  })
+
+  it('are forgotten after a minute', () => {
+    vi.useFakeTimers()
+    const drops = new RecentDrops()
+    drops.note({ type: 'publish-dropped', reason: 'offline' })
+    vi.advanceTimersByTime(54_000)
+    expect(drops.counts.outbound).toBe(1)
+    vi.advanceTimersByTime(6_000)
+    expect(drops.counts.outbound).toBe(0)
   })
 })

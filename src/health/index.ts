@@ -1,0 +1,1 @@
+export { MqttHealthIndicator, type MqttIndicatorOptions } from './mqtt.health-indicator.js'
