@@ -29,11 +29,17 @@ export { fillTopic, type TopicParams } from './core/topic/topic-filter.js'
 export {
   InjectMqtt,
   InjectMqttClient,
+  MqttPacket,
+  MqttTopic,
   mqttClientToken,
   mqttServiceToken,
   mqttTransportId,
   mqttTransportToken,
+  OnMqttEvent,
+  type OnMqttOptions,
+  OnMqttRequest,
   TopicParam,
+  UserProperty,
 } from './mqtt.decorators.js'
 export type { MqttModuleExtras } from './mqtt.module.js'
 export { MqttModule } from './mqtt.module.js'

@@ -11,14 +11,14 @@ import {
 import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
 import { MqttSession } from './client/mqtt-session.js'
 import { MqttError } from './core/errors.js'
+import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.decorators.js'
 import {
+  assertConnections,
+  assertProviders,
   assertTopicParams,
+  bindProviders,
   findPatternHandlers,
-  mqttClientToken,
-  mqttServiceToken,
-  mqttTransportId,
-  mqttTransportToken,
-} from './mqtt.decorators.js'
+} from './mqtt.handlers.js'
 import { MqttService } from './mqtt.service.js'
 import { resolveOptions } from './options/option-checks.js'
 import type { MqttModuleOptions } from './options/options.js'
@@ -58,24 +58,30 @@ export class MqttConnectionModule
   ) {
     this.logger = new Logger(contextOf('MqttModule', connectionName.name))
     this.#modules = modules
+    bindProviders()
   }
 
   /**
-   * @throws MqttError `INVALID_OPTION` if two connections have the same name or a `@TopicParam` does not name a wildcard; with
-   * `fail-fast`, the cause of the failed start
+   * @throws MqttError `INVALID_OPTION` if two connections have the same name, or a handler cannot work; with `fail-fast`, the
+   * cause of the failed start
    */
   async onModuleInit(): Promise<void> {
     const { name } = this.connectionName
-    const namesakes = [...this.#modules.values()]
+    const connections = [...this.#modules.values()]
       .filter(module => module.metatype === MqttConnectionModule)
-      .map(module => module.getProviderByKey<{ name: string | undefined }>(CONNECTION_NAME)?.instance)
-      .filter(connection => connection?.name === name)
+      .map(module => module.getProviderByKey<{ name: string | undefined }>(CONNECTION_NAME)?.instance.name)
+    const namesakes = connections.filter(connection => connection === name)
     if (namesakes.length > 1) {
       const which = name === undefined ? 'without a name' : `named "${name}"`
       throw new MqttError(
         'INVALID_OPTION',
         `MqttModule.forRoot() is imported ${namesakes.length} times ${which}; import it once, or give each connection a name`,
       )
+    }
+    // One connection checks all handlers.
+    if (connections[0] === name) {
+      assertConnections(this.#modules, connections)
+      assertProviders(this.#modules)
     }
     assertTopicParams(findPatternHandlers(this.#modules, mqttTransportId(name)), pattern =>
       this.transport.wildcardsOf(pattern),

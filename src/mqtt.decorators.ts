@@ -6,10 +6,11 @@ import {
   type PipeTransform,
   type Type,
 } from '@nestjs/common'
-import type { ModulesContainer } from '@nestjs/core'
-import { Transport } from '@nestjs/microservices'
-import { MqttError } from './core/errors.js'
+import { EventPattern, MessagePattern, Transport } from '@nestjs/microservices'
+import type { PublishPacket } from './core/protocol/packets.js'
+import type { TopicParams } from './core/topic/topic-filter.js'
 import { MqttService } from './mqtt.service.js'
+import { type HandlerOptions, handle } from './options/handler-options.js'
 import { MqttClientProxy } from './transport/mqtt.client-proxy.js'
 import { MqttContext } from './transport/mqtt.context.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
@@ -54,102 +55,126 @@ export const InjectMqtt = (name?: string): ParameterDecorator & PropertyDecorato
 export const InjectMqttClient = (name?: string): ParameterDecorator & PropertyDecorator =>
   Inject(mqttClientToken(name))
 
-const TOPIC_PARAMS = Symbol('nestjs-mqtt:topic-params')
+/** Options of {@link OnMqttEvent} and {@link OnMqttRequest}: those of `handle()`, and the connection. */
+export interface OnMqttOptions extends HandlerOptions {
+  /** Name of the connection, if the application has several. @default the connection without a name */
+  readonly connection?: string
+}
 
-const readTopicParam: (
-  name: string,
-  ...pipes: (Type<PipeTransform> | PipeTransform)[]
-) => ParameterDecorator = createParamDecorator(
-  (name: string, context: ExecutionContext): string | undefined => {
+/** What a decorator of this package has noted about its method. */
+interface Decoration {
+  readonly decorator: string
+  readonly connection: string | undefined
+}
+
+const DECORATION = Symbol('nestjs-mqtt:decoration')
+
+/** Returns what an `@OnMqtt…` decorator has noted about a method. */
+export function decorationOf(method: unknown): Decoration | undefined {
+  if (typeof method !== 'function') return undefined
+  // Seam: only `decorate` writes this metadata.
+  return Reflect.getMetadata(DECORATION, method) as Decoration | undefined
+}
+
+function decorate(decoration: Decoration, decorator: MethodDecorator): MethodDecorator {
+  return (target, key, descriptor) => {
+    if (typeof descriptor.value === 'function')
+      Reflect.defineMetadata(DECORATION, decoration, descriptor.value)
+    return decorator(target, key, descriptor)
+  }
+}
+
+/**
+ * Handles the events of a pattern, like `@EventPattern` with `handle()`, but for one connection only, on controllers and on
+ * all other providers, and without a type argument under `strict`:
+ * `@OnMqttEvent('devices/+deviceId/telemetry', { concurrency: 4 })`.
+ * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
+ */
+export function OnMqttEvent(
+  pattern: string | readonly string[],
+  { connection, ...options }: OnMqttOptions = {},
+): MethodDecorator {
+  const extras = handle(options)
+  return decorate(
+    { decorator: '@OnMqttEvent', connection },
+    EventPattern<string | readonly string[]>(pattern, mqttTransportId(connection), extras),
+  )
+}
+
+/**
+ * Handles the requests of a pattern and responds with the result of the method, like `@MessagePattern` with `handle()`, but
+ * for one connection only, on controllers and on all other providers: `@OnMqttRequest('devices/+deviceId/reboot')`.
+ * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
+ */
+export function OnMqttRequest(
+  pattern: string | readonly string[],
+  { connection, ...options }: OnMqttOptions = {},
+): MethodDecorator {
+  const extras = handle(options)
+  return decorate(
+    { decorator: '@OnMqttRequest', connection },
+    MessagePattern<string | readonly string[]>(pattern, mqttTransportId(connection), extras),
+  )
+}
+
+type Pipe = Type<PipeTransform> | PipeTransform
+
+/** Reads from the context of the message; undefined if the method is called by something else than this transport. */
+function fromContext<D, V>(read: (context: MqttContext, data: D) => V) {
+  return createParamDecorator((data: D, context: ExecutionContext): V | undefined => {
     const mqttContext: unknown = context.switchToRpc().getContext()
-    return mqttContext instanceof MqttContext ? mqttContext.params[name] : undefined
-  },
-)
+    return mqttContext instanceof MqttContext ? read(mqttContext, data) : undefined
+  })
+}
+
+const readTopic = fromContext(({ topic }) => topic)
+const readPacket = fromContext((context): PublishPacket => context.getPacket())
+const readUserProperty = fromContext((context, name: string) => context.userProperty(name))
+const readTopicParam = fromContext((context, name: string) => context.params[name])
+
+/** Passes the Topic Name of the message. */
+export const MqttTopic = (...pipes: Pipe[]): ParameterDecorator => readTopic(...pipes)
+
+/** Passes the PUBLISH packet of the message, a `PublishPacket`. */
+export const MqttPacket = (...pipes: Pipe[]): ParameterDecorator => readPacket(...pipes)
+
+/**
+ * Passes the value of a User Property of the message (MQTT 5, 3.3.2.3.7): the first one if the message has several with this
+ * name; undefined if it has none, as on MQTT 3.1.1.
+ */
+export const UserProperty = (name: string, ...pipes: Pipe[]): ParameterDecorator =>
+  readUserProperty(name, ...pipes)
+
+const TOPIC_PARAMS = Symbol('nestjs-mqtt:topic-params')
 
 /**
  * Passes the value of a named wildcard of the handler's pattern, such as `@TopicParam('deviceId')` for
  * `devices/+deviceId/telemetry`. Pipes may follow the name. The application does not start, with the error
  * `INVALID_OPTION`, if the pattern has no wildcard with this name.
  */
+export function TopicParam(name: string, ...pipes: Pipe[]): ParameterDecorator
+/** The same, with a name that the compiler checks against the pattern: `@TopicParam(telemetry, 'deviceId')`. */
+export function TopicParam<P extends string>(
+  contract: { readonly pattern: P },
+  name: keyof TopicParams<P> & string,
+  ...pipes: Pipe[]
+): ParameterDecorator
 export function TopicParam(
-  name: string,
-  ...pipes: (Type<PipeTransform> | PipeTransform)[]
+  first: string | { readonly pattern: string },
+  ...rest: (string | Pipe)[]
 ): ParameterDecorator {
-  const decorate = readTopicParam(name, ...pipes)
+  const [name, ...pipes] = typeof first === 'string' ? [first, ...rest] : rest
+  const decorateParameter = readTopicParam(String(name), ...pipes.filter(pipe => typeof pipe !== 'string'))
   return (target, method, index) => {
-    decorate(target, method, index)
+    decorateParameter(target, method, index)
     if (method === undefined) return
-    Reflect.defineMetadata(TOPIC_PARAMS, [...topicParamsOf(target, method), name], target, method)
+    const names = [...topicParamsOf(target, method), String(name)]
+    Reflect.defineMetadata(TOPIC_PARAMS, names, target, method)
   }
 }
 
 /** Returns the names in the `@TopicParam` decorators of a method. */
-function topicParamsOf(target: object, method: string | symbol): readonly string[] {
+export function topicParamsOf(target: object, method: string | symbol): readonly string[] {
   // Seam: only `TopicParam` writes this metadata.
   return (Reflect.getMetadata(TOPIC_PARAMS, target, method) as readonly string[] | undefined) ?? []
-}
-
-/** Metadata keys of `@EventPattern` and `@MessagePattern`. Nest does not export them. */
-const PATTERN = 'microservices:pattern'
-const TRANSPORT = 'microservices:transport'
-
-/** A controller method with `@EventPattern` or `@MessagePattern`. */
-interface PatternHandler {
-  /** Name in the form `Controller.method`. */
-  readonly name: string
-  readonly patterns: readonly unknown[]
-  /** Names in its `@TopicParam` decorators. */
-  readonly topicParams: readonly string[]
-}
-
-/** Returns the controller methods that a transport with this id would handle. */
-export function findPatternHandlers(
-  modules: ModulesContainer,
-  transportId: Transport | symbol,
-): PatternHandler[] {
-  return [...modules.values()]
-    .flatMap(module => [...module.controllers.values()])
-    .flatMap(controller => handlersOf(controller.metatype, transportId))
-}
-
-/**
- * Checks that every `@TopicParam` names a wildcard of its pattern. Otherwise it would be undefined for every message.
- * @param wildcardsOf returns the wildcards of a pattern, or undefined if the pattern cannot be checked
- * @throws MqttError `INVALID_OPTION`
- */
-export function assertTopicParams(
-  handlers: readonly PatternHandler[],
-  wildcardsOf: (pattern: unknown) => readonly string[] | undefined,
-): void {
-  for (const { name, patterns, topicParams } of handlers) {
-    const wildcards = patterns.map(wildcardsOf)
-    if (wildcards.includes(undefined)) continue
-    const known = new Set(wildcards.flatMap(names => names ?? []))
-    const unknown = topicParams.find(param => !known.has(param))
-    if (unknown === undefined) continue
-    const list = [...known].map(param => `"${param}"`).join(', ')
-    throw new MqttError(
-      'INVALID_OPTION',
-      `${name}: @TopicParam('${unknown}') is not a named wildcard of ${patterns.map(pattern => JSON.stringify(pattern)).join(', ')}; ${known.size === 0 ? `add a named wildcard to the pattern, such as "+${unknown}"` : `use one of ${list}`}`,
-    )
-  }
-}
-
-function handlersOf(controller: unknown, transportId: Transport | symbol): PatternHandler[] {
-  if (typeof controller !== 'function') return []
-  const prototype: unknown = controller.prototype
-  if (typeof prototype !== 'object' || prototype === null) return []
-  return Object.entries(Object.getOwnPropertyDescriptors(prototype))
-    .filter(([, { value }]) => isHandler(value, transportId))
-    .map(([method, { value }]) => ({
-      name: `${controller.name}.${method}`,
-      patterns: [Reflect.getMetadata(PATTERN, value)].flat(),
-      topicParams: topicParamsOf(prototype, method),
-    }))
-}
-
-function isHandler(method: unknown, transportId: Transport | symbol): boolean {
-  if (typeof method !== 'function' || !Reflect.hasMetadata(PATTERN, method)) return false
-  const transport: unknown = Reflect.getMetadata(TRANSPORT, method)
-  return transport === undefined || transport === transportId
 }

@@ -2,7 +2,6 @@ import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
 import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
 import type { MqttModuleOptions, ReconnectOptions, TlsFileOptions } from './options.js'
-import { PASS_THROUGH, type PassThroughOptions } from './pass-through.js'
 import { type ResolvedOptions, Sealed } from './resolved-options.js'
 import {
   aFunction,
@@ -19,6 +18,8 @@ import {
   MAX_UINT32,
   messageProperties,
   oneOf,
+  PASS_THROUGH,
+  type PassThroughOptions,
   parseOptions,
   qosSchema,
   type Replacements,

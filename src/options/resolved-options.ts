@@ -10,7 +10,7 @@ import type {
   TlsFileOptions,
   Verdict,
 } from './options.js'
-import type { PassThroughOptions } from './pass-through.js'
+import type { PassThroughOptions } from './schema.js'
 
 const HIDDEN = '[hidden]'
 

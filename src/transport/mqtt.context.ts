@@ -61,6 +61,14 @@ export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishP
     return metadataOf(this.metadata) ?? metadataOf(this.userProperties())
   }
 
+  /** The first value of a User Property (MQTT 5, 3.3.2.3.7). Undefined if the message has none with this name. */
+  userProperty(name: string): string | undefined {
+    const { userProperties = {} } = this.properties
+    const value: unknown = Object.hasOwn(userProperties, name) ? userProperties[name] : undefined
+    const first: unknown = Array.isArray(value) ? value[0] : value
+    return typeof first === 'string' ? first : undefined
+  }
+
   private userProperties(): Record<string, unknown> {
     const { userProperties, responseTopic } = this.properties
     if (responseTopic === undefined) return userProperties ?? {}
