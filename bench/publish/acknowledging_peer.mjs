@@ -17,7 +17,7 @@ function lengthAt(bytes, at) {
   return undefined
 }
 
-function answer(bytes, at) {
+function response(bytes, at) {
   const kind = bytes[at] >> 4
   if (kind === 1) return CONNACK[bytes[at + 8]]
   if (kind === 12) return PINGRESP
@@ -33,16 +33,16 @@ const server = createServer(socket => {
   socket.on('error', () => {})
   socket.on('data', chunk => {
     const bytes = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
-    const answers = []
+    const responses = []
     let at = 0
     for (let length = lengthAt(bytes, at); length !== undefined && at + length <= bytes.length; ) {
-      const one = answer(bytes, at)
-      if (one !== undefined) answers.push(one)
+      const one = response(bytes, at)
+      if (one !== undefined) responses.push(one)
       at += length
       length = lengthAt(bytes, at)
     }
     rest = bytes.subarray(at)
-    if (answers.length > 0) socket.write(answers.length === 1 ? answers[0] : Buffer.concat(answers))
+    if (responses.length > 0) socket.write(responses.length === 1 ? responses[0] : Buffer.concat(responses))
   })
 })
 server.listen(0, '127.0.0.1', () => say({ port: server.address().port }))

@@ -60,7 +60,7 @@ async function floor({ port, protocolVersion }) {
   const numbered = Array.from({ length: 1_000 }, (_, id) =>
     generate({ ...packet, qos: 1, messageId: id + 1 }),
   )
-  const answered = []
+  const acknowledged = []
   let next = 0
   let batch = []
   const send = bytes => {
@@ -77,7 +77,7 @@ async function floor({ port, protocolVersion }) {
     let at = 0
     while (at + 2 <= bytes.length && at + 2 + bytes[at + 1] <= bytes.length) {
       at += 2 + bytes[at + 1]
-      answered.shift()?.()
+      acknowledged.shift()?.()
     }
     rest = bytes.subarray(at)
   })
@@ -89,7 +89,7 @@ async function floor({ port, protocolVersion }) {
     },
     publish: () => {
       send(numbered[next++ % numbered.length])
-      return new Promise(resolve => answered.push(resolve))
+      return new Promise(resolve => acknowledged.push(resolve))
     },
     dropped: () => 0,
   }

@@ -18,27 +18,27 @@ const server = createServer(socket => {
   const isFirst = connections === 1
   const receiveMaximum = isFirst ? 65_535 : config.receiveMaximum
   const parser = mqttPacket.parser(options)
-  let answers = []
+  let responses = []
   parser.on('packet', packet => {
     if (packet.cmd === 'connect')
-      answers.push({
+      responses.push({
         cmd: 'connack',
         reasonCode: 0,
         sessionPresent: !isFirst,
         properties: { receiveMaximum },
       })
-    else if (packet.cmd === 'pingreq') answers.push({ cmd: 'pingresp' })
+    else if (packet.cmd === 'pingreq') responses.push({ cmd: 'pingresp' })
     else if (packet.cmd === 'publish') {
       published += 1
-      if (!isFirst) answers.push({ cmd: 'puback', messageId: packet.messageId })
+      if (!isFirst) responses.push({ cmd: 'puback', messageId: packet.messageId })
     }
   })
   socket.on('data', bytes => {
     parser.parse(bytes)
-    mostOpen = Math.max(mostOpen, isFirst ? 0 : answers.filter(({ cmd }) => cmd === 'puback').length)
-    if (answers.length > 0)
-      socket.write(Buffer.concat(answers.map(answer => mqttPacket.generate(answer, options))))
-    answers = []
+    mostOpen = Math.max(mostOpen, isFirst ? 0 : responses.filter(({ cmd }) => cmd === 'puback').length)
+    if (responses.length > 0)
+      socket.write(Buffer.concat(responses.map(response => mqttPacket.generate(response, options))))
+    responses = []
   })
 })
 server.listen(0, '127.0.0.1', () => say({ url: `mqtt://127.0.0.1:${server.address().port}` }))

@@ -144,7 +144,7 @@ async function observe(start: Start, version: Version | undefined) {
   await emit('trucks/7/temperature', warm.build())
   await handledAfter(() => witness.publish('trucks/8/temperature', { celsius: 3 }, { qos: 1 }))
   await emit('broken', {})
-  const answers = []
+  const responses = []
   for (const [topic, data] of [
     ['trucks/7/limit', { of: 'milk' }],
     ['relay', [1, 2]],
@@ -152,11 +152,11 @@ async function observe(start: Start, version: Version | undefined) {
     ['refused', {}],
     ['crashes', {}],
   ] as const)
-    answers.push(await heardFrom(other.send(topic, data)))
+    responses.push(await heardFrom(other.send(topic, data)))
   await eventually(() => witness.seen.length === 2)
   const late = await Witness.start(broker.url)
   await eventually(() => late.seen.length === 1)
-  const result = { observed: [...observed], answers, seen: witness.seen, retained: late.seen }
+  const result = { observed: [...observed], responses, seen: witness.seen, retained: late.seen }
   for (const client of [witness, late]) await client.stop()
   await other.close()
   await app.close()
@@ -199,7 +199,7 @@ const expected = (trace: string | undefined) => ({
     ['before', 'crash'],
     ['filter', 'a bug', 'crashes'],
   ],
-  answers: [
+  responses: [
     {
       values: [{ celsius: 5, wanted: { of: 'milk' }, topic: 'trucks/7/limit', number: 5 }],
       error: undefined,

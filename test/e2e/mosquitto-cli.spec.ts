@@ -99,7 +99,7 @@ it('mosquitto_rr gets the response of a @MessagePattern handler, on MQTT 5', asy
     '-t',
     'trucks/7/limit',
     '-e',
-    'answers/1',
+    'responses/1',
     '-m',
     'null',
     '-q',

@@ -27,20 +27,20 @@ class EchoController {
 
 interface Settled {
   readonly index: number
-  readonly answers: readonly unknown[]
+  readonly responses: readonly unknown[]
   /** The code of its error. */
   readonly code: string | undefined
 }
 
 async function ask(mqtt: MqttService, index: number): Promise<Settled> {
-  const answers: unknown[] = []
+  const responses: unknown[] = []
   try {
-    for await (const answer of mqtt.requestStream(`echo/${index % 7}`, { index }, { qos: 1 }))
-      answers.push(answer)
-    return { index, answers, code: undefined }
+    for await (const response of mqtt.requestStream(`echo/${index % 7}`, { index }, { qos: 1 }))
+      responses.push(response)
+    return { index, responses, code: undefined }
   } catch (error) {
     if (!isMqttError(error)) throw error
-    return { index, answers, code: error.code }
+    return { index, responses, code: error.code }
   }
 }
 
@@ -93,11 +93,13 @@ it.each(ASKING)(
     expect(settled.map(({ index }) => index).toSorted((a, b) => a - b)).toEqual(
       Array.from({ length: REQUESTS }, (_, index) => index),
     )
-    const answered = settled.filter(({ code }) => code === undefined)
+    const responded = settled.filter(({ code }) => code === undefined)
     const failed = settled.filter(({ code }) => code !== undefined)
-    expect(answered.filter(({ index, answers }) => !isOnly(answers, index))).toEqual([])
+    expect(responded.filter(({ index, responses }) => !isOnly(responses, index))).toEqual([])
     expect(failed.filter(({ code }) => code !== 'CONNECTION_LOST')).toEqual([])
-    expect(failed.filter(({ index, answers }) => answers.length > 0 && !isOnly(answers, index))).toEqual([])
+    expect(
+      failed.filter(({ index, responses }) => responses.length > 0 && !isOnly(responses, index)),
+    ).toEqual([])
     expect(failed.length).toBeGreaterThan(0)
     expect(failed.length).toBeLessThanOrEqual(CUTS * AT_ONCE)
     await eventually(() => mqtt.stats().outbound.inFlight === 0)
@@ -108,8 +110,9 @@ it.each(ASKING)(
   },
 )
 
-function isOnly(answers: readonly unknown[], index: number): boolean {
-  const [answer] = answers
-  const isOwn = typeof answer === 'object' && answer !== null && 'index' in answer && answer.index === index
-  return answers.length === 1 && isOwn
+function isOnly(responses: readonly unknown[], index: number): boolean {
+  const [response] = responses
+  const isOwn =
+    typeof response === 'object' && response !== null && 'index' in response && response.index === index
+  return responses.length === 1 && isOwn
 }

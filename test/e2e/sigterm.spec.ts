@@ -66,12 +66,12 @@ class Service {
 }
 
 /** A server that accepts connections, and responds to the first bytes with these bytes. */
-async function server(answer?: Buffer): Promise<{ readonly url: string; readonly server: Server }> {
+async function server(response?: Buffer): Promise<{ readonly url: string; readonly server: Server }> {
   const listening = createServer(socket => {
     socket.on('error', () => {})
     socket.on('end', () => socket.end())
     socket.once('data', () => {
-      if (answer !== undefined) socket.write(answer)
+      if (response !== undefined) socket.write(response)
     })
     socket.resume()
   }).listen(0, '127.0.0.1')

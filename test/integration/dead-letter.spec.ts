@@ -35,7 +35,7 @@ async function failing(
 }
 
 /** Receives the next dead letter and responds to it. */
-async function answer(connection: PeerConnection, reasonCode = 0) {
+async function acknowledge(connection: PeerConnection, reasonCode = 0) {
   const letter = await connection.find('publish')
   connection.send({ cmd: 'puback', messageId: letter.messageId ?? 0, reasonCode })
   return letter
@@ -87,7 +87,7 @@ describe('a dead letter on MQTT 5', () => {
       retain: true,
       properties: {
         contentType: 'image/x',
-        responseTopic: 'answers',
+        responseTopic: 'responses',
         correlationData,
         messageExpiryInterval: 60,
         userProperties: { trace: ['1', '2'], 'dead-letter-topic': 'forged' },
@@ -97,7 +97,7 @@ describe('a dead letter on MQTT 5', () => {
     const letter = await connection.find('publish')
     expect(letter).toMatchObject({ topic: 'dead', qos: 1, retain: false, dup: false, payload })
     const { userProperties, ...properties } = letter.properties ?? {}
-    expect(properties).toEqual({ contentType: 'image/x', responseTopic: 'answers', correlationData })
+    expect(properties).toEqual({ contentType: 'image/x', responseTopic: 'responses', correlationData })
     expect({ ...userProperties }).toEqual({
       trace: ['1', '2'],
       'dead-letter-topic': 'in/7',
@@ -125,7 +125,7 @@ describe('a dead letter on MQTT 3.1.1', () => {
     const { mqtt, connection } = parts
     connection.send({ ...qos1('in/7', 3), payload, retain: true })
     await settle(mqtt)
-    const letter = await answer(connection)
+    const letter = await acknowledge(connection)
     expect(letter).toMatchObject({ topic: 'dead', qos: 1, retain: false })
     expect(JSON.parse(letter.payload.toString())).toEqual({
       topic: 'in/7',
@@ -155,7 +155,7 @@ describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
     await pass(20_000)
     expect(acks(connection)).toEqual([])
     expect(mqtt.stats().inbound).toMatchObject({ handled: 1, running: 1 })
-    await answer(connection)
+    await acknowledge(connection)
     await settle(mqtt)
     expect(acks(connection)).toEqual([1, 2])
     expect(countOf(connection, 'publish')).toBe(1)
@@ -178,7 +178,7 @@ describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
     const { mqtt, connection } = parts
     connection.send(json('in/1', 1))
     await settle(mqtt)
-    await answer(connection)
+    await acknowledge(connection)
     await settle(mqtt)
     expect(acks(connection)).toEqual([])
     expect(mqtt.stats().inbound).toMatchObject({ deadLettered: 1, running: 0 })
@@ -196,7 +196,7 @@ describe.each(VERSIONS)('MQTT %i: a dead letter', protocolVersion => {
     second.send(qos1('in/1', 1, 1, true))
     await settle(mqtt)
     expect(acks(second)).toEqual([])
-    expect(await answer(second)).toMatchObject({ topic: 'dead', dup: true })
+    expect(await acknowledge(second)).toMatchObject({ topic: 'dead', dup: true })
     await settle(mqtt)
     expect(acks(second)).toEqual([1])
     expect(mqtt.stats().inbound).toMatchObject({ received: 2, deadLettered: 1, repeated: 1 })
@@ -211,7 +211,7 @@ describe('a dead letter that the broker refuses', () => {
     connection.send(qos1('in/1', 1))
     await settle(mqtt)
     for (const delayMs of [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
-      await answer(connection, 0x87)
+      await acknowledge(connection, 0x87)
       await settle(mqtt)
       const before = countOf(connection, 'publish')
       await pass(delayMs - 10)
@@ -221,7 +221,7 @@ describe('a dead letter that the broker refuses', () => {
       expect(countOf(connection, 'publish')).toBe(before + 1)
       expect(acks(connection)).toEqual([])
     }
-    await answer(connection)
+    await acknowledge(connection)
     await settle(mqtt)
     expect(acks(connection)).toEqual([1])
     expect(mqtt.stats().inbound).toMatchObject({ deadLettered: 1, running: 0 })
@@ -237,7 +237,7 @@ describe('a dead letter that the broker refuses', () => {
     connection.send(json('in/1', 1))
     for (let attempt = 0; attempt < 3; attempt += 1) {
       await settle(mqtt)
-      await answer(connection, 0x87)
+      await acknowledge(connection, 0x87)
       await pass(30_000, 1_000)
     }
     await settle(mqtt)
@@ -251,7 +251,7 @@ describe('a dead letter that the broker refuses', () => {
     const { mqtt, connection } = parts
     connection.send(qos1('in/1', 1))
     await settle(mqtt)
-    await answer(connection, 0x87)
+    await acknowledge(connection, 0x87)
     await settle(mqtt)
     await finish(parts)
     await settle(mqtt)
@@ -269,7 +269,7 @@ it('a dead letter contains its time', async () => {
   const parts = await failing({})
   parts.connection.send(qos1('in/1', 1))
   await settle(parts.mqtt)
-  const letter = await answer(parts.connection)
+  const letter = await acknowledge(parts.connection)
   const time = new Date(String(letter.properties?.userProperties?.['dead-letter-time']))
   expect(time.getTime() - NOON.getTime()).toBeLessThan(1_000)
   await finish(parts)

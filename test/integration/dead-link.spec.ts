@@ -72,11 +72,11 @@ async function givenUpAfter(
 const pings = (connection: PeerConnection): number =>
   connection.received.filter(packet => packet.cmd === 'pingreq').length
 
-/** Answers every PINGREQ as it comes. */
-function answering(connection: PeerConnection): () => void {
-  let answered = 0
+/** Sends a PINGRESP for each new PINGREQ. */
+function pongFor(connection: PeerConnection): () => void {
+  let sent = 0
   return () => {
-    for (; answered < pings(connection); answered += 1) connection.send({ cmd: 'pingresp' })
+    for (; sent < pings(connection); sent += 1) connection.send({ cmd: 'pingresp' })
   }
 }
 
@@ -162,8 +162,8 @@ describe('a link that accepts bytes and returns nothing is closed within 1.5 x k
 
   it('also after hours of normal operation', async () => {
     const parts = await connected()
-    const answer = answering(parts.connection)
-    await pass(60 * KEEPALIVE_MS, answer)
+    const pong = pongFor(parts.connection)
+    await pass(60 * KEEPALIVE_MS, pong)
     expect(parts.session.connection.state.status).toBe('connected')
     const took = await givenUpAfter(parts, 2 * KEEPALIVE_MS)
     expect(took).toBeLessThanOrEqual(1.5 * KEEPALIVE_MS)
@@ -185,10 +185,10 @@ describe('a link with responses stays connected', () => {
     async (_what, load) => {
       const parts = await connected()
       const work = load(parts)
-      const answer = answering(parts.connection)
+      const pong = pongFor(parts.connection)
       await pass(20 * KEEPALIVE_MS, () => {
         work()
-        answer()
+        pong()
       })
       expect(parts.session.connection.state.status).toBe('connected')
       expect(parts.session.stats.connection.losses).toBe(0)
@@ -198,17 +198,17 @@ describe('a link with responses stays connected', () => {
 
   it('if PINGRESP takes almost half of the keepalive', async () => {
     const parts = await connected()
-    let answered = 0
+    let sent = 0
     let sinceMs = 0
     await pass(20 * KEEPALIVE_MS, () => {
-      if (pings(parts.connection) === answered) return
+      if (pings(parts.connection) === sent) return
       sinceMs += STEP_MS
       if (sinceMs < 0.4 * KEEPALIVE_MS) return
       sinceMs = 0
-      answered += 1
+      sent += 1
       parts.connection.send({ cmd: 'pingresp' })
     })
-    expect(answered).toBeGreaterThan(10)
+    expect(sent).toBeGreaterThan(10)
     expect(parts.session.stats.connection.losses).toBe(0)
     await ended(parts.session)
   })
@@ -240,8 +240,8 @@ describe('the client is never silent for longer than the keepalive allows [MQTT-
 
   it('on an idle connection', async () => {
     const parts = await connected()
-    const answer = answering(parts.connection)
-    expect(await longestSilence(parts, 10 * KEEPALIVE_MS, answer)).toBeLessThanOrEqual(
+    const pong = pongFor(parts.connection)
+    expect(await longestSilence(parts, 10 * KEEPALIVE_MS, pong)).toBeLessThanOrEqual(
       KEEPALIVE_MS + 2 * STEP_MS,
     )
     await ended(parts.session)
@@ -251,9 +251,9 @@ describe('the client is never silent for longer than the keepalive allows [MQTT-
     const parts = await connected()
     const outcome = parts.session.publish(publish(1))
     const { messageId = 0 } = await parts.connection.expect('publish')
-    const answer = answering(parts.connection)
+    const pong = pongFor(parts.connection)
     const longest = await longestSilence(parts, 3 * KEEPALIVE_MS, elapsed => {
-      answer()
+      pong()
       if (elapsed === KEEPALIVE_MS - STEP_MS) parts.connection.send({ cmd: 'puback', messageId })
     })
     expect(await outcome).toMatchObject({ status: 'acknowledged' })
@@ -271,11 +271,11 @@ describe('Server Keep Alive of CONNACK', () => {
     'that is %s than the client setting determines the interval of PINGREQs',
     async (_what, keepalive, serverKeepAlive) => {
       const parts = await connected({ keepalive }, { serverKeepAlive })
-      const answer = answering(parts.connection)
+      const pong = pongFor(parts.connection)
       const at: number[] = []
       await pass(5 * serverKeepAlive * 1_000 + 10 * STEP_MS, elapsed => {
         if (pings(parts.connection) > at.length) at.push(elapsed)
-        answer()
+        pong()
       })
       const gaps = at.map((time, index) => time - (at[index - 1] ?? 0))
       expect(gaps).toHaveLength(5)

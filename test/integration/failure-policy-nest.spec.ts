@@ -69,8 +69,8 @@ class PolicyController {
   @MessagePattern('ask', Transport.MQTT, handle({ retries: RETRIES, onFailure: deadLetter('dead') }))
   ask(@Payload() question: unknown): string {
     calls.push('asked')
-    if (question === 'bad') throw new Error('no answer')
-    return 'answer'
+    if (question === 'bad') throw new Error('no response')
+    return 'response'
   }
 
   @EventPattern<string>('manual', Transport.MQTT, handle({ ack: 'manual' }))
@@ -146,10 +146,10 @@ describe.each(VERSIONS)('MQTT %i, through Nest', protocolVersion => {
   })
 
   it('a request whose handler fails receives the error as its response, without a retry or a dead letter', async () => {
-    if (protocolVersion === 5) deliver('ask', 'bad', { properties: { responseTopic: 'answers' } })
+    if (protocolVersion === 5) deliver('ask', 'bad', { properties: { responseTopic: 'responses' } })
     else deliver('ask', { pattern: 'ask', data: 'bad', id: 'x' })
     const reply = await connection.expect('publish')
-    expect(reply.topic).toBe(protocolVersion === 5 ? 'answers' : 'ask/reply')
+    expect(reply.topic).toBe(protocolVersion === 5 ? 'responses' : 'ask/reply')
     expect(reply.payload.toString()).toContain('"status":"error"')
     connection.send({ cmd: 'puback', messageId: reply.messageId ?? 0, reasonCode: 0 })
     await acknowledged()

@@ -95,14 +95,14 @@ describe('through Nest', () => {
 
   it('a request whose handler exceeds its time limit receives that error, and is not retried', async () => {
     const { app, connection, mqtt } = await started()
-    connection.send(json('ask', 1, { qos: 0, properties: { responseTopic: 'answers' } }))
+    connection.send(json('ask', 1, { qos: 0, properties: { responseTopic: 'responses' } }))
     await eventually(() => mqtt.stats().inbound.handled === 1)
     expect(asked).toHaveLength(1)
     const replies = () => connection.received.filter(packet => packet.cmd === 'publish')
     await eventually(() => replies().length > 0)
     expect(replies()).toHaveLength(1)
     expect(replies()[0]).toMatchObject({
-      topic: 'answers',
+      topic: 'responses',
       properties: { userProperties: { status: 'error' } },
     })
     await app.close()

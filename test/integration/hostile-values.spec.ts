@@ -41,10 +41,10 @@ describe('an unusual value', () => {
     const connection = await peer.accept()
     await connection.grant()
     const { app } = await starting
-    connection.send(json('ask', 1, { properties: { responseTopic: 'answers' } }))
+    connection.send(json('ask', 1, { properties: { responseTopic: 'responses' } }))
     await eventually(() => publishesOf(connection).length === 1)
     expect(publishesOf(connection)[0]).toMatchObject({
-      topic: 'answers',
+      topic: 'responses',
       properties: { userProperties: { status: 'error' } },
     })
     await app.close()

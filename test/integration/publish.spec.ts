@@ -22,7 +22,7 @@ function addsUp(mqtt: MqttService): boolean {
   return attempted === sent + acknowledged + refused + lost + inFlight + sumOfDropped
 }
 
-const answer = async (connection: PeerConnection, reasonCode: number, reasonString?: string) => {
+const acknowledge = async (connection: PeerConnection, reasonCode: number, reasonString?: string) => {
   const { messageId = 0 } = await connection.expect('publish')
   const properties = reasonString === undefined ? {} : { properties: { reasonString } }
   connection.send({ cmd: 'puback', messageId, reasonCode, ...properties })
@@ -51,8 +51,8 @@ describe('the outcome of a publish', () => {
   it('QoS 1 is acknowledged, also with 0x10 without a subscriber', async () => {
     const { mqtt, session, connection } = await connected()
     const outcomes = [mqtt.publish('t', 1, { qos: 1 }), mqtt.publish('t', 2, { qos: 1 })]
-    await answer(connection, 0)
-    await answer(connection, 0x10)
+    await acknowledge(connection, 0)
+    await acknowledge(connection, 0x10)
     expect(await Promise.all(outcomes)).toEqual([
       { status: 'acknowledged', reasonCode: 0 },
       { status: 'acknowledged', reasonCode: 0x10 },
@@ -63,7 +63,7 @@ describe('the outcome of a publish', () => {
   it('QoS 1 is refused with the Reason Code and Reason String of the broker', async () => {
     const { mqtt, session, connection } = await connected()
     const outcome = mqtt.publish('t', 1, { qos: 1 })
-    await answer(connection, 0x97, 'too much')
+    await acknowledge(connection, 0x97, 'too much')
     expect(await outcome).toEqual({ status: 'refused', reasonCode: 0x97, reasonString: 'too much' })
     expect(addsUp(mqtt)).toBe(true)
     await session.close()
@@ -110,11 +110,11 @@ describe('the outcome of a publish', () => {
     const { mqtt, session, connection } = await connected({}, { properties: { receiveMaximum: 2 } })
     const first = [mqtt.publish('t', 1, { qos: 1 }), mqtt.publish('t', 2, { qos: 1 })]
     expect(await mqtt.publish('t', 3, { qos: 1 })).toEqual({ status: 'dropped', reason: 'in-flight-full' })
-    await answer(connection, 0)
+    await acknowledge(connection, 0)
     await first[0]
     const fourth = mqtt.publish('t', 4, { qos: 1 })
-    await answer(connection, 0)
-    await answer(connection, 0)
+    await acknowledge(connection, 0)
+    await acknowledge(connection, 0)
     expect(await fourth).toEqual({ status: 'acknowledged', reasonCode: 0 })
     await Promise.all(first)
     await session.close()
@@ -184,7 +184,7 @@ describe('an unacknowledged publish in a persistent session', () => {
     const fresh = await peer.accept({ sessionPresent: false })
     expect(await outcome).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_LOST' } })
     const next = mqtt.publish('t', 2, { qos: 1 })
-    await answer(fresh, 0)
+    await acknowledge(fresh, 0)
     expect(await next).toMatchObject({ status: 'acknowledged' })
     expect(fresh.received.filter(packet => packet.cmd === 'publish')).toHaveLength(1)
     await session.close()
@@ -229,7 +229,7 @@ describe('an error that is known in advance is thrown', () => {
       code: 'PACKET_TOO_LARGE',
     })
     const outcome = mqtt.publish('a', 1, { qos: 1 })
-    await answer(connection, 0)
+    await acknowledge(connection, 0)
     expect(await outcome).toMatchObject({ status: 'acknowledged' })
     await session.close()
   })

@@ -12,7 +12,7 @@ const ACKNOWLEDGED: PublishOutcome = { status: 'acknowledged', reasonCode: 0 }
 const REFUSED: PublishOutcome = { status: 'refused', reasonCode: 0x87 }
 
 /** Dead letters whose attempts have the given outcomes, one after the other; the last outcome repeats. */
-function lettersWith(...answers: readonly (PublishOutcome | Error)[]) {
+function lettersWith(...responses: readonly (PublishOutcome | Error)[]) {
   const published: DeadLetterPublish[] = []
   const refusals: string[] = []
   const notice = new Hook<Notice>(() => {})
@@ -22,10 +22,10 @@ function lettersWith(...answers: readonly (PublishOutcome | Error)[]) {
   })
   const letters = new DeadLetters({
     publish: async letter => {
-      const answer = answers[Math.min(published.length, answers.length - 1)] ?? ACKNOWLEDGED
+      const response = responses[Math.min(published.length, responses.length - 1)] ?? ACKNOWLEDGED
       published.push(letter)
-      if (answer instanceof Error) throw answer
-      return answer
+      if (response instanceof Error) throw response
+      return response
     },
     version: () => 5,
     maximumQoS: () => 2,
@@ -62,8 +62,8 @@ describe('DeadLetters', () => {
     [REFUSED, 'the broker refused it with Reason Code 0x87'],
     [{ status: 'dropped', reason: 'queue-full' } as const, 'dropped: queue-full'],
     [new Error('too large'), 'too large'],
-  ])('are retried after %j', async (answer, why) => {
-    const { publish, published, refusals, state } = lettersWith(answer, answer, ACKNOWLEDGED)
+  ])('are retried after %j', async (response, why) => {
+    const { publish, published, refusals, state } = lettersWith(response, response, ACKNOWLEDGED)
     await publish()
     await pass(1_000)
     expect(published).toHaveLength(2)
