@@ -81,6 +81,20 @@ export type {
   Verdict,
   WhenBlocked,
 } from './options/options.js'
+export {
+  defineTopic,
+  type SchemaIssue,
+  type SchemaResult,
+  type StandardSchema,
+  type TopicAddress,
+  type TopicContract,
+  type TopicInput,
+  type TopicOptions,
+  type TopicPayload,
+  type TopicPolicy,
+  type TopicResponse,
+  type TopicResponseInput,
+} from './options/topic-contract.js'
 export { type MqttClientOptions, MqttClientProxy } from './transport/mqtt.client-proxy.js'
 export { MqttContext } from './transport/mqtt.context.js'
 export { type MqttStatus, MqttTransport, type MqttTransportEvents } from './transport/mqtt.transport.js'

@@ -55,6 +55,20 @@ export type {
   Verdict,
   WhenBlocked,
 } from '../options/options.js'
+export {
+  defineTopic,
+  type SchemaIssue,
+  type SchemaResult,
+  type StandardSchema,
+  type TopicAddress,
+  type TopicContract,
+  type TopicInput,
+  type TopicOptions,
+  type TopicPayload,
+  type TopicPolicy,
+  type TopicResponse,
+  type TopicResponseInput,
+} from '../options/topic-contract.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './inbound/subscriber.js'
 export { MqttClient } from './mqtt-client.js'
 export type { MqttHealth, MqttStats } from './report.js'

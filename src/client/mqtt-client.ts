@@ -30,7 +30,7 @@ import {
 import { MqttSession } from './mqtt-session.js'
 import type { MqttHealth, MqttStats } from './report.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
-import { ResponseStream } from './requests/response-receivers.js'
+import { ResponseStream } from './requests/streams.js'
 import { hasClosed, type WaitOptions } from './waits.js'
 
 const NO_OPTIONS = {}

@@ -113,7 +113,7 @@ export function isTextOrBuffer(value: unknown): value is string | Buffer {
   return typeof value === 'string' || Buffer.isBuffer(value)
 }
 
-const publishEntries = {
+export const publishEntries = {
   retain: v.optional(flag),
   codec: v.optional(codecSchema),
   properties: v.optional(strictObject(messageProperties)),

@@ -22,7 +22,6 @@ import {
   type ResponseReceiver,
   type StreamSignal,
 } from './open-requests.js'
-import { OpenStreams, streamKey } from './open-streams.js'
 import {
   mqtt5Request,
   type OutgoingRequest,
@@ -31,7 +30,7 @@ import {
   responseSubscription,
   STATUS,
 } from './request-messages.js'
-import { ObservedReceiver } from './response-receivers.js'
+import { ObservedReceiver, OpenStreams, streamKey } from './streams.js'
 
 /** One or two lost renewals must not end a stream. */
 const RENEWALS_PER_LEASE = 3

@@ -9,7 +9,6 @@ import type { HandlerAttempt } from '../inbound/delivery.js'
 import type { HandlerRules } from '../inbound/handler-rules.js'
 import type { MqttSession } from '../mqtt-session.js'
 import { decodeEnvelopeData, readEnvelope } from './nest-envelope.js'
-import { type OpenStream, type StreamEnd, streamKey } from './open-streams.js'
 import {
   type Exchange,
   endMessage,
@@ -21,6 +20,7 @@ import {
   type ResultReader,
 } from './request-messages.js'
 import { isAsyncIterable, type PendingResponse, type QueueEnd, ResponseSource } from './response-queue.js'
+import { type OpenStream, type StreamEnd, streamKey } from './streams.js'
 
 /** Time limit for the acknowledgement of a response, in milliseconds. */
 const RESPONSE_TIMEOUT_MS = 30_000

@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import { ResponseStream } from '../../../../src/client/requests/response-receivers.js'
+import { ResponseStream } from '../../../../src/client/requests/streams.js'
 import { MqttError } from '../../../../src/core/errors.js'
 
 const LOST = new MqttError('CONNECTION_LOST', 'lost')

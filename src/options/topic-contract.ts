@@ -1,0 +1,226 @@
+import * as v from 'valibot'
+import { MqttError } from '../core/errors.js'
+import { WHEN_BLOCKED, type WhenBlocked } from '../core/outbound/when-blocked.js'
+import type { PublishProperties } from '../core/protocol/packets.js'
+import {
+  fillTopic,
+  isTopicName,
+  matchesTopicFilter,
+  parseTopicTemplate,
+  readTopicParams,
+  type TopicParams,
+  type TopicTemplate,
+} from '../core/topic/topic-filter.js'
+import type { CodecOption } from './codec.js'
+import { oneOf, parseOptions, publishEntries, qosSchema, strictObject } from './schema.js'
+
+/**
+ * A schema of zod, valibot, arktype or another library that implements Standard Schema V1
+ * (https://standardschema.dev). `In` is the type that it accepts, `Out` the type that it returns.
+ */
+export interface StandardSchema<In = unknown, Out = In> {
+  readonly '~standard': {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (value: unknown) => SchemaResult<Out> | Promise<SchemaResult<Out>>
+    readonly types?: { readonly input: In; readonly output: Out } | undefined
+  }
+}
+
+/** The result of a {@link StandardSchema}: a value, or what is wrong with the input. */
+export type SchemaResult<Out> =
+  | { readonly value: Out; readonly issues?: undefined }
+  | { readonly issues: readonly SchemaIssue[] }
+
+/** One thing that is wrong with the input of a {@link StandardSchema}. */
+export interface SchemaIssue {
+  readonly message: string
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
+
+type Types<S extends StandardSchema> = NonNullable<S['~standard']['types']>
+
+/** What applies to every message of a topic. */
+export interface TopicPolicy {
+  /**
+   * Quality of Service of publishes (MQTT 5, 4.3), and highest QoS at which the broker delivers to handlers (MQTT 5,
+   * 3.8.3.1). @default the default of each call
+   */
+  readonly qos?: 0 | 1 | 2
+  /** Encodes and decodes the payload. @default the codec of the connection */
+  readonly codec?: CodecOption
+  /** Whether the broker keeps the message as the last value of its topic (MQTT 5, 3.3.1.3). @default false */
+  readonly retain?: boolean
+  /**
+   * What happens to a publish when there is no connection, or the link is slower than the data. Does not apply to requests.
+   * @default `outbound.whenBlocked`
+   */
+  readonly whenBlocked?: WhenBlocked
+  /**
+   * Properties of publishes (MQTT 5, 3.3.2.3). A property of the same name in the options of a call takes precedence.
+   * @default none
+   */
+  readonly properties?: PublishProperties
+}
+
+/** Options of {@link defineTopic}. */
+export interface TopicOptions<S extends StandardSchema, R extends StandardSchema> extends TopicPolicy {
+  /**
+   * Schema of the payload, as the codec decodes it. Publishers validate a payload before they send it, handlers validate it
+   * before they run and receive the output of the schema. @default none: any payload
+   */
+  readonly schema?: S
+  /** Schema of the responses to requests on this topic. @default none: any response */
+  readonly response?: R
+  /** What the messages of this topic mean, for documentation. @default none */
+  readonly description?: string
+}
+
+/**
+ * What publishers and handlers of a topic agree on: its pattern, its parameters, the types of its payload and response, and
+ * its policy. Created by {@link defineTopic}.
+ */
+export interface TopicContract<
+  Pattern extends string = string,
+  In = unknown,
+  Out = unknown,
+  ResponseIn = unknown,
+  ResponseOut = unknown,
+> {
+  /** The pattern, such as `devices/+deviceId/telemetry`. */
+  readonly pattern: Pattern
+  /** The pattern as a Topic Filter, such as `devices/+/telemetry`. */
+  readonly filter: string
+  /** Schema of the payload. */
+  readonly schema: StandardSchema<In, Out> | undefined
+  /** Schema of the responses. */
+  readonly response: StandardSchema<ResponseIn, ResponseOut> | undefined
+  readonly policy: TopicPolicy
+  readonly description: string | undefined
+  /**
+   * Returns the topic with these parameters, to publish or request.
+   * @throws MqttError `INVALID_TOPIC_NAME` if a value is missing or empty or contains `/`, `+` or `#` (a value for `#name` may
+   * contain `/`), or if the pattern has a wildcard without a name
+   */
+  at(
+    ...params: TopicArguments<Pattern>
+  ): TopicAddress<TopicContract<Pattern, In, Out, ResponseIn, ResponseOut>>
+  /** Returns the parameters of a Topic Name that matches the pattern. Undefined for any other value. */
+  match(topic: string): TopicParams<Pattern> | undefined
+}
+
+/** A pattern without named wildcards has no parameters. */
+type TopicArguments<Pattern extends string> = [keyof TopicParams<Pattern>] extends [never]
+  ? []
+  : [params: TopicParams<Pattern>]
+
+/** One topic of a {@link TopicContract}, returned by its `at()`. */
+export interface TopicAddress<Contract = TopicContract> {
+  readonly topic: string
+  readonly contract: Contract
+}
+
+/** The payload that handlers of a contract receive: the output of its schema. */
+export type TopicPayload<C extends TopicContract> =
+  C extends TopicContract<string, infer _In, infer Out, infer _ResponseIn, infer _ResponseOut> ? Out : never
+
+/** The payload that publishers of a contract send: the input of its schema. */
+export type TopicInput<C extends TopicContract> =
+  C extends TopicContract<string, infer In, infer _Out, infer _ResponseIn, infer _ResponseOut> ? In : never
+
+/** The response that a requester receives: the output of the response schema. */
+export type TopicResponse<C extends TopicContract> =
+  C extends TopicContract<string, infer _In, infer _Out, infer _ResponseIn, infer Out> ? Out : never
+
+/** The response that a responder returns: the input of the response schema. */
+export type TopicResponseInput<C extends TopicContract> =
+  C extends TopicContract<string, infer _In, infer _Out, infer In, infer _ResponseOut> ? In : never
+
+/** Text of the error for a value that is not a schema. */
+export const SCHEMA_ALLOWED = 'a Standard Schema V1, such as one of zod, valibot or arktype'
+
+/** Whether a value has the shape of Standard Schema V1. A schema of arktype is a function. */
+export function isStandardSchema(value: unknown): boolean {
+  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return false
+  const standard: unknown = Reflect.get(value, '~standard')
+  if (typeof standard !== 'object' || standard === null) return false
+  return Reflect.get(standard, 'version') === 1 && typeof Reflect.get(standard, 'validate') === 'function'
+}
+
+const schema = v.optional(v.custom<StandardSchema>(isStandardSchema, SCHEMA_ALLOWED))
+
+const topicSchema = strictObject(
+  {
+    ...publishEntries,
+    qos: v.optional(qosSchema),
+    whenBlocked: v.optional(oneOf(WHEN_BLOCKED)),
+    schema,
+    response: schema,
+    description: v.optional(v.string('a string')),
+  },
+  'an object with topic options',
+)
+
+/**
+ * Defines a topic once for its publishers and its handlers.
+ *
+ * @param pattern a pattern with named wildcards, such as `devices/+deviceId/telemetry`, without a `$share` prefix and without
+ * `${variables}`
+ * @throws MqttError `INVALID_TOPIC_FILTER` for an invalid pattern, `INVALID_OPTION` for an unknown or invalid option
+ */
+export function defineTopic<
+  const Pattern extends string,
+  S extends StandardSchema = StandardSchema,
+  R extends StandardSchema = StandardSchema,
+>(
+  pattern: Pattern,
+  options: TopicOptions<S, R> = {},
+): TopicContract<Pattern, Types<S>['input'], Types<S>['output'], Types<R>['input'], Types<R>['output']> {
+  parseOptions(`topic "${pattern}"`, topicSchema, options)
+  const { schema, response, description, ...policy } = options
+  const template = contractTemplate(pattern)
+  const contract: TopicContract<
+    Pattern,
+    Types<S>['input'],
+    Types<S>['output'],
+    Types<R>['input'],
+    Types<R>['output']
+  > = Object.freeze({
+    pattern,
+    filter: template.topicFilter.filter,
+    schema,
+    response,
+    policy: Object.freeze(policy),
+    description,
+    at: (...[params]: TopicArguments<Pattern>) =>
+      Object.freeze({ topic: topicOf(template, params ?? {}), contract }),
+    match: (topic: string) => matchOf<Pattern>(template, topic),
+  })
+  return contract
+}
+
+function contractTemplate(pattern: string): TopicTemplate {
+  const template = parseTopicTemplate(pattern)
+  const { sharedGroup } = template.topicFilter
+  if (sharedGroup === undefined && !pattern.includes('${')) return template
+  const problem =
+    sharedGroup === undefined
+      ? 'a contract cannot use the option "variables"; insert the value into the pattern in your code'
+      : 'a contract is not a subscription; set "sharedGroup" in the options of its handler'
+  throw new MqttError('INVALID_TOPIC_FILTER', `"${pattern}" is not a valid pattern of a contract: ${problem}`)
+}
+
+function topicOf({ pattern, params }: TopicTemplate, values: Readonly<Record<string, string>>): string {
+  const empty = params.find(({ name }) => values[name] === '')
+  if (empty === undefined) return fillTopic(pattern, values)
+  throw new MqttError('INVALID_TOPIC_NAME', `the parameter "${empty.name}" of "${pattern}" must not be empty`)
+}
+
+function matchOf<Pattern extends string>(
+  template: TopicTemplate,
+  topic: string,
+): TopicParams<Pattern> | undefined {
+  if (!isTopicName(topic) || !matchesTopicFilter(template.topicFilter, topic)) return undefined
+  // Seam: the names come from the pattern, which the compiler reads as well.
+  return readTopicParams(template, topic) as TopicParams<Pattern>
+}
