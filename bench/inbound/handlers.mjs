@@ -18,7 +18,10 @@ export const patternsOf = (subject, count) =>
 export const topicsOf = (subject, count) =>
   Array.from({ length: DEVICES }, (_, device) => `${subject}/${count - 1}/${device}/state`)
 
-/** @param kind 'event' or 'message'; the handler of a message returns nothing, because no response is requested */
+/**
+ * @param kind 'event' or 'message'; the handler of a message returns nothing, because no response is requested. It has the
+ * default options, so it subscribes at QoS 0.
+ */
 export function controllerOf(kind, patterns, take) {
   class Devices {
     state({ n }) {
@@ -30,7 +33,7 @@ export function controllerOf(kind, patterns, take) {
   const pattern = kind === 'event' ? EventPattern : MessagePattern
   Payload()(prototype, 'state', 0)
   Ctx()(prototype, 'state', 1)
-  pattern(patterns, { qos: 1 })(prototype, 'state', method)
+  pattern(patterns, kind === 'event' ? { qos: 1 } : {})(prototype, 'state', method)
   Controller()(Devices)
   return Devices
 }
