@@ -5,12 +5,11 @@ import {
   type Transport,
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom, Observable } from 'rxjs'
-import type { PublishPacket } from '../client/connection/link.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from '../client/inbound/delivery.js'
 import { type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
 import type { MqttSession } from '../client/mqtt-session.js'
 import type { ResultReader } from '../client/requests/request-messages.js'
-import { Responder } from '../client/requests/responder.js'
+import { type ReceivedRequest, Responder } from '../client/requests/responder.js'
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { describeCause, MqttError } from '../core/errors.js'
 import { unwrapEvent } from '../core/requests/request-rules.js'
@@ -95,9 +94,7 @@ export class MqttTransport
     const bound: Route = { ...rules, callback }
     const handler = newHandler({
       ...rules.runRules,
-      run: isEventHandler
-        ? this.eventRun(bound)
-        : (packet, attempt) => this.takeRequest(bound, packet, attempt),
+      run: this.runOf(bound, isEventHandler),
       onFailed: ({ topic }, error) =>
         this.session.events.notice.tell({
           type: 'handler-failed',
@@ -157,32 +154,33 @@ export class MqttTransport
     return this.session.connection.unwrap<T>()
   }
 
-  /** One function for all that an event goes through, since most messages are events. */
-  private eventRun({ callback, codec, template }: Route): InboundHandler['run'] {
+  /** One function for all that a message goes through, since most messages expect no response. */
+  private runOf(route: Route, isEvent: boolean): InboundHandler['run'] {
+    const { callback, codec, template } = route
     return async (packet, attempt) => {
-      let data = decodePacket(codec, packet)
-      let metadata: unknown
-      if (this.options.envelope === 'all')
+      const request = isEvent ? undefined : this.responder.receive(route, packet, attempt)
+      let data = request === undefined ? decodePacket(codec, packet) : request.data
+      let metadata = request?.metadata
+      if (request?.target === undefined && this.options.envelope === 'all')
         ({ data, metadata } = unwrapEvent(packet.topic, data, this.routeOf))
       const context = new MqttContext(packet, template, attempt, metadata)
       if (this.onProcessingStartHook !== this.plainStartHook || this.onProcessingEndHook !== undefined)
-        return this.runWithHooks(context, async () => untilComplete(await callback(data, context), attempt))
+        return this.runWithHooks(context, async () =>
+          this.finish(request, await callback(data, context), attempt),
+        )
       const result: unknown = await callback(data, context)
-      if (isObservable(result)) await untilComplete(result, attempt)
+      if (request?.target !== undefined || isObservable(result)) await this.finish(request, result, attempt)
     }
   }
 
-  private async takeRequest(route: Route, packet: PublishPacket, attempt: HandlerAttempt): Promise<void> {
-    const request = this.responder.receive(route, packet, attempt)
-    let { data, metadata } = request
-    if (request.target === undefined && this.options.envelope === 'all')
-      ({ data, metadata } = unwrapEvent(packet.topic, data, this.routeOf))
-    const context = new MqttContext(packet, route.template, attempt, metadata)
-    await this.runWithHooks(context, async () => {
-      const result: unknown = await route.callback(data, context)
-      if (request.target === undefined) await untilComplete(result, attempt)
-      else await this.responder.respond(request, result)
-    })
+  /** Sends the result of a handler if a response is expected. Resolves when the message is handled. */
+  private finish(
+    request: ReceivedRequest | undefined,
+    result: unknown,
+    attempt: HandlerAttempt,
+  ): Promise<void> {
+    if (request?.target === undefined) return untilComplete(result, attempt)
+    return this.responder.respond(request, result)
   }
 
   /** Returns the topic of a pattern in an envelope. The pattern may be any value. */

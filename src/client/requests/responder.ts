@@ -59,16 +59,15 @@ export class Responder {
    */
   receive(rules: HandlerRules, packet: PublishPacket, attempt: HandlerAttempt): ReceivedRequest {
     const { codec } = rules
-    const received = { packet, rules, attempt, metadata: undefined }
     if (packet.properties?.responseTopic !== undefined) {
       const target = this.allowed(responseTarget(packet))
-      this.reportFailures(received, target)
-      return { ...received, target, data: decodePacket(codec, packet) }
+      this.reportFailures({ packet, rules, attempt }, target)
+      return { packet, rules, attempt, data: decodePacket(codec, packet), metadata: undefined, target }
     }
     const { data, target, metadata, isRaw } = readEnvelope(codec, packet)
-    this.reportFailures(received, target)
+    if (target !== undefined) this.reportFailures({ packet, rules, attempt }, target)
     const decoded = isRaw ? decodeEnvelopeData(codec, packet.topic, data) : data
-    return { ...received, target, metadata, data: decoded }
+    return { packet, rules, attempt, data: decoded, metadata, target }
   }
 
   /**
