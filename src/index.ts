@@ -76,6 +76,7 @@ export type {
   MqttModuleOptions,
   OutboundOptions,
   PassThroughOptions,
+  PresenceOptions,
   ReconnectOptions,
   RequestDefaults,
   Verdict,

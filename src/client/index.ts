@@ -49,6 +49,7 @@ export type {
   MqttModuleOptions,
   OutboundOptions,
   PassThroughOptions,
+  PresenceOptions,
   ReconnectOptions,
   RequestDefaults,
   TlsFileOptions,

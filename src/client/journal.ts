@@ -53,6 +53,7 @@ export class Journal {
       case 'subscription-recovered':
         return this.log.log(`the broker now grants the subscription "${notice.subscription}"`)
       case 'subscription-warning':
+      case 'presence-failed':
         return this.warn(notice.text)
       case 'shutdown-gave-up':
         return this.warn(gaveUp(notice.afterMs, notice.left))
@@ -103,6 +104,7 @@ type ThinnedNotice = Exclude<
       | 'subscription-refused'
       | 'subscription-recovered'
       | 'subscription-warning'
+      | 'presence-failed'
       | 'shutdown-gave-up'
   }
 >

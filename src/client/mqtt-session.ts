@@ -25,7 +25,7 @@ import { guardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
 import { healthOf, type MqttHealth, type MqttStats, RecentDrops } from './report.js'
 import { Requester } from './requests/requester.js'
-import { Shutdown } from './shutdown.js'
+import { Presence, Shutdown } from './shutdown.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { failStart, hasClosed, whenSubscribed } from './waits.js'
 
@@ -50,6 +50,7 @@ export class MqttSession {
   private hasStarted = false
   private readonly recentDrops = new RecentDrops()
   readonly shutdown: Shutdown
+  readonly presence: Presence | undefined
 
   constructor(
     readonly options: ResolvedOptions,
@@ -65,10 +66,12 @@ export class MqttSession {
     const packetIds = new PacketIds<Publication>(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, failed)
     this.subscriptions = this.newSubscriptions(packetIds)
+    this.presence = options.presence && new Presence(options.presence, this)
     this.publisher = new Publisher(packetIds, options.outbound, options.keepsSession, {
       connection: this.connection,
       subscriptions: this.subscriptions,
       notice: this.events.notice,
+      presence: this.presence,
     })
     const { notice } = this.events
     this.deadLetters = new DeadLetters({
@@ -87,6 +90,7 @@ export class MqttSession {
     this.connection.attach(this.subscriptions)
     this.connection.attach(this.dispatcher)
     this.connection.attach(this.publisher)
+    if (this.presence !== undefined) this.connection.attach(this.presence)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
       noticed: cause => notice.tell({ type: 'failure-while-ending', cause }),

@@ -1,6 +1,9 @@
+import type { ConnectionState } from '../core/connection/connection-state.js'
+import { describeCause } from '../core/errors.js'
+import type { OutboundMessage } from '../core/outbound/outbound-message.js'
 import type { Routes } from '../core/topic/topic-trie.js'
-import type { ResolvedOptions } from '../options/resolved-options.js'
-import type { MqttConnection } from './connection/mqtt-connection.js'
+import type { ResolvedOptions, ResolvedPresence } from '../options/resolved-options.js'
+import type { ConnectionListener, MqttConnection } from './connection/mqtt-connection.js'
 import type { ClientEvents } from './events.js'
 import type { DeadLetters } from './inbound/dead-letters.js'
 import type { InboundHandler } from './inbound/delivery.js'
@@ -12,6 +15,8 @@ import { settlesWithin } from './waits.js'
 
 /** Fraction of the shutdown time that is reserved for DISCONNECT. */
 const FAREWELL_SHARE = 0.2
+/** Fraction of that time within which the broker must acknowledge that this client is offline. */
+const PRESENCE_SHARE = 0.5
 /** Fraction of the drain time within which the broker must respond to UNSUBSCRIBE. */
 const UNSUBSCRIBE_SHARE = 0.5
 /** Fraction of the remaining time within which streams of responses may end by themselves. */
@@ -29,6 +34,7 @@ interface EndingSession {
   readonly requester: Requester
   readonly deadLetters: DeadLetters
   readonly events: ClientEvents
+  readonly presence: Presence | undefined
 }
 
 /** Ends a session in order: the intake, the handlers, the publishes, and finally the connection. */
@@ -131,15 +137,17 @@ export class Shutdown {
 
   /** Publishes since the drain also settle, within the time that the drain has left. */
   private async end(): Promise<void> {
-    const { connection, dispatcher, publisher } = this.session
+    const { connection, dispatcher, publisher, presence, options } = this.session
     const leftMs = this.unusedDrainMs
     if (publisher.isWaiting && leftMs > 0) {
       const isSettled = !this.isOverdue && (await settlesWithin(publisher.whenIdle(), leftMs))
       if (!isSettled) this.noteGivenUp(leftMs)
     }
     dispatcher.stop()
+    const farewellMs = options.drainTimeoutMs * FAREWELL_SHARE
+    const keepsWill = presence !== undefined && !(await presence.leave(farewellMs * PRESENCE_SHARE))
     publisher.close()
-    await connection.close(this.session.options.drainTimeoutMs * FAREWELL_SHARE)
+    await connection.close(farewellMs * (keepsWill ? 1 - PRESENCE_SHARE : 1), keepsWill)
     dispatcher.end()
   }
 
@@ -149,5 +157,76 @@ export class Shutdown {
     const { inFlight, queued } = publisher.counters
     const left = { running, waiting, streams, unacknowledged: inFlight, queued }
     events.notice.tell({ type: 'shutdown-gave-up', afterMs, left })
+  }
+}
+
+const RETAIN_NOT_SUPPORTED = 0x9a
+const QOS_NOT_SUPPORTED = 0x9b
+
+/** The parts of a session that presence needs. */
+interface PresentSession {
+  readonly connection: MqttConnection
+  readonly publisher: Publisher
+  readonly events: ClientEvents
+}
+
+/**
+ * Keeps a retained message up to date that says whether this client is online. If the client ends without a word, the
+ * broker publishes the will, which says the same as the farewell.
+ */
+export class Presence implements ConnectionListener {
+  private hasLeft = false
+  private isWarned = false
+
+  constructor(
+    private readonly messages: ResolvedPresence,
+    private readonly session: PresentSession,
+  ) {}
+
+  /** There is a new connection, on which nothing has been published. */
+  greet(): void {
+    if (this.hasLeft) return
+    try {
+      this.session.publisher.publishFirst(this.message(this.messages.online))
+      this.isWarned = false
+    } catch (error) {
+      this.warn(describeCause(error))
+    }
+  }
+
+  /**
+   * Says that the client is offline.
+   * @returns whether the broker knows. If not, the connection must end in such a way that the broker publishes the will.
+   */
+  async leave(timeoutMs: number): Promise<boolean> {
+    this.hasLeft = true
+    const { connection, publisher } = this.session
+    if (connection.state.status !== 'connected' || timeoutMs < 1) return false
+    try {
+      const terms = { whenBlocked: 'wait', timeoutMs: Math.ceil(timeoutMs) } as const
+      const { status } = await publisher.publish(this.message(this.messages.offline), terms)
+      return status === 'acknowledged' || status === 'sent'
+    } catch {
+      // The broker does not support retained messages, which `greet` has reported.
+      return false
+    }
+  }
+
+  stateChanged(state: ConnectionState): void {
+    const reasonCode = 'cause' in state ? state.cause?.reasonCode : undefined
+    if (reasonCode === RETAIN_NOT_SUPPORTED || reasonCode === QOS_NOT_SUPPORTED)
+      this.warn('the broker refused the will, which is retained and has QoS 1')
+  }
+
+  private message(payload: Buffer): OutboundMessage {
+    const qos = this.session.connection.limits?.maximumQoS === 0 ? 0 : 1
+    return { topic: this.messages.topic, payload, qos, retain: true }
+  }
+
+  private warn(why: string): void {
+    if (this.isWarned) return
+    this.isWarned = true
+    const text = `the presence of this client is not announced on "${this.messages.topic}": ${why}. Enable retained messages on the broker, or remove the option "presence"`
+    this.session.events.notice.tell({ type: 'presence-failed', text })
   }
 }

@@ -1,8 +1,8 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
 import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
-import type { MqttModuleOptions, ReconnectOptions, TlsFileOptions } from './options.js'
-import { type ResolvedOptions, Sealed } from './resolved-options.js'
+import type { MqttModuleOptions, ReconnectOptions } from './options.js'
+import { type ResolvedOptions, resolvePresence, Sealed, tlsConflict } from './resolved-options.js'
 import {
   aFunction,
   binaryData,
@@ -165,6 +165,7 @@ const schema = strictObject(
     envelope: v.optional(oneOf(['requests', 'all']), 'requests'),
     drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
     codec: v.optional(codecSchema, 'json'),
+    presence: v.optional(v.unknown()),
     sharedGroup: v.optional(sharedGroupSchema),
     variables: v.optional(v.record(v.string(), text(), 'an object with string values'), {}),
   },
@@ -233,23 +234,12 @@ const NEVER_EXPIRES = 0xffff_ffff
  */
 export function resolveOptions(options: MqttModuleOptions, owner = OWNER): ResolvedOptions {
   const checked = parseOptions(owner, schema, options, REPLACEMENTS)
-  if (checked.url === undefined && checked.createStream === undefined) {
-    throw invalidOption(owner, `"url" must be ${urlAllowed}, but is missing`)
-  }
-  if (options.properties?.receiveMaximum !== undefined) {
-    throw invalidOption(owner, '"properties.receiveMaximum" cannot be set; use "inbound.maxInFlight"')
-  }
-  const conflict = tlsConflict(options)
-  if (conflict !== undefined) throw invalidOption(owner, conflict)
+  assertConsistent(options, owner)
   const clean = options.clean ?? true
-  if (!clean && !options.clientId) {
-    throw invalidOption(
-      owner,
-      '"clientId" is missing; clean: false requires a Client Identifier that is the same after a restart, so that the broker can find the session',
-    )
-  }
   const urls = checked.createStream === undefined ? [checked.url ?? []].flat() : []
-  const passThrough = passThroughOf(options, clean)
+  const clientId = options.clientId || `nestjs-mqtt-${crypto.randomUUID()}`
+  const passed = passThroughOf(options, clean)
+  const { presence, passThrough } = resolvePresence(owner, options, clientId, passed)
   return {
     credentials: checked.credentials,
     localAddress: checked.localAddress,
@@ -270,21 +260,27 @@ export function resolveOptions(options: MqttModuleOptions, owner = OWNER): Resol
     codec: checked.codec,
     variables: checked.variables,
     clean,
-    clientId: options.clientId || `nestjs-mqtt-${crypto.randomUUID()}`,
+    clientId,
+    presence,
     keepsSession: !clean && passThrough.properties?.sessionExpiryInterval !== 0,
     targets: Math.max(1, urls.length),
     secrets: new Sealed({ urls, passThrough, tlsFiles: v.parse(tlsFiles, options) }),
   }
 }
 
-/** Describes a TLS option that is set both as a file and as its content. */
-export function tlsConflict(
-  options: TlsFileOptions & Pick<PassThroughOptions, 'ca' | 'cert' | 'key'>,
-): string | undefined {
-  for (const name of ['ca', 'cert', 'key'] as const)
-    if (options[name] !== undefined && options[`${name}Path`] !== undefined)
-      return `"${name}" and "${name}Path" are both set; remove one of them`
-  return undefined
+/** Checks what concerns several options. @throws MqttError `INVALID_OPTION` */
+function assertConsistent(options: MqttModuleOptions, owner: string): void {
+  if (options.url === undefined && options.createStream === undefined)
+    throw invalidOption(owner, `"url" must be ${urlAllowed}, but is missing`)
+  if (options.properties?.receiveMaximum !== undefined)
+    throw invalidOption(owner, '"properties.receiveMaximum" cannot be set; use "inbound.maxInFlight"')
+  const conflict = tlsConflict(options)
+  if (conflict !== undefined) throw invalidOption(owner, conflict)
+  if (options.clean === false && !options.clientId)
+    throw invalidOption(
+      owner,
+      '"clientId" is missing; clean: false requires a Client Identifier that is the same after a restart, so that the broker can find the session',
+    )
 }
 
 function passThroughOf(options: MqttModuleOptions, clean: boolean): PassThroughOptions {

@@ -184,6 +184,21 @@ export interface RequestDefaults {
   readonly streamLeaseMs?: number
 }
 
+/** A retained message that says whether this client is online. */
+export interface PresenceOptions {
+  /** Topic Name, different for each client. `${clientId}` and `${name}` of `variables` are replaced by their values. */
+  readonly topic: string
+  /** Published first on every connection. Encoded by `codec`, 1 to 65,535 bytes. */
+  readonly online: unknown
+  /** Published before a clean close, and by the broker as the will (MQTT 5, 3.1.2.5) after any other end. */
+  readonly offline: unknown
+  /**
+   * Will Delay Interval in seconds (MQTT 5, 3.1.3.2.2). Also the Session Expiry Interval, unless
+   * `properties.sessionExpiryInterval` is set, since the will is sent when the session ends. @default 0
+   */
+  readonly delaySeconds?: number
+}
+
 /**
  * Options of one connection. In addition to the options listed here, these options are passed to the `mqtt` package
  * unchanged: TLS (`ca`, `cert`, `key`, `rejectUnauthorized`, …), `username`, `password`, `keepalive`, `will`,
@@ -270,6 +285,11 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
    * time is reserved for DISCONNECT. 0 to 3,600,000. @default 5000
    */
   readonly drainTimeoutMs?: number
+  /**
+   * Keeps a retained message up to date that says whether this client is online: the will, a message after every connect, and
+   * one before a clean close, at QoS 1. Cannot be combined with `will`. @default none
+   */
+  readonly presence?: PresenceOptions
   /** Default codec of handlers and publishes. @default 'json' */
   readonly codec?: CodecOption
   /** Share Name for every handler (MQTT 5, 4.8.2); the `sharedGroup` of a handler takes precedence. @default none */

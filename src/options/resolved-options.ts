@@ -1,5 +1,8 @@
 import type { Duplex } from 'node:stream'
+import * as v from 'valibot'
 import type { DelayRule, ResolvedBackoff } from '../core/connection/reconnect-rules.js'
+import { assertTopicName, fillVariables } from '../core/topic/topic-filter.js'
+import { encodePayload, resolveCodec } from './codec.js'
 import type {
   ConnectionFailure,
   InboundOptions,
@@ -10,7 +13,14 @@ import type {
   TlsFileOptions,
   Verdict,
 } from './options.js'
-import type { PassThroughOptions } from './schema.js'
+import {
+  integer,
+  invalidOption,
+  MAX_UINT32,
+  type PassThroughOptions,
+  parseOptions,
+  strictObject,
+} from './schema.js'
 
 const HIDDEN = '[hidden]'
 
@@ -49,6 +59,13 @@ type Defaulted =
   | 'clean'
   | 'envelope'
 
+/** The encoded messages of `presence`. */
+export interface ResolvedPresence {
+  readonly topic: string
+  readonly online: Buffer
+  readonly offline: Buffer
+}
+
 /** Validated options with all defaults. */
 export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>> {
   readonly createStream: (() => Duplex) | undefined
@@ -56,6 +73,7 @@ export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaul
   readonly localAddress: string | undefined
   readonly onStopped: ((cause: ConnectionFailure) => void) | undefined
   readonly sharedGroup: string | undefined
+  readonly presence: ResolvedPresence | undefined
   readonly clientId: string
   readonly reconnect: {
     readonly delayMs: DelayRule
@@ -80,4 +98,113 @@ export interface DialSecrets {
   /** Options that are passed to `mqtt` unchanged. */
   readonly passThrough: PassThroughOptions
   readonly tlsFiles: { readonly [K in keyof TlsFileOptions]: TlsFileOptions[K] | undefined }
+}
+
+/** Largest Will Payload, which has a length of two bytes (MQTT 5, 3.1.3.4). */
+const MAX_WILL_BYTES = 65_535
+const SECONDS = integer(0, MAX_UINT32 - 1)
+const given = v.custom<unknown>(value => value !== undefined, 'a payload')
+
+const schema = strictObject({
+  presence: strictObject(
+    { topic: v.string('a Topic Name'), online: given, offline: given, delaySeconds: v.optional(SECONDS) },
+    'an object with topic, online and offline',
+  ),
+})
+
+/** The messages of `presence`, and the options of `mqtt` for its will. */
+interface PresenceParts {
+  readonly presence: ResolvedPresence | undefined
+  readonly passThrough: PassThroughOptions
+}
+
+/**
+ * Validates `presence` and encodes its messages.
+ * @throws MqttError `INVALID_OPTION`
+ */
+export function resolvePresence(
+  owner: string,
+  options: MqttModuleOptions,
+  clientId: string,
+  passThrough: PassThroughOptions,
+): PresenceParts {
+  if (options.presence === undefined) return { presence: undefined, passThrough }
+  const { delaySeconds = 0, ...given } = parseOptions(owner, schema, { presence: options.presence }).presence
+  if (options.will !== undefined)
+    throw invalidOption(
+      owner,
+      '"will" and "presence" are both set; remove "will", because presence sets the will',
+    )
+  const invalid = (problem: string) => invalidOption(owner, problem)
+  const topic = topicOf(given.topic, { ...options.variables, clientId }, invalid)
+  const encode = (name: 'online' | 'offline'): Buffer => encoded(topic, name, given[name], options, invalid)
+  const presence = { topic, online: encode('online'), offline: encode('offline') }
+  return { presence, passThrough: withWill(passThrough, presence, delaySeconds, invalid) }
+}
+
+type Invalid = (problem: string) => Error
+
+function topicOf(pattern: string, variables: Readonly<Record<string, string>>, invalid: Invalid): string {
+  try {
+    const topic = fillVariables(pattern, variables)
+    assertTopicName(topic)
+    return topic
+  } catch (error) {
+    throw invalid(`"presence.topic": ${messageOf(error)}`)
+  }
+}
+
+function encoded(
+  topic: string,
+  name: 'online' | 'offline',
+  payload: unknown,
+  { codec = 'json' }: MqttModuleOptions,
+  invalid: Invalid,
+): Buffer {
+  let bytes: Buffer
+  try {
+    bytes = encodePayload(resolveCodec(codec), topic, payload)
+  } catch (error) {
+    throw invalid(`"presence.${name}": ${messageOf(error)}`)
+  }
+  if (bytes.length === 0)
+    throw invalid(
+      `"presence.${name}" is empty; an empty retained message removes the message from the broker`,
+    )
+  if (bytes.length > MAX_WILL_BYTES)
+    throw invalid(`"presence.${name}" has ${bytes.length} bytes; at most ${MAX_WILL_BYTES} are allowed`)
+  return bytes
+}
+
+/** Adds the will, and keeps the session for as long as the will is delayed. */
+function withWill(
+  passThrough: PassThroughOptions,
+  { topic, offline }: ResolvedPresence,
+  delaySeconds: number,
+  invalid: Invalid,
+): PassThroughOptions {
+  const will = { topic, payload: offline, qos: 1 as const, retain: true }
+  if (delaySeconds === 0) return { ...passThrough, will }
+  const { sessionExpiryInterval = delaySeconds } = passThrough.properties ?? {}
+  if (sessionExpiryInterval < delaySeconds)
+    throw invalid(
+      `"properties.sessionExpiryInterval" is ${sessionExpiryInterval}, but must be at least "presence.delaySeconds", ${delaySeconds}, because the broker publishes the will when the session ends`,
+    )
+  return {
+    ...passThrough,
+    will: { ...will, properties: { willDelayInterval: delaySeconds } },
+    properties: { ...passThrough.properties, sessionExpiryInterval },
+  }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+/** Describes a TLS option that is set both as a file and as its content. */
+export function tlsConflict(
+  options: TlsFileOptions & Pick<PassThroughOptions, 'ca' | 'cert' | 'key'>,
+): string | undefined {
+  for (const name of ['ca', 'cert', 'key'] as const)
+    if (options[name] !== undefined && options[`${name}Path`] !== undefined)
+      return `"${name}" and "${name}Path" are both set; remove one of them`
+  return undefined
 }

@@ -76,8 +76,11 @@ export interface Link {
   readonly behindSinceMs: number | undefined
   /** Number of bytes read. */
   readonly receivedBytes: number
-  /** Sends DISCONNECT after all earlier packets, and closes the connection. */
-  disconnect(): void
+  /**
+   * Sends DISCONNECT after all earlier packets, and closes the connection. With `keepsWill` the broker publishes the will: DISCONNECT
+   * has Reason Code 0x04 on MQTT 5 (3.14.2.1), and is not sent on MQTT 3.1.1.
+   */
+  disconnect(keepsWill: boolean): void
   /** Sends DISCONNECT with the Reason Code of the cause, and closes the connection at once. */
   hangUp(cause: MqttError): void
   /** Closes the connection at once, without DISCONNECT. */

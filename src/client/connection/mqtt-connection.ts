@@ -46,6 +46,8 @@ export class MqttConnection {
   private readonly observers = new Set<ConnectionListener>()
   private readonly events: ConnectionEvent[] = []
   private readonly rules: ConnectionRules
+  /** The connection is closed in such a way that the broker publishes the will. */
+  private keepsWill = false
 
   constructor(
     private readonly options: ResolvedOptions,
@@ -110,8 +112,12 @@ export class MqttConnection {
     if (this.options.connect === 'fail-fast') await this.whenConnected()
   }
 
-  /** Closes the connection. Resolves when it is closed, after `timeoutMs` at the latest. */
-  close(timeoutMs: number): Promise<void> {
+  /**
+   * Closes the connection. Resolves when it is closed, after `timeoutMs` at the latest.
+   * @param keepsWill whether the broker is to publish the will
+   */
+  close(timeoutMs: number, keepsWill = false): Promise<void> {
+    this.keepsWill = keepsWill
     this.apply({ type: 'close' })
     if (this.state.status === 'closed') return Promise.resolve()
     return new Promise(resolve => {
@@ -187,7 +193,7 @@ export class MqttConnection {
         clearTimeout(this.timer)
         return
       case 'disconnect':
-        this.link?.disconnect()
+        this.link?.disconnect(this.keepsWill)
         return
       case 'abort':
         if (this.link !== undefined) return this.link.destroy()

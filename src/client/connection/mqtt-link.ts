@@ -144,8 +144,9 @@ export class ClientLink implements Link {
     this.fail(internalError(cause))
   }
 
-  disconnect(): void {
-    this.send({ cmd: 'disconnect', reasonCode: 0 })
+  disconnect(keepsWill: boolean): void {
+    if (!keepsWill || this.protocolVersion === 5)
+      this.send({ cmd: 'disconnect', reasonCode: keepsWill ? 4 : 0 })
     this.writer.flush()
     this.cause ??= new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
     this.#stream.end()

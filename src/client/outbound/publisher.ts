@@ -38,6 +38,8 @@ export interface PublisherParts {
   /** On a new connection, subscriptions are sent before the first publish. `flushed` is called when they have been sent. */
   readonly subscriptions: { readonly isRestoring: boolean }
   readonly notice: Hook<Notice>
+  /** Publishes the first message of each connection. */
+  readonly presence: { greet(): void } | undefined
 }
 
 /**
@@ -108,6 +110,19 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return promise
   }
 
+  /**
+   * Writes a message before all that wait, whatever the link can carry: at QoS 0 if no further acknowledgement may be awaited.
+   * @throws MqttError the same as `publish`
+   */
+  publishFirst(message: OutboundMessage): void {
+    const paced = this.linkFor(message)
+    if (paced === undefined) return
+    const isSent = message.qos > 0 && this.inFlight.hasRoom()
+    if (!isSent || !this.inFlight.send(paced, new Publication(message), message))
+      void this.writePlain(paced, { ...message, qos: 0 })
+    else this.outcomes.begun += 1
+  }
+
   /** Publishes at QoS 0 without a promise. @throws MqttError the same as `publish` */
   tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
     const paced = this.linkFor(message)
@@ -151,6 +166,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     this.paced.isHeld = this.parts.subscriptions.isRestoring
     link.reportTo(this)
     this.inFlight.connected(this.paced, sessionPresent)
+    this.parts.presence?.greet()
     this.pump()
   }
 

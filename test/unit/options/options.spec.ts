@@ -109,6 +109,7 @@ describe('resolveOptions: defaults', () => {
       'localAddress',
       'onStopped',
       'outbound',
+      'presence',
       'protocolVersion',
       'reconnect',
       'refusedSubscription',
