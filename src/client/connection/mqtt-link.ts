@@ -2,8 +2,8 @@ import type { MqttClient } from 'mqtt'
 import type { IConnackPacket, IPublishPacket, IPubrelPacket, Packet } from 'mqtt-packet'
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
-import type { PubackPacket } from '../../core/protocol/packet-decoder.js'
-import { brokerLimits, PACKET_IDENTIFIER_NOT_FOUND, resolveTopicAlias } from '../../core/protocol/packets.js'
+import { type PubackPacket, resolveTopicAlias } from '../../core/protocol/packet-decoder.js'
+import { brokerLimits, PACKET_IDENTIFIER_NOT_FOUND } from '../../core/protocol/packets.js'
 import type { Link, LinkEvents, MessageReceiver, PublishFeedback, PublishPacket } from './link.js'
 import {
   connectFailed,

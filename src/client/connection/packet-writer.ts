@@ -4,6 +4,7 @@ import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import { packetSizeAt } from '../../core/protocol/packet-decoder.js'
+import { propertiesLength } from '../../core/protocol/packets.js'
 import {
   HOLD_MS,
   MAX_REMAINING_LENGTH,
@@ -77,11 +78,12 @@ export class PacketWriter implements PublishWriter {
 
   publish(message: OutboundMessage, messageId: number | undefined, alias: TopicAlias | undefined): number {
     const { batch, hasProperties } = this
+    const ownBytes = this.propertiesLength(message)
     const size =
-      message.properties !== undefined && hasProperties
+      ownBytes === undefined
         ? this.appendGenerated(message, messageId, alias)
-        : batch.publish(message, messageId, alias, hasProperties)
-    if (size === undefined) throw tooLong(publishLength(message, hasProperties))
+        : batch.publish(message, messageId, alias, hasProperties, ownBytes)
+    if (size === undefined) throw tooLong(publishLength(message, hasProperties, ownBytes))
     this.hasPublishes = true
     if (messageId !== undefined) this.unacknowledged += 1
     if (batch.bytes >= FLUSH_BYTES) this.flushEarly()
@@ -92,8 +94,8 @@ export class PacketWriter implements PublishWriter {
   }
 
   sizeOf(message: OutboundMessage): number {
-    if (!this.hasProperties || message.properties === undefined)
-      return publishLength(message, this.hasProperties)
+    const ownBytes = this.propertiesLength(message)
+    if (ownBytes !== undefined) return publishLength(message, this.hasProperties, ownBytes)
     return this.generate(message, message.qos === 0 ? undefined : 1, undefined).length
   }
 
@@ -102,6 +104,11 @@ export class PacketWriter implements PublishWriter {
     this.isStopped = true
     clearTimeout(this.holdTimer)
     this.batch.take()
+  }
+
+  /** Undefined if the encoder of all other packets must encode the properties, or report what is wrong with them. */
+  private propertiesLength({ properties }: OutboundMessage): number | undefined {
+    return properties === undefined || !this.hasProperties ? 0 : propertiesLength(properties)
   }
 
   private appendGenerated(...publish: Parameters<PacketWriter['generate']>): number {

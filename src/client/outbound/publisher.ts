@@ -29,7 +29,8 @@ import { PacedLink } from './paced-link.js'
 import { Outcomes, WaitingPublishes, type WaitingPublishesObserver, watchTerms } from './publishes.js'
 
 const SENT_OUTCOME: PublishOutcome = { status: 'sent' }
-const SENT = Promise.resolve(SENT_OUTCOME)
+/** Returned for every QoS 0 publish that is written at once. */
+export const SENT = Promise.resolve(SENT_OUTCOME)
 const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
 
 /** Dependencies of a publisher. */

@@ -1,3 +1,4 @@
+import { randomFillSync } from 'node:crypto'
 import { describeCause, describeFailure, MqttError, publicErrorOf, readSafely } from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import {
@@ -49,6 +50,24 @@ export function responseSubscription(qos: 0 | 1): SubscriptionOptions {
   return { qos, noLocal: false, retainHandling: 2 }
 }
 
+const BYTES = 16
+const POOL_BYTES = 4_096
+
+/** Random Correlation Data (MQTT 5, 4.10), so that other clients cannot send responses in place of the responder. */
+export class Correlation {
+  private pool = Buffer.alloc(0)
+  private at = 0
+
+  next(): Buffer {
+    if (this.at + BYTES > this.pool.length) {
+      this.pool = randomFillSync(Buffer.alloc(POOL_BYTES))
+      this.at = 0
+    }
+    this.at += BYTES
+    return this.pool.subarray(this.at - BYTES, this.at)
+  }
+}
+
 /** Creates a request with a Response Topic and Correlation Data (MQTT 5, 4.10). */
 export function mqtt5Request(
   request: OutgoingRequest,
@@ -56,19 +75,26 @@ export function mqtt5Request(
   responses: { readonly responseTopic: string; readonly correlationData: Buffer },
   streamLeaseMs: number,
 ): OutboundMessage {
-  const { data: _data, pattern: _pattern, metadata: _metadata, ...message } = request
+  const { topic, payload, qos, retain } = request
+  // A request that arrives later would be handled for nobody.
+  const messageExpiryInterval = Math.ceil(timeoutMs / MS)
+  if (!isStream && request.properties === undefined) {
+    const { responseTopic, correlationData } = responses
+    // Most requests: spreading costs more than encoding them.
+    const properties = { messageExpiryInterval, responseTopic, correlationData }
+    return { topic, payload, qos, retain, properties }
+  }
   const userProperties = {
-    ...message.properties?.userProperties,
+    ...request.properties?.userProperties,
     ...(isStream ? { [STREAM]: 'true', [LEASE]: String(Math.ceil(streamLeaseMs / MS)) } : {}),
   }
   const properties = {
-    // A request that arrives later would be handled for nobody.
-    messageExpiryInterval: Math.ceil(timeoutMs / MS),
-    ...message.properties,
+    messageExpiryInterval,
+    ...request.properties,
     ...(Object.keys(userProperties).length === 0 ? {} : { userProperties }),
     ...responses,
   }
-  return { ...message, properties }
+  return { topic, payload, qos, retain, properties }
 }
 
 /** Reads a message on the private response topic (MQTT 5, 4.10). */
@@ -160,12 +186,15 @@ export function mqtt5Message(
   extra: { readonly status?: string; readonly cancelTopic?: string } = {},
 ): OutboundMessage {
   const { contentType } = exchange.codec
+  const isPlain = options.properties === undefined && extra.status === undefined
   return {
     ...base(exchange),
     ...(options.qos === undefined ? {} : { qos: options.qos }),
     ...(options.retain === undefined ? {} : { retain: options.retain }),
     payload: Buffer.isBuffer(data) ? data : exchange.codec.encode(data),
-    properties: properties(target, { contentType, ...extra }, options.properties),
+    properties: isPlain
+      ? plainProperties(target, contentType)
+      : properties(target, { contentType, ...extra }, options.properties),
   }
 }
 
@@ -194,6 +223,15 @@ interface Extra {
   readonly contentType?: string | undefined
   readonly status?: string
   readonly cancelTopic?: string
+}
+
+/** Properties of most responses. */
+function plainProperties(
+  { correlationData }: Mqtt5Target,
+  contentType: string | undefined,
+): PublishProperties {
+  if (contentType !== undefined && correlationData !== undefined) return { contentType, correlationData }
+  return contentType === undefined ? { ...(correlationData && { correlationData }) } : { contentType }
 }
 
 function properties(

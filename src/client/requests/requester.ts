@@ -1,4 +1,4 @@
-import { createHash, randomFillSync, randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { closedError, MqttError } from '../../core/errors.js'
 import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
@@ -15,6 +15,7 @@ import { resolveCodec } from '../../options/codec.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/delivery.js'
+import { SENT } from '../outbound/publisher.js'
 import { inEnvelope, ReplyTopics, SharedGrant } from './nest-envelope.js'
 import {
   OpenRequests,
@@ -23,6 +24,7 @@ import {
   type StreamSignal,
 } from './open-requests.js'
 import {
+  Correlation,
   mqtt5Request,
   type OutgoingRequest,
   type RequestPlan,
@@ -34,24 +36,6 @@ import { ObservedReceiver, OpenStreams, streamKey } from './streams.js'
 
 /** One or two lost renewals must not end a stream. */
 const RENEWALS_PER_LEASE = 3
-
-const BYTES = 16
-const POOL_BYTES = 4_096
-
-/** Random Correlation Data (MQTT 5, 4.10), so that other clients cannot send responses in place of the responder. */
-export class Correlation {
-  private pool = Buffer.alloc(0)
-  private at = 0
-
-  next(): Buffer {
-    if (this.at + BYTES > this.pool.length) {
-      this.pool = randomFillSync(Buffer.alloc(POOL_BYTES))
-      this.at = 0
-    }
-    this.at += BYTES
-    return this.pool.subarray(this.at - BYTES, this.at)
-  }
-}
 
 /** Sends requests and matches their responses, which arrive on one private topic per connection. */
 export class Requester {
@@ -213,7 +197,14 @@ export class Requester {
   }
 
   private send(key: string, request: OutgoingRequest, plan: RequestPlan, correlationData: Buffer): void {
-    this.publish(key, request, plan, correlationData).then(
+    let sending: Promise<PublishOutcome>
+    try {
+      sending = this.publish(key, request, plan, correlationData)
+    } catch (error) {
+      return this.open.fail(key, asMqttError(error))
+    }
+    if (sending === SENT) return
+    sending.then(
       outcome => {
         const failure = requestFailure(request.topic, outcome)
         if (failure !== undefined) this.open.fail(key, failure)
@@ -222,7 +213,7 @@ export class Requester {
     )
   }
 
-  private async publish(
+  private publish(
     key: string,
     request: OutgoingRequest,
     plan: RequestPlan,
@@ -238,13 +229,13 @@ export class Requester {
             this.options.requests.streamLeaseMs,
           )
         : inEnvelope(key, request)
-    const outcome = this.session.publish(message, {
+    const sending = this.session.publish(message, {
       whenBlocked: 'wait',
       timeoutMs,
       ...(signal === undefined ? {} : { signal }),
     })
     if (message.qos > 0 && this.options.requests.ackPings) this.session.publisher.exchanging()
-    return outcome
+    return sending
   }
 
   private take(packet: PublishPacket): void {

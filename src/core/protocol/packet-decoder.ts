@@ -227,3 +227,13 @@ function endOfField(bytes: Uint8Array, at: number, end: number): number {
   const fieldEnd = at + 2 + (((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0))
   return fieldEnd > end ? 0 : fieldEnd
 }
+
+/** `mqtt` resolves a Topic Alias for its 'message' event only, not in the packet that the client gets. */
+export function resolveTopicAlias(
+  packet: { topic: string },
+  alias: number,
+  aliases: Map<number, string>,
+): void {
+  if (packet.topic === '') packet.topic = aliases.get(alias) ?? ''
+  else aliases.set(alias, packet.topic)
+}

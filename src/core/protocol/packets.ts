@@ -22,6 +22,100 @@ export interface PublishProperties {
   contentType?: string
 }
 
+const MESSAGE_EXPIRY_INTERVAL = 0x02
+const CONTENT_TYPE = 0x03
+const RESPONSE_TOPIC = 0x08
+const CORRELATION_DATA = 0x09
+const USER_PROPERTY = 0x26
+/** Their length then takes at most two bytes, also with a Topic Alias. */
+const LONGEST_PROPERTIES = 16_000
+/** For short strings, a loop costs less than a call into the runtime. */
+const SHORT_TEXT = 32
+
+/** Writes text that takes `bytes` bytes. @returns where the next byte goes */
+export function writeText(target: Buffer, at: number, text: string, bytes: number): number {
+  if (bytes !== text.length || bytes > SHORT_TEXT) return at + target.write(text, at)
+  for (let index = 0; index < bytes; index += 1) target[at + index] = text.charCodeAt(index)
+  return at + bytes
+}
+
+/** Returns the bytes of these properties without their length. Undefined if `writeProperties` does not support them. */
+export function propertiesLength(properties: PublishProperties): number | undefined {
+  let total = 0
+  for (const name in properties) {
+    const bytes = propertyLength(properties, name)
+    if (bytes === undefined) return undefined
+    total += bytes
+  }
+  return total > LONGEST_PROPERTIES ? undefined : total
+}
+
+/** The values may come from untyped code. */
+function propertyLength(properties: PublishProperties, name: string): number | undefined {
+  switch (name) {
+    case 'contentType':
+    case 'responseTopic': {
+      const text: unknown = properties[name]
+      return typeof text === 'string' ? 3 + Buffer.byteLength(text) : undefined
+    }
+    case 'correlationData':
+      return Buffer.isBuffer(properties[name]) ? 3 + properties[name].length : undefined
+    case 'messageExpiryInterval': {
+      const seconds: unknown = properties[name]
+      const isUint32 = typeof seconds === 'number' && seconds >>> 0 === seconds
+      return isUint32 ? 5 : undefined
+    }
+    case 'userProperties':
+      return userPropertiesLength(properties[name])
+    default:
+      return undefined
+  }
+}
+
+function userPropertiesLength(named: PublishProperties['userProperties']): number | undefined {
+  if (typeof named !== 'object' || named === null) return undefined
+  let total = 0
+  for (const [name, value] of Object.entries(named)) {
+    if (typeof value !== 'string') return undefined
+    total += 5 + Buffer.byteLength(name) + Buffer.byteLength(value)
+  }
+  return total
+}
+
+/** Writes properties that `propertiesLength` has measured, in their order. @returns where the next byte goes */
+export function writeProperties(target: Buffer, start: number, properties: PublishProperties): number {
+  let at = start
+  for (const name in properties) {
+    if (name === 'responseTopic') at = writeField(target, at, RESPONSE_TOPIC, properties[name])
+    else if (name === 'contentType') at = writeField(target, at, CONTENT_TYPE, properties[name])
+    else if (name === 'correlationData') at = writeField(target, at, CORRELATION_DATA, properties[name])
+    else if (name === 'messageExpiryInterval') {
+      target[at] = MESSAGE_EXPIRY_INTERVAL
+      at = target.writeUInt32BE(properties[name] ?? 0, at + 1)
+    } else {
+      for (const [key, value] of Object.entries(properties.userProperties ?? {})) {
+        at = writeField(target, at, USER_PROPERTY, key)
+        at = writeSized(target, at, String(value))
+      }
+    }
+  }
+  return at
+}
+
+function writeField(target: Buffer, at: number, kind: number, value: string | Buffer = ''): number {
+  target[at] = kind
+  return writeSized(target, at + 1, value)
+}
+
+function writeSized(target: Buffer, at: number, value: string | Buffer): number {
+  const bytes = Buffer.byteLength(value)
+  target[at] = bytes >> 8
+  target[at + 1] = bytes & 0xff
+  if (typeof value === 'string') return writeText(target, at + 2, value, bytes)
+  target.set(value, at + 2)
+  return at + 2 + bytes
+}
+
 /** A received PUBLISH packet (MQTT 5, 3.3). */
 export interface PublishPacket {
   cmd: 'publish'
@@ -34,16 +128,6 @@ export interface PublishPacket {
   /** Remaining Length, in bytes. */
   length?: number
   properties?: PublishProperties
-}
-
-/** `mqtt` resolves a Topic Alias for its 'message' event only, not in the packet that the client gets. */
-export function resolveTopicAlias(
-  packet: { topic: string },
-  alias: number,
-  aliases: Map<number, string>,
-): void {
-  if (packet.topic === '') packet.topic = aliases.get(alias) ?? ''
-  else aliases.set(alias, packet.topic)
 }
 
 /** A SUBSCRIBE packet to send (MQTT 5, 3.8). */

@@ -1,9 +1,12 @@
-/** A PUBLISH without the values that depend on the connection. The only property that is written is its Topic Alias. */
+import { type PublishProperties, writeProperties, writeText } from './packets.js'
+
+/** A PUBLISH without the values that depend on the connection. */
 export interface PlainPublish {
   readonly topic: string
   readonly payload: Buffer
   readonly qos: 0 | 1 | 2
   readonly retain: boolean
+  readonly properties?: PublishProperties
 }
 
 /** The topic of a PUBLISH: the alias, and whether the Topic Name must be included. */
@@ -25,16 +28,27 @@ const PUBACK_BYTES = 4
 const TOPIC_ALIAS = 0x23
 const ALIAS_BYTES = 3
 const CONTINUES = 0x80
-/** For short strings, a loop costs less than a call into the runtime. */
-const SHORT_TEXT = 32
 
-/** Returns the bytes of a PUBLISH without a Topic Alias. @param hasProperties true on MQTT 5 */
-export function publishLength({ topic, payload, qos }: PlainPublish, hasProperties: boolean): number {
-  const remaining =
-    2 + Buffer.byteLength(topic) + (qos === 0 ? 0 : 2) + (hasProperties ? 1 : 0) + payload.length
+/**
+ * Returns the bytes of a PUBLISH without a Topic Alias.
+ * @param hasProperties true on MQTT 5
+ * @param ownBytes bytes of its properties, without their length
+ */
+export function publishLength(
+  { topic, payload, qos }: PlainPublish,
+  hasProperties: boolean,
+  ownBytes = 0,
+): number {
+  const properties = hasProperties ? sizedLength(ownBytes) : 0
+  const remaining = 2 + Buffer.byteLength(topic) + (qos === 0 ? 0 : 2) + properties + payload.length
   if (remaining < 128) return 2 + remaining
   if (remaining < 16_384) return 3 + remaining
   return (remaining < 2_097_152 ? 4 : 5) + remaining
+}
+
+/** Bytes of properties with their length (MQTT 5, 2.2.2.1). */
+function sizedLength(bytes: number): number {
+  return bytes + (bytes < CONTINUES ? 1 : 2)
 }
 
 /** Collects packets for one write, in memory that is never reused. */
@@ -76,6 +90,7 @@ export class WriteBatch {
    * Encodes a PUBLISH (MQTT 5, 3.3), the most frequent packet. The package that encodes all other packets takes several
    * times as long.
    * @param hasProperties true on MQTT 5
+   * @param ownBytes the `propertiesLength` of its properties; 0 writes none of them
    * @returns its size in bytes, or undefined if it is longer than MQTT allows
    */
   publish(
@@ -83,12 +98,14 @@ export class WriteBatch {
     messageId: number | undefined,
     alias: TopicAlias | undefined,
     hasProperties: boolean,
+    ownBytes = 0,
   ): number | undefined {
     const { topic, payload } = publish
     const { length } = payload
     const topicBytes = alias === undefined || alias.isNew ? Buffer.byteLength(topic) : 0
-    const properties = hasProperties ? (alias === undefined ? 1 : 1 + ALIAS_BYTES) : 0
-    const remaining = 2 + topicBytes + (messageId === undefined ? 0 : 2) + properties + length
+    const properties = alias === undefined ? ownBytes : ownBytes + ALIAS_BYTES
+    const sized = hasProperties ? sizedLength(properties) : 0
+    const remaining = 2 + topicBytes + (messageId === undefined ? 0 : 2) + sized + length
     if (remaining > MAX_REMAINING_LENGTH) return undefined
     const isCopied = length <= COPY_BYTES
     const neededBytes = LONGEST_FIXED_HEADER + remaining - (isCopied ? 0 : length)
@@ -99,7 +116,11 @@ export class WriteBatch {
       this.slab[at++] = messageId >> 8
       this.slab[at++] = messageId & 0xff
     }
-    if (hasProperties) this.slab[at++] = alias === undefined ? 0 : ALIAS_BYTES
+    if (hasProperties) {
+      at = writeLength(this.slab, at, properties)
+      if (ownBytes > 0 && publish.properties !== undefined)
+        at = writeProperties(this.slab, at, publish.properties)
+    }
     if (alias !== undefined) {
       this.slab[at++] = TOPIC_ALIAS
       this.slab[at++] = alias.alias >> 8
@@ -149,18 +170,22 @@ function writeHeader(
 ): number {
   let at = start
   target[at++] = PUBLISH + qos * 2 + (retain ? 1 : 0)
-  let rest = remaining
+  at = writeLength(target, at, remaining)
+  target[at++] = topicBytes >> 8
+  target[at++] = topicBytes & 0xff
+  return topicBytes === 0 ? at : writeText(target, at, topic, topicBytes)
+}
+
+/** Writes a Variable Byte Integer (MQTT 5, 1.5.5). @returns where the next byte goes */
+function writeLength(target: Buffer, start: number, length: number): number {
+  let at = start
+  let rest = length
   while (rest >= CONTINUES) {
     target[at++] = (rest % CONTINUES) + CONTINUES
     rest = Math.floor(rest / CONTINUES)
   }
   target[at++] = rest
-  target[at++] = topicBytes >> 8
-  target[at++] = topicBytes & 0xff
-  if (topicBytes === 0) return at
-  if (topicBytes !== topic.length || topicBytes > SHORT_TEXT) return at + target.write(topic, at)
-  for (let index = 0; index < topicBytes; index += 1) target[at + index] = topic.charCodeAt(index)
-  return at + topicBytes
+  return at
 }
 
 /** Longest time that a packet is held, in milliseconds. Not 1, because a timer of 1 ms may fire at once. */

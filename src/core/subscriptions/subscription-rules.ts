@@ -123,7 +123,9 @@ export class SubscriptionIdentifiers {
   identify(topic: string, identifiers: number | readonly number[]): string[] | undefined {
     if (typeof identifiers === 'number') {
       const filter = this.filters.get(identifiers)
-      return filter !== undefined && matchesTopicFilter(filter, topic) ? [filter.subscription] : undefined
+      if (filter === undefined) return undefined
+      const isMatch = filter.subscription === topic || matchesTopicFilter(filter, topic)
+      return isMatch ? [filter.subscription] : undefined
     }
     // The parser of `mqtt` returns `false` for a malformed identifier.
     if (!Array.isArray(identifiers)) return undefined

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest'
-import { Correlation } from '../../../../src/client/requests/requester.js'
+import { Correlation } from '../../../../src/client/requests/request-messages.js'
 
 it('returns 16 bytes that are unique and do not change', () => {
   const correlation = new Correlation()

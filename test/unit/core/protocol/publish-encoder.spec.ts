@@ -1,5 +1,6 @@
 import { generate } from 'mqtt-packet'
 import { describe, expect, it } from 'vitest'
+import { type PublishProperties, propertiesLength } from '../../../../src/core/protocol/packets.js'
 import {
   MAX_REMAINING_LENGTH,
   type PlainPublish,
@@ -21,19 +22,22 @@ interface Publish extends PlainPublish {
 function written(publish: Publish, protocolVersion: 4 | 5): Buffer {
   const batch = new WriteBatch()
   batch.append(Buffer.from('before'))
-  const size = batch.publish(publish, publish.messageId, publish.alias, protocolVersion === 5)
+  const ownBytes =
+    publish.properties === undefined || protocolVersion === 4 ? 0 : propertiesLength(publish.properties)
+  expect(ownBytes).toBeDefined()
+  const size = batch.publish(publish, publish.messageId, publish.alias, protocolVersion === 5, ownBytes)
   batch.append(Buffer.from('behind'))
   expect(batch.bytes).toBe(12 + (size ?? 0))
   const bytes = Buffer.concat(batch.take())
   expect(bytes.subarray(0, 6).toString()).toBe('before')
   expect(bytes.subarray(-6).toString()).toBe('behind')
-  if (publish.alias === undefined) expect(publishLength(publish, protocolVersion === 5)).toBe(size)
+  if (publish.alias === undefined) expect(publishLength(publish, protocolVersion === 5, ownBytes)).toBe(size)
   return bytes.subarray(6, -6)
 }
 
 /** The packet as `mqtt-packet` writes it. */
 function generated(publish: Publish, protocolVersion: 4 | 5): Buffer {
-  const { topic, payload, qos, retain, messageId, alias } = publish
+  const { topic, payload, qos, retain, messageId, alias, properties } = publish
   return generate(
     {
       cmd: 'publish',
@@ -43,7 +47,7 @@ function generated(publish: Publish, protocolVersion: 4 | 5): Buffer {
       qos,
       retain,
       ...(messageId === undefined ? {} : { messageId }),
-      ...(alias === undefined ? {} : { properties: { topicAlias: alias.alias } }),
+      properties: { ...properties, ...(alias === undefined ? {} : { topicAlias: alias.alias }) },
     },
     { protocolVersion },
   )
@@ -139,6 +143,61 @@ describe.each(VERSIONS)('a PUBLISH of MQTT version %i is equal to that of mqtt-p
       })
       expectSame(publish, protocolVersion)
     }
+  })
+})
+
+const OWN_PROPERTIES: readonly PublishProperties[] = [
+  { contentType: '' },
+  { contentType: 'application/json', messageExpiryInterval: 30 },
+  { messageExpiryInterval: 0 },
+  { messageExpiryInterval: 0xffff_ffff, responseTopic: 'responses/größe/😀' },
+  { correlationData: Buffer.alloc(0) },
+  { correlationData: Buffer.from([0, 1, 0xff]), responseTopic: 'r'.repeat(200) },
+  { userProperties: { status: 'next', größe: '温度', '7': 'a number sorts first' }, contentType: 't' },
+  { userProperties: { long: 'x'.repeat(15_900) } },
+]
+
+describe('the properties of a PUBLISH are equal to those of mqtt-packet', () => {
+  it.each(OWN_PROPERTIES)('for %j', properties => {
+    for (const qos of [0, 1, 2] as const) {
+      expectSame(publishOf({ qos, properties }), 5)
+      expectSame(publishOf({ qos, properties, alias: { alias: 3, isNew: true } }), 5)
+      expectSame(publishOf({ qos, properties, alias: { alias: 3, isNew: false } }), 5)
+    }
+  })
+
+  it('for every number of bytes at which their length grows', () => {
+    for (let length = 110; length < 140; length += 1) {
+      const properties = { contentType: 'x'.repeat(length) }
+      expectSame(publishOf({ properties }), 5)
+      expectSame(publishOf({ properties, alias: { alias: 3, isNew: true } }), 5)
+    }
+  })
+
+  it('and empty User Properties are left out, although mqtt-packet writes no packet at all', () => {
+    const properties = { userProperties: {} }
+    expect(written(publishOf({ properties }), 5)).toEqual(written(publishOf(), 5))
+  })
+
+  it('and none are written on MQTT 3.1.1', () => {
+    expectSame(publishOf({ properties: { contentType: 'text/plain' } }), 4)
+  })
+
+  it.each<[string, object]>([
+    ['a list of values of one name', { userProperties: { a: ['b', 'c'] } }],
+    ['a number as text', { contentType: 7 }],
+    ['text as Correlation Data', { correlationData: 'text' }],
+    ['a fraction of a second', { messageExpiryInterval: 1.5 }],
+    ['more seconds than fit', { messageExpiryInterval: 0x1_0000_0000 }],
+    ['a negative number of seconds', { messageExpiryInterval: -1 }],
+    ['a Topic Alias', { topicAlias: 1 }],
+    ['an unknown name', { unknown: 'x' }],
+    ['no value', { contentType: undefined }],
+    ['text instead of User Properties', { userProperties: 'text' }],
+    ['a User Property that is not text', { userProperties: { a: 1 } }],
+    ['a field that is too long', { responseTopic: 'x'.repeat(65_536) }],
+  ])('unless they have %s, which the encoder of all other packets handles', (_what, properties) => {
+    expect(propertiesLength(properties)).toBeUndefined()
   })
 })
 
