@@ -29,15 +29,23 @@ export { fillTopic, type TopicParams } from './core/topic/topic-filter.js'
 export {
   InjectMqtt,
   InjectMqttClient,
+  type MethodDecoratorOf,
+  MqttBatch,
   MqttPacket,
   MqttTopic,
   mqttClientToken,
   mqttServiceToken,
   mqttTransportId,
   mqttTransportToken,
+  OnMqttConnect,
+  type OnMqttConnectionOptions,
+  OnMqttDisconnect,
   OnMqttEvent,
   type OnMqttOptions,
   OnMqttRequest,
+  OnMqttSessionLost,
+  OnMqttUnmatched,
+  type OnMqttUnmatchedOptions,
   TopicParam,
   UserProperty,
 } from './mqtt.decorators.js'
@@ -63,6 +71,7 @@ export {
   textCodec,
 } from './options/codec.js'
 export {
+  type BatchOptions,
   deadLetter,
   type HandlerOptions,
   handle,
@@ -97,5 +106,5 @@ export {
   type TopicResponseInput,
 } from './options/topic-contract.js'
 export { type MqttClientOptions, MqttClientProxy } from './transport/mqtt.client-proxy.js'
-export { MqttContext } from './transport/mqtt.context.js'
+export { MqttBatchContext, MqttContext } from './transport/mqtt.context.js'
 export { type MqttStatus, MqttTransport, type MqttTransportEvents } from './transport/mqtt.transport.js'

@@ -10,13 +10,15 @@ import {
 } from '@nestjs/common'
 import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
 import { MqttSession } from './client/mqtt-session.js'
-import { MqttError } from './core/errors.js'
+import { describeCause, MqttError } from './core/errors.js'
 import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.decorators.js'
 import {
   assertConnections,
+  assertHandlers,
   assertProviders,
-  assertTopicParams,
   bindProviders,
+  type ConnectionHook,
+  findConnectionHooks,
   findPatternHandlers,
 } from './mqtt.handlers.js'
 import { MqttService } from './mqtt.service.js'
@@ -46,6 +48,7 @@ export class MqttConnectionModule
 {
   private readonly logger: Logger
   private startTimer: NodeJS.Timeout | undefined
+  private hooks: ConnectionHooks | undefined
   /** Private, so that `util.inspect` does not show the whole application. */
   readonly #modules: ModulesContainer
 
@@ -83,14 +86,16 @@ export class MqttConnectionModule
       assertConnections(this.#modules, connections)
       assertProviders(this.#modules)
     }
-    assertTopicParams(findPatternHandlers(this.#modules, mqttTransportId(name)), pattern =>
+    assertHandlers(findPatternHandlers(this.#modules, mqttTransportId(name)), pattern =>
       this.transport.wildcardsOf(pattern),
     )
+    this.hooks = new ConnectionHooks(findConnectionHooks(this.#modules, name), this.session, this.logger)
     await this.session.start()
   }
 
   onApplicationBootstrap(): void {
     this.globals.check()
+    this.hooks?.begin()
     if (this.transport.isConnectedToApp) return this.expectStart()
     // Without a transport, nothing else starts the handlers that were added at run time.
     this.session.dispatcher.start()
@@ -121,6 +126,49 @@ export class MqttConnectionModule
 
   onApplicationShutdown(): Promise<void> {
     return this.session.close()
+  }
+}
+
+/** Calls the methods of the application for events of one connection. The connection waits for none of them. */
+class ConnectionHooks {
+  /** All modules are initialized. */
+  private hasBegun = false
+
+  constructor(
+    private readonly hooks: readonly ConnectionHook[],
+    private readonly session: MqttSession,
+    private readonly logger: Logger,
+  ) {
+    if (hooks.length === 0) return
+    session.events.connection.listen(({ state, before }) => {
+      if (state.status === 'connected') this.call('@OnMqttConnect', state.session)
+      if (before.status === 'connected')
+        this.call('@OnMqttDisconnect', 'cause' in state ? state.cause : undefined)
+    })
+    session.events.notice.listen(notice => {
+      const { state } = session.connection
+      if (notice.type === 'session-lost' && state.status === 'connected')
+        this.call('@OnMqttSessionLost', state.session)
+    })
+  }
+
+  begin(): void {
+    this.hasBegun = true
+    const { state } = this.session.connection
+    if (state.status === 'connected') this.call('@OnMqttConnect', state.session)
+  }
+
+  private call(decorator: string, argument: unknown): void {
+    if (!this.hasBegun) return
+    for (const hook of this.hooks) if (hook.decorator === decorator) void this.run(hook, argument)
+  }
+
+  private async run({ name, decorator, call }: ConnectionHook, argument: unknown): Promise<void> {
+    try {
+      await call(argument)
+    } catch (error) {
+      this.logger.error(`${name} with ${decorator} failed: ${describeCause(error)}`)
+    }
   }
 }
 

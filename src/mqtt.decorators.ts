@@ -7,13 +7,15 @@ import {
   type Type,
 } from '@nestjs/common'
 import { EventPattern, MessagePattern, Transport } from '@nestjs/microservices'
+import type { ConnectedSession } from './core/connection/connection-state.js'
+import type { MqttError } from './core/errors.js'
 import type { PublishPacket } from './core/protocol/packets.js'
 import type { TopicParams } from './core/topic/topic-filter.js'
 import { MqttService } from './mqtt.service.js'
 import { type HandlerOptions, handle } from './options/handler-options.js'
 import { MqttClientProxy } from './transport/mqtt.client-proxy.js'
-import { MqttContext } from './transport/mqtt.context.js'
-import { MqttTransport } from './transport/mqtt.transport.js'
+import { MqttBatchContext, MqttContext } from './transport/mqtt.context.js'
+import { MqttTransport, UNMATCHED } from './transport/mqtt.transport.js'
 
 /** Nest shows tokens in the error for what it cannot inject, so they say what to import. */
 const ofConnection = (what: string, name: string): string =>
@@ -63,23 +65,27 @@ export interface OnMqttOptions extends HandlerOptions {
 
 /** What a decorator of this package has noted about its method. */
 interface Decoration {
-  readonly decorator: string
+  readonly decorator: `@OnMqtt${string}`
   readonly connection: string | undefined
 }
 
-const DECORATION = Symbol('nestjs-mqtt:decoration')
+const DECORATIONS = Symbol('nestjs-mqtt:decorations')
 
-/** Returns what an `@OnMqtt…` decorator has noted about a method. */
-export function decorationOf(method: unknown): Decoration | undefined {
-  if (typeof method !== 'function') return undefined
-  // Seam: only `decorate` writes this metadata.
-  return Reflect.getMetadata(DECORATION, method) as Decoration | undefined
+/** Returns what the `@OnMqtt…` decorators have noted about a method. */
+export function decorationsOf(method: unknown): readonly Decoration[] {
+  if (typeof method !== 'function') return []
+  // Seam: only `note` writes this metadata.
+  return (Reflect.getMetadata(DECORATIONS, method) as readonly Decoration[] | undefined) ?? []
+}
+
+function note(decoration: Decoration, method: unknown): void {
+  if (typeof method === 'function')
+    Reflect.defineMetadata(DECORATIONS, [...decorationsOf(method), decoration], method)
 }
 
 function decorate(decoration: Decoration, decorator: MethodDecorator): MethodDecorator {
   return (target, key, descriptor) => {
-    if (typeof descriptor.value === 'function')
-      Reflect.defineMetadata(DECORATION, decoration, descriptor.value)
+    note(decoration, descriptor.value)
     return decorator(target, key, descriptor)
   }
 }
@@ -117,9 +123,98 @@ export function OnMqttRequest(
   )
 }
 
+/** Options of {@link OnMqttUnmatched}: those of handlers that do not belong to the subscription. */
+export type OnMqttUnmatchedOptions = Omit<
+  OnMqttOptions,
+  'qos' | 'sharedGroup' | 'noLocal' | 'retainHandling' | 'batch'
+>
+
+/**
+ * Handles the messages that the broker has delivered and that no other handler of the connection matches, such as those of a
+ * subscription in a persistent session that the application no longer has. A connection may have one such handler, on a
+ * controller or another provider. It does not subscribe to anything. A QoS 1 message is acknowledged after the handler has
+ * finished.
+ * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
+ */
+export function OnMqttUnmatched({ connection, ...options }: OnMqttUnmatchedOptions = {}): MethodDecorator {
+  const extras = { ...handle(options), [UNMATCHED]: true }
+  return decorate(
+    { decorator: '@OnMqttUnmatched', connection },
+    EventPattern<string>('#', mqttTransportId(connection), extras),
+  )
+}
+
+/** Options of the decorators for events of a connection. */
+export interface OnMqttConnectionOptions {
+  /** Name of the connection, if the application has several. @default the connection without a name */
+  readonly connection?: string
+}
+
+/** A decorator for methods that can be called with this argument. */
+export type MethodDecoratorOf<Argument> = <M extends (argument: Argument) => unknown>(
+  target: object,
+  key: string | symbol,
+  descriptor: TypedPropertyDescriptor<M>,
+) => void
+
+/**
+ * Calls the method, on a controller or another provider, with the session after every successful connection, once all
+ * modules are initialized. The connection does not wait for it. An error is logged.
+ */
+export function OnMqttConnect({
+  connection,
+}: OnMqttConnectionOptions = {}): MethodDecoratorOf<ConnectedSession> {
+  return (_target, _key, { value }) => note({ decorator: '@OnMqttConnect', connection }, value)
+}
+
+/**
+ * Calls the method, on a controller or another provider, with the cause when a connection has ended; without a cause if the
+ * application closed it. An error is logged.
+ */
+export function OnMqttDisconnect({
+  connection,
+}: OnMqttConnectionOptions = {}): MethodDecoratorOf<MqttError | undefined> {
+  return (_target, _key, { value }) => note({ decorator: '@OnMqttDisconnect', connection }, value)
+}
+
+/**
+ * Calls the method, on a controller or another provider, with the new session if the broker no longer had the session after
+ * a reconnect (`clean: false` only): messages that it stored are lost. An error is logged.
+ */
+export function OnMqttSessionLost({
+  connection,
+}: OnMqttConnectionOptions = {}): MethodDecoratorOf<ConnectedSession> {
+  return (_target, _key, { value }) => note({ decorator: '@OnMqttSessionLost', connection }, value)
+}
+
 type Pipe = Type<PipeTransform> | PipeTransform
 
-/** Reads from the context of the message; undefined if the method is called by something else than this transport. */
+/** A parameter decorator of this package, noted for the checks at start. */
+interface Parameter {
+  /** As it is written, such as `@MqttTopic()`. */
+  readonly decorator: string
+  /** Name of the wildcard of a `@TopicParam`. */
+  readonly topicParam?: string
+  readonly isOfBatch?: true
+}
+
+const PARAMETERS = Symbol('nestjs-mqtt:parameters')
+
+/** Returns the parameter decorators of this package of a method. */
+export function parametersOf(target: object, method: string | symbol): readonly Parameter[] {
+  // Seam: only `parameter` writes this metadata.
+  return (Reflect.getMetadata(PARAMETERS, target, method) as readonly Parameter[] | undefined) ?? []
+}
+
+function parameter(noted: Parameter, decorator: ParameterDecorator): ParameterDecorator {
+  return (target, method, index) => {
+    decorator(target, method, index)
+    if (method !== undefined)
+      Reflect.defineMetadata(PARAMETERS, [...parametersOf(target, method), noted], target, method)
+  }
+}
+
+/** Reads from the context of a message; undefined if something else than this transport calls the method. */
 function fromContext<D, V>(read: (context: MqttContext, data: D) => V) {
   return createParamDecorator((data: D, context: ExecutionContext): V | undefined => {
     const mqttContext: unknown = context.switchToRpc().getContext()
@@ -131,21 +226,29 @@ const readTopic = fromContext(({ topic }) => topic)
 const readPacket = fromContext((context): PublishPacket => context.getPacket())
 const readUserProperty = fromContext((context, name: string) => context.userProperty(name))
 const readTopicParam = fromContext((context, name: string) => context.params[name])
+const readBatch = createParamDecorator((_data: unknown, context: ExecutionContext) => {
+  const batch: unknown = context.switchToRpc().getContext()
+  return batch instanceof MqttBatchContext ? batch.messages : undefined
+})
 
 /** Passes the Topic Name of the message. */
-export const MqttTopic = (...pipes: Pipe[]): ParameterDecorator => readTopic(...pipes)
+export const MqttTopic = (...pipes: Pipe[]): ParameterDecorator =>
+  parameter({ decorator: '@MqttTopic()' }, readTopic(...pipes))
 
 /** Passes the PUBLISH packet of the message, a `PublishPacket`. */
-export const MqttPacket = (...pipes: Pipe[]): ParameterDecorator => readPacket(...pipes)
+export const MqttPacket = (...pipes: Pipe[]): ParameterDecorator =>
+  parameter({ decorator: '@MqttPacket()' }, readPacket(...pipes))
+
+/** Passes the messages of a batch, `readonly MqttMessage[]`, to a handler with the option `batch`. */
+export const MqttBatch = (...pipes: Pipe[]): ParameterDecorator =>
+  parameter({ decorator: '@MqttBatch()', isOfBatch: true }, readBatch(...pipes))
 
 /**
  * Passes the value of a User Property of the message (MQTT 5, 3.3.2.3.7): the first one if the message has several with this
  * name; undefined if it has none, as on MQTT 3.1.1.
  */
 export const UserProperty = (name: string, ...pipes: Pipe[]): ParameterDecorator =>
-  readUserProperty(name, ...pipes)
-
-const TOPIC_PARAMS = Symbol('nestjs-mqtt:topic-params')
+  parameter({ decorator: `@UserProperty('${name}')` }, readUserProperty(name, ...pipes))
 
 /**
  * Passes the value of a named wildcard of the handler's pattern, such as `@TopicParam('deviceId')` for
@@ -163,18 +266,11 @@ export function TopicParam(
   first: string | { readonly pattern: string },
   ...rest: (string | Pipe)[]
 ): ParameterDecorator {
-  const [name, ...pipes] = typeof first === 'string' ? [first, ...rest] : rest
-  const decorateParameter = readTopicParam(String(name), ...pipes.filter(pipe => typeof pipe !== 'string'))
-  return (target, method, index) => {
-    decorateParameter(target, method, index)
-    if (method === undefined) return
-    const names = [...topicParamsOf(target, method), String(name)]
-    Reflect.defineMetadata(TOPIC_PARAMS, names, target, method)
-  }
-}
-
-/** Returns the names in the `@TopicParam` decorators of a method. */
-export function topicParamsOf(target: object, method: string | symbol): readonly string[] {
-  // Seam: only `TopicParam` writes this metadata.
-  return (Reflect.getMetadata(TOPIC_PARAMS, target, method) as readonly string[] | undefined) ?? []
+  const [name, ...others] = typeof first === 'string' ? [first, ...rest] : rest
+  const topicParam = String(name)
+  const pipes = others.filter(pipe => typeof pipe !== 'string')
+  return parameter(
+    { decorator: `@TopicParam('${topicParam}')`, topicParam },
+    readTopicParam(topicParam, ...pipes),
+  )
 }

@@ -2,12 +2,13 @@ import { Logger } from '@nestjs/common'
 import { MetadataScanner, type ModulesContainer } from '@nestjs/core'
 import { NestMicroservice, type Transport } from '@nestjs/microservices'
 import { MqttError } from './core/errors.js'
-import { decorationOf, mqttTransportId, topicParamsOf } from './mqtt.decorators.js'
+import { decorationsOf, mqttTransportId, parametersOf } from './mqtt.decorators.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 
-/** Metadata keys of `@EventPattern` and `@MessagePattern`. Nest does not export them. */
+/** Metadata keys of Nest, which does not export them. */
 const PATTERN = 'microservices:pattern'
 const TRANSPORT = 'microservices:transport'
+const EXTRAS = 'microservices:pattern_extras'
 
 type ValueOf<M> = M extends ReadonlyMap<infer _Key, infer Value> ? Value : never
 type NestModule = ValueOf<ModulesContainer>
@@ -19,11 +20,10 @@ interface Method {
   readonly name: string
   readonly prototype: object
   readonly key: string
-  readonly function: unknown
+  readonly function: object
   readonly owner: Owner
 }
 
-/** A controller or a provider. */
 interface Owner {
   readonly class: { readonly name: string }
   readonly wrapper: Wrapper
@@ -36,8 +36,10 @@ interface PatternHandler {
   /** Name in the form `Class.method`. */
   readonly name: string
   readonly patterns: readonly unknown[]
-  /** Names in its `@TopicParam` decorators. */
-  readonly topicParams: readonly string[]
+  /** Its parameter decorators of this package. */
+  readonly parameters: ReturnType<typeof parametersOf>
+  readonly hasBatch: boolean
+  readonly isForUnmatched: boolean
 }
 
 /** Returns the methods that a transport with this id would handle. */
@@ -50,31 +52,58 @@ export function findPatternHandlers(
     .map(({ name, prototype, key, function: method }) => ({
       name,
       patterns: [Reflect.getMetadata(PATTERN, Object(method))].flat(),
-      topicParams: topicParamsOf(prototype, key),
+      parameters: parametersOf(prototype, key),
+      hasBatch: Reflect.getMetadata(EXTRAS, Object(method))?.batch !== undefined,
+      isForUnmatched: decorationsOf(method).some(({ decorator }) => decorator === '@OnMqttUnmatched'),
     }))
 }
 
 /**
- * Checks that every `@TopicParam` names a wildcard of its pattern. Otherwise it would be undefined for every message.
+ * Checks what the compiler cannot: that every `@TopicParam` names a wildcard of its pattern and every other parameter fits its
+ * handler, because it would be undefined for every message; and that there is one handler of unmatched messages.
  * @param wildcardsOf returns the wildcards of a pattern, or undefined if the pattern cannot be checked
  * @throws MqttError `INVALID_OPTION`
  */
-export function assertTopicParams(
+export function assertHandlers(
   handlers: readonly PatternHandler[],
   wildcardsOf: (pattern: unknown) => readonly string[] | undefined,
 ): void {
-  for (const { name, patterns, topicParams } of handlers) {
-    const wildcards = patterns.map(wildcardsOf)
-    if (wildcards.includes(undefined)) continue
-    const known = new Set(wildcards.flatMap(names => names ?? []))
-    const unknown = topicParams.find(param => !known.has(param))
-    if (unknown === undefined) continue
-    const list = [...known].map(param => `"${param}"`).join(', ')
+  const [first, second] = handlers.filter(({ isForUnmatched }) => isForUnmatched)
+  if (second !== undefined)
     throw new MqttError(
       'INVALID_OPTION',
-      `${name}: @TopicParam('${unknown}') is not a named wildcard of ${patterns.map(pattern => JSON.stringify(pattern)).join(', ')}; ${known.size === 0 ? `add a named wildcard to the pattern, such as "+${unknown}"` : `use one of ${list}`}`,
+      `${first?.name} and ${second.name}: a connection can have one handler with @OnMqttUnmatched; remove the others`,
     )
+  for (const handler of handlers) {
+    assertBatch(handler)
+    assertTopicParams(handler, wildcardsOf)
   }
+}
+
+function assertBatch({ name, parameters, hasBatch }: PatternHandler): void {
+  const wrong = parameters.find(({ isOfBatch = false }) => isOfBatch !== hasBatch)
+  if (wrong === undefined) return
+  const problem = hasBatch
+    ? 'has no single value for a batch, because each of its messages has its own; use @MqttBatch() messages: readonly MqttMessage[]'
+    : 'needs the option batch in the decorator of the method, as in { batch: { maxMessages: 100 } }'
+  throw new MqttError('INVALID_OPTION', `${name}: ${wrong.decorator} ${problem}`)
+}
+
+function assertTopicParams(
+  { name, patterns, parameters }: PatternHandler,
+  wildcardsOf: (pattern: unknown) => readonly string[] | undefined,
+): void {
+  const wildcards = patterns.map(wildcardsOf)
+  if (wildcards.includes(undefined)) return
+  const known = new Set(wildcards.flatMap(names => names ?? []))
+  const names = parameters.flatMap(({ topicParam }) => topicParam ?? [])
+  const unknown = names.find(param => !known.has(param))
+  if (unknown === undefined) return
+  const list = [...known].map(param => `"${param}"`).join(', ')
+  throw new MqttError(
+    'INVALID_OPTION',
+    `${name}: @TopicParam('${unknown}') is not a named wildcard of ${patterns.map(pattern => JSON.stringify(pattern)).join(', ')}; ${known.size === 0 ? `add a named wildcard to the pattern, such as "+${unknown}"` : `use one of ${list}`}`,
+  )
 }
 
 /**
@@ -85,10 +114,11 @@ export function assertConnections(
   modules: ModulesContainer,
   connections: readonly (string | undefined)[],
 ): void {
-  for (const { name, function: method } of methodsOf(modules)) {
-    const decoration = decorationOf(method)
-    if (decoration === undefined || connections.includes(decoration.connection)) continue
-    const { decorator, connection } = decoration
+  const decorations = methodsOf(modules).flatMap(({ name, function: method }) =>
+    decorationsOf(method).map(decoration => ({ name, ...decoration })),
+  )
+  for (const { name, decorator, connection } of decorations) {
+    if (connections.includes(connection)) continue
     const wanted =
       connection === undefined ? 'the connection without a name' : `the connection "${connection}"`
     const forRoot = connection === undefined ? '{ url }' : `{ name: '${connection}', url }`
@@ -108,7 +138,7 @@ export function assertConnections(
 export function assertProviders(modules: ModulesContainer): void {
   const found = new Map<unknown, Set<string>>()
   for (const { name, owner, function: method } of methodsOf(modules)) {
-    if (owner.kind === 'controller' || !(isPattern(method) || decorationOf(method) !== undefined)) continue
+    if (owner.kind === 'controller' || !isPattern(method)) continue
     const { wrapper, class: type } = owner
     if (wrapper.isTransient)
       throw new MqttError(
@@ -131,6 +161,38 @@ export function assertProviders(modules: ModulesContainer): void {
   }
 }
 
+/** A method that is called for events of a connection, such as one with `@OnMqttConnect`. */
+export interface ConnectionHook {
+  /** Name in the form `Class.method`. */
+  readonly name: string
+  readonly decorator: string
+  readonly call: (argument: unknown) => unknown
+}
+
+/**
+ * Returns the methods that are called for events of a connection.
+ * @throws MqttError `INVALID_OPTION` for a method of a request-scoped or transient class, which has no instance to call
+ */
+export function findConnectionHooks(
+  modules: ModulesContainer,
+  connectionName: string | undefined,
+): ConnectionHook[] {
+  return methodsOf(modules).flatMap(({ name, owner, key, function: method }) =>
+    decorationsOf(method)
+      .filter(({ connection }) => connection === connectionName && !isPattern(method))
+      .map(({ decorator }) => {
+        const { wrapper } = owner
+        if (wrapper.isTransient || !wrapper.isDependencyTreeStatic())
+          throw new MqttError(
+            'INVALID_OPTION',
+            `${name}: ${decorator} is called outside of any request, so its class cannot be request-scoped or transient; move the method to a class with the default scope`,
+          )
+        const instance: Record<string, (argument: unknown) => unknown> = Object(wrapper.instance)
+        return { name, decorator, call: argument => instance[key]?.(argument) }
+      }),
+  )
+}
+
 const scanner = new MetadataScanner()
 
 function methodsOf(modules: ModulesContainer): Method[] {
@@ -147,7 +209,7 @@ function methodsOf(modules: ModulesContainer): Method[] {
   })
 }
 
-/** A class that is both a controller and a provider has two instances. Its handlers are those of the controller. */
+/** A class that is a controller and a provider has two instances. The controller handles messages. */
 function ownersOf(modules: ModulesContainer): Owner[] {
   const all = [...modules.entries()]
   const controllers = all.flatMap(([moduleKey, module]) =>
@@ -165,15 +227,14 @@ function ownersOf(modules: ModulesContainer): Owner[] {
 function ownerOf(wrapper: Wrapper, moduleKey: string, kind: Owner['kind']): Owner[] {
   if (wrapper.isAlias) return []
   const { instance, metatype } = wrapper
-  const isClass = typeof metatype === 'function' && !wrapper.isNotMetatype
-  const type: unknown = isClass ? metatype : instance?.constructor
+  const type: unknown = wrapper.isNotMetatype ? Object(instance).constructor : metatype
   return typeof type === 'function' ? [{ class: type, wrapper, moduleKey, kind }] : []
 }
 
 function prototypeOf(owner: Owner): object | undefined {
   const prototype: unknown = Reflect.get(owner.class, 'prototype')
-  return typeof prototype === 'object' && prototype !== null && prototype !== Object.prototype
-    ? prototype
+  return typeof prototype === 'object' && prototype !== Object.prototype
+    ? (prototype ?? undefined)
     : undefined
 }
 

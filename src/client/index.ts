@@ -40,7 +40,12 @@ export {
   jsonCodec,
   textCodec,
 } from '../options/codec.js'
-export { deadLetter, type HandlerOptions, type RetryOptions } from '../options/handler-options.js'
+export {
+  type BatchOptions,
+  deadLetter,
+  type HandlerOptions,
+  type RetryOptions,
+} from '../options/handler-options.js'
 export type {
   BackoffOptions,
   ConnectionFailure,

@@ -1,4 +1,5 @@
 import * as v from 'valibot'
+import { MqttError } from '../core/errors.js'
 import type { FailurePolicy } from '../core/inbound/inbound-count.js'
 import { assertTopicName, isTopicName } from '../core/topic/topic-filter.js'
 import type { CodecOption } from './codec.js'
@@ -63,6 +64,14 @@ export interface HandlerOptions {
    * has returned. @default 'auto'
    */
   readonly ack?: 'auto' | 'manual'
+  /**
+   * The handler receives several messages at a time: a list of payloads, and an `MqttBatchContext` with the messages. For events
+   * only. The messages are acknowledged when the handler has succeeded. If it fails, `retries` repeats the batch, and then
+   * `onFailure` applies to each message. A message that cannot be decoded fails alone. Batches run one after the other; with
+   * `order: 'none'`, up to `concurrency` of them at the same time.
+   * @default none: one message at a time
+   */
+  readonly batch?: BatchOptions
   /** Share Name: the broker delivers each message to one member of the group (MQTT 5, 4.8.2). @default none */
   readonly sharedGroup?: string
   /** No Local: the broker does not deliver messages that this connection published. MQTT 5 only (3.8.3.1). @default false */
@@ -72,6 +81,17 @@ export interface HandlerOptions {
    * MQTT 5 only (3.8.3.1). @default 0
    */
   readonly retainHandling?: 0 | 1 | 2
+}
+
+/** When a batch of messages is passed to its handler. */
+export interface BatchOptions {
+  /** Maximum number of messages in a batch. 1 to 65,535, and at most `inbound.maxInFlight` unless `qos` is 0. */
+  readonly maxMessages: number
+  /**
+   * Longest time that a message waits for others, in milliseconds, unless an earlier batch is still running. The batch starts
+   * earlier if it is full, or if the client may not receive more. 1 to 60,000. @default 1000
+   */
+  readonly maxWaitMs?: number
 }
 
 /** How often, and when, a failed run is repeated. */
@@ -97,6 +117,8 @@ export function deadLetter(topic: string): { readonly deadLetter: string } {
   assertTopicName(topic)
   return { deadLetter: topic }
 }
+
+const MAX_BATCH_WAIT_MS = 60_000
 
 const flag = 'true or false'
 const level = 'one of 0, 1, 2'
@@ -130,6 +152,12 @@ const entries = {
     'ack',
   ),
   ack: v.optional(oneOf(['auto', 'manual']), 'auto'),
+  batch: v.optional(
+    strictObject(
+      { maxMessages: integer(1, MAX_UINT16), maxWaitMs: v.optional(integer(1, MAX_BATCH_WAIT_MS), 1_000) },
+      'an object with maxMessages',
+    ),
+  ),
   sharedGroup: v.optional(sharedGroupSchema),
   noLocal: v.optional(v.boolean(flag), false),
   retainHandling: v.optional(v.picklist([0, 1, 2], level), 0),
@@ -170,6 +198,11 @@ export function resolveHandlerOptions(
   kind: HandlerKind = 'events',
 ): ResolvedHandlerOptions {
   const checked = parseOptions(`handler of "${pattern}"`, loose, extras ?? {})
+  if (kind === 'requests' && checked.batch !== undefined)
+    throw new MqttError(
+      'INVALID_OPTION',
+      `handler of "${pattern}": batch is for events only, because every request needs a response of its own; remove it`,
+    )
   const { qos, order } = KIND_DEFAULTS[kind]
   return { ...checked, qos: checked.qos ?? qos, order: checked.order ?? order }
 }

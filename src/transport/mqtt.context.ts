@@ -1,6 +1,7 @@
 import { BaseRpcContext } from '@nestjs/microservices'
 import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
 import type { HandlerAttempt } from '../client/inbound/delivery.js'
+import type { MqttMessage } from '../client/inbound/subscriber.js'
 import { LEASE, STREAM } from '../core/requests/request-rules.js'
 import { readTopicParams, type TopicTemplate } from '../core/topic/topic-filter.js'
 
@@ -95,6 +96,34 @@ export class MqttContext extends BaseRpcContext<[topic: string, packet: PublishP
   /** Values of the named wildcards of the pattern. */
   get params(): Readonly<Record<string, string>> {
     return readTopicParams(this.template, this.topic)
+  }
+}
+
+/** What a handler with `batch` can read about its messages. Inject it with `@Ctx()`. */
+export class MqttBatchContext extends BaseRpcContext<[messages: readonly MqttMessage[]]> {
+  /** The messages of the batch, in order of arrival, with their topics, parameters and properties. */
+  readonly messages: readonly MqttMessage[]
+  /** The pattern of this handler, as written in the decorator. */
+  readonly pattern: string
+  /** Number of this run of the batch: 1, and more for retries. */
+  readonly attempt: number
+
+  constructor(
+    messages: readonly MqttMessage[],
+    template: TopicTemplate,
+    attempt: HandlerAttempt,
+    /** Aborted when the run exceeds `timeoutMs`, or when the application closes. */
+    readonly signal: AbortSignal,
+  ) {
+    super([messages])
+    this.messages = messages
+    this.pattern = template.pattern
+    this.attempt = attempt.number
+  }
+
+  /** The pattern of this handler: the same for all topics that it matches. */
+  getPattern(): string {
+    return this.pattern
   }
 }
 

@@ -7,7 +7,7 @@ import type { ResponseValue } from '../client/requests/request-messages.js'
 import { MqttError, publicErrorOf, readSafely, withOriginal } from '../core/errors.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
 import { parseOptions, recordSchema } from '../options/schema.js'
-import { MqttContext } from './mqtt.context.js'
+import { MqttBatchContext, MqttContext } from './mqtt.context.js'
 
 /** A pattern that Nest can convert to a string: a string, a number or an object. */
 type RoutablePattern = string | number | MsObjectPattern
@@ -145,5 +145,7 @@ export function exposeReasons(): void {
 }
 
 function isOurs(host: ArgumentsHost): boolean {
-  return host.getType() === 'rpc' && host.switchToRpc().getContext() instanceof MqttContext
+  if (host.getType() !== 'rpc') return false
+  const context: unknown = host.switchToRpc().getContext()
+  return context instanceof MqttContext || context instanceof MqttBatchContext
 }

@@ -5,8 +5,11 @@ import {
   type Transport,
 } from '@nestjs/microservices'
 import { isObservable, lastValueFrom, Observable } from 'rxjs'
+import type { PublishPacket } from '../client/connection/link.js'
+import { Batches } from '../client/inbound/batches.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from '../client/inbound/delivery.js'
 import { type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
+import { type MqttMessage, messageOf } from '../client/inbound/subscriber.js'
 import type { MqttSession } from '../client/mqtt-session.js'
 import type { ResultReader } from '../client/requests/request-messages.js'
 import { type ReceivedRequest, Responder } from '../client/requests/responder.js'
@@ -15,9 +18,9 @@ import { describeCause, MqttError } from '../core/errors.js'
 import { unwrapEvent } from '../core/requests/request-rules.js'
 import { fillVariables, parseTopicTemplate } from '../core/topic/topic-filter.js'
 import { decodePacket } from '../options/codec.js'
-import { resolveHandlerOptions } from '../options/handler-options.js'
+import { type BatchOptions, resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import { MqttContext } from './mqtt.context.js'
+import { MqttBatchContext, MqttContext } from './mqtt.context.js'
 import {
   assertLiteral,
   assertRoutable,
@@ -26,6 +29,9 @@ import {
   isRoutable,
   readRecord,
 } from './mqtt.handler-checks.js'
+
+/** Key in the extras of the handler for messages that no other handler matches. */
+export const UNMATCHED = Symbol('nestjs-mqtt:unmatched')
 
 interface Route extends HandlerRules {
   readonly callback: MessageHandler
@@ -90,11 +96,13 @@ export class MqttTransport
     callback.isEventHandler = isEventHandler
     callback.extras = extras
     // Only for code that lists the handlers that Nest knows. The session routes the messages.
-    this.messageHandlers.set(route, callback)
+    if (!(UNMATCHED in extras)) this.messageHandlers.set(route, callback)
     const bound: Route = { ...rules, callback }
     const handler = newHandler({
       ...rules.runRules,
-      run: this.runOf(bound, isEventHandler),
+      ...(rules.batch === undefined
+        ? { run: this.runOf(bound, isEventHandler) }
+        : this.batchRuns(bound, rules.batch)),
       onFailed: ({ topic }, error) =>
         this.session.events.notice.tell({
           type: 'handler-failed',
@@ -103,10 +111,11 @@ export class MqttTransport
           error: error,
         }),
     })
+    this.globals?.handlerAdded()
+    if (UNMATCHED in extras) return this.session.routes.addFallback(handler)
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
     if (!isEventHandler && rules.subscription.qos > 0)
       this.session.requester.takesAtQos1(rules.template.topicFilter)
-    this.globals?.handlerAdded()
     const colon = isLiteral ? undefined : rules.template.topicFilter.levels.find(level => /^:\w/.test(level))
     if (colon !== undefined)
       this.session.log.warn(
@@ -154,6 +163,28 @@ export class MqttTransport
     return this.session.connection.unwrap<T>()
   }
 
+  /** A batch is one call of the handler. Each of its messages is decoded and acknowledged on its own. */
+  private batchRuns({ callback, ...route }: Route, limits: Required<BatchOptions>) {
+    const batches = new Batches<MqttMessage>(
+      this.session.dispatcher,
+      route,
+      limits,
+      (messages, attempt, signal) => {
+        const context = new MqttBatchContext(messages, route.template, attempt, signal)
+        const payloads = messages.map(({ payload }) => payload)
+        return this.runWithHooks(context, async () =>
+          untilComplete(await callback(payloads, context), attempt),
+        )
+      },
+    )
+    const run = async (packet: PublishPacket, attempt: HandlerAttempt): Promise<void> => {
+      let data = decodePacket(route.codec, packet)
+      if (this.options.envelope === 'all') data = unwrapEvent(packet.topic, data, this.routeOf).data
+      await batches.push(messageOf(route, packet, data), packet, attempt)
+    }
+    return { ...batches.memberRules, run }
+  }
+
   /** One function for all that a message goes through, since most messages expect no response. */
   private runOf(route: Route, isEvent: boolean): InboundHandler['run'] {
     const { callback, codec, template } = route
@@ -187,7 +218,7 @@ export class MqttTransport
   private readonly routeOf = (pattern: unknown): string | undefined =>
     isRoutable(pattern) ? this.normalizePattern(pattern) : undefined
 
-  private runWithHooks<T>(context: MqttContext, work: () => Promise<T>): Promise<T> {
+  private runWithHooks<T>(context: MqttContext | MqttBatchContext, work: () => Promise<T>): Promise<T> {
     const id = this.transportId
     if (id === undefined) return work()
     return new Promise((resolve, reject) => {

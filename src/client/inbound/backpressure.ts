@@ -2,6 +2,7 @@ import { MqttError } from '../../core/errors.js'
 import type { HeldBytes } from '../../core/inbound/open-messages.js'
 import type { InboundOptions } from '../../options/options.js'
 import type { Link } from '../connection/link.js'
+import type { Collecting } from './batches.js'
 import type { Delivery, HandlerRun } from './delivery.js'
 
 /** The connection is closed at this multiple of the number of messages that may be held. */
@@ -31,8 +32,11 @@ export interface BackpressureSession {
  */
 export class Backpressure {
   private readonly stall: Stall
+  /** Handlers that wait for several messages. */
+  readonly batches = new Set<Collecting>()
   /** The intake is paused, or only resumed because handlers may wait for it. */
   isHolding = false
+  private isEnded = false
   /** Used if the broker knows no limit. */
   private readonly most: number
 
@@ -50,8 +54,24 @@ export class Backpressure {
     return protocolVersion === 5 ? this.inbound.maxInFlight : this.most
   }
 
+  /**
+   * The number of messages above which `bound` must be called. With batches, a full window must be noticed as well.
+   * @param added a handler that waits for several messages
+   */
+  limitOf(link: Link | undefined, added?: Collecting): number {
+    if (added !== undefined) this.batches.add(added)
+    if (this.isEnded) added?.drain()
+    return link === undefined ? 0 : this.mostUnacknowledged(link) - (this.batches.size > 0 ? 1 : 0)
+  }
+
+  /** No batch waits for messages that the broker may not send. */
+  flush(): void {
+    for (const batches of this.batches) batches.flush()
+  }
+
   /** A message of QoS 1 or 2 arrived, so there may be too many. */
   bound(link: Link): void {
+    if (this.batches.size > 0 && (this.state.held.isOver || this.isWindowFull(link))) this.flush()
     if (this.state.held.isHopeless) return this.session.connection.hangUp(overrun())
     if (!this.isFull(this.mostUnacknowledged(link))) return
     if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.session.connection.hangUp(overrun())
@@ -66,7 +86,7 @@ export class Backpressure {
 
   /** There is room for QoS 0 messages again. */
   release(): void {
-    if (!this.isFull(this.inbound.maxInFlight)) this.end()
+    if (!this.isFull(this.inbound.maxInFlight)) this.settle()
   }
 
   /** A handler has ended or paused. */
@@ -76,6 +96,13 @@ export class Backpressure {
 
   /** No new work is accepted. */
   end(): void {
+    this.isEnded = true
+    for (const batches of this.batches) batches.drain()
+    this.settle()
+  }
+
+  /** Too much is no longer held. */
+  private settle(): void {
     this.isHolding = false
     this.stall.release()
   }
@@ -84,6 +111,10 @@ export class Backpressure {
   forget(): void {
     this.isHolding = false
     this.stall.forget()
+  }
+
+  private isWindowFull(link: Link): boolean {
+    return this.state.unacknowledged.length >= this.mostUnacknowledged(link)
   }
 
   private isFull(most: number): boolean {

@@ -10,6 +10,17 @@ import type { ResolvedBackoff } from '../../options/resolved-options.js'
 /** Thrown by a handler that has not accepted the message: the broker may deliver it again. */
 export class NotTaken extends Error {}
 
+/** The batch of a message failed, and is not repeated. */
+export class BatchFailed extends Error {
+  constructor(
+    readonly error: unknown,
+    /** Number of attempts of the batch. */
+    readonly attempts: number,
+  ) {
+    super('the batch failed')
+  }
+}
+
 interface RetryRule {
   readonly attempts: number
   readonly delayMs: readonly number[] | ResolvedBackoff
@@ -27,6 +38,8 @@ export interface InboundHandler {
   readonly isPassive: boolean
   /** Also runs before the application is ready and while it closes, because running work may need it. */
   readonly isInternal: boolean
+  /** It runs for batches. The listeners of the client are told about the messages of a batch, not about the batch. */
+  readonly isBatch: boolean
   /**
    * Whether its pattern ends with a wildcard. Such a handler does not receive the responses of this connection as events.
    */
@@ -67,6 +80,7 @@ export function newHandler(
     concurrency: Number.POSITIVE_INFINITY,
     isPassive: false,
     isInternal: false,
+    isBatch: false,
     isOpenEnded: false,
     orderKey: 'topic',
     timeoutMs: undefined,

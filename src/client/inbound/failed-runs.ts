@@ -3,7 +3,7 @@ import { asFailure, describeFailure, isMqttError, MqttError } from '../../core/e
 import type { RunOutcome } from '../../core/inbound/inbound-count.js'
 import { Pauses } from '../waits.js'
 import type { DeadLetters } from './dead-letters.js'
-import { type HandlerRun, type InboundHandler, NotTaken } from './delivery.js'
+import { BatchFailed, type HandlerRun, type InboundHandler, NotTaken } from './delivery.js'
 
 /** Assigns slots to runs and calls their handlers. */
 export interface RunHost {
@@ -44,10 +44,11 @@ export class FailedRuns {
 
   /** Called after the first failed attempt. Never rejects. The next messages and acknowledgements must not wait for it. */
   async recover(run: HandlerRun, thrown: unknown): Promise<RunOutcome> {
-    const error = asFailure(thrown)
-    if (error instanceof NotTaken) return 'givenBack'
+    if (thrown instanceof NotTaken) return 'givenBack'
+    const attempts = thrown instanceof BatchFailed ? thrown.attempts : 1
+    const error = asFailure(thrown instanceof BatchFailed ? thrown.error : thrown)
     try {
-      return this.isReported(run, error) ? 'failed' : await this.withinLimit(run, error)
+      return this.isReported(run, error) ? 'failed' : await this.withinLimit(run, error, attempts)
     } catch {
       return 'failed'
     }
@@ -61,26 +62,27 @@ export class FailedRuns {
     return true
   }
 
-  private async withinLimit(run: HandlerRun, error: unknown): Promise<RunOutcome> {
+  private async withinLimit(run: HandlerRun, error: unknown, attempts: number): Promise<RunOutcome> {
     const { handler, delivery } = run
-    if (delivery.packet.qos > 0) return this.repeat(run, error)
+    if (delivery.packet.qos > 0) return this.repeat(run, error, attempts)
     if (this.recovering >= this.maxQueued) {
       handler.onFailed(delivery.packet, error)
       return 'failed'
     }
     this.recovering += 1
     try {
-      return await this.repeat(run, error)
+      return await this.repeat(run, error, attempts)
     } finally {
       this.recovering -= 1
     }
   }
 
-  private async repeat(run: HandlerRun, first: unknown): Promise<RunOutcome> {
+  /** @param done number of attempts so far */
+  private async repeat(run: HandlerRun, first: unknown, done: number): Promise<RunOutcome> {
     const { handler } = run
     const most = 1 + (handler.retries?.attempts ?? 0)
     let error = first
-    let attempts = 1
+    let attempts = done
     while (attempts < most && !this.isStopped) {
       this.host.paused(run)
       await this.pauses.wait(retryDelayMs(handler, attempts))

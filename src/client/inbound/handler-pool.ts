@@ -101,7 +101,7 @@ export class HandlerPool implements RunHost {
   /** Never rejects. */
   private async run(run: HandlerRun): Promise<void> {
     const { delivery } = this.events
-    const { isHeard } = delivery
+    const isHeard = delivery.isHeard && !run.handler.isBatch
     let outcome: RunOutcome = 'handled'
     run.delivery.started += 1
     if (isHeard) delivery.tell(this.eventOf(run, 'start'))

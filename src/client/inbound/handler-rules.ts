@@ -2,7 +2,7 @@ import { MqttError } from '../../core/errors.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../core/topic/topic-filter.js'
 import { type Codec, resolveCodec } from '../../options/codec.js'
-import type { ResolvedHandlerOptions } from '../../options/handler-options.js'
+import type { BatchOptions, ResolvedHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { InboundHandler } from './delivery.js'
 
@@ -13,6 +13,8 @@ export interface HandlerRules {
   readonly template: TopicTemplate
   readonly codec: Codec
   readonly subscription: SubscriptionOptions
+  /** Set if the handler receives batches. */
+  readonly batch: Required<BatchOptions> | undefined
   /** The handler limits its concurrent runs itself. */
   readonly hasOwnLimits: boolean
   readonly runRules: Pick<
@@ -38,11 +40,12 @@ export function handlerRules(
   defaults: Defaults,
   isLiteral = false,
 ): HandlerRules {
-  const { qos, noLocal, retainHandling, onFailure } = options
+  const { qos, noLocal, retainHandling, onFailure, batch } = options
   if (onFailure === 'disconnect' && !defaults.keepsSession) {
     const text = `handler of "${pattern}": onFailure "disconnect" needs a persistent session, because otherwise the broker does not deliver the message again; set clean: false and a clientId for the connection`
     throw new MqttError('INVALID_OPTION', text)
   }
+  assertBatch(pattern, options, defaults)
   const template = templateOf(
     isLiteral ? pattern : fillVariables(pattern, defaults.variables),
     options,
@@ -52,6 +55,7 @@ export function handlerRules(
     template,
     codec: resolveCodec(options.codec ?? defaults.codec),
     subscription: { qos, noLocal, retainHandling },
+    batch,
     hasOwnLimits: options.concurrency !== undefined || options.order !== 'none',
     runRules: {
       name: pattern,
@@ -64,6 +68,24 @@ export function handlerRules(
       acknowledges: options.ack === 'manual' ? 'manually' : 'at-end',
     },
   }
+}
+
+/** @throws MqttError `INVALID_OPTION` if a batch could never be full, or not be acknowledged as a whole */
+function assertBatch(
+  pattern: string,
+  { batch, qos, ack }: ResolvedHandlerOptions,
+  { inbound }: Defaults,
+): void {
+  if (batch === undefined) return
+  const problem = (text: string) => new MqttError('INVALID_OPTION', `handler of "${pattern}": ${text}`)
+  if (ack === 'manual')
+    throw problem(
+      'batch cannot be combined with ack: "manual", because a batch is acknowledged as a whole when the handler has succeeded; remove one of them',
+    )
+  if (qos > 0 && batch.maxMessages > inbound.maxInFlight)
+    throw problem(
+      `batch.maxMessages ${batch.maxMessages} is more than inbound.maxInFlight ${inbound.maxInFlight}, the number of messages that the broker sends without an acknowledgement, so that no batch could be full; lower batch.maxMessages, or raise inbound.maxInFlight of the connection`,
+    )
 }
 
 function orderKeyOf(order: ResolvedHandlerOptions['order']): InboundHandler['orderKey'] {

@@ -11,11 +11,11 @@ import type { Link, MessageReceiver, PublishPacket } from '../connection/link.js
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../waits.js'
 import { Backpressure, type BackpressureSession, Intake } from './backpressure.js'
+import type { Collecting } from './batches.js'
 import { Delivery, HandlerRun, type InboundHandler } from './delivery.js'
 import { HandlerPool, type PoolSession, type RunOwner } from './handler-pool.js'
 import { AckWatch, BlockedRequestsWatch } from './window-watch.js'
 
-/** Dependencies of the dispatcher. */
 export interface InboundSession extends BackpressureSession, PoolSession {
   readonly options: {
     readonly inbound: Required<InboundOptions>
@@ -38,7 +38,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   private readonly pressure: Backpressure
   private readonly blocked: BlockedRequestsWatch
   readonly watch: AckWatch
-  /** Maximum number of messages that wait for their PUBACK on this connection. */
+  /** Number of messages that wait for their PUBACK on this connection above which the limits are checked. */
   private mostUnacknowledged = 0
   private link: Link | undefined
   private mode: 'holding' | 'open' | 'draining' | 'stopped' = 'holding'
@@ -143,6 +143,12 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     if (qos > 0 && (isOver || isNearLimit)) this.pressure.bound(link)
   }
 
+  /** A handler that waits for several messages. @returns a function that removes it */
+  collects(batches: Collecting): () => void {
+    this.mostUnacknowledged = this.pressure.limitOf(this.link, batches)
+    return () => this.pressure.batches.delete(batches)
+  }
+
   stored(link: Link): void {
     this.pressure.bound(link)
   }
@@ -167,7 +173,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
 
   connected(link: Link, { sessionPresent }: ConnectedSession): void {
     this.link = link
-    this.mostUnacknowledged = this.pressure.mostUnacknowledged(link)
+    this.mostUnacknowledged = this.pressure.limitOf(link)
     link.deliverTo(this)
     for (const delivery of this.messages.connected(sessionPresent))
       if (this.mode === 'open') this.route(delivery, false)
@@ -241,6 +247,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
 
   /** Drops QoS 0 messages to make room for a new message. A new QoS 0 message is dropped if there is no room for it. */
   private makeRoom(came: Delivery): void {
+    this.pressure.flush()
     const { held, open } = this.messages
     const { overflow, maxQueued, maxInFlight } = this.#session.options.inbound
     const isHolding = this.mode === 'holding'

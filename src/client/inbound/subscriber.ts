@@ -189,7 +189,11 @@ export class Subscriber {
   }
 }
 
-function messageOf<T>(rules: HandlerRules, packet: PublishPacket, payload: unknown): MqttMessage<T> {
+export function messageOf<T>(
+  rules: Pick<HandlerRules, 'template'>,
+  packet: PublishPacket,
+  payload: unknown,
+): MqttMessage<T> {
   const { topic, qos, retain, dup, properties = {} } = packet
   return {
     topic,

@@ -19,7 +19,7 @@ export interface CountedInbound {
   readonly handled: number
   /** Part of `handled`: messages of which at least one handler failed. */
   readonly failed: number
-  /** Part of `handled`: messages without a handler. */
+  /** Part of `handled`: messages without a handler, not even one for unmatched messages. */
   readonly unmatched: number
   /** Messages of which at least one handler failed, and whose dead letter the broker has acknowledged. */
   readonly deadLettered: number

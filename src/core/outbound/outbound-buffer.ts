@@ -1,5 +1,4 @@
-import type { Publication } from './outbound-message.js'
-import { DeadlineHeap, Lane } from './publication-lists.js'
+import { Lane, type Publication } from './outbound-message.js'
 import type { DropReason } from './publish-outcome.js'
 import { POLICIES } from './when-blocked.js'
 
@@ -225,4 +224,58 @@ function earlier(one: Publication | undefined, other: Publication | undefined): 
 
 function keyOf({ message }: Publication): string {
   return `${message.retain ? 'r' : '-'}${message.topic}`
+}
+
+/** A heap of deadlines. Adding deadlines in ascending order, the usual case, takes constant time. */
+class DeadlineHeap {
+  private entries: Publication[] = []
+
+  get first(): Publication | undefined {
+    return this.entries[0]
+  }
+
+  /** @param waiting number of waiting publishes: settled ones are removed once they are more than half */
+  push(publication: Publication, waiting: number): void {
+    if (this.entries.length >= 2 * waiting + 64) {
+      const left = this.entries.filter(({ isWaiting }) => isWaiting)
+      this.entries = []
+      for (const one of left) this.insert(one)
+    }
+    this.insert(publication)
+  }
+
+  pop(): void {
+    const { entries } = this
+    const last = entries.pop()
+    if (last === undefined || entries.length === 0) return
+    let at = 0
+    for (;;) {
+      const left = entries[2 * at + 1]
+      const right = entries[2 * at + 2]
+      if (left === undefined) break
+      const isRight = right !== undefined && right.deadlineMs < left.deadlineMs
+      const child = isRight ? right : left
+      if (child.deadlineMs >= last.deadlineMs) break
+      entries[at] = child
+      at = 2 * at + (isRight ? 2 : 1)
+    }
+    entries[at] = last
+  }
+
+  clear(): void {
+    if (this.entries.length > 0) this.entries = []
+  }
+
+  private insert(publication: Publication): void {
+    const { entries } = this
+    let at = entries.push(publication) - 1
+    while (at > 0) {
+      const above = (at - 1) >> 1
+      const parent = entries[above]
+      if (parent === undefined || parent.deadlineMs <= publication.deadlineMs) break
+      entries[at] = parent
+      at = above
+    }
+    entries[at] = publication
+  }
 }

@@ -219,3 +219,43 @@ export function refusalOf(error: unknown): PublishOutcome {
   const { reasonCode = UNSPECIFIED_ERROR } = error instanceof MqttError ? error : {}
   return { status: 'refused', reasonCode, reasonString: describeCause(error) }
 }
+
+/**
+ * Publishes in order of arrival. A linked list, so that the cost of an operation does not depend on the number of
+ * publishes.
+ */
+export class Lane {
+  first: Publication | undefined = undefined
+  private last: Publication | undefined = undefined
+
+  add(publication: Publication): void {
+    const { last } = this
+    publication.before = last
+    if (last === undefined) this.first = publication
+    else last.after = publication
+    this.last = publication
+  }
+
+  remove(publication: Publication): void {
+    const { before, after } = publication
+    if (before === undefined) this.first = after
+    else before.after = after
+    if (after === undefined) this.last = before
+    else after.before = before
+    publication.before = undefined
+    publication.after = undefined
+  }
+
+  /** The newer publish takes the position of the older one. */
+  replace(older: Publication, newer: Publication): void {
+    const { before, after } = older
+    newer.before = before
+    newer.after = after
+    if (before === undefined) this.first = newer
+    else before.after = newer
+    if (after === undefined) this.last = newer
+    else after.before = newer
+    older.before = undefined
+    older.after = undefined
+  }
+}

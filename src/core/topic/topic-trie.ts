@@ -89,12 +89,19 @@ export class TopicTrie<T> {
 export class Routes<H> {
   private readonly bySubscription = new Map<string, H[]>()
   private readonly trie = new TopicTrie<H>()
+  /** Handlers of messages that no filter matches. */
+  private readonly fallback: H[] = []
 
   add(filter: TopicFilter, handler: H): void {
     const handlers = this.bySubscription.get(filter.subscription) ?? []
     handlers.push(handler)
     this.bySubscription.set(filter.subscription, handlers)
     this.trie.add(filter, handler)
+  }
+
+  /** Adds a handler of messages that no filter matches. */
+  addFallback(handler: H): void {
+    this.fallback.push(handler)
   }
 
   /** Returns the handlers of one filter. */
@@ -121,6 +128,12 @@ export class Routes<H> {
     if (subscriptions === undefined) handlers = this.trie.match(topic)
     else if (subscriptions.length === 1) handlers = this.bySubscription.get(subscriptions[0] ?? '') ?? []
     else handlers = subscriptions.flatMap(subscription => this.bySubscription.get(subscription) ?? [])
-    return handlers.length > 1 ? [...new Set(handlers)] : handlers
+    if (handlers.length > 1) return [...new Set(handlers)]
+    return handlers.length === 0 && this.fallback.length > 0 ? this.unmatched(topic) : handlers
+  }
+
+  /** A copy for a subscription without handlers is not unmatched if another filter matches its topic. */
+  private unmatched(topic: string): readonly H[] {
+    return this.trie.match(topic).length > 0 ? [] : this.fallback
   }
 }
