@@ -78,7 +78,8 @@ export class PacketWriter implements PublishWriter {
 
   publish(message: OutboundMessage, messageId: number | undefined, alias: TopicAlias | undefined): number {
     const { batch, hasProperties } = this
-    const ownBytes = this.propertiesLength(message)
+    const { properties } = message
+    const ownBytes = properties === undefined || !hasProperties ? 0 : propertiesLength(properties)
     const size =
       ownBytes === undefined
         ? this.appendGenerated(message, messageId, alias)
@@ -94,7 +95,8 @@ export class PacketWriter implements PublishWriter {
   }
 
   sizeOf(message: OutboundMessage): number {
-    const ownBytes = this.propertiesLength(message)
+    const { properties } = message
+    const ownBytes = properties === undefined || !this.hasProperties ? 0 : propertiesLength(properties)
     if (ownBytes !== undefined) return publishLength(message, this.hasProperties, ownBytes)
     return this.generate(message, message.qos === 0 ? undefined : 1, undefined).length
   }
@@ -106,11 +108,7 @@ export class PacketWriter implements PublishWriter {
     this.batch.take()
   }
 
-  /** Undefined if the encoder of all other packets must encode the properties, or report what is wrong with them. */
-  private propertiesLength({ properties }: OutboundMessage): number | undefined {
-    return properties === undefined || !this.hasProperties ? 0 : propertiesLength(properties)
-  }
-
+  /** For properties that only this encoder supports. It also reports what is wrong with them. */
   private appendGenerated(...publish: Parameters<PacketWriter['generate']>): number {
     const bytes = this.generate(...publish)
     this.batch.append(bytes)

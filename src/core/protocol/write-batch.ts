@@ -39,16 +39,11 @@ export function publishLength(
   hasProperties: boolean,
   ownBytes = 0,
 ): number {
-  const properties = hasProperties ? sizedLength(ownBytes) : 0
+  const properties = hasProperties ? ownBytes + (ownBytes < CONTINUES ? 1 : 2) : 0
   const remaining = 2 + Buffer.byteLength(topic) + (qos === 0 ? 0 : 2) + properties + payload.length
   if (remaining < 128) return 2 + remaining
   if (remaining < 16_384) return 3 + remaining
   return (remaining < 2_097_152 ? 4 : 5) + remaining
-}
-
-/** Bytes of properties with their length (MQTT 5, 2.2.2.1). */
-function sizedLength(bytes: number): number {
-  return bytes + (bytes < CONTINUES ? 1 : 2)
 }
 
 /** Collects packets for one write, in memory that is never reused. */
@@ -104,7 +99,7 @@ export class WriteBatch {
     const { length } = payload
     const topicBytes = alias === undefined || alias.isNew ? Buffer.byteLength(topic) : 0
     const properties = alias === undefined ? ownBytes : ownBytes + ALIAS_BYTES
-    const sized = hasProperties ? sizedLength(properties) : 0
+    const sized = hasProperties ? properties + (properties < CONTINUES ? 1 : 2) : 0
     const remaining = 2 + topicBytes + (messageId === undefined ? 0 : 2) + sized + length
     if (remaining > MAX_REMAINING_LENGTH) return undefined
     const isCopied = length <= COPY_BYTES
