@@ -13,6 +13,7 @@ export {
   MqttError,
   type MqttErrorCode,
   type MqttErrorDetails,
+  type PayloadIssue,
 } from './core/errors.js'
 export type { CountedInbound, FailurePolicy, InboundCounters } from './core/inbound/inbound-count.js'
 export type {
@@ -68,6 +69,9 @@ export {
   type CodecOption,
   contentTypeCodec,
   jsonCodec,
+  type SchemaIssue,
+  type SchemaResult,
+  type StandardSchema,
   textCodec,
 } from './options/codec.js'
 export {
@@ -93,9 +97,6 @@ export type {
 } from './options/options.js'
 export {
   defineTopic,
-  type SchemaIssue,
-  type SchemaResult,
-  type StandardSchema,
   type TopicAddress,
   type TopicContract,
   type TopicInput,

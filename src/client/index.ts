@@ -9,6 +9,7 @@ export {
   MqttError,
   type MqttErrorCode,
   type MqttErrorDetails,
+  type PayloadIssue,
 } from '../core/errors.js'
 export type { CountedInbound, FailurePolicy, InboundCounters } from '../core/inbound/inbound-count.js'
 export type {
@@ -38,6 +39,9 @@ export {
   type CodecOption,
   contentTypeCodec,
   jsonCodec,
+  type SchemaIssue,
+  type SchemaResult,
+  type StandardSchema,
   textCodec,
 } from '../options/codec.js'
 export {
@@ -63,9 +67,6 @@ export type {
 } from '../options/options.js'
 export {
   defineTopic,
-  type SchemaIssue,
-  type SchemaResult,
-  type StandardSchema,
   type TopicAddress,
   type TopicContract,
   type TopicInput,

@@ -1,10 +1,11 @@
-import { describeCause, describeFailure, isMqttError, originalOf } from '../core/errors.js'
+import { describeCause, describeFailure, isMqttError } from '../core/errors.js'
 import {
   DropLines,
   describeTransition,
   type LogLevel,
   LogWindows,
   oneLine,
+  originalOf,
   printable,
   type Repeats,
   type SessionLog,

@@ -1,49 +1,34 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
-import type { OutboundMessage } from '../core/outbound/outbound-message.js'
-import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
-import { assertTopicName, UNUSUAL_IN_TOPIC_NAME, USUAL_TOPIC_LENGTH } from '../core/topic/topic-filter.js'
 import {
   type MessagesOptions,
   type MqttConnectOptions,
-  type PublishOptions,
-  type RequestOptions,
   type RespondOptions,
   resolveConnectOptions,
-  type TryPublishOptions,
 } from '../options/client-options.js'
-import { type Codec, encodePayload, resolveCodec } from '../options/codec.js'
 import type { HandlerOptions } from '../options/handler-options.js'
+import type { TopicContract } from '../options/topic-contract.js'
 import {
-  messagesSchema,
-  parseOptions,
-  publishSchema,
-  requestSchema,
-  tryPublishSchema,
-} from '../options/schema.js'
-import {
+  type ContractMessage,
+  type ContractMessages,
+  type ContractResult,
+  type Handler,
   type MqttMessage,
   type MqttMessages,
   type MqttRun,
   type MqttSubscription,
   Subscriber,
 } from './inbound/subscriber.js'
+import { MqttSender } from './mqtt-sender.js'
 import { MqttSession } from './mqtt-session.js'
+import { NO_OPTIONS } from './outbound/publishes.js'
 import type { MqttHealth, MqttStats } from './report.js'
-import type { ResponseReceiver } from './requests/open-requests.js'
-import { ResponseStream } from './requests/streams.js'
 import { hasClosed, type WaitOptions } from './waits.js'
-
-const NO_OPTIONS = {}
-const MAX_WAITING_RESPONSES = 1_000
 
 /**
  * An MQTT client with one connection. It reconnects after every loss, until `close()`. A closed client cannot be used again;
  * create a new one.
  */
-export class MqttClient implements AsyncDisposable {
-  /** @internal */
-  readonly session: MqttSession
-  private readonly codec: Codec
+export class MqttClient extends MqttSender implements AsyncDisposable {
   private readonly subscriber: Subscriber
 
   /**
@@ -55,8 +40,7 @@ export class MqttClient implements AsyncDisposable {
   /** @internal */
   constructor(session: MqttSession)
   constructor(source: MqttConnectOptions | MqttSession) {
-    this.session = source instanceof MqttSession ? source : newSession(source)
-    this.codec = resolveCodec(this.session.options.codec)
+    super(source instanceof MqttSession ? source : newSession(source))
     this.subscriber = new Subscriber(this.session, this.session.options)
   }
 
@@ -93,74 +77,6 @@ export class MqttClient implements AsyncDisposable {
   }
 
   /**
-   * Publishes a message and resolves with its outcome. A QoS 0 publish settles when it is written to the socket. A QoS 1 or 2
-   * publish settles when the broker acknowledges or refuses it, or as `lost` when the session ends. `whenBlocked` decides
-   * what happens to a message that cannot be written now: by default it is dropped, at once without a connection, and
-   * after `maxDelayMs` on a slow link. Do not change a Buffer before the publish has settled.
-   * @throws MqttError `INVALID_TOPIC_NAME`, `INVALID_OPTION`, `PAYLOAD_NOT_ENCODABLE`, `PACKET_TOO_LARGE`,
-   * `QOS_NOT_SUPPORTED` or `RETAIN_NOT_SUPPORTED`
-   */
-  publish(topic: string, payload: unknown, options: PublishOptions = NO_OPTIONS): Promise<PublishOutcome> {
-    try {
-      const message = this.message(topic, payload, options, publishSchema)
-      const { whenBlocked, timeoutMs, signal } = options
-      const hasTerms = whenBlocked !== undefined || timeoutMs !== undefined || signal !== undefined
-      const { publisher, events } = this.session
-      const outcome = publisher.publish(message, hasTerms ? options : undefined)
-      return events.publish.isHeard ? events.publishing(message, outcome) : outcome
-    } catch (error) {
-      return Promise.reject(error)
-    }
-  }
-
-  /**
-   * Publishes a message at QoS 0 and returns at once whether it was accepted. Faster than `publish`, because it creates no
-   * promise. If the message is dropped later, only `stats()` shows it.
-   * @throws MqttError the same as `publish`
-   */
-  tryPublish(topic: string, payload: unknown, options: TryPublishOptions = NO_OPTIONS): TryPublishOutcome {
-    const message = this.message(topic, payload, options, tryPublishSchema)
-    return this.session.tryPublish(message, options.whenBlocked)
-  }
-
-  /**
-   * Sends a request and resolves with the response, or with the last one if the responder sends several.
-   * @throws MqttError `TIMEOUT`, `ABORTED`, `CONNECTION_LOST`, `CONNECTION_CLOSED`, `NOT_SENT`, `TOO_MANY_REQUESTS`;
-   * `NO_RESPONDER` if the broker reports that nobody subscribes (requests at QoS 1 only); `REQUEST_FAILED` if the handler
-   * failed, with its error in `response`; `REQUEST_BLOCKED` (delivery at QoS 1 only); `SUBSCRIBE_REFUSED` for the response
-   * topic; `PAYLOAD_NOT_DECODABLE` for the response; and the errors of `publish`
-   */
-  request<T = unknown>(topic: string, payload: unknown, options: RequestOptions = NO_OPTIONS): Promise<T> {
-    return new Promise((resolve, reject) => {
-      let last: unknown
-      this.startRequest(topic, payload, options, false, {
-        next: value => {
-          last = value
-        },
-        // Seam: the caller declares the type of the response, as with JSON.parse.
-        end: () => resolve(last as T),
-        fail: reject,
-      })
-    })
-  }
-
-  /**
-   * Sends a request to a handler that returns an async iterable or an Observable, and iterates over its responses. Leaving the
-   * loop or aborting the signal cancels the stream at the responder. At most 1,000 responses wait for the loop; one more
-   * ends it with an error.
-   * @throws MqttError the errors of `publish` at once, and those of `request` from the loop
-   */
-  requestStream<T = unknown>(
-    topic: string,
-    payload: unknown,
-    options: RequestOptions = NO_OPTIONS,
-  ): AsyncIterableIterator<T> {
-    const stream = new ResponseStream<T>(MAX_WAITING_RESPONSES, topic)
-    stream.started(this.startRequest(topic, payload, options, true, stream.receiver))
-    return stream
-  }
-
-  /**
    * Adds a handler at run time, with the options of `handle()`. It runs once the client has started, and after every
    * reconnect, until `unsubscribe()`. Only the first handler of a filter receives the retained messages, because the
    * client subscribes once per filter.
@@ -169,8 +85,15 @@ export class MqttClient implements AsyncDisposable {
   subscribe<T = unknown>(
     pattern: string,
     handler: (message: MqttMessage<T>, run: MqttRun) => unknown,
-    options: HandlerOptions = NO_OPTIONS,
-  ): MqttSubscription {
+    options?: HandlerOptions,
+  ): MqttSubscription
+  /** The same for a contract, which validates the payload. */
+  subscribe<C extends TopicContract>(
+    contract: C,
+    handler: (message: ContractMessage<C>, run: MqttRun) => unknown,
+    options?: HandlerOptions,
+  ): MqttSubscription
+  subscribe(pattern: string | TopicContract, handler: Handler, options: HandlerOptions = NO_OPTIONS) {
     return this.subscriber.subscribe(pattern, handler, options)
   }
 
@@ -188,8 +111,15 @@ export class MqttClient implements AsyncDisposable {
   respond<T = unknown>(
     pattern: string,
     handler: (request: MqttMessage<T>, run: MqttRun) => unknown,
-    options: RespondOptions = NO_OPTIONS,
-  ): MqttSubscription {
+    options?: RespondOptions,
+  ): MqttSubscription
+  /** The same for a contract, which validates the payload and every response. */
+  respond<C extends TopicContract>(
+    contract: C,
+    handler: (request: ContractMessage<C>, run: MqttRun) => ContractResult<C>,
+    options?: RespondOptions,
+  ): MqttSubscription
+  respond(pattern: string | TopicContract, handler: Handler, options: RespondOptions = NO_OPTIONS) {
     return this.subscriber.respond(pattern, handler, options)
   }
 
@@ -199,10 +129,11 @@ export class MqttClient implements AsyncDisposable {
    * next one. If several loops use one filter, each receives every message.
    * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
    */
-  messages<T = unknown>(pattern: string, options: MessagesOptions = NO_OPTIONS): MqttMessages<T> {
-    const checked = parseOptions(`messages of "${pattern}"`, messagesSchema, options)
-    const { signal, limit, overflow, ...handlerOptions } = { ...options, ...checked }
-    return this.subscriber.messages<T>(pattern, handlerOptions, { limit, overflow }, signal)
+  messages<T = unknown>(pattern: string, options?: MessagesOptions): MqttMessages<T>
+  /** The same for a contract, which validates the payload. Invalid messages do not reach the loop. */
+  messages<C extends TopicContract>(contract: C, options?: MessagesOptions): ContractMessages<C>
+  messages(source: string | TopicContract, options: MessagesOptions = NO_OPTIONS): MqttMessages<unknown> {
+    return this.subscriber.messages(source, options)
   }
 
   /**
@@ -251,44 +182,6 @@ export class MqttClient implements AsyncDisposable {
   unwrap<T>(): T {
     return this.session.connection.unwrap<T>()
   }
-
-  private startRequest(
-    topic: string,
-    payload: unknown,
-    options: RequestOptions,
-    isStream: boolean,
-    receiver: ResponseReceiver,
-  ): () => void {
-    const message = this.message(topic, payload, options, requestSchema)
-    return this.session.requester.request({ ...message, data: payload }, options, isStream, receiver)
-  }
-
-  private message(
-    topic: string,
-    payload: unknown,
-    options: PublishOptions,
-    schema: typeof publishSchema | typeof tryPublishSchema | typeof requestSchema,
-  ): OutboundMessage {
-    const isShort = typeof topic === 'string' && topic !== '' && topic.length <= USUAL_TOPIC_LENGTH
-    if (!isShort || UNUSUAL_IN_TOPIC_NAME.test(topic)) assertTopicName(topic)
-    // Skips validation on the hot path.
-    const isChecked = options === NO_OPTIONS || (schema !== tryPublishSchema && isCommonPublish(options))
-    if (!isChecked) parseOptions(`publish to "${topic}"`, schema, options)
-    const codec = options.codec === undefined ? this.codec : resolveCodec(options.codec)
-    const { qos = 0, retain = false, properties } = options
-    const bytes = encodePayload(codec, topic, payload)
-    if (properties === undefined) return { topic, payload: bytes, qos, retain }
-    return { topic, payload: bytes, qos, retain, properties }
-  }
-}
-
-/** Whether these options, if any, are the ones that most publishes have, and valid. */
-function isCommonPublish(options: { readonly qos?: unknown; readonly retain?: unknown }): boolean {
-  if (typeof options !== 'object' || options === null) return false
-  for (const key in options) if (key !== 'qos' && key !== 'retain') return false
-  const { qos, retain } = options
-  const isQoS = qos === undefined || qos === 0 || qos === 1 || qos === 2
-  return isQoS && (retain === undefined || typeof retain === 'boolean')
 }
 
 function newSession(options: MqttConnectOptions): MqttSession {

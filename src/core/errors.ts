@@ -12,6 +12,8 @@ export const MQTT_ERROR_CODES = [
   'PAYLOAD_NOT_ENCODABLE',
   /** The codec could not decode a payload. */
   'PAYLOAD_NOT_DECODABLE',
+  /** A payload or a response does not fit the schema of its contract or handler; see `issues`. */
+  'PAYLOAD_INVALID',
   /** A packet exceeds the broker's Maximum Packet Size (MQTT 5, 3.2.2.3.6). */
   'PACKET_TOO_LARGE',
   /** A QoS exceeds the broker's Maximum QoS (MQTT 5, 3.2.2.3.4). */
@@ -53,6 +55,14 @@ export const MQTT_ERROR_CODES = [
 /** One of {@link MQTT_ERROR_CODES}. */
 export type MqttErrorCode = (typeof MQTT_ERROR_CODES)[number]
 
+/** One thing that is wrong with a payload. */
+export interface PayloadIssue {
+  /** Where it is, with dots between the keys: `readings.0.celsius`. Empty for the payload itself. */
+  readonly path: string
+  /** What is wrong. Does not contain the value, unless `valuesInReasons` is set. */
+  readonly message: string
+}
+
 /** Optional properties of an {@link MqttError}. */
 export interface MqttErrorDetails {
   /** The original error. */
@@ -63,6 +73,8 @@ export interface MqttErrorDetails {
   readonly serverReference?: string
   /** Decoded error of a responder. Not shown when the error is logged. */
   readonly response?: unknown
+  /** What is wrong with a payload, if the code is `PAYLOAD_INVALID`: the first 20 issues. */
+  readonly issues?: readonly PayloadIssue[]
 }
 
 /**
@@ -74,6 +86,7 @@ export class MqttError extends Error {
   declare readonly reasonCode?: number
   declare readonly serverReference?: string
   declare readonly response?: unknown
+  declare readonly issues?: readonly PayloadIssue[]
 
   constructor(code: MqttErrorCode, message: string, details: MqttErrorDetails = {}) {
     super(message, 'cause' in details ? { cause: details.cause } : undefined)
@@ -81,6 +94,7 @@ export class MqttError extends Error {
     this.code = code
     if (details.reasonCode !== undefined) this.reasonCode = details.reasonCode
     if (details.serverReference !== undefined) this.serverReference = details.serverReference
+    if (details.issues !== undefined) this.issues = details.issues
     // Not enumerable, so that loggers do not print data from the network.
     if (details.response !== undefined)
       Object.defineProperty(this, 'response', { value: details.response, enumerable: false })
@@ -148,27 +162,13 @@ export function describeCause(cause: unknown): string {
 export function describeFailure(error: unknown): string {
   return readSafely(() => {
     // Its cause may quote the payload, which must not appear in a log.
-    if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return error.message
+    if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE') || isMqttError(error, 'PAYLOAD_INVALID'))
+      return error.message
     const known = publicErrorOf(error)
     if (known !== undefined) return known.message
     const isPlain = !(error instanceof Error) && typeof error === 'object' && error !== null
     return isPlain && 'message' in error ? textOf(error.message) : describeCause(error)
   }, UNREADABLE)
-}
-
-const ORIGINAL = Symbol('original')
-
-/** Attaches the original error to the error that is sent to others. Only the log of this process shows it. */
-export function withOriginal<T extends object>(sent: T, original: unknown): T {
-  return Object.defineProperty(sent, ORIGINAL, { value: original })
-}
-
-/** Returns the original error, or the error itself. */
-export function originalOf(error: unknown): unknown {
-  return readSafely(
-    () => (typeof error === 'object' && error !== null && ORIGINAL in error ? error[ORIGINAL] : error),
-    error,
-  )
 }
 
 /** Returns what a handler has thrown, or an error in its place if it cannot be read, such as a revoked proxy. */
@@ -213,10 +213,15 @@ export interface PublicError {
   readonly issues?: readonly string[]
 }
 
-const MOST_ISSUES = 20
+export const MOST_ISSUES = 20
 const LONGEST_ISSUE = 200
 /** Some libraries quote the value after this text. It must not appear in a log. */
-const QUOTED_VALUE = /,? (?:but )?received .*$/s
+const QUOTED_VALUE = /(?:,? (?:but )?received | \(was |: Received |,? but the final value was: ).*$/s
+
+/** Returns the message of an issue without the value that it may quote. */
+export function withoutValue(message: string): string {
+  return message.replace(QUOTED_VALUE, '').slice(0, LONGEST_ISSUE)
+}
 
 /**
  * Returns the part of an error that its sender may see: the message of an `HttpException`, which Nest's pipes throw, or the
@@ -224,24 +229,34 @@ const QUOTED_VALUE = /,? (?:but )?received .*$/s
  */
 export function publicErrorOf(error: unknown): PublicError | undefined {
   if (typeof error !== 'object' || error === null) return undefined
-  if ('issues' in error) return failedValidation(schemaIssues(error.issues))
+  if (isMqttError(error, 'PAYLOAD_INVALID')) return invalidPayload(error)
+  if ('issues' in error) return failedValidation(schemaIssues(error.issues)?.map(withoutValue))
   if (!isHttpException(error)) return undefined
   const statusCode = error.getStatus()
   const response: unknown = error.getResponse()
   const text =
     typeof response === 'object' && response !== null && 'message' in response ? response.message : response
   const failed = failedValidation(
-    Array.isArray(text) ? text.filter(item => typeof item === 'string') : undefined,
+    Array.isArray(text) ? text.filter(item => typeof item === 'string').map(withoutValue) : undefined,
   )
   if (failed !== undefined) return { ...failed, statusCode }
   return { status: 'error', message: typeof text === 'string' ? text : error.message, statusCode }
 }
 
+/** Its issues contain values only if the application asked for them. */
+function invalidPayload({ message, issues = [] }: MqttError): PublicError {
+  const texts = issues.map(issue => textOfIssue(issue.path, issue.message))
+  return failedValidation(texts) ?? { status: 'error', message }
+}
+
+/** One line for an issue. */
+export function textOfIssue(path: string, message: string): string {
+  return path === '' ? message : `${path}: ${message}`
+}
+
 function failedValidation(issues: readonly string[] | undefined): PublicError | undefined {
   if (issues === undefined || issues.length === 0) return undefined
-  const shown = issues
-    .slice(0, MOST_ISSUES)
-    .map(issue => issue.replace(QUOTED_VALUE, '').slice(0, LONGEST_ISSUE))
+  const shown = issues.slice(0, MOST_ISSUES)
   return { status: 'error', message: `Validation failed: ${shown.join('; ')}`, issues: shown }
 }
 
@@ -255,12 +270,12 @@ function schemaIssue(issue: unknown): string | undefined {
   if (typeof issue !== 'object' || issue === null || !('message' in issue)) return undefined
   if (typeof issue.message !== 'string') return undefined
   const { message } = issue
-  const path = 'path' in issue && Array.isArray(issue.path) ? issue.path.map(keyOf).join('.') : ''
-  return path === '' ? message : `${path}: ${message}`
+  const path = 'path' in issue && Array.isArray(issue.path) ? issue.path : []
+  return textOfIssue(path.map(keyOf).join('.'), message)
 }
 
 /** Zod has keys, valibot has objects with a key. */
-function keyOf(part: unknown): string {
+export function keyOf(part: unknown): string {
   return typeof part === 'object' && part !== null && 'key' in part ? String(part.key) : String(part)
 }
 

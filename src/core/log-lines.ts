@@ -1,4 +1,5 @@
 import type { ConnectionState } from './connection/connection-state.js'
+import { readSafely } from './errors.js'
 import type { DropReason } from './outbound/publish-outcome.js'
 
 /** How long repeats of one line are counted, in milliseconds. */
@@ -208,4 +209,19 @@ export class RecentCount {
     for (let step = 1; step <= passed; step += 1) this.counts[(this.part + step) % RECENT_PARTS] = 0
     this.part = Math.max(this.part, part)
   }
+}
+
+const ORIGINAL = Symbol('original')
+
+/** Attaches the original error to the error that is sent to others. Only the log of this process shows it. */
+export function withOriginal<T extends object>(sent: T, original: unknown): T {
+  return Object.defineProperty(sent, ORIGINAL, { value: original })
+}
+
+/** Returns the original error, or the error itself. */
+export function originalOf(error: unknown): unknown {
+  return readSafely(
+    () => (typeof error === 'object' && error !== null && ORIGINAL in error ? error[ORIGINAL] : error),
+    error,
+  )
 }

@@ -1,5 +1,15 @@
 import { isUtf8 } from 'node:buffer'
-import { describeCause, MqttError } from '../core/errors.js'
+import { inspect } from 'node:util'
+import {
+  describeCause,
+  keyOf,
+  MOST_ISSUES,
+  MqttError,
+  type PayloadIssue,
+  readSafely,
+  textOfIssue,
+  withoutValue,
+} from '../core/errors.js'
 
 /**
  * Encodes values as payloads and decodes payloads. `encode` and `decode` may throw: the thrown error becomes the cause of
@@ -136,4 +146,134 @@ export function decodePacket(codec: Codec, { topic, payload, properties }: Encod
       { cause },
     )
   }
+}
+
+/**
+ * A schema of zod, valibot, arktype or another library that implements Standard Schema V1
+ * (https://standardschema.dev). `In` is the type that it accepts, `Out` the type that it returns.
+ */
+export interface StandardSchema<In = unknown, Out = In> {
+  readonly '~standard': {
+    readonly version: 1
+    readonly vendor: string
+    readonly validate: (value: unknown) => SchemaResult<Out> | Promise<SchemaResult<Out>>
+    readonly types?: { readonly input: In; readonly output: Out } | undefined
+  }
+}
+
+/** The result of a {@link StandardSchema}: a value, or what is wrong with the input. */
+export type SchemaResult<Out> =
+  | { readonly value: Out; readonly issues?: undefined }
+  | { readonly issues: readonly SchemaIssue[] }
+
+/** One thing that is wrong with the input of a {@link StandardSchema}. */
+export interface SchemaIssue {
+  readonly message: string
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
+
+/** Text of the error for a value that is not a schema. */
+export const SCHEMA_ALLOWED = 'a Standard Schema V1, such as one of zod, valibot or arktype'
+
+/** Whether a value has the shape of Standard Schema V1. A schema of arktype is a function. */
+export function isStandardSchema(value: unknown): boolean {
+  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return false
+  const standard: unknown = Reflect.get(value, '~standard')
+  if (typeof standard !== 'object' || standard === null) return false
+  return Reflect.get(standard, 'version') === 1 && typeof Reflect.get(standard, 'validate') === 'function'
+}
+
+/** How a payload is validated. */
+export interface PayloadCheck {
+  readonly schema: StandardSchema
+  /** Whether the reasons contain the values that are not valid. */
+  readonly showsValues: boolean
+}
+
+/**
+ * Validates the payload of a message, or a response.
+ * @returns the output of the schema, or a promise if the schema validates asynchronously
+ * @throws MqttError `PAYLOAD_INVALID`
+ */
+export function validated(
+  check: PayloadCheck,
+  what: string,
+  value: unknown,
+  Failure: typeof MqttError = MqttError,
+): unknown {
+  const { schema } = check
+  try {
+    const result = schema['~standard'].validate(value)
+    if (!('then' in result)) return outputOf(result, check, what, value, Failure)
+    return Promise.resolve(result).then(
+      settled => outputOf(settled, check, what, value, Failure),
+      (cause: unknown) => Promise.reject(schemaFailed(what, cause)),
+    )
+  } catch (error) {
+    throw error instanceof MqttError ? error : schemaFailed(what, error)
+  }
+}
+
+/** A message whose payload is not valid. Another attempt with the same payload cannot help. */
+export class InvalidMessage extends MqttError {}
+
+/** Validates the decoded payload of a message. @throws MqttError `PAYLOAD_INVALID` */
+export function validPayload(
+  check: PayloadCheck,
+  { topic }: { readonly topic: string },
+  value: unknown,
+): unknown {
+  return validated(check, `the payload on "${topic}"`, value, InvalidMessage)
+}
+
+/**
+ * Validates for a call that cannot wait.
+ * @throws MqttError `PAYLOAD_INVALID`; `INVALID_OPTION` for a schema that validates asynchronously
+ */
+export function validatedNow(check: PayloadCheck, what: string, value: unknown, instead: string): unknown {
+  const output = validated(check, what, value)
+  if (!(output instanceof Promise)) return output
+  output.catch(() => {})
+  throw new MqttError('INVALID_OPTION', `the schema of ${what} validates asynchronously; ${instead}`)
+}
+
+function outputOf(
+  result: SchemaResult<unknown>,
+  { showsValues }: PayloadCheck,
+  what: string,
+  value: unknown,
+  Failure: typeof MqttError,
+): unknown {
+  if (result.issues === undefined) return result.value
+  const issues = result.issues.slice(0, MOST_ISSUES).map(issue => payloadIssue(issue, value, showsValues))
+  const texts = issues.map(({ path, message }) => textOfIssue(path, message))
+  throw new Failure('PAYLOAD_INVALID', `${what} is not valid: ${texts.join('; ')}`, { issues })
+}
+
+/** What a schema throws may quote the payload, which must not appear in a log. */
+function schemaFailed(what: string, cause: unknown): MqttError {
+  const kind = cause instanceof Error ? cause.name : 'error'
+  return new MqttError('PAYLOAD_INVALID', `${what} could not be validated: the schema failed (${kind})`, {
+    cause,
+  })
+}
+
+function payloadIssue(issue: SchemaIssue, payload: unknown, showsValues: boolean): PayloadIssue {
+  const keys = (issue.path ?? []).map(keyOf)
+  const path = keys.join('.')
+  const plain = withoutValue(String(issue.message))
+  // Arktype begins its messages with the path.
+  const message = path !== '' && plain.startsWith(`${path} `) ? plain.slice(path.length + 1) : plain
+  return { path, message: showsValues ? `${message} (received ${valueAt(payload, keys)})` : message }
+}
+
+const LONGEST_VALUE = 100
+
+function valueAt(payload: unknown, keys: readonly string[]): string {
+  const read = (value: unknown, key: string): unknown =>
+    typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined
+  return readSafely(() => {
+    const text = inspect(keys.reduce(read, payload), { depth: 1, breakLength: Number.POSITIVE_INFINITY })
+    return text.slice(0, LONGEST_VALUE)
+  }, 'an unreadable value')
 }

@@ -2,7 +2,7 @@ import * as v from 'valibot'
 import { MqttError } from '../core/errors.js'
 import type { FailurePolicy } from '../core/inbound/inbound-count.js'
 import { assertTopicName, isTopicName } from '../core/topic/topic-filter.js'
-import type { CodecOption } from './codec.js'
+import { type CodecOption, isStandardSchema, SCHEMA_ALLOWED, type StandardSchema } from './codec.js'
 import type { BackoffOptions } from './options.js'
 import {
   codecSchema,
@@ -28,6 +28,22 @@ export interface HandlerOptions {
   readonly qos?: 0 | 1 | 2
   /** Decodes the payload. @default the codec of the connection */
   readonly codec?: CodecOption
+  /**
+   * Validates the decoded payload before the handler runs. The handler receives the output of the schema. A message whose
+   * payload is not valid fails: `retries` do not apply, `onFailure` does, and a requester receives the reason. Guards, pipes
+   * and interceptors of Nest run after it. @default none
+   */
+  readonly schema?: StandardSchema
+  /**
+   * Validates every response to a request before it is sent. If a response is not valid, the requester receives the reason as
+   * an error. The schema must validate synchronously. @default none
+   */
+  readonly response?: StandardSchema
+  /**
+   * Whether the reasons of invalid payloads contain the values that are not valid. They then appear in the log, the dead
+   * letter and the response. @default false
+   */
+  readonly valuesInReasons?: boolean
   /**
    * Number of runs of this handler whose code executes at the same time. A run that waits for a retry, a dead letter or the
    * response to its own request does not count; `order` keeps messages strictly apart. 1 to 65,535.
@@ -133,9 +149,14 @@ function isFailurePolicy(value: unknown): boolean {
   return typeof value.deadLetter === 'string' && isTopicName(value.deadLetter)
 }
 
+const schema = v.optional(v.custom<StandardSchema>(isStandardSchema, SCHEMA_ALLOWED))
+
 const entries = {
   qos: v.optional(v.picklist([0, 1, 2], level)),
   codec: v.optional(codecSchema),
+  schema,
+  response: schema,
+  valuesInReasons: v.optional(v.boolean(flag)),
   concurrency: v.optional(integer(1, MAX_UINT16)),
   order: v.optional(
     v.custom<NonNullable<HandlerOptions['order']>>(isOrder, '"topic", "none" or a function of the topic'),

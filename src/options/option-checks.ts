@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
-import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
+import { WHEN_BLOCKED } from '../core/outbound/publish-outcome.js'
 import type { MqttModuleOptions, ReconnectOptions } from './options.js'
 import { type ResolvedOptions, resolvePresence, Sealed, tlsConflict } from './resolved-options.js'
 import {

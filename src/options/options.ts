@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { Verdict } from '../core/connection/reconnect-rules.js'
 import type { MqttError } from '../core/errors.js'
-import type { WhenBlocked } from '../core/outbound/when-blocked.js'
+import type { WhenBlocked } from '../core/outbound/publish-outcome.js'
 import type { CodecOption } from './codec.js'
 import type { PassThroughOptions } from './schema.js'
 

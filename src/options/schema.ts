@@ -1,7 +1,7 @@
 import type { IClientOptions } from 'mqtt'
 import * as v from 'valibot'
 import { MqttError } from '../core/errors.js'
-import { WHEN_BLOCKED } from '../core/outbound/when-blocked.js'
+import { WHEN_BLOCKED } from '../core/outbound/publish-outcome.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
 import type { CodecOption } from './codec.js'
 

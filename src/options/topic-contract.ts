@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 import { MqttError } from '../core/errors.js'
-import { WHEN_BLOCKED, type WhenBlocked } from '../core/outbound/when-blocked.js'
+import { WHEN_BLOCKED, type WhenBlocked } from '../core/outbound/publish-outcome.js'
 import type { PublishProperties } from '../core/protocol/packets.js'
 import {
   fillTopic,
@@ -11,34 +11,16 @@ import {
   type TopicParams,
   type TopicTemplate,
 } from '../core/topic/topic-filter.js'
-import type { CodecOption } from './codec.js'
-import { oneOf, parseOptions, publishEntries, qosSchema, strictObject } from './schema.js'
-
-/**
- * A schema of zod, valibot, arktype or another library that implements Standard Schema V1
- * (https://standardschema.dev). `In` is the type that it accepts, `Out` the type that it returns.
- */
-export interface StandardSchema<In = unknown, Out = In> {
-  readonly '~standard': {
-    readonly version: 1
-    readonly vendor: string
-    readonly validate: (value: unknown) => SchemaResult<Out> | Promise<SchemaResult<Out>>
-    readonly types?: { readonly input: In; readonly output: Out } | undefined
-  }
-}
-
-/** The result of a {@link StandardSchema}: a value, or what is wrong with the input. */
-export type SchemaResult<Out> =
-  | { readonly value: Out; readonly issues?: undefined }
-  | { readonly issues: readonly SchemaIssue[] }
-
-/** One thing that is wrong with the input of a {@link StandardSchema}. */
-export interface SchemaIssue {
-  readonly message: string
-  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
-}
+import type { PublishOptions, RequestOptions, TryPublishOptions } from './client-options.js'
+import { type CodecOption, isStandardSchema, SCHEMA_ALLOWED, type StandardSchema } from './codec.js'
+import type { HandlerOptions } from './handler-options.js'
+import { flag, oneOf, parseOptions, publishEntries, qosSchema, strictObject } from './schema.js'
 
 type Types<S extends StandardSchema> = NonNullable<S['~standard']['types']>
+
+/** What `publish` accepts as the payload for a topic. */
+export type PublishPayload<T> =
+  T extends TopicAddress<infer C extends TopicContract> ? TopicInput<C> : unknown
 
 /** What applies to every message of a topic. */
 export interface TopicPolicy {
@@ -72,6 +54,11 @@ export interface TopicOptions<S extends StandardSchema, R extends StandardSchema
   readonly schema?: S
   /** Schema of the responses to requests on this topic. @default none: any response */
   readonly response?: R
+  /**
+   * Whether the reasons of invalid payloads contain the values that are not valid. They then appear in logs, errors, dead
+   * letters and responses. @default false
+   */
+  readonly valuesInReasons?: boolean
   /** What the messages of this topic mean, for documentation. @default none */
   readonly description?: string
 }
@@ -96,6 +83,7 @@ export interface TopicContract<
   /** Schema of the responses. */
   readonly response: StandardSchema<ResponseIn, ResponseOut> | undefined
   readonly policy: TopicPolicy
+  readonly valuesInReasons: boolean
   readonly description: string | undefined
   /**
    * Returns the topic with these parameters, to publish or request.
@@ -136,17 +124,6 @@ export type TopicResponse<C extends TopicContract> =
 export type TopicResponseInput<C extends TopicContract> =
   C extends TopicContract<string, infer _In, infer _Out, infer In, infer _ResponseOut> ? In : never
 
-/** Text of the error for a value that is not a schema. */
-export const SCHEMA_ALLOWED = 'a Standard Schema V1, such as one of zod, valibot or arktype'
-
-/** Whether a value has the shape of Standard Schema V1. A schema of arktype is a function. */
-export function isStandardSchema(value: unknown): boolean {
-  if ((typeof value !== 'object' && typeof value !== 'function') || value === null) return false
-  const standard: unknown = Reflect.get(value, '~standard')
-  if (typeof standard !== 'object' || standard === null) return false
-  return Reflect.get(standard, 'version') === 1 && typeof Reflect.get(standard, 'validate') === 'function'
-}
-
 const schema = v.optional(v.custom<StandardSchema>(isStandardSchema, SCHEMA_ALLOWED))
 
 const topicSchema = strictObject(
@@ -156,6 +133,7 @@ const topicSchema = strictObject(
     whenBlocked: v.optional(oneOf(WHEN_BLOCKED)),
     schema,
     response: schema,
+    valuesInReasons: v.optional(flag),
     description: v.optional(v.string('a string')),
   },
   'an object with topic options',
@@ -177,7 +155,7 @@ export function defineTopic<
   options: TopicOptions<S, R> = {},
 ): TopicContract<Pattern, Types<S>['input'], Types<S>['output'], Types<R>['input'], Types<R>['output']> {
   parseOptions(`topic "${pattern}"`, topicSchema, options)
-  const { schema, response, description, ...policy } = options
+  const { schema, response, description, valuesInReasons = false, ...policy } = options
   const template = contractTemplate(pattern)
   const contract: TopicContract<
     Pattern,
@@ -191,6 +169,7 @@ export function defineTopic<
     schema,
     response,
     policy: Object.freeze(policy),
+    valuesInReasons,
     description,
     at: (...[params]: TopicArguments<Pattern>) =>
       Object.freeze({ topic: topicOf(template, params ?? {}), contract }),
@@ -223,4 +202,54 @@ function matchOf<Pattern extends string>(
   if (!isTopicName(topic) || !matchesTopicFilter(template.topicFilter, topic)) return undefined
   // Seam: the names come from the pattern, which the compiler reads as well.
   return readTopicParams(template, topic) as TopicParams<Pattern>
+}
+
+/** The options of a publish: those of the call, and those of the contract for the others. */
+export function publishOptionsOf({ policy }: TopicContract, options: PublishOptions): PublishOptions {
+  return merged(policy, options)
+}
+
+/** @throws MqttError `INVALID_OPTION` for a contract whose publishes need an acknowledgement */
+export function tryPublishOptionsOf(
+  { policy, pattern }: TopicContract,
+  options: TryPublishOptions,
+): TryPublishOptions {
+  const { qos = 0, whenBlocked, ...rest } = policy
+  if (qos > 0) {
+    const text = `tryPublish sends at QoS 0, but the contract of "${pattern}" has QoS ${qos}; use publish`
+    throw new MqttError('INVALID_OPTION', text)
+  }
+  // A caller without a promise cannot wait.
+  const mode = whenBlocked === 'wait' ? 'drop' : whenBlocked
+  return merged(mode === undefined ? rest : { ...rest, whenBlocked: mode }, options)
+}
+
+export function requestOptionsOf({ policy }: TopicContract, options: RequestOptions): RequestOptions {
+  const { whenBlocked: _whenBlocked, ...rest } = policy
+  return merged(rest, options)
+}
+
+/** The options of a handler of a contract: those of the handler, and those of the contract for the others. */
+export function handlerOptionsOf<O extends HandlerOptions>(contract: TopicContract, options: O): O {
+  const { qos, codec } = contract.policy
+  const { schema, response, valuesInReasons } = contract
+  return { ...defined({ qos, codec, schema, response, valuesInReasons }), ...defined(options) }
+}
+
+interface WithProperties {
+  readonly properties?: PublishProperties
+}
+
+function merged<O extends WithProperties>(policy: O & WithProperties, options: O): O {
+  const own = defined(options)
+  if (Object.keys(own).length === 0) return policy
+  const all = { ...policy, ...own }
+  if (policy.properties === undefined || own.properties === undefined) return all
+  return { ...all, properties: { ...policy.properties, ...own.properties } }
+}
+
+/** Without the options that are undefined, which do not replace others. */
+function defined<T extends object>(options: T): T {
+  // Seam: what is left out is optional.
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
 }

@@ -17,7 +17,7 @@ import type { ConnectionState } from '../core/connection/connection-state.js'
 import { describeCause, MqttError } from '../core/errors.js'
 import { unwrapEvent } from '../core/requests/request-rules.js'
 import { fillVariables, parseTopicTemplate } from '../core/topic/topic-filter.js'
-import { decodePacket } from '../options/codec.js'
+import { decodePacket, validPayload } from '../options/codec.js'
 import { type BatchOptions, resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { MqttBatchContext, MqttContext } from './mqtt.context.js'
@@ -180,6 +180,7 @@ export class MqttTransport
     const run = async (packet: PublishPacket, attempt: HandlerAttempt): Promise<void> => {
       let data = decodePacket(route.codec, packet)
       if (this.options.envelope === 'all') data = unwrapEvent(packet.topic, data, this.routeOf).data
+      if (route.payload !== undefined) data = await validPayload(route.payload, packet, data)
       await batches.push(messageOf(route, packet, data), packet, attempt)
     }
     return { ...batches.memberRules, run }
@@ -187,13 +188,14 @@ export class MqttTransport
 
   /** One function for all that a message goes through, since most messages expect no response. */
   private runOf(route: Route, isEvent: boolean): InboundHandler['run'] {
-    const { callback, codec, template } = route
+    const { callback, codec, payload, template } = route
     return async (packet, attempt) => {
       const request = isEvent ? undefined : this.responder.receive(route, packet, attempt)
       let data = request === undefined ? decodePacket(codec, packet) : request.data
       let metadata = request?.metadata
       if (request?.target === undefined && this.options.envelope === 'all')
         ({ data, metadata } = unwrapEvent(packet.topic, data, this.routeOf))
+      if (payload !== undefined) data = await validPayload(payload, packet, data)
       const context = new MqttContext(packet, template, attempt, metadata)
       if (this.onProcessingStartHook !== this.plainStartHook || this.onProcessingEndHook !== undefined)
         return this.runWithHooks(context, async () =>

@@ -4,6 +4,10 @@ import { describe, expectTypeOf, it } from 'vitest'
 import { z } from 'zod'
 import {
   defineTopic,
+  type MqttClient,
+  type MqttMessage,
+  type MqttMessages,
+  type PublishOutcome,
   type StandardSchema,
   type TopicAddress,
   type TopicContract,
@@ -110,6 +114,95 @@ describe('the parameters of a contract', () => {
     ofZod.at({ deviceId: 7 })
     // @ts-expect-error this pattern has no parameters
     plain.at({ deviceId: '7' })
+  })
+})
+
+declare const client: MqttClient
+declare const service: nest.MqttService
+
+describe('the calls of a client with a contract', () => {
+  it('accept exactly the input of the schema as the payload', () => {
+    const publish = () => client.publish(ofZod.at({ deviceId: '7' }), { celsius: 1, at: '' }, { qos: 0 })
+    expectTypeOf(publish).returns.resolves.toEqualTypeOf<PublishOutcome>()
+    const wrong = () => {
+      // @ts-expect-error celsius is not a string
+      void client.publish(ofZod.at({ deviceId: '7' }), { celsius: '1', at: '' })
+      // @ts-expect-error at is missing
+      client.tryPublish(ofValibot.at({ deviceId: '7' }), { celsius: 1 })
+      // @ts-expect-error celsius is not a string
+      void client.publish(ofArktype.at({ deviceId: '7' }), { celsius: '1', at: '' })
+      // @ts-expect-error the payload is missing
+      void client.publish(ofZod.at({ deviceId: '7' }))
+      // @ts-expect-error a contract is not a topic: at() returns one
+      void client.publish(plain, 1)
+      // @ts-expect-error count is not a string
+      void service.request(ask.at({ deviceId: '7' }), { count: '1' })
+    }
+    expectTypeOf(wrong).returns.toBeVoid()
+  })
+
+  it('accept any payload for a topic that is a string, or for a contract without a schema', () => {
+    expectTypeOf(client.publish<string>)
+      .parameter(1)
+      .toBeUnknown()
+    expectTypeOf(() => client.publish(plain.at(), Symbol.iterator)).returns.resolves.toHaveProperty('status')
+  })
+
+  it('return the output of the response schema', () => {
+    const request = () => client.request(ask.at({ deviceId: '7' }), { count: 1 })
+    expectTypeOf(request).returns.resolves.toEqualTypeOf<{ ok: boolean }>()
+    const stream = () => service.requestStream(ask.at({ deviceId: '7' }), { count: 1 })
+    expectTypeOf(stream).returns.toEqualTypeOf<AsyncIterableIterator<{ ok: boolean }>>()
+  })
+
+  it('give handlers and loops the output of the schema and the parameters', () => {
+    const work = () => {
+      client.subscribe(ofZod, ({ payload, params }, { attempt }) => {
+        expectTypeOf(payload).branded.toEqualTypeOf<Out>()
+        expectTypeOf(params).toEqualTypeOf<{ readonly deviceId: string }>()
+        expectTypeOf(attempt).toEqualTypeOf<number>()
+      })
+      client.messages(ofArktype, { limit: 1 })
+      service.messages$(ofValibot).subscribe(({ payload }) => {
+        expectTypeOf(payload).branded.toEqualTypeOf<Out>()
+      })
+    }
+    expectTypeOf(work).returns.toBeVoid()
+    type Loop = ReturnType<typeof client.messages<typeof ofArktype>>
+    expectTypeOf<Loop>().toExtend<
+      MqttMessages<TopicPayload<typeof ofArktype>, { readonly deviceId: string }>
+    >()
+  })
+
+  it('accept only the input of the response schema from a responder', () => {
+    const work = () => {
+      client.respond(ask, ({ payload }) => ({ ok: payload.count > 0 }))
+      client.respond(ask, async () => ({}))
+      client.respond(ask, async function* () {
+        yield { ok: true }
+      })
+      // @ts-expect-error ok is not a string
+      client.respond(ask, () => ({ ok: 'yes' }))
+      // @ts-expect-error ok is not a string
+      client.respond(ask, async () => ({ ok: 'yes' }))
+    }
+    expectTypeOf(work).returns.toBeVoid()
+  })
+
+  it('keep the types of calls with strings', () => {
+    const work = () => {
+      client.subscribe<number>('a/+b', ({ payload, params }) => {
+        expectTypeOf(payload).toEqualTypeOf<number>()
+        expectTypeOf(params).toEqualTypeOf<Readonly<Record<string, string>>>()
+      })
+      client.subscribe('a', ({ payload }: MqttMessage<number>) => payload)
+    }
+    expectTypeOf(work).returns.toBeVoid()
+    const assigned = async () => {
+      const value: number = await client.request('a', 1)
+      return value
+    }
+    expectTypeOf(assigned).returns.resolves.toEqualTypeOf<number>()
   })
 })
 

@@ -1,6 +1,7 @@
 import { reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
 import { asFailure, describeFailure, isMqttError, MqttError } from '../../core/errors.js'
 import type { RunOutcome } from '../../core/inbound/inbound-count.js'
+import { InvalidMessage } from '../../options/codec.js'
 import { Pauses } from '../waits.js'
 import type { DeadLetters } from './dead-letters.js'
 import { BatchFailed, type HandlerRun, type InboundHandler, NotTaken } from './delivery.js'
@@ -80,7 +81,7 @@ export class FailedRuns {
   /** @param done number of attempts so far */
   private async repeat(run: HandlerRun, first: unknown, done: number): Promise<RunOutcome> {
     const { handler } = run
-    const most = 1 + (handler.retries?.attempts ?? 0)
+    const most = first instanceof InvalidMessage ? 1 : 1 + (handler.retries?.attempts ?? 0)
     let error = first
     let attempts = done
     while (attempts < most && !this.isStopped) {

@@ -1,7 +1,7 @@
 import { MqttError } from '../../core/errors.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../core/topic/topic-filter.js'
-import { type Codec, resolveCodec } from '../../options/codec.js'
+import { type Codec, type PayloadCheck, resolveCodec, type StandardSchema } from '../../options/codec.js'
 import type { BatchOptions, ResolvedHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { InboundHandler } from './delivery.js'
@@ -12,6 +12,10 @@ type Defaults = Pick<ResolvedOptions, 'codec' | 'variables' | 'sharedGroup' | 'i
 export interface HandlerRules {
   readonly template: TopicTemplate
   readonly codec: Codec
+  /** Validates payloads. */
+  readonly payload: PayloadCheck | undefined
+  /** Validates the responses of the handler. */
+  readonly response: PayloadCheck | undefined
   readonly subscription: SubscriptionOptions
   /** Set if the handler receives batches. */
   readonly batch: Required<BatchOptions> | undefined
@@ -54,6 +58,8 @@ export function handlerRules(
   return {
     template,
     codec: resolveCodec(options.codec ?? defaults.codec),
+    payload: checkOf(options.schema, options),
+    response: checkOf(options.response, options),
     subscription: { qos, noLocal, retainHandling },
     batch,
     hasOwnLimits: options.concurrency !== undefined || options.order !== 'none',
@@ -86,6 +92,13 @@ function assertBatch(
     throw problem(
       `batch.maxMessages ${batch.maxMessages} is more than inbound.maxInFlight ${inbound.maxInFlight}, the number of messages that the broker sends without an acknowledgement, so that no batch could be full; lower batch.maxMessages, or raise inbound.maxInFlight of the connection`,
     )
+}
+
+function checkOf(
+  schema: StandardSchema | undefined,
+  { valuesInReasons = false }: ResolvedHandlerOptions,
+): PayloadCheck | undefined {
+  return schema === undefined ? undefined : { schema, showsValues: valuesInReasons }
 }
 
 function orderKeyOf(order: ResolvedHandlerOptions['order']): InboundHandler['orderKey'] {

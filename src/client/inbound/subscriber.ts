@@ -1,24 +1,35 @@
 import { bytesOf } from '../../core/inbound/open-messages.js'
-import { readTopicParams } from '../../core/topic/topic-filter.js'
-import type { RespondOptions } from '../../options/client-options.js'
-import { decodePacket } from '../../options/codec.js'
-import { type HandlerOptions, resolveHandlerOptions } from '../../options/handler-options.js'
+import { readTopicParams, type TopicParams } from '../../core/topic/topic-filter.js'
+import type { MessagesOptions, RespondOptions } from '../../options/client-options.js'
+import { decodePacket, validPayload } from '../../options/codec.js'
+import {
+  type HandlerKind,
+  type HandlerOptions,
+  resolveHandlerOptions,
+} from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
+import { messagesSchema, parseOptions } from '../../options/schema.js'
+import {
+  handlerOptionsOf,
+  type TopicContract,
+  type TopicPayload,
+  type TopicResponseInput,
+} from '../../options/topic-contract.js'
 import type { PublishPacket, PublishProperties } from '../connection/link.js'
 import type { MqttSession } from '../mqtt-session.js'
 import { Responder } from '../requests/responder.js'
 import type { WaitOptions } from '../waits.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from './delivery.js'
 import { type HandlerRules, handlerRules } from './handler-rules.js'
-import { MessageStream, type StreamLimits } from './message-stream.js'
+import { MessageStream } from './message-stream.js'
 
 /** A message, as passed to a handler that was added at run time. */
-export interface MqttMessage<T = unknown> {
+export interface MqttMessage<T = unknown, P = Readonly<Record<string, string>>> {
   readonly topic: string
   /** The decoded payload. */
   readonly payload: T
   /** Values of the named wildcards of the pattern. */
-  readonly params: Readonly<Record<string, string>>
+  readonly params: P
   readonly qos: 0 | 1 | 2
   /** Whether this is a retained message (MQTT 5, 3.3.1.3). */
   readonly retain: boolean
@@ -29,10 +40,32 @@ export interface MqttMessage<T = unknown> {
 }
 
 /** Messages for a `for await` loop. */
-export interface MqttMessages<T> extends AsyncIterableIterator<MqttMessage<T>> {
+export interface MqttMessages<T, P = Readonly<Record<string, string>>>
+  extends AsyncIterableIterator<MqttMessage<T, P>> {
   /** Number of QoS 0 messages that were dropped because `limit` messages waited. */
   readonly dropped: number
 }
+
+/** A message of a contract, with the types of its payload and parameters. */
+export type ContractMessage<C extends TopicContract> = MqttMessage<TopicPayload<C>, TopicParams<C['pattern']>>
+
+/** Messages of a contract for a `for await` loop. */
+export type ContractMessages<C extends TopicContract> = MqttMessages<
+  TopicPayload<C>,
+  TopicParams<C['pattern']>
+>
+
+/** What a handler for requests on a contract returns: a response, or a source of responses. */
+export type ContractResult<C extends TopicContract> =
+  | TopicResponseInput<C>
+  | Promise<TopicResponseInput<C> | AsyncIterable<TopicResponseInput<C>>>
+  | AsyncIterable<TopicResponseInput<C>>
+
+/** A message whose types the public methods name. */
+type Message = MqttMessage<never, never>
+
+/** A handler whose types the public methods check. */
+export type Handler = (message: Message, run: MqttRun) => unknown
 
 /** The second argument of a handler that was added at run time. */
 export interface MqttRun {
@@ -73,49 +106,45 @@ export class Subscriber {
     this.responder = new Responder(session)
   }
 
-  subscribe<T>(
-    pattern: string,
-    handler: (message: MqttMessage<T>, run: MqttRun) => unknown,
-    options: HandlerOptions,
-  ): MqttSubscription {
-    const rules = this.rulesOf(pattern, options)
+  subscribe(source: string | TopicContract, handler: Handler, options: HandlerOptions): MqttSubscription {
+    const rules = this.rulesOf(source, options)
+    const { codec, payload: check } = rules
+    const runValid = async (packet: PublishPacket, attempt: HandlerAttempt, valid: unknown) =>
+      handler(messageOf(rules, packet, await valid), attemptOf(attempt))
     return this.addHandler(rules, (packet, attempt) => {
-      const payload = decodePacket(rules.codec, packet)
-      return handler(messageOf<T>(rules, packet, payload), attemptOf(attempt))
+      const payload = decodePacket(codec, packet)
+      if (check !== undefined) return runValid(packet, attempt, validPayload(check, packet, payload))
+      return handler(messageOf(rules, packet, payload), attemptOf(attempt))
     })
   }
 
-  respond<T>(
-    pattern: string,
-    handler: (request: MqttMessage<T>, run: MqttRun) => unknown,
-    options: RespondOptions,
-  ): MqttSubscription {
-    const rules = handlerRules(pattern, resolveHandlerOptions(pattern, options, 'requests'), this.options)
+  respond(source: string | TopicContract, handler: Handler, options: RespondOptions): MqttSubscription {
+    const rules = this.rulesOf(source, options, 'requests')
     const { requester } = this.session
     const takesAtQos1 = rules.subscription.qos > 0
     const leave = takesAtQos1 ? requester.takesAtQos1(rules.template.topicFilter) : undefined
     const run = async (packet: PublishPacket, attempt: HandlerAttempt): Promise<void> => {
       const request = this.responder.receive(rules, packet, attempt)
-      const result = await handler(messageOf<T>(rules, packet, request.data), attemptOf(attempt))
+      const { payload: check } = rules
+      const data = check === undefined ? request.data : await validPayload(check, packet, request.data)
+      const result = await handler(messageOf(rules, packet, data), attemptOf(attempt))
       await this.responder.respond(request, result)
     }
     return this.addHandler(rules, run, leave)
   }
 
-  messages<T>(
-    pattern: string,
-    options: HandlerOptions,
-    limits: Omit<StreamLimits, 'held' | 'onDropped'>,
-    signal: AbortSignal | undefined,
-  ): MessageStream<MqttMessage<T>> {
-    const rules = this.rulesOf(pattern, options)
+  messages(source: string | TopicContract, options: MessagesOptions): MessageStream<Message> {
+    const owner = `messages of "${typeof source === 'string' ? source : source.pattern}"`
+    const checked = parseOptions(owner, messagesSchema, options)
+    const { signal, limit, overflow, ...handlerOptions } = { ...options, ...checked }
+    const rules = this.rulesOf(source, handlerOptions)
     const { dispatcher, events } = this.session
     const onDropped = (packet: object): void => {
       dispatcher.messages.count.droppedByLoop(packet)
       events.notice.tell({ type: 'inbound-dropped' })
     }
-    const stream = new MessageStream<MqttMessage<T>>(
-      { ...limits, held: dispatcher.messages.held, onDropped },
+    const stream = new MessageStream<Message>(
+      { limit, overflow, held: dispatcher.messages.held, onDropped },
       () => {
         void subscription.unsubscribe()
         stopListening()
@@ -129,12 +158,7 @@ export class Subscriber {
       isPassive: true,
       concurrency: Number.POSITIVE_INFINITY,
       orderKey: 'none',
-      run: async (packet: PublishPacket) =>
-        stream.push(
-          messageOf<T>(rules, packet, decodePacket(rules.codec, packet)),
-          packet.qos === 0 ? bytesOf(packet) : undefined,
-          packet,
-        ),
+      run: pushInOrder(rules, stream),
     })
     const stopListening = this.session.shutdown.onDrain(end)
     if (signal?.aborted) stream.end()
@@ -142,8 +166,14 @@ export class Subscriber {
     return stream
   }
 
-  private rulesOf(pattern: string, options: HandlerOptions): HandlerRules {
-    return handlerRules(pattern, resolveHandlerOptions(pattern, options), this.options)
+  private rulesOf(
+    source: string | TopicContract,
+    options: HandlerOptions,
+    kind: HandlerKind = 'events',
+  ): HandlerRules {
+    const [pattern, all] =
+      typeof source === 'string' ? [source, options] : [source.pattern, handlerOptionsOf(source, options)]
+    return handlerRules(pattern, resolveHandlerOptions(pattern, all, kind), this.options)
   }
 
   /** Adds a handler that receives no message after it was removed. */
@@ -189,17 +219,33 @@ export class Subscriber {
   }
 }
 
-export function messageOf<T>(
+/** Returns a function that adds messages to a loop in the order in which they arrive, even if their validation takes time. */
+function pushInOrder(rules: HandlerRules, stream: MessageStream<Message>): InboundHandler['run'] {
+  const { codec, payload: check } = rules
+  const push = (packet: PublishPacket, payload: unknown): Promise<void> =>
+    stream.push(messageOf(rules, packet, payload), packet.qos === 0 ? bytesOf(packet) : undefined, packet)
+  if (check === undefined) return async packet => push(packet, decodePacket(codec, packet))
+  let before: Promise<unknown> = Promise.resolve()
+  return async packet => {
+    const valid = Promise.resolve(validPayload(check, packet, decodePacket(codec, packet)))
+    const turn = Promise.allSettled([valid, before])
+    before = turn
+    await turn
+    return push(packet, await valid)
+  }
+}
+
+export function messageOf(
   rules: Pick<HandlerRules, 'template'>,
   packet: PublishPacket,
   payload: unknown,
-): MqttMessage<T> {
+): Message {
   const { topic, qos, retain, dup, properties = {} } = packet
   return {
     topic,
-    // Seam: the caller names the type of what comes from outside, as with JSON.parse.
-    payload: payload as T,
-    params: readTopicParams(rules.template, topic),
+    // Seam: the caller or a schema names the types of what comes from outside, as with JSON.parse.
+    payload: payload as never,
+    params: readTopicParams(rules.template, topic) as never,
     qos,
     retain,
     dup,

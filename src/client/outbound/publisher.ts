@@ -11,13 +11,14 @@ import {
   type PublishTerms,
   refusalOf,
 } from '../../core/outbound/outbound-message.js'
-import type {
-  DropReason,
-  OutboundCounters,
-  PublishOutcome,
-  TryPublishOutcome,
+import {
+  type DropReason,
+  type OutboundCounters,
+  POLICIES,
+  type PublishOutcome,
+  type TryPublishOutcome,
+  type WhenBlocked,
 } from '../../core/outbound/publish-outcome.js'
-import { POLICIES, type WhenBlocked } from '../../core/outbound/when-blocked.js'
 import type { PacketIds } from '../../core/protocol/packets.js'
 import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'

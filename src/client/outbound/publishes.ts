@@ -4,12 +4,27 @@ import type { OutboundQueue } from '../../core/outbound/outbound-buffer.js'
 import {
   beginWait,
   type GivenUp,
+  type OutboundMessage,
   type Publication,
   type PublishTerms,
 } from '../../core/outbound/outbound-message.js'
-import { type DropReason, OutcomeCount, type PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import { POLICIES, type WhenBlocked } from '../../core/outbound/when-blocked.js'
+import {
+  type DropReason,
+  OutcomeCount,
+  POLICIES,
+  type PublishOutcome,
+  type WhenBlocked,
+} from '../../core/outbound/publish-outcome.js'
+import { assertTopicName, UNUSUAL_IN_TOPIC_NAME, USUAL_TOPIC_LENGTH } from '../../core/topic/topic-filter.js'
+import type { PublishOptions } from '../../options/client-options.js'
+import { type Codec, encodePayload, resolveCodec } from '../../options/codec.js'
 import type { OutboundOptions } from '../../options/options.js'
+import {
+  parseOptions,
+  type publishSchema,
+  type requestSchema,
+  tryPublishSchema,
+} from '../../options/schema.js'
 import type { Hook, Notice } from '../events.js'
 import { DeadlineTimer } from '../waits.js'
 import type { PacedLink } from './paced-link.js'
@@ -160,4 +175,39 @@ export class Outcomes extends OutcomeCount {
     this.lastDropMs = performance.now()
     this.notice.tell({ type: 'publish-dropped', reason })
   }
+}
+
+/** The values of `publish` and `request` that need no validation. */
+export const NO_OPTIONS = {}
+
+/**
+ * Checks and encodes what a caller publishes.
+ * @throws MqttError `INVALID_TOPIC_NAME`, `INVALID_OPTION`, `PAYLOAD_NOT_ENCODABLE`
+ */
+export function outboundMessage(
+  topic: string,
+  payload: unknown,
+  options: PublishOptions,
+  schema: typeof publishSchema | typeof tryPublishSchema | typeof requestSchema,
+  usual: Codec,
+): OutboundMessage {
+  const isShort = typeof topic === 'string' && topic !== '' && topic.length <= USUAL_TOPIC_LENGTH
+  if (!isShort || UNUSUAL_IN_TOPIC_NAME.test(topic)) assertTopicName(topic)
+  // Skips validation on the hot path.
+  const isChecked = options === NO_OPTIONS || (schema !== tryPublishSchema && isCommonPublish(options))
+  if (!isChecked) parseOptions(`publish to "${topic}"`, schema, options)
+  const codec = options.codec === undefined ? usual : resolveCodec(options.codec)
+  const { qos = 0, retain = false, properties } = options
+  const bytes = encodePayload(codec, topic, payload)
+  if (properties === undefined) return { topic, payload: bytes, qos, retain }
+  return { topic, payload: bytes, qos, retain, properties }
+}
+
+/** Whether these options, if any, are the ones that most publishes have, and valid. */
+function isCommonPublish(options: { readonly qos?: unknown; readonly retain?: unknown }): boolean {
+  if (typeof options !== 'object' || options === null) return false
+  for (const key in options) if (key !== 'qos' && key !== 'retain') return false
+  const { qos, retain } = options
+  const isQoS = qos === undefined || qos === 0 || qos === 1 || qos === 2
+  return isQoS && (retain === undefined || typeof retain === 'boolean')
 }

@@ -1,5 +1,12 @@
 import { randomFillSync } from 'node:crypto'
-import { describeCause, describeFailure, MqttError, publicErrorOf, readSafely } from '../../core/errors.js'
+import {
+  describeCause,
+  describeFailure,
+  isMqttError,
+  MqttError,
+  publicErrorOf,
+  readSafely,
+} from '../../core/errors.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import {
   LEASE,
@@ -8,7 +15,7 @@ import {
   STREAM,
 } from '../../core/requests/request-rules.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
-import { type Codec, decodePacket, jsonCodec } from '../../options/codec.js'
+import { type Codec, decodePacket, jsonCodec, type PayloadCheck, validatedNow } from '../../options/codec.js'
 import type { PublishPacket, PublishProperties } from '../connection/link.js'
 import type { ValueSource } from './response-queue.js'
 
@@ -128,6 +135,8 @@ export interface Exchange {
   readonly request: PublishPacket
   readonly target: ResponseTarget
   readonly codec: Codec
+  /** Validates the responses. */
+  readonly check?: PayloadCheck | undefined
 }
 
 type Mqtt5Target = Extract<ResponseTarget, { kind: 'mqtt5' }>
@@ -158,6 +167,11 @@ export const PLAIN_RESULTS: ResultReader = {
   errorOf: error => publicErrorOf(error) ?? error,
 }
 
+/** @throws MqttError `PAYLOAD_INVALID`; `INVALID_OPTION` for a schema that validates asynchronously */
+function assertValid(check: PayloadCheck, { request }: Exchange, data: unknown): void {
+  validatedNow(check, `the response on "${request.topic}"`, data, 'use a schema that does not')
+}
+
 /** Creates the only response to a request. */
 export function onlyMessage(exchange: Exchange, value: ResponseValue): OutboundMessage {
   const { target } = exchange
@@ -186,6 +200,7 @@ export function mqtt5Message(
   extra: { readonly status?: string; readonly cancelTopic?: string } = {},
 ): OutboundMessage {
   const { contentType } = exchange.codec
+  if (exchange.check !== undefined) assertValid(exchange.check, exchange, data)
   const isPlain = options.properties === undefined && extra.status === undefined
   return {
     ...base(exchange),
@@ -207,6 +222,7 @@ export function endMessage(exchange: Exchange, target: Mqtt5Target): OutboundMes
 export function nestMessage(exchange: Exchange, reply: object, value?: ResponseValue): OutboundMessage {
   if (value === undefined) return { ...base(exchange), payload: jsonCodec.encode(reply) }
   const { data, options } = value
+  if (exchange.check !== undefined) assertValid(exchange.check, exchange, data)
   return {
     ...base(exchange),
     ...(options.qos === undefined ? {} : { qos: options.qos }),
@@ -262,6 +278,7 @@ function readableError(error: unknown): unknown {
   return readSafely(
     () => {
       if (!(error instanceof Error) && isJson(error)) return error
+      if (isMqttError(error, 'PAYLOAD_INVALID')) return publicErrorOf(error)
       const hasCode = error instanceof Error && !(error instanceof MqttError) && 'code' in error
       const code = hasCode ? error.code : undefined
       return {

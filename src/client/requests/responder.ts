@@ -79,7 +79,7 @@ export class Responder {
     const { packet, target, rules, attempt } = request
     // After the time limit of the run, the requester has received the error.
     if (target === undefined || attempt.isAborted) return
-    const exchange = { request: packet, target, codec: rules.codec }
+    const exchange = { request: packet, target, codec: rules.codec, check: rules.response }
     const { requester } = this.session
     if (target.kind === 'nest') requester.responseTopics.add(target.topic)
     const values = this.results.sourceOf(result) ?? (isAsyncIterable(result) ? result : undefined)

@@ -1,6 +1,5 @@
 import { Lane, type Publication } from './outbound-message.js'
-import type { DropReason } from './publish-outcome.js'
-import { POLICIES } from './when-blocked.js'
+import { type DropReason, POLICIES } from './publish-outcome.js'
 
 type Displaced = readonly [Publication, DropReason]
 

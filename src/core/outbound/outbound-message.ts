@@ -1,7 +1,12 @@
 import { describeCause, MqttError } from '../errors.js'
 import type { BrokerLimits, PublishProperties } from '../protocol/packets.js'
-import type { DropReason, PublishOutcome } from './publish-outcome.js'
-import { POLICIES, type WaitLimits, type WhenBlocked } from './when-blocked.js'
+import {
+  type DropReason,
+  POLICIES,
+  type PublishOutcome,
+  type WaitLimits,
+  type WhenBlocked,
+} from './publish-outcome.js'
 
 /** A message to be sent to the broker. */
 export interface OutboundMessage {
