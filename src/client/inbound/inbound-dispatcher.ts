@@ -248,20 +248,20 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   /** Drops QoS 0 messages to make room for a new message. A new QoS 0 message is dropped if there is no room for it. */
   private makeRoom(came: Delivery): void {
     this.pressure.flush()
-    const { held, open } = this.messages
     const { overflow, maxQueued, maxInFlight } = this.#session.options.inbound
     const isHolding = this.mode === 'holding'
-    const isOver = (): boolean => held.isOver || (isHolding && open.size > maxQueued + maxInFlight)
+    const most = isHolding ? maxQueued + maxInFlight : Number.POSITIVE_INFINITY
+    const isOver = (): boolean => this.messages.held.isOver || this.messages.open.size > most
     if (!isOver() || (overflow === 'stall' && !isHolding && this.pressure.pause(this.link))) return
     // The handlers are not known yet, so the oldest message is dropped.
     if (isHolding || overflow !== 'drop-newest') {
-      for (const older of isHolding ? open : this.intake.messages()) {
+      for (const older of isHolding ? this.messages.open : this.intake.messages()) {
         if (!isOver()) return
         if (older !== came && older.packet.qos === 0) this.dropAll(older)
       }
     }
-    const isResponse = came.runs.length > 0 && came.runs.every(run => run.handler.isInternal)
-    if (came.packet.qos === 0 && !isResponse && held.hasNoRoomFor(came.bytes)) this.dropAll(came)
+    if (came.packet.qos > 0 || !this.messages.held.hasNoRoomFor(came.bytes)) return
+    if (came.runs.length === 0 || came.runs.some(run => !run.handler.isInternal)) this.dropAll(came)
   }
 
   /** Returns all runs of a message that have not started. */

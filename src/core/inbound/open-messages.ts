@@ -9,6 +9,13 @@ export function bytesOf({ length, topic, payload }: PublishPacket): number {
   return OVERHEAD_BYTES + (length ?? topic.length + payload.length)
 }
 
+/**
+ * V8 links each table that a Set or Map outgrows to the next one. Once one of them has become old, all later ones survive
+ * until the next full collection, with what they contained. So where entries come and go with every message, a copy
+ * replaces the Set or Map after this many removals, and after at least as many as it has entries.
+ */
+export const RENEWED_AFTER = 64
+
 /** The properties of a message that determine its size. */
 interface Sized {
   readonly bytes: number
@@ -103,7 +110,8 @@ export interface OpenMessage {
 export class OpenMessages<M extends OpenMessage> {
   readonly count = new InboundCount()
   /** Unfinished messages, in order of arrival. */
-  readonly open = new Set<M>()
+  open = new Set<M>()
+  private removed = 0
   /** Unfinished QoS 2 messages. The broker has released them and does not wait for them. */
   qos2 = 0
   /** QoS 1 messages of the current connection whose acknowledgement has not been sent, in order. */
@@ -166,9 +174,8 @@ export class OpenMessages<M extends OpenMessage> {
 
   /** All handlers of the message have ended. @returns whether `take` may return a message */
   finish(message: M): boolean {
-    const { outcome, packet } = message
-    if (!this.open.delete(message)) return false
-    if (packet.qos === 2) this.qos2 -= 1
+    const { outcome } = message
+    if (!this.remove(message)) return false
     message.isDone = true
     message.mayBeAcknowledged = outcome !== 'givenBack'
     if (outcome === 'givenBack') this.giveBack(message)
@@ -192,7 +199,7 @@ export class OpenMessages<M extends OpenMessage> {
 
   /** Removes a message whose handlers have not started. @param outcome not set if the message is only parked */
   withdraw(message: M, outcome: RunOutcome | undefined): void {
-    if (this.open.delete(message) && message.packet.qos === 2) this.qos2 -= 1
+    this.remove(message)
     if (outcome === undefined) return void this.parked.push(message)
     this.held.release(message)
     this.count.done(outcome)
@@ -241,6 +248,18 @@ export class OpenMessages<M extends OpenMessage> {
   /** The broker delivers the parked messages again. */
   giveBackParked(): void {
     for (const message of this.parked.splice(0)) this.giveBack(message)
+  }
+
+  /** @returns whether the message was unfinished */
+  private remove(message: M): boolean {
+    if (!this.open.delete(message)) return false
+    if (message.packet.qos === 2) this.qos2 -= 1
+    this.removed += 1
+    if (this.removed >= RENEWED_AFTER + this.open.size) {
+      this.open = new Set(this.open)
+      this.removed = 0
+    }
+    return true
   }
 
   private giveBack(message: M): void {

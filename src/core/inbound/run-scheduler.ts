@@ -1,3 +1,5 @@
+import { RENEWED_AFTER } from './open-messages.js'
+
 /** State of a run with regard to its slot. Only a working run holds one. */
 export type RunState = 'waiting' | 'working' | 'paused' | 'returned'
 
@@ -31,7 +33,7 @@ interface Lane<R> {
 
 /** The runs of one handler. */
 class HandlerQueue<R> {
-  readonly lanes = new Map<unknown, Lane<R>>()
+  lanes = new Map<unknown, Lane<R>>()
   /** Lanes whose next run can start. They take turns, so that a busy topic does not starve the others. */
   readonly ready = new Set<Lane<R>>()
   /** Paused runs that wait for a slot again. They have priority, because their lanes are closed. */
@@ -40,6 +42,16 @@ class HandlerQueue<R> {
   held = 0
   /** Number of working runs that started before requests were tracked. */
   untracked = 0
+  private removed = 0
+
+  /** No run of the lane is left. */
+  remove(key: unknown): void {
+    this.lanes.delete(key)
+    this.removed += 1
+    if (this.removed < RENEWED_AFTER + this.lanes.size) return
+    this.lanes = new Map(this.lanes)
+    this.removed = 0
+  }
 }
 
 /**
@@ -152,7 +164,7 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
     if (lane !== undefined) {
       lane.busy = undefined
       if (lane.waiting.length > 0) queue.ready.add(lane)
-      else queue.lanes.delete(key)
+      else queue.remove(key)
     }
     if (queue.ready.size + queue.resuming.length > 0) this.sort(handler, queue)
     return this.ready.size + this.readyPassive.size > 0
@@ -194,7 +206,7 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
     this.size -= 1
     if (lane.waiting.length === 0) {
       queue.ready.delete(lane)
-      if (lane.busy === undefined) queue.lanes.delete(lane.key)
+      if (lane.busy === undefined) queue.remove(lane.key)
     }
     this.sort(run.handler, queue)
     return true
@@ -229,7 +241,7 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
     queue.ready.delete(lane)
     this.size -= 1
     run.holdsLane = true
-    if (run.key === undefined) queue.lanes.delete(run)
+    if (run.key === undefined) queue.remove(run)
     else lane.busy = run
     return run
   }
