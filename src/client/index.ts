@@ -21,6 +21,7 @@ export type {
 export type { BrokerLimits, PublishProperties } from '../core/protocol/packets.js'
 export { describeReasonCode } from '../core/protocol/packets.js'
 export type { RequestProtocol } from '../core/requests/request-rules.js'
+export type { Retained, RetainedChange } from '../core/subscriptions/retained-values.js'
 export type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 export { fillTopic, type TopicParams } from '../core/topic/topic-filter.js'
 export type {
@@ -30,6 +31,7 @@ export type {
   PublishOptions,
   RequestOptions,
   RespondOptions,
+  RetainedOptions,
   TryPublishOptions,
 } from '../options/client-options.js'
 export {

@@ -1,12 +1,14 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
+import type { Retained } from '../core/subscriptions/retained-values.js'
 import {
   type MessagesOptions,
   type MqttConnectOptions,
   type RespondOptions,
+  type RetainedOptions,
   resolveConnectOptions,
 } from '../options/client-options.js'
 import type { HandlerOptions } from '../options/handler-options.js'
-import type { TopicContract } from '../options/topic-contract.js'
+import type { TopicContract, TopicPayload } from '../options/topic-contract.js'
 import {
   type ContractMessage,
   type ContractMessages,
@@ -134,6 +136,18 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
   messages<C extends TopicContract>(contract: C, options?: MessagesOptions): ContractMessages<C>
   messages(source: string | TopicContract, options: MessagesOptions = NO_OPTIONS): MqttMessages<unknown> {
     return this.subscriber.messages(source, options)
+  }
+
+  /**
+   * Keeps the retained messages of the topics that match a filter: what the broker has stored, and what is published later. On
+   * MQTT 3.1.1 it keeps every message of these topics, because the broker does not tell which live messages it retains.
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   */
+  retained<T = unknown>(pattern: string, options?: RetainedOptions): Retained<T>
+  /** The same for a contract, which validates the values. */
+  retained<C extends TopicContract>(contract: C, options?: RetainedOptions): Retained<TopicPayload<C>>
+  retained(source: string | TopicContract, options: RetainedOptions = NO_OPTIONS): Retained<unknown> {
+    return this.subscriber.retained(source, options)
   }
 
   /**

@@ -5,6 +5,7 @@ import type { SessionLog } from '../core/log-lines.js'
 import type { OutboundMessage, Publication, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packets.js'
+import { Refreshes } from '../core/subscriptions/retained-values.js'
 import {
   SubscriptionIdentifiers,
   type SubscriptionOptions,
@@ -26,6 +27,7 @@ import { Publisher } from './outbound/publisher.js'
 import { healthOf, type MqttHealth, type MqttStats, RecentDrops } from './report.js'
 import { Requester } from './requests/requester.js'
 import { Presence, Shutdown } from './shutdown.js'
+import { Resubscriptions } from './subscriptions/subscription-entries.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { failStart, hasClosed, whenSubscribed } from './waits.js'
 
@@ -36,6 +38,10 @@ export class MqttSession {
   readonly requester: Requester
   readonly identifiers = new SubscriptionIdentifiers()
   readonly subscriptions: SubscriptionTable
+  readonly resubscriptions: Resubscriptions
+  readonly refreshes = new Refreshes<InboundHandler>()
+  /** The caches of retained messages. */
+  readonly retained = new Set<{ readonly size: number; readonly bytes: number; readonly dropped: number }>()
   readonly publisher: Publisher
   readonly dispatcher: InboundDispatcher
   readonly deadLetters: DeadLetters
@@ -65,7 +71,9 @@ export class MqttSession {
     this.events.notice.listen(this.recentDrops.note)
     const packetIds = new PacketIds<Publication>(Math.floor(Math.random() * MAX_PACKET_ID))
     this.connection = new MqttConnection(options, dialler, failed)
-    this.subscriptions = this.newSubscriptions(packetIds)
+    const rules = this.subscriptionRules()
+    this.subscriptions = new SubscriptionTable(packetIds, this.identifiers, rules, this.events.notice)
+    this.resubscriptions = new Resubscriptions(packetIds, rules, this.subscriptions)
     this.presence = options.presence && new Presence(options.presence, this)
     this.publisher = new Publisher(packetIds, options.outbound, options.keepsSession, {
       connection: this.connection,
@@ -87,10 +95,8 @@ export class MqttSession {
     this.requester = new Requester(this, options)
     this.shutdown = new Shutdown(this)
     // SUBSCRIBE is sent before waiting publishes, because this client would otherwise miss its own messages.
-    this.connection.attach(this.subscriptions)
-    this.connection.attach(this.dispatcher)
-    this.connection.attach(this.publisher)
-    if (this.presence !== undefined) this.connection.attach(this.presence)
+    const parts = [this.subscriptions, this.resubscriptions, this.dispatcher, this.publisher, this.presence]
+    for (const part of parts) if (part !== undefined) this.connection.attach(part)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
       noticed: cause => notice.tell({ type: 'failure-while-ending', cause }),
@@ -98,9 +104,9 @@ export class MqttSession {
     })
   }
 
-  private newSubscriptions(packetIds: PacketIds): SubscriptionTable {
+  private subscriptionRules(): SubscriptionRules {
     const { keepsSession, outbound, reconnect } = this.options
-    const rules: SubscriptionRules = {
+    return {
       keepsSession,
       onRestored: () => this.publisher.flushed(),
       onRefused: error => this.noteRefused(error),
@@ -108,7 +114,6 @@ export class MqttSession {
       ackTimeoutMs: outbound.ackTimeoutMs,
       onOverdue: cause => this.connection.hangUp(cause),
     }
-    return new SubscriptionTable(packetIds, this.identifiers, rules, this.events.notice)
   }
 
   /** Whether this client waits for a response from the broker. */
@@ -122,8 +127,16 @@ export class MqttSession {
       outbound: this.publisher.counters,
       requests: this.requester.counters,
       subscriptions: this.subscriptions.counts,
+      retained: this.retainedCounts,
       connection: { ...this.counted },
     }
+  }
+
+  private get retainedCounts(): MqttStats['retained'] {
+    const caches = [...this.retained]
+    const sum = (of: 'size' | 'bytes' | 'dropped'): number =>
+      caches.reduce((all, cache) => all + cache[of], 0)
+    return { caches: caches.length, topics: sum('size'), bytes: sum('bytes'), dropped: sum('dropped') }
   }
 
   get health(): MqttHealth {

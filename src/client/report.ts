@@ -30,6 +30,13 @@ export interface MqttStats {
     readonly evictedStreams: number
   }
   readonly subscriptions: SubscriptionCounters
+  /** Caches of `retained()` that are open: their number, topics and bytes, and the values that their limits have dropped. */
+  readonly retained: {
+    readonly caches: number
+    readonly topics: number
+    readonly bytes: number
+    readonly dropped: number
+  }
   readonly connection: {
     /** Connections that the broker accepted. */
     readonly connects: number

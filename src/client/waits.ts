@@ -1,6 +1,7 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { verdictOf } from '../core/connection/reconnect-rules.js'
 import { closedError, isMqttError, MqttError } from '../core/errors.js'
+import { PendingChanges } from '../core/subscriptions/retained-values.js'
 
 /** Limits of a wait. */
 export interface WaitOptions {
@@ -227,5 +228,50 @@ export class PromptResults<T> {
       })
     }
     return this.turn.then(() => result)
+  }
+}
+
+type Read<T> = IteratorResult<T, undefined>
+
+/** The changes of topics, for one `for await` loop. */
+export class ChangeReader<T extends { readonly topic: string }> implements AsyncIterableIterator<T> {
+  private readonly pending: PendingChanges<T>
+  private readonly waiting: ((read: Read<T>) => void)[] = []
+  private isEnded = false
+
+  constructor(
+    limit: number,
+    private readonly onEnd: () => void,
+  ) {
+    this.pending = new PendingChanges(limit)
+  }
+
+  add(change: T): void {
+    const read = this.waiting.shift()
+    if (read === undefined) this.pending.add(change)
+    else read({ done: false, value: change })
+  }
+
+  end(): void {
+    if (this.isEnded) return
+    this.isEnded = true
+    for (const read of this.waiting.splice(0)) read({ done: true, value: undefined })
+    this.onEnd()
+  }
+
+  next(): Promise<Read<T>> {
+    const value = this.pending.take()
+    if (value !== undefined) return Promise.resolve({ done: false, value })
+    if (this.isEnded) return Promise.resolve({ done: true, value: undefined })
+    return new Promise(resolve => this.waiting.push(resolve))
+  }
+
+  return(): Promise<Read<T>> {
+    this.end()
+    return Promise.resolve({ done: true, value: undefined })
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
   }
 }

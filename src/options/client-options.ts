@@ -1,3 +1,4 @@
+import * as v from 'valibot'
 import type { LogLevel } from '../core/log-lines.js'
 import type { PublishProperties } from '../core/protocol/packets.js'
 import type { RequestProtocol } from '../core/requests/request-rules.js'
@@ -6,7 +7,15 @@ import type { HandlerOptions } from './handler-options.js'
 import { resolveOptions } from './option-checks.js'
 import type { MqttModuleOptions, WhenBlocked } from './options.js'
 import type { ResolvedOptions } from './resolved-options.js'
-import { invalidOption } from './schema.js'
+import {
+  codecSchema,
+  integer,
+  invalidOption,
+  MAX_TIMEOUT_MS,
+  oneOf,
+  parseOptions,
+  strictObject,
+} from './schema.js'
 
 /** Receives the log lines of a client. `console` is one. */
 export interface MqttLogger {
@@ -96,6 +105,52 @@ export interface RequestOptions extends Omit<PublishOptions, 'whenBlocked'> {
 
 /** Options of `respond`: those of a handler of requests. The defaults are QoS 0 and `order: 'none'`. */
 export interface RespondOptions extends Omit<HandlerOptions, 'retries' | 'onFailure' | 'ack'> {}
+
+/** Options of `retained`. */
+export interface RetainedOptions {
+  /**
+   * Highest QoS at which the broker delivers. With 1, retained messages can wait behind unacknowledged ones of other handlers.
+   * @default 0
+   */
+  readonly qos?: 0 | 1
+  /** Decodes the payloads. @default the codec of the contract or of the connection */
+  readonly codec?: CodecOption
+  /** Number of topics. 1 to 10,000,000. @default 10000 */
+  readonly maxTopics?: number
+  /** Bytes of all values. Each counts as the size of its packet plus 512 bytes. 1 or more. @default 16777216 */
+  readonly maxBytes?: number
+  /**
+   * What gives way at a limit: `drop-oldest`, the topic that was updated longest ago, or `drop-newest`, the new topic.
+   * @default 'drop-oldest'
+   */
+  readonly overflow?: 'drop-oldest' | 'drop-newest'
+  /**
+   * Time without a new topic after which the set is complete, in milliseconds, in addition to a round trip. For brokers that
+   * look up retained messages in the background, such as clusters. 0 to 3,600,000. @default 100
+   */
+  readonly quietMs?: number
+}
+
+const retainedSchema = strictObject(
+  {
+    qos: v.optional(oneOf([0, 1]), 0),
+    codec: v.optional(codecSchema),
+    maxTopics: v.optional(integer(1, 10_000_000), 10_000),
+    maxBytes: v.optional(integer(1, Number.MAX_SAFE_INTEGER), 16_777_216),
+    overflow: v.optional(oneOf(['drop-oldest', 'drop-newest']), 'drop-oldest'),
+    quietMs: v.optional(integer(0, MAX_TIMEOUT_MS), 100),
+  },
+  'an object with options',
+)
+
+/** Options of `retained`, with defaults. */
+export type ResolvedRetained = Required<Omit<RetainedOptions, 'codec'>> & Pick<RetainedOptions, 'codec'>
+
+/** @throws MqttError `INVALID_OPTION` */
+export function resolveRetained(filter: string, options: RetainedOptions): ResolvedRetained {
+  const { codec, ...checked } = parseOptions(`retained messages of "${filter}"`, retainedSchema, options)
+  return codec === undefined ? checked : { ...checked, codec }
+}
 
 /** Options of `messages` and `messages$`. */
 export interface MessagesOptions extends Omit<HandlerOptions, 'concurrency' | 'order' | 'timeoutMs' | 'ack'> {

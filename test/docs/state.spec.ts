@@ -34,7 +34,7 @@ function start(path: string): Program {
 
 describe('the programs of docs/state.md', () => {
   it('are complete files', () => {
-    expect(programs.map(({ path }) => path)).toEqual(['device.mjs'])
+    expect(programs.map(({ path }) => path)).toEqual(['device.mjs', 'dashboard.mjs'])
   })
 
   it('announce a device until SIGTERM', async () => {
@@ -46,5 +46,22 @@ describe('the programs of docs/state.md', () => {
     expect(await device.terminate()).toEqual({ code: 0, output: 'online\n' })
     await eventually(() => states.length === 2)
     expect(states).toEqual([{ state: 'online' }, { state: 'offline' }])
+  })
+
+  it('show the devices, and their changes', async () => {
+    const retain = (payload: unknown) =>
+      client.publish('devices/7/presence', payload, { qos: 1, retain: true })
+    await retain({ state: 'online' })
+    const dashboard = start('dashboard.mjs')
+    await dashboard.printed('1 devices')
+    await retain({ state: 'offline' })
+    await dashboard.printed('offline')
+    await retain(Buffer.alloc(0))
+    await dashboard.printed('cleared')
+    expect(await dashboard.terminate()).toEqual({
+      code: 0,
+      output:
+        'devices/7/presence online\n1 devices\ndevices/7/presence online\ndevices/7/presence offline\ndevices/7/presence cleared\n',
+    })
   })
 })

@@ -71,6 +71,9 @@ export interface DeadLetter {
 
 let last = 0
 
+/** The id of the newest handler. */
+export const lastHandlerId = (): number => last
+
 /** Creates a handler with the given rules, and defaults for the others. */
 export function newHandler(
   fields: Pick<InboundHandler, 'name' | 'run'> & Partial<Omit<InboundHandler, 'id'>>,

@@ -4,6 +4,7 @@ import { BlockedRequests } from '../../core/inbound/blocked-requests.js'
 import type { InboundCounters, RunOutcome } from '../../core/inbound/inbound-count.js'
 import { type HeldBytes, OpenMessages } from '../../core/inbound/open-messages.js'
 import type { ResponseTopics } from '../../core/requests/request-rules.js'
+import type { Refreshes } from '../../core/subscriptions/retained-values.js'
 import type { SubscriptionIdentifiers } from '../../core/subscriptions/subscription-rules.js'
 import type { Routes } from '../../core/topic/topic-trie.js'
 import type { InboundOptions } from '../../options/options.js'
@@ -24,6 +25,7 @@ export interface InboundSession extends BackpressureSession, PoolSession {
   }
   readonly routes: Routes<InboundHandler>
   readonly identifiers: SubscriptionIdentifiers
+  readonly refreshes: Refreshes<InboundHandler>
   readonly requester: { readonly responseTopics: ResponseTopics }
 }
 
@@ -191,13 +193,11 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.messages.lost()
   }
 
-  private handlersOf({ topic, properties }: PublishPacket): readonly InboundHandler[] {
-    const { routes, identifiers } = this.#session
-    const identifier = properties?.subscriptionIdentifier
-    return routes.select(
-      topic,
-      identifier === undefined ? undefined : identifiers.identify(topic, identifier),
-    )
+  private handlersOf({ topic, retain, properties }: PublishPacket): readonly InboundHandler[] {
+    const { routes, identifiers, refreshes } = this.#session
+    const id = properties?.subscriptionIdentifier
+    const handlers = routes.select(topic, id === undefined ? undefined : identifiers.identify(topic, id))
+    return retain ? refreshes.receiversOf(handlers, topic, id) : handlers
   }
 
   /** Responses to requests are accepted in every mode, because handlers that should end may wait for them. */

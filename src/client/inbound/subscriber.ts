@@ -1,6 +1,12 @@
+import { MqttError } from '../../core/errors.js'
 import { bytesOf } from '../../core/inbound/open-messages.js'
 import { readTopicParams, type TopicParams } from '../../core/topic/topic-filter.js'
-import type { MessagesOptions, RespondOptions } from '../../options/client-options.js'
+import {
+  type MessagesOptions,
+  type RespondOptions,
+  type RetainedOptions,
+  resolveRetained,
+} from '../../options/client-options.js'
 import { decodePacket, validPayload } from '../../options/codec.js'
 import {
   type HandlerKind,
@@ -18,6 +24,7 @@ import {
 import type { PublishPacket, PublishProperties } from '../connection/link.js'
 import type { MqttSession } from '../mqtt-session.js'
 import { Responder } from '../requests/responder.js'
+import { RetainedCache } from '../subscriptions/retained-cache.js'
 import type { WaitOptions } from '../waits.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from './delivery.js'
 import { type HandlerRules, handlerRules } from './handler-rules.js'
@@ -166,14 +173,32 @@ export class Subscriber {
     return stream
   }
 
+  /** @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION` */
+  retained(source: string | TopicContract, options: RetainedOptions): RetainedCache<unknown> {
+    const pattern = typeof source === 'string' ? source : source.pattern
+    const { codec: own, ...limits } = resolveRetained(pattern, options)
+    const defaults = { ...this.options, sharedGroup: undefined }
+    const { template, codec, payload } = this.rulesOf(source, own && { codec: own }, 'events', defaults)
+    const { sharedGroup } = template.topicFilter
+    if (sharedGroup !== undefined) {
+      const text = `retained messages of "${pattern}": the broker sends no retained messages to a Shared Subscription; remove "$share/${sharedGroup}/"`
+      throw new MqttError('INVALID_OPTION', text)
+    }
+    return new RetainedCache(this.session, template.topicFilter, limits, packet => {
+      const value = decodePacket(codec, packet)
+      return payload === undefined ? value : validPayload(payload, packet, value)
+    })
+  }
+
   private rulesOf(
     source: string | TopicContract,
-    options: HandlerOptions,
+    options: HandlerOptions = {},
     kind: HandlerKind = 'events',
+    defaults = this.options,
   ): HandlerRules {
     const [pattern, all] =
       typeof source === 'string' ? [source, options] : [source.pattern, handlerOptionsOf(source, options)]
-    return handlerRules(pattern, resolveHandlerOptions(pattern, all, kind), this.options)
+    return handlerRules(pattern, resolveHandlerOptions(pattern, all, kind), defaults)
   }
 
   /** Adds a handler that receives no message after it was removed. */

@@ -46,6 +46,11 @@ export class PacedLink {
   private reading: NodeJS.Immediate | undefined
   private pulse: AckPulse | undefined
   private pulseTimer: NodeJS.Timeout | undefined
+  /** Numbers of PINGREQ and PINGRESP packets. */
+  private pings = 0
+  private responses = 0
+  /** Callers that wait for the PINGRESP with this number. */
+  private trips: { readonly ping: number; readonly done: (isDone: boolean) => void }[] = []
   /** Number of written bytes. */
   bytes = 0
 
@@ -177,8 +182,19 @@ export class PacedLink {
     if (this.window?.isTending) this.tend(this.nowMs)
   }
 
+  /**
+   * Sends a PINGREQ.
+   * @param done called with PINGRESP, after the messages that the broker sent before it, or with `false` if the connection ends
+   */
+  roundTrip(done: (isDone: boolean) => void): void {
+    this.pinged()
+    this.trips.push({ ping: this.pings, done })
+    this.link.send(PINGREQ)
+  }
+
   /** Keep Alive has sent a PINGREQ, which also serves as a marker. */
   pinged(): void {
+    this.pings += 1
     this.window?.mark(performance.now())
   }
 
@@ -186,6 +202,8 @@ export class PacedLink {
   confirm(): void {
     const { link, window } = this
     this.pulse?.responded()
+    this.responses += 1
+    if (this.trips.length > 0) this.endTrips()
     if (window === undefined) return
     const nowMs = performance.now()
     window.received = link.receivedBytes
@@ -199,6 +217,13 @@ export class PacedLink {
     clearTimeout(this.timer)
     clearTimeout(this.pulseTimer)
     clearImmediate(this.reading)
+    for (const { done } of this.trips.splice(0)) done(false)
+  }
+
+  private endTrips(): void {
+    const ended = this.trips.filter(({ ping }) => ping <= this.responses)
+    this.trips = this.trips.filter(({ ping }) => ping > this.responses)
+    for (const { done } of ended) done(true)
   }
 
   private readonly endRead = (): void => {
@@ -244,6 +269,7 @@ export class PacedLink {
     if (this.window === undefined) return
     this.window.received = this.link.receivedBytes
     this.window.mark(performance.now())
+    this.pings += 1
     // The second probe of a pause ends it. Waiting publishes are written after the probe.
     this.link.writer.isAwaited = true
     this.link.send(PINGREQ)

@@ -112,10 +112,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return promise
   }
 
-  /**
-   * Writes a message before all that wait, whatever the link can carry: at QoS 0 if no further acknowledgement may be awaited.
-   * @throws MqttError the same as `publish`
-   */
+  /** Writes a message before all that wait: at QoS 0 if there is no room for QoS 1. @throws MqttError the same as `publish` */
   publishFirst(message: OutboundMessage): void {
     const paced = this.linkFor(message)
     if (paced === undefined) return
@@ -200,6 +197,11 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   confirmed(): void {
     this.paced?.confirm()
     this.pump()
+  }
+
+  /** @param done called with the PINGRESP to a PINGREQ that is sent now, or with `false` without a connection */
+  roundTrip(done: (isDone: boolean) => void): void {
+    return this.paced === undefined ? done(false) : this.paced.roundTrip(done)
   }
 
   pinged(): void {

@@ -2,10 +2,16 @@ import { type DelayRule, reconnectDelayMs } from '../../core/connection/reconnec
 import { closedError, MqttError } from '../../core/errors.js'
 import type { PacketIds } from '../../core/protocol/packets.js'
 import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
-import { batches, refusal, type SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
+import {
+  batches,
+  refusal,
+  type SubscriptionOptions,
+  subscribePacket,
+} from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import { AwaitedResponses } from '../connection/ack-deadline.js'
 import type { Link, Packet } from '../connection/link.js'
+import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { Hook, Notice } from '../events.js'
 import { IdleWaiters, type WaitOptions, waitFor } from '../waits.js'
 
@@ -224,5 +230,70 @@ export class Unsubscriptions {
     entry.reject(error)
     this.refusals += 1
     this.notice.tell({ type: 'subscription-warning', text })
+  }
+}
+
+type Resubscription = { readonly name: string; readonly settle: (failure?: MqttError) => void }
+
+/** Sends SUBSCRIBE again for granted filters, for their retained messages. */
+export class Resubscriptions implements ConnectionListener {
+  private readonly inFlight: AwaitedResponses<Resubscription>
+  private link: Link | undefined
+
+  constructor(
+    private readonly packetIds: PacketIds,
+    rules: AckRules,
+    private readonly table: { entryOf(subscription: string): Subscription | undefined },
+  ) {
+    this.inFlight = new AwaitedResponses(packetIds, rules, ({ name }) => `SUBSCRIBE of "${name}"`)
+  }
+
+  connected(link: Link): void {
+    this.link = link
+    this.inFlight.connected(link)
+  }
+
+  lost(): void {
+    this.link = undefined
+    for (const { settle } of this.inFlight.lost()) settle()
+  }
+
+  responded(packet: Packet): void {
+    if (packet.cmd !== 'suback') return
+    const sent = this.inFlight.responded(packet.messageId)
+    const code = Number(packet.granted[0] ?? FAILURE)
+    sent?.settle(code < FAILURE ? undefined : refusal(sent.name, describeReasonCode(code), code))
+  }
+
+  /**
+   * Requests the retained messages of a filter again. Resolves with SUBACK, or when the connection ends or the filter is
+   * removed.
+   * @param identifier Subscription Identifier of these messages. Live messages have that of the filter, which a second SUBSCRIBE
+   * restores at once.
+   * @throws MqttError `SUBSCRIBE_REFUSED`
+   */
+  async request(name: string, identifier: number | undefined): Promise<void> {
+    const entry = this.table.entryOf(name)
+    if (entry === undefined) return
+    const asked = { ...entry.options, retainHandling: 0, retainAsPublished: false } as const
+    const sent = [this.send(entry, asked, identifier)]
+    if (identifier !== undefined)
+      sent.push(this.send(entry, { ...entry.options, retainHandling: 2 }, entry.identifier))
+    await Promise.all(sent)
+  }
+
+  private send(
+    { name, filter }: Subscription,
+    options: SubscriptionOptions,
+    identifier: number | undefined,
+  ): Promise<void> {
+    const messageId = this.link === undefined ? undefined : this.packetIds.allocate()
+    if (this.link === undefined || messageId === undefined) return Promise.resolve()
+    const { link } = this
+    return new Promise((resolve, reject) => {
+      const settle = (failure?: MqttError): void => (failure === undefined ? resolve() : reject(failure))
+      this.inFlight.sent(messageId, { name, settle })
+      link.send(subscribePacket(messageId, [{ filter, options }], identifier))
+    })
   }
 }

@@ -103,6 +103,10 @@ export class SubscriptionTable implements ConnectionListener {
     this.unsent.add(entry)
   }
 
+  entryOf(subscription: string): Subscription | undefined {
+    return this.table.get(subscription)
+  }
+
   /** Removes a filter. @returns a promise that resolves when the broker has removed it, and rejects if it refuses */
   remove(subscription: string): Promise<void> {
     const entry = this.table.get(subscription)

@@ -10,6 +10,11 @@ export interface SubscriptionOptions {
   readonly noLocal: boolean
   /** Retain Handling (MQTT 5, 3.8.3.1). */
   readonly retainHandling: 0 | 1 | 2
+  /**
+   * Retain As Published (MQTT 5, 3.8.3.1). With `false`, only messages that the broker had stored have the RETAIN flag, as on
+   * MQTT 3.1.1. @default true
+   */
+  readonly retainAsPublished?: false
 }
 
 /**
@@ -211,7 +216,7 @@ export function subscribePacket(
       qos: options.qos,
       // No Local on a Shared Subscription is a Protocol Error [MQTT-3.8.3-4].
       nl: options.noLocal && filter.sharedGroup === undefined,
-      rap: true,
+      rap: options.retainAsPublished ?? true,
       rh: options.retainHandling,
     })),
     ...(identifier === undefined ? {} : { properties: { subscriptionIdentifier: identifier } }),

@@ -1,0 +1,165 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { MqttClient, type MqttConnectOptions, type Retained } from '../../src/client/index.js'
+import { CuttableLink } from '../support/cuttable-link.js'
+import { eventually } from '../support/eventually.js'
+import { Mosquitto } from '../support/mosquitto.js'
+
+let broker: Mosquitto
+let publisher: MqttClient
+const open: { close(): Promise<void> }[] = []
+
+beforeEach(async () => {
+  // By default mosquitto drops what exceeds 1,000 messages per client, retained ones included.
+  broker = await Mosquitto.start({ config: ['max_queued_messages 0'] })
+  publisher = await connect()
+})
+afterEach(async () => {
+  for (const resource of open.splice(0).reverse()) await resource.close()
+  await broker.stop()
+})
+
+async function connect(options: Partial<MqttConnectOptions> = {}): Promise<MqttClient> {
+  const client = await MqttClient.connect({ url: broker.url, reconnect: { delayMs: [10] }, ...options })
+  open.push(client)
+  return client
+}
+
+async function retain(topic: string, payload: unknown): Promise<void> {
+  const { status } = await publisher.publish(topic, payload, { qos: 1, retain: true })
+  expect(status).toBe('acknowledged')
+}
+
+const clear = (topic: string): Promise<void> => retain(topic, Buffer.alloc(0))
+const contents = (cache: Retained): Record<string, unknown> => Object.fromEntries(cache.entries())
+
+describe.each([4, 5] as const)('retained() on mosquitto, MQTT version %d', protocolVersion => {
+  it('is complete when every retained message has arrived', async () => {
+    for (let number = 0; number < 3_000; number += 1) void retain(`sites/${number}/state`, number)
+    await retain('sites/last/state', 'last')
+    const client = await connect({ protocolVersion })
+    const cache = client.retained('sites/+/state', { quietMs: 0 })
+    expect(cache.isComplete).toBe(false)
+    await cache.whenComplete()
+    expect(cache.size).toBe(3_001)
+    expect(cache.get('sites/2999/state')).toBe(2_999)
+    expect(client.stats().retained).toMatchObject({ caches: 1, topics: 3_001, dropped: 0 })
+  })
+
+  it('is complete at QoS 1 too, where the broker sends the messages in portions', async () => {
+    for (let number = 0; number < 500; number += 1) void retain(`sites/${number}/state`, number)
+    await retain('sites/last/state', 'last')
+    const client = await connect({ protocolVersion })
+    const cache = client.retained('sites/+/state', { qos: 1, quietMs: 0 })
+    await cache.whenComplete()
+    expect(cache.size).toBe(501)
+  })
+
+  it('is complete and empty if there are no retained messages', async () => {
+    const client = await connect({ protocolVersion })
+    const cache = client.retained('sites/+/state', { quietMs: 0 })
+    await cache.whenComplete()
+    expect(cache.size).toBe(0)
+  })
+
+  it('follows what is published later, and what is cleared', async () => {
+    await retain('sites/1/state', 'old')
+    const client = await connect({ protocolVersion })
+    const cache = client.retained('sites/+/state', { quietMs: 0 })
+    const changes = cache.changes()
+    await cache.whenComplete()
+    await retain('sites/1/state', 'new')
+    await retain('sites/2/state', 'two')
+    await clear('sites/1/state')
+    await eventually(() => cache.size === 1 && cache.has('sites/2/state'))
+    await cache.close()
+    const seen: unknown[] = []
+    for await (const change of changes) seen.push(change)
+    expect(seen).toEqual([
+      { type: 'set', topic: 'sites/2/state', value: 'two' },
+      { type: 'removed', topic: 'sites/1/state', reason: 'cleared' },
+    ])
+    expect(contents(cache)).toEqual({ 'sites/2/state': 'two' })
+  })
+
+  it.each([
+    ['a new session', {}],
+    ['a resumed session', { clean: false, clientId: 'observer' }],
+  ] as const)('removes what was cleared during an outage, with %s', async (_name, session) => {
+    for (const site of [1, 2, 3]) await retain(`sites/${site}/state`, site)
+    const link = new CuttableLink(broker.port)
+    const client = await connect({ protocolVersion, createStream: link.createStream, ...session })
+    const cache = client.retained('sites/+/state', { quietMs: 0 })
+    await cache.whenComplete()
+    const changes = cache.changes()
+    link.cut()
+    await eventually(() => client.state.status !== 'connected')
+    expect(cache.isComplete).toBe(false)
+    expect(cache.size).toBe(3)
+    await clear('sites/1/state')
+    await retain('sites/2/state', 'two')
+    await cache.whenComplete()
+    expect(contents(cache)).toEqual({ 'sites/2/state': 'two', 'sites/3/state': 3 })
+    await cache.close()
+    const removed: unknown[] = []
+    for await (const change of changes) if (change.type === 'removed') removed.push(change.topic)
+    expect(removed).toEqual(['sites/1/state'])
+  })
+
+  it('gives other handlers of the filter no retained message twice', async () => {
+    for (const site of [1, 2, 3]) await retain(`sites/${site}/state`, site)
+    const client = await connect({ protocolVersion })
+    const received: unknown[] = []
+    const wide: unknown[] = []
+    await client.subscribe('sites/#', ({ payload }) => void wide.push(payload)).whenGranted()
+    await client.subscribe('sites/+/state', ({ payload }) => void received.push(payload)).whenGranted()
+    await eventually(() => received.length >= 3 && wide.length >= 3)
+    const before = wide.length
+    const cache = client.retained('sites/+/state', { quietMs: 0 })
+    await cache.whenComplete()
+    expect(cache.size).toBe(3)
+    await retain('sites/4/state', 4)
+    await eventually(() => received.includes(4) && wide.includes(4) && cache.size === 4)
+    expect(received).toEqual([1, 2, 3, 4])
+    expect(wide).toHaveLength(before + 1)
+    await cache.close()
+    await retain('sites/5/state', 5)
+    await eventually(() => received.includes(5))
+  })
+
+  it('gives other handlers each live message once while it is synchronised', async () => {
+    const client = await connect({ protocolVersion })
+    const received: unknown[] = []
+    await client
+      .subscribe('sites/+/state', ({ payload }) => void received.push(payload), { order: 'none' })
+      .whenGranted()
+    let number = 0
+    let isStopped = false
+    const stream = async (): Promise<void> => {
+      for (; !isStopped; number += 1) await retain(`sites/${number % 50}/state`, number)
+    }
+    const streaming = stream()
+    for (let round = 0; round < 5; round += 1) {
+      const cache = client.retained('sites/+/state', { quietMs: 0 })
+      await cache.whenComplete()
+      await cache.close()
+    }
+    isStopped = true
+    await streaming
+    await eventually(() => received.length >= number)
+    expect(received).toEqual(Array.from({ length: number }, (_, index) => index))
+  })
+
+  it('gives a second cache of the filter everything too', async () => {
+    await retain('sites/1/state', 1)
+    const client = await connect({ protocolVersion })
+    const first = client.retained('sites/+/state', { quietMs: 0 })
+    await first.whenComplete()
+    const second = client.retained('sites/+/state', { quietMs: 0 })
+    await second.whenComplete()
+    expect(contents(second)).toEqual({ 'sites/1/state': 1 })
+    await first.close()
+    await retain('sites/1/state', 2)
+    await eventually(() => second.get('sites/1/state') === 2)
+    expect(first.get('sites/1/state')).toBe(1)
+  })
+})
