@@ -205,8 +205,9 @@ export class AckPulse {
       return 'stop'
     }
     if (nowMs - this.activeMs > DELAYED_ACK_MS) return 'stop'
-    if (this.askedMs !== undefined || receivedBytes === this.ackedBytes) return 'wait'
-    this.askedMs = nowMs
+    // After a PINGREQ without a response this is data that arrived since. Its PINGRESP may be held back behind this data.
+    if (receivedBytes === this.ackedBytes) return 'wait'
+    this.askedMs ??= nowMs
     this.ackedBytes = receivedBytes
     return 'ping'
   }

@@ -25,6 +25,14 @@ describe('a PINGREQ that carries a TCP acknowledgement', () => {
     expect(pulse.beat(6, 6, 100)).toBe('ping')
   })
 
+  it('is sent for data behind which the PINGRESP of the previous one is held back', () => {
+    const pulse = afterPuback()
+    expect(pulse.beat(2, 2, 100)).toBe('ping')
+    // PUBACK arrives instead of the PINGRESP.
+    expect(pulse.beat(4, 6, 100)).toBe('ping')
+    expect(pulse.beat(6, 6, 100)).toBe('wait')
+  })
+
   it('ends 40 ms after the last packet that was not a PINGRESP', () => {
     const pulse = afterPuback()
     let pings = 0
