@@ -1,117 +1,165 @@
 import { type Channel, channel } from 'node:diagnostics_channel'
-import type { ConnectionState } from '../core/connection/connection-state.js'
-import type { MqttError } from '../core/errors.js'
+import type { ConnectionState, ProtocolVersion } from '../core/connection/connection-state.js'
 import type { RunOutcome } from '../core/inbound/inbound-count.js'
+import type { Notice } from '../core/log-lines.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
-import type { DropReason, PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
+import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
+import type { PublishPacket, PublishProperties } from '../core/protocol/packets.js'
 import type { RequestProtocol } from '../core/requests/request-rules.js'
+import type { MqttStats } from './report.js'
+
+export type { HeldUp, LeftBehind, Notice } from '../core/log-lines.js'
+
+/** The client that an event belongs to. The same object in all events of one client. */
+export interface ObservedClient {
+  readonly clientId: string
+  readonly state: ConnectionState
+  /** Of the current or the last connection; before the first one, the version that it tries. */
+  readonly protocolVersion: ProtocolVersion
+  /** URL of the broker of the current or the last connection, without user, password and query. */
+  readonly broker: string | undefined
+  /** Slots for handlers: `limit` is `inbound.concurrency`. */
+  readonly handlerSlots: { readonly inUse: number; readonly limit: number }
+  stats(): MqttStats
+}
 
 /** The connection has changed. */
 export interface ConnectionChange {
-  readonly clientId: string
+  readonly client: ObservedClient
   readonly state: ConnectionState
   readonly before: ConnectionState
 }
 
-/** A publish has settled. */
-export interface PublishSettled {
-  readonly clientId: string
-  readonly topic: string
-  readonly qos: 0 | 1 | 2
-  readonly outcome: PublishOutcome | TryPublishOutcome
-}
+/** What a message is published for. `signal`: a cancel or a renewal of a stream. */
+export type PublishPurpose = 'message' | 'request' | 'response' | 'dead-letter' | 'signal'
 
-/** A handler starts with a message, or has finished it, including its retries and its dead letter. */
-export interface DeliveryEvent {
-  readonly clientId: string
-  readonly type: 'start' | 'end'
+/** Adds User Properties to a message that has not left yet. They are sent on MQTT 5 only. */
+type AddUserProperties = (properties: Readonly<Record<string, string>>) => void
+
+interface PublishFacts {
+  readonly client: ObservedClient
   /** The same object at the start and at the end. */
   readonly key: object
+  readonly purpose: PublishPurpose
+  readonly topic: string
+  readonly qos: 0 | 1 | 2
+  readonly retain: boolean
+  /** Size of the payload. */
+  readonly bytes: number
+}
+
+/** A publish starts, or has settled. */
+export type PublishEvent =
+  | (PublishFacts & { readonly type: 'start'; readonly addUserProperties: AddUserProperties })
+  | (PublishFacts & { readonly type: 'end'; readonly outcome: PublishOutcome })
+  /** The publish was rejected, for example because it exceeds a limit of the broker. */
+  | (PublishFacts & { readonly type: 'end'; readonly outcome: undefined; readonly error: unknown })
+
+/** What receives the messages: `loop` is a `for await` loop; a batch is one `batch`, and each of its messages `in-batch`. */
+export type DeliveryKind = 'event' | 'request' | 'loop' | 'batch' | 'in-batch'
+
+export interface DeliveryFacts {
+  readonly client: ObservedClient
+  /** The same object from the start to the end. */
+  readonly key: object
+  readonly kind: DeliveryKind
+  /** The pattern of the handler, as written. */
   readonly pattern: string
   readonly topic: string
   readonly qos: 0 | 1 | 2
-  /** Set at the end. */
-  readonly outcome?: RunOutcome
+  readonly retain: boolean
+  readonly dup: boolean
+  /** Size of the payload. */
+  readonly bytes: number
+  readonly properties: PublishProperties
+  /** Set for a batch: its messages. What is above is of the first one. */
+  readonly batch: readonly PublishPacket[] | undefined
 }
 
-/** A request starts, or has ended. */
-export interface RequestEvent {
-  readonly clientId: string
-  readonly type: 'start' | 'end'
+/** Calls `work` and returns its result. */
+export type RunWrapper = <T>(work: () => T) => T
+
+/** A handler starts with a message, an attempt has failed, or the handler has ended, including retries and dead letter. */
+export type DeliveryEvent =
+  /** `wrap`: runs the handler, its retries and its dead letter within `wrapper`, for example in a context. */
+  | (DeliveryFacts & { readonly type: 'start'; readonly wrap: (wrapper: RunWrapper) => void })
+  /** `attempt` starts at 1. */
+  | (DeliveryFacts & { readonly type: 'attempt-failed'; readonly attempt: number; readonly error: unknown })
+  /** `error`: of the last failed attempt, if there is one. */
+  | (DeliveryFacts & { readonly type: 'end'; readonly outcome: RunOutcome; readonly error: unknown })
+
+export interface RequestFacts {
+  readonly client: ObservedClient
   /** The same object at the start and at the end. */
   readonly key: object
   readonly topic: string
   readonly protocol: RequestProtocol
-  /** Set at the end of a failed request. */
-  readonly error?: Error
+  /** Whether the requester accepts several responses. */
+  readonly isStream: boolean
 }
 
-/** One attempt of a handler. */
-export interface AttemptInfo {
+/** A request starts, or has ended. `error`: set if it failed. `responses`: number of responses so far. */
+export type RequestEvent =
+  | (RequestFacts & { readonly type: 'start'; readonly addUserProperties: AddUserProperties })
+  | (RequestFacts & { readonly type: 'end'; readonly responses: number; readonly error?: Error })
+
+export interface StreamFacts {
+  readonly client: ObservedClient
+  /** The same object at the start and at the end. */
+  readonly key: object
+  /** The pattern of the handler whose result is sent. */
   readonly pattern: string
+  /** The topic of the request. */
   readonly topic: string
-  readonly attempt: number
 }
 
-/** Messages that hold back the acknowledgements of others. */
-export interface HeldUp {
-  readonly topic: string
-  readonly patterns: readonly string[]
+/** Why a stream of responses ended. `finished`: its source has completed, or has failed with `error`. */
+export type StreamEndReason = 'finished' | 'cancelled' | 'abandoned' | 'evicted' | 'closing'
+
+/** The values of an Observable or an async iterable are sent as responses. */
+export type StreamEvent =
+  | (StreamFacts & { readonly type: 'start' })
+  | (StreamFacts & {
+      readonly type: 'end'
+      readonly reason: StreamEndReason
+      /** Number of values sent. */
+      readonly values: number
+      readonly error?: unknown
+    })
+
+/** A PINGRESP has measured the link. */
+export interface LinkMeasured {
+  readonly client: ObservedClient
+  /** Time from PINGREQ to PINGRESP, which includes the queue of the link. */
   readonly ageMs: number
-  /** Number of messages that wait behind it. */
-  readonly behind: number
+  /** Rate of the link, once the link has been the limit on this connection. */
+  readonly bytesPerSecond: number | undefined
 }
 
-/** What was unfinished when a shutdown reached its time limit. */
-export interface LeftBehind {
-  readonly running: number
-  readonly waiting: number
-  readonly streams: number
-  readonly unacknowledged: number
-  readonly queued: number
+/** Names of the channels of `node:diagnostics_channel`, with the type of their messages in `MqttChannelMessages`. */
+export const MQTT_CHANNELS = {
+  connection: 'nestjs-mqtt:connection',
+  publish: 'nestjs-mqtt:publish',
+  delivery: 'nestjs-mqtt:delivery',
+  request: 'nestjs-mqtt:request',
+  stream: 'nestjs-mqtt:stream',
+  link: 'nestjs-mqtt:link',
+} as const
+
+/** What each channel of `MQTT_CHANNELS` publishes. */
+export interface MqttChannelMessages {
+  connection: ConnectionChange
+  publish: PublishEvent
+  delivery: DeliveryEvent
+  request: RequestEvent
+  stream: StreamEvent
+  link: LinkMeasured
 }
 
-/** Events for an operator. The journal turns them into log lines. */
-export type Notice =
-  | {
-      readonly type: 'handler-failed'
-      readonly pattern: string
-      readonly topic: string
-      readonly error: unknown
-    }
-  | { readonly type: 'unmatched'; readonly topic: string }
-  | { readonly type: 'inbound-dropped' }
-  | { readonly type: 'acknowledgements-held-up'; readonly heldUp: HeldUp }
-  | { readonly type: 'publish-dropped'; readonly reason: DropReason }
-  /** Nothing was dropped for a while, and nothing waits. */
-  | { readonly type: 'drops-over' }
-  | {
-      readonly type: 'publish-refused'
-      readonly topic: string
-      readonly reasonCode: number
-      readonly reasonString: string | undefined
-    }
-  | { readonly type: 'dead-letters-downgraded'; readonly topic: string }
-  | { readonly type: 'dead-letter-refused'; readonly topic: string; readonly why: string }
-  | { readonly type: 'dead-letter-without-subscriber'; readonly topic: string }
-  | { readonly type: 'response-not-delivered'; readonly topic: string; readonly why: string }
-  | { readonly type: 'stream-evicted'; readonly topic: string }
-  | { readonly type: 'subscription-refused'; readonly error: MqttError }
-  | { readonly type: 'subscription-recovered'; readonly subscription: string }
-  | { readonly type: 'subscription-warning'; readonly text: string }
-  | { readonly type: 'presence-failed'; readonly text: string }
-  | { readonly type: 'state'; readonly state: ConnectionState; readonly before: ConnectionState }
-  | { readonly type: 'connection-lost'; readonly wasShort: boolean }
-  | { readonly type: 'session-lost' }
-  | { readonly type: 'failure-while-ending'; readonly cause: MqttError }
-  | { readonly type: 'shutdown-gave-up'; readonly afterMs: number; readonly left: LeftBehind }
+const open = new Set<ObservedClient>()
 
-const CHANNELS = {
-  connection: channel('nestjs-mqtt:connection'),
-  publish: channel('nestjs-mqtt:publish'),
-  delivery: channel('nestjs-mqtt:delivery'),
-  request: channel('nestjs-mqtt:request'),
-}
+/** The clients of this process that were opened and not closed. */
+export const openClients: ReadonlySet<ObservedClient> = open
 
 /** One kind of event, for listeners of this client and subscribers of the process-wide diagnostics channel. */
 export class Hook<E> {
@@ -129,14 +177,16 @@ export class Hook<E> {
 
   /** An error thrown by a listener has no effect on the client. */
   tell(event: E): void {
-    for (const listener of this.listeners) {
-      try {
-        listener(event)
-      } catch (error) {
-        this.onListenerError(error)
-      }
-    }
+    this.tellListeners(event)
     if (this.channel?.hasSubscribers) this.channel.publish(event)
+  }
+
+  /** Tells it, and runs `work` in the stores that are bound to the channel. */
+  tellAround<T>(event: E, work: () => T): T {
+    this.tellListeners(event)
+    if (!this.channel?.hasSubscribers) return work()
+    // Seam: the declared type asks for the type of a store, but the message of a channel may be anything.
+    return this.channel.runStores(event as object, work)
   }
 
   /** @returns a function that removes the listener */
@@ -144,36 +194,105 @@ export class Hook<E> {
     this.listeners.add(listener)
     return () => this.listeners.delete(listener)
   }
+
+  private tellListeners(event: E): void {
+    for (const listener of this.listeners) {
+      try {
+        listener(event)
+      } catch (error) {
+        this.onListenerError(error)
+      }
+    }
+  }
 }
 
 /** Events of one client. */
 export class ClientEvents {
   readonly connection: Hook<ConnectionChange>
-  readonly publish: Hook<PublishSettled>
+  readonly publish: Hook<PublishEvent>
   readonly delivery: Hook<DeliveryEvent>
   readonly request: Hook<RequestEvent>
+  readonly stream: Hook<StreamEvent>
+  readonly link: Hook<LinkMeasured>
   readonly notice: Hook<Notice>
-  /** Wraps each attempt of a handler, for example in a span. `work` runs the attempt and must be called once. */
-  aroundRun: (<T>(info: AttemptInfo, work: () => T) => T) | undefined
 
   constructor(
-    readonly clientId: string,
-    onListenerError: (error: unknown) => void,
+    readonly client: ObservedClient,
+    readonly onListenerError: (error: unknown) => void,
   ) {
-    this.connection = new Hook(onListenerError, CHANNELS.connection)
-    this.publish = new Hook(onListenerError, CHANNELS.publish)
-    this.delivery = new Hook(onListenerError, CHANNELS.delivery)
-    this.request = new Hook(onListenerError, CHANNELS.request)
+    const hook = <K extends keyof MqttChannelMessages>(name: K) =>
+      new Hook<MqttChannelMessages[K]>(onListenerError, channel(MQTT_CHANNELS[name]))
+    this.connection = hook('connection')
+    this.publish = hook('publish')
+    this.delivery = hook('delivery')
+    this.request = hook('request')
+    this.stream = hook('stream')
+    this.link = hook('link')
     this.notice = new Hook(onListenerError)
   }
 
-  /** Reports a publish when it has settled. @returns its outcome */
+  connectionChanged(state: ConnectionState, before: ConnectionState): void {
+    const { client, connection } = this
+    if (state.status === 'closed') open.delete(client)
+    else open.add(client)
+    if (connection.isHeard) connection.tell({ client, state, before })
+  }
+
+  /** Publishes a message, and reports its start and its end. */
   async publishing(
-    { topic, qos }: OutboundMessage,
-    settling: PublishOutcome | Promise<PublishOutcome>,
+    message: OutboundMessage,
+    purpose: PublishPurpose,
+    publish: (message: OutboundMessage) => PublishOutcome | Promise<PublishOutcome>,
   ): Promise<PublishOutcome> {
-    const outcome = await settling
-    this.publish.tell({ clientId: this.clientId, topic, qos, outcome })
-    return outcome
+    const begun = this.publishBegins(message, purpose)
+    try {
+      const outcome = await publish(begun.message)
+      this.publish.tell({ ...begun.facts, type: 'end', outcome })
+      return outcome
+    } catch (error) {
+      this.publish.tell({ ...begun.facts, type: 'end', outcome: undefined, error })
+      throw error
+    }
+  }
+
+  /** The same for a publish whose caller does not wait for the outcome. */
+  tryPublishing(
+    message: OutboundMessage,
+    publish: (message: OutboundMessage, settle: (outcome: PublishOutcome) => void) => TryPublishOutcome,
+  ): TryPublishOutcome {
+    const begun = this.publishBegins(message, 'message')
+    const settle = (outcome: PublishOutcome): void =>
+      this.publish.tell({ ...begun.facts, type: 'end', outcome })
+    try {
+      const result = publish(begun.message, settle)
+      if (result.status === 'dropped') settle(result)
+      return result
+    } catch (error) {
+      this.publish.tell({ ...begun.facts, type: 'end', outcome: undefined, error })
+      throw error
+    }
+  }
+
+  private publishBegins(message: OutboundMessage, purpose: PublishPurpose) {
+    const { topic, qos, retain, payload } = message
+    const facts = { client: this.client, key: {}, purpose, topic, qos, retain, bytes: payload.length }
+    const begun = { facts, message }
+    const addUserProperties: AddUserProperties = added => {
+      begun.message = withUserProperties(begun.message, added)
+    }
+    this.publish.tell({ ...facts, type: 'start', addUserProperties })
+    return begun
+  }
+}
+
+/** Adds User Properties to a message. An added one takes precedence. */
+export function withUserProperties<M extends OutboundMessage>(
+  message: M,
+  added: Readonly<Record<string, string>>,
+): M {
+  const { properties } = message
+  return {
+    ...message,
+    properties: { ...properties, userProperties: { ...properties?.userProperties, ...added } },
   }
 }

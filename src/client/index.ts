@@ -11,7 +11,12 @@ export {
   type MqttErrorDetails,
   type PayloadIssue,
 } from '../core/errors.js'
-export type { CountedInbound, FailurePolicy, InboundCounters } from '../core/inbound/inbound-count.js'
+export type {
+  CountedInbound,
+  FailurePolicy,
+  InboundCounters,
+  RunOutcome,
+} from '../core/inbound/inbound-count.js'
 export type {
   DropReason,
   OutboundCounters,
@@ -78,6 +83,21 @@ export {
   type TopicResponse,
   type TopicResponseInput,
 } from '../options/topic-contract.js'
+export {
+  type ConnectionChange,
+  type DeliveryEvent,
+  type DeliveryKind,
+  type LinkMeasured,
+  MQTT_CHANNELS,
+  type MqttChannelMessages,
+  type ObservedClient,
+  type PublishEvent,
+  type PublishPurpose,
+  type RequestEvent,
+  type RunWrapper,
+  type StreamEndReason,
+  type StreamEvent,
+} from './events.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './inbound/subscriber.js'
 export { MqttClient } from './mqtt-client.js'
 export type { MqttHealth, MqttStats } from './report.js'

@@ -54,9 +54,10 @@ export class MqttSender {
       const message = outboundMessage(topic, payload, options, publishSchema, this.codec)
       const { whenBlocked, timeoutMs, signal } = options
       const hasTerms = whenBlocked !== undefined || timeoutMs !== undefined || signal !== undefined
+      const terms = hasTerms ? options : undefined
       const { publisher, events } = this.session
-      const outcome = publisher.publish(message, hasTerms ? options : undefined)
-      return events.publish.isHeard ? events.publishing(message, outcome) : outcome
+      if (events.publish.isHeard) return this.session.publish(message, terms)
+      return publisher.publish(message, terms)
     } catch (error) {
       return Promise.reject(error)
     }

@@ -18,13 +18,13 @@ import type { ResolvedOptions } from '../options/resolved-options.js'
 import { createDialler } from './connection/dialler.js'
 import type { Dialler } from './connection/link.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
-import { ClientEvents } from './events.js'
+import { ClientEvents, type PublishPurpose } from './events.js'
 import { DeadLetters } from './inbound/dead-letters.js'
 import type { InboundHandler } from './inbound/delivery.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import { guardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
-import { healthOf, type MqttHealth, type MqttStats, RecentDrops } from './report.js'
+import { ClientView, healthOf, type MqttHealth, type MqttStats, RecentDrops } from './report.js'
 import { Requester } from './requests/requester.js'
 import { Presence, Shutdown } from './shutdown.js'
 import { Resubscriptions } from './subscriptions/subscription-entries.js'
@@ -66,7 +66,7 @@ export class MqttSession {
     this.log = guardedLog(log)
     const failed = (error: unknown) =>
       this.log.error(`a listener of the client failed: ${describeCause(error)}`)
-    this.events = new ClientEvents(options.clientId, failed)
+    this.events = new ClientEvents(new ClientView(this), failed)
     this.events.notice.listen(new Journal(this.log, options).write)
     this.events.notice.listen(this.recentDrops.note)
     const packetIds = new PacketIds<Publication>(Math.floor(Math.random() * MAX_PACKET_ID))
@@ -78,12 +78,12 @@ export class MqttSession {
     this.publisher = new Publisher(packetIds, options.outbound, options.keepsSession, {
       connection: this.connection,
       subscriptions: this.subscriptions,
-      notice: this.events.notice,
+      events: this.events,
       presence: this.presence,
     })
     const { notice } = this.events
     this.deadLetters = new DeadLetters({
-      publish: async letter => this.publish(letter, { whenBlocked: 'wait' }),
+      publish: async letter => this.publish(letter, { whenBlocked: 'wait' }, 'dead-letter'),
       version: () => this.connection.protocolVersion,
       maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
       notice,
@@ -201,16 +201,22 @@ export class MqttSession {
     throw failure
   }
 
-  publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome> {
-    const outcome = this.publisher.publish(message, terms)
-    return this.events.publish.isHeard ? this.events.publishing(message, outcome) : outcome
+  publish(
+    message: OutboundMessage,
+    terms?: PublishTerms,
+    purpose: PublishPurpose = 'message',
+  ): Promise<PublishOutcome> {
+    const { events, publisher } = this
+    if (!events.publish.isHeard) return publisher.publish(message, terms)
+    return events.publishing(message, purpose, observed => publisher.publish(observed, terms))
   }
 
   tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
-    const outcome = this.publisher.tryPublish(message, whenBlocked)
-    const { publish, clientId } = this.events
-    if (publish.isHeard) publish.tell({ clientId, topic: message.topic, qos: 0, outcome })
-    return outcome
+    const { events, publisher } = this
+    if (!events.publish.isHeard) return publisher.tryPublish(message, whenBlocked)
+    return events.tryPublishing(message, (observed, settle) =>
+      publisher.tryPublish(observed, whenBlocked, settle),
+    )
   }
 
   /** Stops the intake and waits for handlers, acknowledgements and publishes. Publishing and requests still work. */
@@ -252,8 +258,8 @@ export class MqttSession {
   }
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
-    const { connection, notice, clientId } = this.events
-    if (connection.isHeard) connection.tell({ clientId, state, before })
+    const { notice } = this.events
+    this.events.connectionChanged(state, before)
     const cause = state.status === 'closed' ? state.cause : undefined
     // The promise of `start()` reports a failed start.
     const isStartFailure = cause !== undefined && this.isStarting

@@ -1,10 +1,9 @@
-import type { ConnectionState } from '../core/connection/connection-state.js'
+import type { ConnectionState, ProtocolVersion } from '../core/connection/connection-state.js'
 import type { InboundCounters } from '../core/inbound/inbound-count.js'
-import { RecentCount } from '../core/log-lines.js'
+import { type HeldUp, type Notice, RecentCount } from '../core/log-lines.js'
 import type { DropReason, OutboundCounters } from '../core/outbound/publish-outcome.js'
 import { describeReasonCode } from '../core/protocol/packets.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
-import type { HeldUp, Notice } from './events.js'
 
 /** Counters of one client since its start. Every message is counted exactly once. */
 export interface MqttStats {
@@ -189,4 +188,49 @@ const MOST_NAMED = 3
 function listOf(names: readonly string[]): string {
   const named = names.slice(0, MOST_NAMED).join(', ')
   return names.length > MOST_NAMED ? `${named}, …` : named
+}
+
+interface ObservedSession {
+  readonly options: { readonly clientId: string; readonly inbound: { readonly concurrency: number } }
+  readonly connection: { readonly state: ConnectionState; readonly protocolVersion: ProtocolVersion }
+  readonly dispatcher: { readonly pool: { readonly slotsInUse: number } }
+  readonly stats: MqttStats
+}
+
+/** A session as events show it. */
+export class ClientView {
+  /** Private (`#`), because the session holds secrets. */
+  readonly #session: ObservedSession
+  #broker: string | undefined
+
+  constructor(session: ObservedSession) {
+    this.#session = session
+  }
+
+  get clientId(): string {
+    return this.#session.options.clientId
+  }
+
+  get state(): ConnectionState {
+    return this.#session.connection.state
+  }
+
+  get protocolVersion(): ProtocolVersion {
+    return this.#session.connection.protocolVersion
+  }
+
+  get broker(): string | undefined {
+    const { state } = this
+    if (state.status === 'connected') this.#broker = state.session.broker
+    return this.#broker
+  }
+
+  get handlerSlots() {
+    const { dispatcher, options } = this.#session
+    return { inUse: dispatcher.pool.slotsInUse, limit: options.inbound.concurrency }
+  }
+
+  stats(): MqttStats {
+    return this.#session.stats
+  }
 }

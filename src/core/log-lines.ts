@@ -1,6 +1,59 @@
 import type { ConnectionState } from './connection/connection-state.js'
-import { readSafely } from './errors.js'
+import { type MqttError, readSafely } from './errors.js'
 import type { DropReason } from './outbound/publish-outcome.js'
+
+/** Messages that hold back the acknowledgements of others. */
+export interface HeldUp {
+  readonly topic: string
+  readonly patterns: readonly string[]
+  readonly ageMs: number
+  /** Number of messages that wait behind it. */
+  readonly behind: number
+}
+
+/** What was unfinished when a shutdown reached its time limit. */
+export interface LeftBehind {
+  readonly running: number
+  readonly waiting: number
+  readonly streams: number
+  readonly unacknowledged: number
+  readonly queued: number
+}
+
+/** Events for an operator. The journal turns them into log lines. */
+export type Notice =
+  | {
+      readonly type: 'handler-failed'
+      readonly pattern: string
+      readonly topic: string
+      readonly error: unknown
+    }
+  | { readonly type: 'unmatched'; readonly topic: string }
+  | { readonly type: 'inbound-dropped' }
+  | { readonly type: 'acknowledgements-held-up'; readonly heldUp: HeldUp }
+  | { readonly type: 'publish-dropped'; readonly reason: DropReason }
+  /** Nothing was dropped for a while, and nothing waits. */
+  | { readonly type: 'drops-over' }
+  | {
+      readonly type: 'publish-refused'
+      readonly topic: string
+      readonly reasonCode: number
+      readonly reasonString: string | undefined
+    }
+  | { readonly type: 'dead-letters-downgraded'; readonly topic: string }
+  | { readonly type: 'dead-letter-refused'; readonly topic: string; readonly why: string }
+  | { readonly type: 'dead-letter-without-subscriber'; readonly topic: string }
+  | { readonly type: 'response-not-delivered'; readonly topic: string; readonly why: string }
+  | { readonly type: 'stream-evicted'; readonly topic: string }
+  | { readonly type: 'subscription-refused'; readonly error: MqttError }
+  | { readonly type: 'subscription-recovered'; readonly subscription: string }
+  | { readonly type: 'subscription-warning'; readonly text: string }
+  | { readonly type: 'presence-failed'; readonly text: string }
+  | { readonly type: 'state'; readonly state: ConnectionState; readonly before: ConnectionState }
+  | { readonly type: 'connection-lost'; readonly wasShort: boolean }
+  | { readonly type: 'session-lost' }
+  | { readonly type: 'failure-while-ending'; readonly cause: MqttError }
+  | { readonly type: 'shutdown-gave-up'; readonly afterMs: number; readonly left: LeftBehind }
 
 /** How long repeats of one line are counted, in milliseconds. */
 const WINDOW_MS = 10_000

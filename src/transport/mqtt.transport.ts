@@ -100,6 +100,7 @@ export class MqttTransport
     const bound: Route = { ...rules, callback }
     const handler = newHandler({
       ...rules.runRules,
+      kind: isEventHandler ? 'event' : 'request',
       ...(rules.batch === undefined
         ? { run: this.runOf(bound, isEventHandler) }
         : this.batchRuns(bound, rules.batch)),

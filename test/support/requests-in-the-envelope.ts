@@ -8,6 +8,7 @@ import type { PublishOutcome } from '../../src/core/outbound/publish-outcome.js'
 import { ResponseTopics } from '../../src/core/requests/request-rules.js'
 import { jsonCodec } from '../../src/options/codec.js'
 import { loneAttempt } from './handler-runs.js'
+import { OBSERVED_CLIENT } from './observed-client.js'
 import { json } from './subscriber-on-peer.js'
 
 const PLAN: RequestPlan = {
@@ -36,7 +37,7 @@ export function requestsInTheEnvelope() {
     },
     subscriptions: { flush: () => {}, whenGranted: async () => {} },
     dispatcher: { pool: { requestOpened: () => () => {}, trackRequests: () => {} } },
-    events: new ClientEvents('test', () => {}),
+    events: new ClientEvents(OBSERVED_CLIENT, () => {}),
     publisher: { exchanging: () => {} },
     publish: async (message): Promise<PublishOutcome> => {
       published.push(message)

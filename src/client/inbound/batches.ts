@@ -67,7 +67,8 @@ export class Batches<T> implements Collecting {
       concurrency: this.most,
       timeoutMs,
       retries,
-      isBatch: true,
+      kind: 'batch',
+      batchOf: packet => (this.running.get(packet) ?? []).map(member => member.packet),
       run: (packet, attempt) => this.run(packet, attempt),
       onFailed: (packet, error) => this.failed(packet, error, 1 + (retries?.attempts ?? 0)),
     })
@@ -77,7 +78,7 @@ export class Batches<T> implements Collecting {
   /** The rules of the runs of the messages. They hold no slot, because they only wait. */
   get memberRules(): Partial<InboundHandler> {
     const concurrency = this.limits.maxMessages * (this.most + 1)
-    return { isPassive: true, concurrency, orderKey: 'none', timeoutMs: undefined }
+    return { kind: 'in-batch', isPassive: true, concurrency, orderKey: 'none', timeoutMs: undefined }
   }
 
   /** Resolves when the batch of the message has been handled, and rejects if it failed. */

@@ -6,6 +6,7 @@ import { bytesOf, type OpenMessage } from '../../core/inbound/open-messages.js'
 import type { RunState, ScheduledRun } from '../../core/inbound/run-scheduler.js'
 import type { PublishPacket } from '../../core/protocol/packets.js'
 import type { ResolvedBackoff } from '../../options/resolved-options.js'
+import type { ClientEvents, DeliveryFacts, DeliveryKind, RunWrapper } from '../events.js'
 
 /** Thrown by a handler that has not accepted the message: the broker may deliver it again. */
 export class NotTaken extends Error {}
@@ -32,14 +33,15 @@ export interface InboundHandler {
   readonly id: number
   /** Used in errors and logs. */
   readonly name: string
+  readonly kind: DeliveryKind
   /** Maximum number of concurrent runs. */
   readonly concurrency: number
   /** Waits for its consumer, and does not occupy a slot of handlers that do work. */
   readonly isPassive: boolean
   /** Also runs before the application is ready and while it closes, because running work may need it. */
   readonly isInternal: boolean
-  /** It runs for batches. The listeners of the client are told about the messages of a batch, not about the batch. */
-  readonly isBatch: boolean
+  /** Set for a handler that runs for batches. Returns the messages of the batch that starts with this one. */
+  readonly batchOf: ((packet: PublishPacket) => readonly PublishPacket[]) | undefined
   /**
    * Whether its pattern ends with a wildcard. Such a handler does not receive the responses of this connection as events.
    */
@@ -69,6 +71,51 @@ export interface DeadLetter {
   readonly attempts: number
 }
 
+/** Reports the run of a handler. */
+export class DeliveryObservation {
+  private readonly facts: DeliveryFacts
+  private error: unknown
+  private wrapper: RunWrapper = work => work()
+
+  constructor(
+    private readonly events: ClientEvents,
+    { name: pattern, kind, batchOf }: InboundHandler,
+    packet: PublishPacket,
+  ) {
+    const { topic, qos, retain, dup, payload, properties = {} } = packet
+    const facts = { topic, qos, retain, dup, bytes: payload.length, properties, batch: batchOf?.(packet) }
+    this.facts = { client: events.client, key: this, kind, pattern, ...facts }
+  }
+
+  /** Reports the start, and runs `work` once, whatever listeners do. */
+  start<T>(work: () => T): T {
+    let done: { readonly result: T } | undefined
+    const once = (): T => {
+      done ??= { result: work() }
+      return done.result
+    }
+    const wrap = (wrapper: RunWrapper): void => {
+      const outer = this.wrapper
+      this.wrapper = call => outer(() => wrapper(call))
+    }
+    try {
+      this.events.delivery.tellAround({ ...this.facts, type: 'start', wrap }, () => this.wrapper(once))
+    } catch (error) {
+      this.events.onListenerError(error)
+    }
+    return once()
+  }
+
+  attemptFailed(attempt: number, error: unknown): void {
+    this.error = error
+    this.events.delivery.tell({ ...this.facts, type: 'attempt-failed', attempt, error })
+  }
+
+  end(outcome: RunOutcome): void {
+    this.events.delivery.tell({ ...this.facts, type: 'end', outcome, error: this.error })
+  }
+}
+
 let last = 0
 
 /** The id of the newest handler. */
@@ -80,10 +127,11 @@ export function newHandler(
 ): InboundHandler {
   last += 1
   return {
+    kind: 'event',
     concurrency: Number.POSITIVE_INFINITY,
     isPassive: false,
     isInternal: false,
-    isBatch: false,
+    batchOf: undefined,
     isOpenEnded: false,
     orderKey: 'topic',
     timeoutMs: undefined,
@@ -147,6 +195,7 @@ export class HandlerRun implements ScheduledRun<InboundHandler> {
   isEnded = false
   /** The current call of the handler. */
   attempt: HandlerAttempt | undefined
+  observation: DeliveryObservation | undefined
   /** Set when the handler is called while runs are tracked. */
   context: RunContext | undefined
   /** Set while the run was paused and waits for a slot. */

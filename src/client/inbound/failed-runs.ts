@@ -48,6 +48,7 @@ export class FailedRuns {
     if (thrown instanceof NotTaken) return 'givenBack'
     const attempts = thrown instanceof BatchFailed ? thrown.attempts : 1
     const error = asFailure(thrown instanceof BatchFailed ? thrown.error : thrown)
+    run.observation?.attemptFailed(attempts, error)
     try {
       return this.isReported(run, error) ? 'failed' : await this.withinLimit(run, error, attempts)
     } catch {
@@ -96,6 +97,7 @@ export class FailedRuns {
         return 'handled'
       } catch (next) {
         error = asFailure(next)
+        run.observation?.attemptFailed(attempts, error)
         if (this.isReported(run, error)) return 'failed'
       }
     }

@@ -3,11 +3,12 @@ import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { RunOutcome } from '../../core/inbound/inbound-count.js'
 import { RunScheduler } from '../../core/inbound/run-scheduler.js'
 import type { InboundOptions } from '../../options/options.js'
-import type { ClientEvents, DeliveryEvent } from '../events.js'
+import type { ClientEvents } from '../events.js'
 import type { DeadLetters } from './dead-letters.js'
 import {
   callAs,
   currentContext,
+  DeliveryObservation,
   HandlerAttempt,
   type HandlerRun,
   type InboundHandler,
@@ -58,7 +59,7 @@ export class HandlerPool implements RunHost {
   /** Starts a run if it need not wait. @returns false if it must be added */
   begin(run: HandlerRun): boolean {
     if (this.isStopped || !this.scheduler.begin(run)) return false
-    void this.run(run)
+    void (this.events.delivery.isHeard ? this.observe(run) : this.run(run))
     return true
   }
 
@@ -80,7 +81,7 @@ export class HandlerPool implements RunHost {
       if (run.goOn !== undefined) this.goOn(run)
       else {
         this.owner.runBegins(run)
-        void this.run(run)
+        void (this.events.delivery.isHeard ? this.observe(run) : this.run(run))
       }
     }
     this.owner.pumped(hasProgressed)
@@ -93,24 +94,34 @@ export class HandlerPool implements RunHost {
     for (const run of this.scheduler.takeResuming()) this.goOn(run)
   }
 
+  /** Number of slots in use. */
+  get slotsInUse(): number {
+    return this.scheduler.held
+  }
+
   /** Returns the run that holds the lane for which this one waits. */
   ahead(run: HandlerRun): HandlerRun | undefined {
     return this.scheduler.ahead(run)
   }
 
+  /** Reports the run. A response is a part of its request, which is reported. */
+  private observe(run: HandlerRun): Promise<void> {
+    const { handler, delivery } = run
+    if (handler.isInternal) return this.run(run)
+    run.observation = new DeliveryObservation(this.events, handler, delivery.packet)
+    return run.observation.start(() => this.run(run))
+  }
+
   /** Never rejects. */
   private async run(run: HandlerRun): Promise<void> {
-    const { delivery } = this.events
-    const isHeard = delivery.isHeard && !run.handler.isBatch
     let outcome: RunOutcome = 'handled'
     run.delivery.started += 1
-    if (isHeard) delivery.tell(this.eventOf(run, 'start'))
     try {
       await this.call(run, 1)
     } catch (error) {
       outcome = await this.failures.recover(run, error)
     }
-    if (isHeard) delivery.tell({ ...this.eventOf(run, 'end'), outcome })
+    run.observation?.end(outcome)
     run.isEnded = true
     run.attempt = undefined
     this.endedCount += 1
@@ -125,26 +136,21 @@ export class HandlerPool implements RunHost {
     const attempt = new HandlerAttempt(number, run, this)
     run.attempt = attempt
     const isPlain = handler.timeoutMs === undefined && handler.acknowledges === 'at-end'
-    if (isPlain && this.events.aroundRun === undefined && !tracking.isOn)
-      return handler.run(delivery.packet, attempt)
+    if (isPlain && !tracking.isOn) return handler.run(delivery.packet, attempt)
     return this.callWithin(run, attempt)
   }
 
-  /** Calls a handler with its options, request tracking and the listeners of the client applied. */
+  /** Calls a handler with its options and request tracking applied. */
   private callWithin(run: HandlerRun, attempt: HandlerAttempt): Promise<unknown> {
     const { handler, delivery } = run
-    const { aroundRun } = this.events
     const isManual = handler.acknowledges === 'manually' && delivery.packet.qos === 1
     const acknowledged = isManual
       ? new Promise<void>(resolve => {
           attempt.onAck = resolve
         })
       : undefined
-    const work = () => callAs(run, this, () => handler.run(delivery.packet, attempt))
-    const { name: pattern, timeoutMs } = handler
-    const { topic } = delivery.packet
-    const started =
-      aroundRun === undefined ? work() : aroundRun({ pattern, topic, attempt: attempt.number }, work)
+    const started = callAs(run, this, () => handler.run(delivery.packet, attempt))
+    const { timeoutMs } = handler
     // The next message may start when the handler returns; this one waits for its `ack()`.
     const acked = async (): Promise<void> => {
       await started
@@ -153,11 +159,6 @@ export class HandlerPool implements RunHost {
     }
     const ended = acknowledged === undefined ? started : acked()
     return timeoutMs === undefined ? ended : within(timeoutMs, ended, handler, attempt)
-  }
-
-  private eventOf(run: HandlerRun, type: DeliveryEvent['type']): DeliveryEvent {
-    const { topic, qos } = run.delivery.packet
-    return { clientId: this.events.clientId, type, key: run, pattern: run.handler.name, topic, qos }
   }
 
   paused(run: HandlerRun): void {

@@ -137,7 +137,7 @@ export class Subscriber {
       const result = await handler(messageOf(rules, packet, data), attemptOf(attempt))
       await this.responder.respond(request, result)
     }
-    return this.addHandler(rules, run, leave)
+    return this.addHandler(rules, run, { kind: 'request' }, leave)
   }
 
   messages(source: string | TopicContract, options: MessagesOptions): MessageStream<Message> {
@@ -161,6 +161,7 @@ export class Subscriber {
     const end = (): void => stream.end()
     const leave = (): void => stream.leave()
     const subscription = this.add(rules, {
+      kind: 'loop',
       // It waits for its loop, which must not occupy a slot of handlers that do work.
       isPassive: true,
       concurrency: Number.POSITIVE_INFINITY,
@@ -205,10 +206,12 @@ export class Subscriber {
   private addHandler(
     rules: HandlerRules,
     run: (packet: PublishPacket, attempt: HandlerAttempt) => unknown,
+    fields: Partial<InboundHandler> = {},
     onRemoved: () => void = () => {},
   ): MqttSubscription {
     let isRemoved = false
     const subscription = this.add(rules, {
+      ...fields,
       run: async (packet, attempt) => (isRemoved ? undefined : run(packet, attempt)),
     })
     const unsubscribe = (): Promise<void> => {

@@ -4,6 +4,7 @@ import { AckPulse } from '../../core/outbound/pings.js'
 import type { BrokerLimits } from '../../core/protocol/packets.js'
 import { TopicAliases } from '../../core/protocol/write-batch.js'
 import type { Link } from '../connection/link.js'
+import type { ClientEvents } from '../events.js'
 
 export interface Pacing {
   readonly flowControl: 'markers' | 'kernel'
@@ -60,6 +61,7 @@ export class PacedLink {
     pacing: Pacing,
     /** Publishes may be written again. */
     private readonly onRead: () => void = () => {},
+    private readonly events?: ClientEvents,
   ) {
     this.window = pacing.flowControl === 'markers' ? new LinkWindow() : undefined
     const { topicAliasMaximum } = limits
@@ -210,6 +212,10 @@ export class PacedLink {
     window.confirm(nowMs, this.isBlind() ? nowMs : Math.max(link.intakeResumedMs, this.lateMs))
     if (window.holdDue === 'now') this.reading ??= setImmediate(this.endRead)
     else this.tend(nowMs)
+    if (this.events?.link.isHeard) {
+      const { ageMs } = window.markers
+      this.events.link.tell({ client: this.events.client, ageMs, bytesPerSecond: this.bytesPerSecond })
+    }
   }
 
   /** The connection has ended. */

@@ -10,6 +10,7 @@ import {
   Publication,
   type PublishTerms,
   refusalOf,
+  type Settle,
 } from '../../core/outbound/outbound-message.js'
 import {
   type DropReason,
@@ -23,7 +24,7 @@ import type { PacketIds } from '../../core/protocol/packets.js'
 import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
 import type { ConnectionListener, MqttConnection } from '../connection/mqtt-connection.js'
-import type { Hook, Notice } from '../events.js'
+import type { ClientEvents } from '../events.js'
 import { IdleWaiters, PromptResults } from '../waits.js'
 import { InFlight } from './in-flight.js'
 import { PacedLink } from './paced-link.js'
@@ -39,7 +40,7 @@ export interface PublisherParts {
   readonly connection: Pick<MqttConnection, 'hangUp'>
   /** On a new connection, subscriptions are sent before the first publish. `flushed` is called when they have been sent. */
   readonly subscriptions: { readonly isRestoring: boolean }
-  readonly notice: Hook<Notice>
+  readonly events: ClientEvents
   /** Publishes the first message of each connection. */
   readonly presence: { greet(): void } | undefined
 }
@@ -69,7 +70,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     private readonly queue: OutboundQueue = new OutboundBuffer(options),
   ) {
     this.waiting = new WaitingPublishes(queue, options, this)
-    this.outcomes = new Outcomes(parts.notice)
+    this.outcomes = new Outcomes(parts.events.notice)
     this.inFlight = new InFlight(packetIds, options, this.outcomes, parts.connection)
   }
 
@@ -122,17 +123,18 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     else this.outcomes.begun += 1
   }
 
-  /** Publishes at QoS 0 without a promise. @throws MqttError the same as `publish` */
-  tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
+  /** Publishes at QoS 0. `settle` gets the outcome of an accepted publish. @throws MqttError the same as `publish` */
+  tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked, settle?: Settle): TryPublishOutcome {
     const paced = this.linkFor(message)
     if (paced !== undefined && (this.queue.size === 0 || this.queue.isEmpty(0)) && paced.isOpen()) {
       this.writePlain(paced, message)
+      settle?.(SENT_OUTCOME)
       return ACCEPTED
     }
     const usual = this.options.whenBlocked
     // A caller without a promise cannot wait.
     const mode = whenBlocked ?? (POLICIES[usual].needsPromise ? 'drop' : usual)
-    return this.hold(new Publication(message), mode, paced) ?? ACCEPTED
+    return this.hold(new Publication(message, settle), mode, paced) ?? ACCEPTED
   }
 
   /** From now on every publish is `dropped: closed`, including the waiting ones. Publishes in flight are `lost`. */
@@ -160,7 +162,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   }
 
   connected(link: Link, { limits, sessionPresent }: ConnectedSession): void {
-    this.paced = new PacedLink(link, limits, this.options, () => this.pump())
+    this.paced = new PacedLink(link, limits, this.options, () => this.pump(), this.parts.events)
     this.takesAll = isUnlimited(limits)
     this.paced.isHeld = this.parts.subscriptions.isRestoring
     link.reportTo(this)

@@ -6,7 +6,7 @@ import type { OutboundMessage, PublishTerms } from '../../core/outbound/outbound
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
-import type { ClientEvents } from '../events.js'
+import type { ClientEvents, PublishPurpose } from '../events.js'
 import type { InboundHandler } from '../inbound/delivery.js'
 import type { WaitOptions } from '../waits.js'
 import type { RequestTerms } from './request-messages.js'
@@ -36,7 +36,7 @@ export interface RequestSession {
     /** A request was published at QoS 1. */
     exchanging(): void
   }
-  publish(message: OutboundMessage, terms?: PublishTerms): Promise<PublishOutcome>
+  publish(message: OutboundMessage, terms?: PublishTerms, purpose?: PublishPurpose): Promise<PublishOutcome>
 }
 
 /** Number of ended streams that are remembered, for responders that respond later. */

@@ -67,7 +67,7 @@ export class Requester {
       (topic, key, signal) => this.signal(topic, key, signal),
       this.renewMs,
     )
-    this.streams = new OpenStreams(maxStreams)
+    this.streams = new OpenStreams(maxStreams, session.events)
     this.responseTopics = new ResponseTopics(responseTopicPrefix)
     this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)
     this.grant = new SharedGrant(() => session.subscriptions.whenGranted(this.responses.subscription))
@@ -148,10 +148,10 @@ export class Requester {
 
   private start(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
     if (!this.session.events.request.isHeard) return this.begin(request, plan, receiver)
-    const observed = new ObservedReceiver(receiver, this.session.events, request.topic, plan.protocol)
-    const cancel = this.begin(request, plan, observed)
+    const observed = new ObservedReceiver(receiver, this.session.events, request, plan)
+    const cancel = this.begin(observed.request, plan, observed)
     return () => {
-      observed.cancelled()
+      observed.reportEnd()
       cancel()
     }
   }
@@ -229,11 +229,8 @@ export class Requester {
             this.options.requests.streamLeaseMs,
           )
         : inEnvelope(key, request)
-    const sending = this.session.publish(message, {
-      whenBlocked: 'wait',
-      timeoutMs,
-      ...(signal === undefined ? {} : { signal }),
-    })
+    const terms = { whenBlocked: 'wait', timeoutMs, ...(signal === undefined ? {} : { signal }) } as const
+    const sending = this.session.publish(message, terms, 'request')
     if (message.qos > 0 && this.options.requests.ackPings) this.session.publisher.exchanging()
     return sending
   }
@@ -266,10 +263,11 @@ export class Requester {
       userProperties: { [STATUS]: signal },
     }
     const message = { topic, payload: Buffer.alloc(0), retain: false, properties }
+    const waiting = { whenBlocked: 'wait', timeoutMs: this.renewMs } as const
     const sent =
       signal === 'cancel'
-        ? this.session.publish({ ...message, qos: 1 })
-        : this.session.publish({ ...message, qos: 0 }, { whenBlocked: 'wait', timeoutMs: this.renewMs })
+        ? this.session.publish({ ...message, qos: 1 }, undefined, 'signal')
+        : this.session.publish({ ...message, qos: 0 }, waiting, 'signal')
     Promise.resolve(sent).catch(() => {})
   }
 }

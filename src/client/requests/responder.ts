@@ -90,6 +90,8 @@ export class Responder {
     const stream = requester.streams.begin({
       key: keyOf(target),
       ...leaseOf(packet, target),
+      pattern: rules.runRules.name,
+      topic: packet.topic,
       end: (reason, error) => this.cutShort(exchange, source, reason, error),
     })
     return this.untilBegun(request, exchange, source, stream)
@@ -130,14 +132,11 @@ export class Responder {
       // A handler with its own `order` or `concurrency` keeps its place until the first value.
       const silence = rules.hasOwnLimits && source.isPushed ? undefined : setTimeout(begin, SILENCE_MS)
       const fail = (error: unknown): void => {
+        stream.error = error
         if (!hasBegun) return reject(error)
         this.sendError(exchange, error)
-        this.session.events.notice.tell({
-          type: 'handler-failed',
-          pattern: name,
-          topic: packet.topic,
-          error: error,
-        })
+        const { topic } = packet
+        this.session.events.notice.tell({ type: 'handler-failed', pattern: name, topic, error })
       }
       this.sendAll(exchange, source, stream, begin)
         .catch(fail)
@@ -160,6 +159,7 @@ export class Responder {
     const sink = this.sinkOf(exchange, stream, cancelTopic)
     const end = await source.sendTo((value, isLast) => {
       const sending = sink.send(value, isLast)
+      stream.values += 1
       begin()
       return sending
     })
@@ -262,7 +262,7 @@ export class Responder {
 
   private async publish(exchange: Exchange, message: OutboundMessage): Promise<PublishOutcome> {
     const terms = { whenBlocked: 'wait', timeoutMs: RESPONSE_TIMEOUT_MS } as const
-    const sending = this.session.publish(message, terms)
+    const sending = this.session.publish(message, terms, 'response')
     if (message.qos > 0 && this.session.options.requests.ackPings) this.session.publisher.exchanging()
     const outcome = await sending
     if (outcome.status !== 'sent' && outcome.status !== 'acknowledged')

@@ -1,15 +1,26 @@
 import { MqttError } from '../../core/errors.js'
-import type { Lease, RequestProtocol } from '../../core/requests/request-rules.js'
-import type { ClientEvents, RequestEvent } from '../events.js'
+import type { Lease } from '../../core/requests/request-rules.js'
+import {
+  type ClientEvents,
+  type RequestFacts,
+  type StreamEndReason,
+  type StreamFacts,
+  withUserProperties,
+} from '../events.js'
 import { IdleWaiters } from '../waits.js'
 import type { ResponseReceiver } from './open-requests.js'
+import type { OutgoingRequest, RequestPlan } from './request-messages.js'
 
 /** Why a stream of responses ended before its source did. */
-export type StreamEnd = 'cancelled' | 'abandoned' | 'evicted' | 'closing'
+export type StreamEnd = Exclude<StreamEndReason, 'finished'>
 
 export interface StreamTerms extends Lease {
   /** Key with which the requester cancels and renews the stream; undefined if it cannot. */
   readonly key: string | undefined
+  /** The pattern of the handler. */
+  readonly pattern: string
+  /** The topic of the request. */
+  readonly topic: string
   /** Ends the source. */
   readonly end: (reason: StreamEnd, error: MqttError) => void
 }
@@ -17,6 +28,12 @@ export interface StreamTerms extends Lease {
 /** Responses that this connection sends after their handler has returned. */
 export class OpenStream {
   isOver = false
+  /** Set if the start was reported. */
+  facts: StreamFacts | undefined
+  /** Number of values sent. */
+  values = 0
+  /** The error of the source. */
+  error: unknown
   /** Called when the stream is over. */
   onOver: () => void = () => {}
   private timer: NodeJS.Timeout | undefined
@@ -75,7 +92,10 @@ export class OpenStreams {
   private evicted = 0
   private readonly idle = new IdleWaiters(() => this.open.size === 0)
 
-  constructor(private readonly maxOpen: number) {}
+  constructor(
+    private readonly maxOpen: number,
+    private readonly events: ClientEvents,
+  ) {}
 
   get counters() {
     return { openStreams: this.open.size, abandonedStreams: this.abandoned, evictedStreams: this.evicted }
@@ -86,6 +106,7 @@ export class OpenStreams {
     if (this.open.size >= this.maxOpen) this.makeRoom()
     const stream = new OpenStream(terms, ended => this.abandon(ended))
     this.open.add(stream)
+    if (this.events.stream.isHeard) this.observe(stream)
     const { key } = terms
     if (key === undefined) return stream
     const namesakes = this.byKey.get(key) ?? new Set()
@@ -94,9 +115,12 @@ export class OpenStreams {
   }
 
   /** The source of a stream has ended or failed. */
-  finish(stream: OpenStream): void {
+  finish(stream: OpenStream, reason: StreamEndReason = 'finished'): void {
     if (!stream.close()) return
     this.open.delete(stream)
+    const { facts, values, error } = stream
+    const failure = error === undefined ? {} : { error }
+    if (facts !== undefined) this.events.stream.tell({ ...facts, type: 'end', reason, values, ...failure })
     const { key } = stream.terms
     const namesakes = key === undefined ? undefined : this.byKey.get(key)
     namesakes?.delete(stream)
@@ -131,8 +155,14 @@ export class OpenStreams {
   }
 
   private end(stream: OpenStream, reason: StreamEnd, error: MqttError): void {
-    this.finish(stream)
+    this.finish(stream, reason)
     stream.terms.end(reason, error)
+  }
+
+  private observe(stream: OpenStream): void {
+    const { pattern, topic } = stream.terms
+    stream.facts = { client: this.events.client, key: stream, pattern, topic }
+    this.events.stream.tell({ ...stream.facts, type: 'start' })
   }
 
   /** Ends the oldest stream that is not renewed. */
@@ -225,18 +255,28 @@ export class ResponseStream<T> implements AsyncIterableIterator<T> {
 
 /** Reports the start and the end of a request to the listeners of the client. */
 export class ObservedReceiver implements ResponseReceiver {
+  /** The request, with what a listener has added. */
+  request: OutgoingRequest
+  private readonly facts: RequestFacts
   private isOver = false
+  private responses = 0
 
   constructor(
     private readonly receiver: ResponseReceiver,
     private readonly events: ClientEvents,
-    private readonly topic: string,
-    private readonly protocol: RequestProtocol,
+    request: OutgoingRequest,
+    { protocol, isStream }: RequestPlan,
   ) {
-    events.request.tell(this.eventOf('start'))
+    this.request = request
+    const addUserProperties = (added: Readonly<Record<string, string>>): void => {
+      this.request = withUserProperties(this.request, added)
+    }
+    this.facts = { client: events.client, key: this, topic: request.topic, protocol, isStream }
+    events.request.tell({ ...this.facts, type: 'start', addUserProperties })
   }
 
   next(value: unknown): void {
+    this.responses += 1
     this.receiver.next(value)
   }
 
@@ -250,18 +290,11 @@ export class ObservedReceiver implements ResponseReceiver {
     this.receiver.fail(error)
   }
 
-  /** The caller wants no more responses. */
-  cancelled(): void {
-    this.reportEnd()
-  }
-
-  private reportEnd(error?: MqttError): void {
+  /** The caller wants no more responses, or the request has ended. */
+  reportEnd(error?: MqttError): void {
     if (this.isOver) return
     this.isOver = true
-    this.events.request.tell({ ...this.eventOf('end'), ...(error === undefined ? {} : { error }) })
-  }
-
-  private eventOf(type: RequestEvent['type']): RequestEvent {
-    return { clientId: this.events.clientId, type, key: this, topic: this.topic, protocol: this.protocol }
+    const { facts, responses } = this
+    this.events.request.tell({ ...facts, type: 'end', responses, ...(error === undefined ? {} : { error }) })
   }
 }

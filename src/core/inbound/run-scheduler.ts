@@ -68,7 +68,8 @@ export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
   private readonly limited = new Set<H>()
   /** Number of runs that wait for their first slot. */
   size = 0
-  private held = 0
+  /** Number of slots that are held. */
+  held = 0
   /** Number of working runs that are not tracked. */
   untrackedRuns = 0
   private unknownRequests = 0

@@ -30,7 +30,7 @@ const ASK_AFTER_MS = 100
  * while this process reads slower than data arrives, the window is larger by the time for which responses may have waited.
  */
 export class LinkWindow {
-  private readonly markers = new MarkerQueue()
+  readonly markers = new MarkerQueue()
   private readonly window = new WindowSize()
   /** Whether `isMarkerDue` and `dueMs` may return something. */
   isTending = false

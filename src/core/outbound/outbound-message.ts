@@ -25,12 +25,15 @@ export interface PublishTerms {
   readonly signal?: AbortSignal
 }
 
+/** Receives the outcome of a publish. */
+export type Settle = (outcome: PublishOutcome) => void
+
 const nobody = (): void => {}
 
 /** A publish that has not settled. A single object from the call to the outcome. */
 export class Publication {
   /** Settles the promise of the caller. Does nothing for a publish without one. */
-  resolve: (outcome: PublishOutcome) => void
+  resolve: Settle
   /** Removes its timer and its listener, if it has `timeoutMs` or a `signal`. */
   stopWatch: (() => void) | undefined
   /** Its outcome is decided. The broker may still acknowledge it, and its Packet Identifier is in use until then. */
@@ -68,8 +71,11 @@ export class Publication {
   /** PUBREL was also sent on an earlier connection. */
   isReleaseRepeated: boolean
 
-  constructor(readonly message: OutboundMessage) {
-    this.resolve = nobody
+  constructor(
+    readonly message: OutboundMessage,
+    resolve: Settle = nobody,
+  ) {
+    this.resolve = resolve
     this.stopWatch = undefined
     this.isSettled = false
     this.isWaiting = false

@@ -10,6 +10,7 @@ import {
 import { HandlerPool } from '../../../../src/client/inbound/handler-pool.js'
 import { deliveryTo, namedHandler } from '../../../support/handler-runs.js'
 import { holdClock } from '../../../support/held-clock.js'
+import { OBSERVED_CLIENT } from '../../../support/observed-client.js'
 import { pass } from '../../../support/publisher-on-peer.js'
 
 holdClock()
@@ -60,7 +61,7 @@ function running(
         },
       },
       connection: { hangUp: cause => events.push(`disconnect ${cause.reasonCode}`) },
-      events: new ClientEvents('test', () => {}),
+      events: new ClientEvents(OBSERVED_CLIENT, () => {}),
     },
     {
       runBegins: () => {},
