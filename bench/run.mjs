@@ -43,6 +43,6 @@ for (const each of name === 'all' ? COMPARED : [name]) sections.push(await run(e
 const compared = sections.filter(section => section !== undefined)
 for (const { title, rows, seconds } of compared) console.log(`\n${title} (${seconds} s)\n${textOf(rows)}`)
 if (compared.length > 0) {
-  if (plain.length === 0 && before === undefined) keep(compared, { isQuick, isAll: name === 'all' })
+  if (plain.length === 0 && before === undefined) keep(compared, { isQuick, order: COMPARED })
   process.exitCode = compared.every(({ rows }) => rows.every(({ isKept }) => isKept)) ? 0 : 1
 }

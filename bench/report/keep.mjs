@@ -1,6 +1,6 @@
-// Writes the results of a run: results/<name>.json, .md and .svg; a full run of all benchmarks also writes
-// docs/benchmarks.md.
-import { mkdirSync, writeFileSync } from 'node:fs'
+// Writes the results of a run: <name>.json, .md and .svg, in results/ for the full form and in results/quick/ for the quick
+// one. docs/benchmarks.md is made from the full results of all benchmarks.
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { barsOf, plotsOf } from './chart.mjs'
 import { markdownOf } from './table.mjs'
@@ -21,19 +21,23 @@ machine. CPU is the time that the client's process uses per message. Under "Grow
 
 Run it yourself: \`npm run bench -- all\`, or \`npm run bench -- all --quick\` in three minutes.`
 
-export function keep(sections, { isQuick, isAll }) {
-  mkdirSync(RESULTS, { recursive: true })
+/** @param order names of the benchmarks, in the order of the page */
+export function keep(sections, { isQuick, order }) {
+  const folder = isQuick ? new URL('quick/', RESULTS) : RESULTS
+  mkdirSync(folder, { recursive: true })
   for (const { name, title, rows } of sections) {
     const svg = rows.every(({ points }) => points !== undefined) ? plotsOf(title, rows) : barsOf(title, rows)
-    writeFileSync(new URL(`${name}.svg`, RESULTS), svg)
-    writeFileSync(
-      new URL(`${name}.json`, RESULTS),
-      `${JSON.stringify({ title, isQuick, rows }, rounded, 1)}\n`,
-    )
-    writeFileSync(new URL(`${name}.md`, RESULTS), `${sectionOf({ title, rows })}\n${machine()}\n`)
+    writeFileSync(new URL(`${name}.svg`, folder), svg)
+    writeFileSync(new URL(`${name}.json`, folder), `${JSON.stringify({ title, rows }, rounded, 1)}\n`)
+    writeFileSync(new URL(`${name}.md`, folder), `${sectionOf({ title, rows })}\n${machine()}\n`)
   }
-  if (isAll && !isQuick) {
-    const page = `# Benchmarks\n\n${INTRODUCTION}\n\n${machine()}.\n\n${sections.map(sectionOf).join('\n')}`
-    writeFileSync(new URL('benchmarks.md', DOCS), page)
-  }
+  if (!isQuick) writeFileSync(new URL('benchmarks.md', DOCS), pageOf(order))
+}
+
+function pageOf(order) {
+  const results = order
+    .map(name => new URL(`${name}.json`, RESULTS))
+    .filter(file => existsSync(file))
+    .map(file => JSON.parse(readFileSync(file, 'utf8')))
+  return `# Benchmarks\n\n${INTRODUCTION}\n\n${machine()}.\n\n${results.map(sectionOf).join('\n')}`
 }
