@@ -29,16 +29,10 @@ export type { Retained, RetainedChange } from './core/subscriptions/retained-val
 export type { SubscriptionCounters } from './core/subscriptions/subscription-rules.js'
 export { fillTopic, type TopicParams } from './core/topic/topic-filter.js'
 export {
-  InjectMqtt,
-  InjectMqttClient,
-  type MethodDecoratorOf,
+  type MethodDecoratorFor,
   MqttBatch,
   MqttPacket,
   MqttTopic,
-  mqttClientToken,
-  mqttServiceToken,
-  mqttTransportId,
-  mqttTransportToken,
   OnMqttConnect,
   type OnMqttConnectionOptions,
   OnMqttDisconnect,
@@ -53,7 +47,15 @@ export {
 } from './mqtt.decorators.js'
 export type { MqttModuleExtras } from './mqtt.module.js'
 export { MqttModule } from './mqtt.module.js'
-export { MqttService } from './mqtt.service.js'
+export {
+  InjectMqtt,
+  InjectMqttClient,
+  MqttService,
+  mqttClientToken,
+  mqttServiceToken,
+  mqttTransportId,
+  mqttTransportToken,
+} from './mqtt.service.js'
 export type {
   MessagesOptions,
   MqttConnectOptions,

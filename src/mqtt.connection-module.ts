@@ -11,7 +11,6 @@ import {
 import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
 import { MqttSession } from './client/mqtt-session.js'
 import { describeCause, MqttError } from './core/errors.js'
-import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.decorators.js'
 import {
   assertConnections,
   assertHandlers,
@@ -21,7 +20,13 @@ import {
   findConnectionHooks,
   findPatternHandlers,
 } from './mqtt.handlers.js'
-import { MqttService } from './mqtt.service.js'
+import {
+  MqttService,
+  mqttClientToken,
+  mqttServiceToken,
+  mqttTransportId,
+  mqttTransportToken,
+} from './mqtt.service.js'
 import { resolveOptions } from './options/option-checks.js'
 import type { MqttModuleOptions } from './options/options.js'
 import type { ResolvedOptions, Sealed } from './options/resolved-options.js'

@@ -1,61 +1,21 @@
-import {
-  createParamDecorator,
-  type ExecutionContext,
-  Inject,
-  type InjectionToken,
-  type PipeTransform,
-  type Type,
-} from '@nestjs/common'
-import { EventPattern, MessagePattern, Transport } from '@nestjs/microservices'
+import { createParamDecorator, type ExecutionContext, type PipeTransform, type Type } from '@nestjs/common'
+import { EventPattern, MessagePattern, type MqttRecord } from '@nestjs/microservices'
+import type { Observable } from 'rxjs'
+import type { MqttMessage } from './client/inbound/subscriber.js'
 import type { ConnectedSession } from './core/connection/connection-state.js'
 import type { MqttError } from './core/errors.js'
 import type { PublishPacket } from './core/protocol/packets.js'
 import type { TopicParams } from './core/topic/topic-filter.js'
-import { MqttService } from './mqtt.service.js'
-import { type HandlerOptions, handle } from './options/handler-options.js'
-import { MqttClientProxy } from './transport/mqtt.client-proxy.js'
+import { mqttTransportId } from './mqtt.service.js'
+import { type BatchOptions, type HandlerOptions, handle } from './options/handler-options.js'
+import {
+  handlerOptionsOf,
+  type TopicContract,
+  type TopicPayload,
+  type TopicResponseInput,
+} from './options/topic-contract.js'
 import { MqttBatchContext, MqttContext } from './transport/mqtt.context.js'
-import { MqttTransport, UNMATCHED } from './transport/mqtt.transport.js'
-
-/** Nest shows tokens in the error for what it cannot inject, so they say what to import. */
-const ofConnection = (what: string, name: string): string =>
-  `${what} of MqttModule.forRoot({ name: '${name}', url })`
-
-// Seam: for the connection without a name the token is the class, and Nest shows the name of the class.
-for (const token of [MqttService, MqttClientProxy, MqttTransport])
-  Object.defineProperty(token, 'name', { value: `${token.name} of MqttModule.forRoot({ url })` })
-
-/** Injection token of the {@link MqttService} of a connection. */
-export function mqttServiceToken(name?: string): InjectionToken<MqttService> {
-  return name === undefined ? MqttService : ofConnection('MqttService', name)
-}
-
-/** Injection token of the {@link MqttTransport} of a connection. */
-export function mqttTransportToken(name?: string): InjectionToken<MqttTransport> {
-  return name === undefined ? MqttTransport : ofConnection('MqttTransport', name)
-}
-
-/** Injection token of the {@link MqttClientProxy} of a connection. */
-export function mqttClientToken(name?: string): InjectionToken<MqttClientProxy> {
-  return name === undefined ? MqttClientProxy : ofConnection('MqttClientProxy', name)
-}
-
-/**
- * Transport id of a connection, for the decorator of a handler that belongs to one of several:
- * `@EventPattern('a/b', mqttTransportId('edge'))`. Without a name it is `Transport.MQTT`, so that decorators
- * written for Nest's built-in transport bind to this one.
- */
-export function mqttTransportId(name?: string): Transport | symbol {
-  return name === undefined ? Transport.MQTT : Symbol.for(`nestjs-mqtt:${name}`)
-}
-
-/** Injects the `MqttService` of the connection with this name, or of the connection without a name. */
-export const InjectMqtt = (name?: string): ParameterDecorator & PropertyDecorator =>
-  Inject(mqttServiceToken(name))
-
-/** Injects the `MqttClientProxy` of the connection with this name, or of the connection without a name. */
-export const InjectMqttClient = (name?: string): ParameterDecorator & PropertyDecorator =>
-  Inject(mqttClientToken(name))
+import { UNMATCHED } from './transport/mqtt.transport.js'
 
 /** Options of {@link OnMqttEvent} and {@link OnMqttRequest}: those of `handle()`, and the connection. */
 export interface OnMqttOptions extends HandlerOptions {
@@ -90,36 +50,86 @@ function decorate(decoration: Decoration, decorator: MethodDecorator): MethodDec
   }
 }
 
+/** A method that is given these values first, or reads something else first, which the compiler cannot check. */
+type Takes<Value, Context> = unknown extends Value
+  ? (...parameters: never[]) => unknown
+  :
+      | ((payload: Value, ...others: never[]) => unknown)
+      | (Context extends unknown ? (context: Context, ...others: never[]) => unknown : never)
+      | ((text: string, ...others: never[]) => unknown)
+
+/** What a method may return to respond with values of this type. */
+type Response<Value> = Value | Observable<Value> | AsyncIterable<Value> | MqttRecord<Value>
+type Responds<Value> = (...parameters: never[]) => Response<Value> | Promise<Response<Value>>
+
+type Payloads<C extends TopicContract> = unknown extends TopicPayload<C> ? unknown : TopicPayload<C>[]
+
+/** A decorator for methods of this type. */
+export type MethodDecoratorFor<Method> = <M extends Method>(
+  target: object,
+  key: string | symbol,
+  descriptor: TypedPropertyDescriptor<M>,
+) => void
+
+type Source = string | readonly string[] | TopicContract
+
+function isContract(source: Source): source is TopicContract {
+  return typeof source === 'object' && 'pattern' in source
+}
+
+function patternOf(source: Source): string | readonly string[] {
+  return isContract(source) ? source.pattern : source
+}
+
+function extrasOf(source: Source, options: HandlerOptions): HandlerOptions {
+  return handle(isContract(source) ? handlerOptionsOf(source, options) : options)
+}
+
 /**
- * Handles the events of a pattern, like `@EventPattern` with `handle()`, but for one connection only, on controllers and on
- * all other providers, and without a type argument under `strict`:
- * `@OnMqttEvent('devices/+deviceId/telemetry', { concurrency: 4 })`.
+ * Handles the events of a contract or a pattern, like `@EventPattern` with `handle()`, but for one connection only, on
+ * controllers and on all other providers, and without a type argument under `strict`:
+ * `@OnMqttEvent(telemetry, { concurrency: 4 })`, `@OnMqttEvent('devices/+deviceId/telemetry')`.
+ *
+ * QoS, codec and schema of a contract apply, unless the options say otherwise. The compiler checks that the first parameter of
+ * the method takes the payload of the contract, or with `batch` a list of payloads; a first parameter of the type `string` or
+ * `MqttContext` is not checked.
  * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
  */
-export function OnMqttEvent(
-  pattern: string | readonly string[],
-  { connection, ...options }: OnMqttOptions = {},
-): MethodDecorator {
-  const extras = handle(options)
+export function OnMqttEvent<C extends TopicContract>(
+  contract: C,
+  options: OnMqttOptions & { readonly batch: BatchOptions },
+): MethodDecoratorFor<Takes<Payloads<C>, MqttBatchContext | readonly MqttMessage[]>>
+export function OnMqttEvent<C extends TopicContract>(
+  contract: C,
+  options?: OnMqttOptions & { readonly batch?: never },
+): MethodDecoratorFor<Takes<TopicPayload<C>, MqttContext>>
+export function OnMqttEvent(pattern: string | readonly string[], options?: OnMqttOptions): MethodDecorator
+export function OnMqttEvent(source: Source, { connection, ...options }: OnMqttOptions = {}): MethodDecorator {
   return decorate(
     { decorator: '@OnMqttEvent', connection },
-    EventPattern<string | readonly string[]>(pattern, mqttTransportId(connection), extras),
+    EventPattern<unknown>(patternOf(source), mqttTransportId(connection), extrasOf(source, options)),
   )
 }
 
 /**
- * Handles the requests of a pattern and responds with the result of the method, like `@MessagePattern` with `handle()`, but
- * for one connection only, on controllers and on all other providers: `@OnMqttRequest('devices/+deviceId/reboot')`.
+ * Handles the requests of a contract or a pattern and responds with the result of the method, like `@MessagePattern` with
+ * `handle()`, but for one connection only, on controllers and on all other providers:
+ * `@OnMqttRequest('devices/+deviceId/reboot')`. The compiler checks the first parameter as for {@link OnMqttEvent}, and that the
+ * method returns the response of the contract: as a value, a promise, an Observable or an async iterable.
  * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
  */
+export function OnMqttRequest<C extends TopicContract>(
+  contract: C,
+  options?: OnMqttOptions & { readonly batch?: never },
+): MethodDecoratorFor<Takes<TopicPayload<C>, MqttContext> & Responds<TopicResponseInput<C>>>
+export function OnMqttRequest(pattern: string | readonly string[], options?: OnMqttOptions): MethodDecorator
 export function OnMqttRequest(
-  pattern: string | readonly string[],
+  source: Source,
   { connection, ...options }: OnMqttOptions = {},
 ): MethodDecorator {
-  const extras = handle(options)
   return decorate(
     { decorator: '@OnMqttRequest', connection },
-    MessagePattern<string | readonly string[]>(pattern, mqttTransportId(connection), extras),
+    MessagePattern<unknown>(patternOf(source), mqttTransportId(connection), extrasOf(source, options)),
   )
 }
 
@@ -150,20 +160,13 @@ export interface OnMqttConnectionOptions {
   readonly connection?: string
 }
 
-/** A decorator for methods that can be called with this argument. */
-export type MethodDecoratorOf<Argument> = <M extends (argument: Argument) => unknown>(
-  target: object,
-  key: string | symbol,
-  descriptor: TypedPropertyDescriptor<M>,
-) => void
-
 /**
  * Calls the method, on a controller or another provider, with the session after every successful connection, once all
  * modules are initialized. The connection does not wait for it. An error is logged.
  */
 export function OnMqttConnect({
   connection,
-}: OnMqttConnectionOptions = {}): MethodDecoratorOf<ConnectedSession> {
+}: OnMqttConnectionOptions = {}): MethodDecoratorFor<(session: ConnectedSession) => unknown> {
   return (_target, _key, { value }) => note({ decorator: '@OnMqttConnect', connection }, value)
 }
 
@@ -173,7 +176,7 @@ export function OnMqttConnect({
  */
 export function OnMqttDisconnect({
   connection,
-}: OnMqttConnectionOptions = {}): MethodDecoratorOf<MqttError | undefined> {
+}: OnMqttConnectionOptions = {}): MethodDecoratorFor<(cause: MqttError | undefined) => unknown> {
   return (_target, _key, { value }) => note({ decorator: '@OnMqttDisconnect', connection }, value)
 }
 
@@ -183,7 +186,7 @@ export function OnMqttDisconnect({
  */
 export function OnMqttSessionLost({
   connection,
-}: OnMqttConnectionOptions = {}): MethodDecoratorOf<ConnectedSession> {
+}: OnMqttConnectionOptions = {}): MethodDecoratorFor<(session: ConnectedSession) => unknown> {
   return (_target, _key, { value }) => note({ decorator: '@OnMqttSessionLost', connection }, value)
 }
 

@@ -2,7 +2,8 @@ import { Logger } from '@nestjs/common'
 import { MetadataScanner, type ModulesContainer } from '@nestjs/core'
 import { NestMicroservice, type Transport } from '@nestjs/microservices'
 import { MqttError } from './core/errors.js'
-import { decorationsOf, mqttTransportId, parametersOf } from './mqtt.decorators.js'
+import { decorationsOf, parametersOf } from './mqtt.decorators.js'
+import { mqttTransportId } from './mqtt.service.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 
 /** Metadata keys of Nest, which does not export them. */
@@ -14,7 +15,6 @@ type ValueOf<M> = M extends ReadonlyMap<infer _Key, infer Value> ? Value : never
 type NestModule = ValueOf<ModulesContainer>
 type Wrapper = ValueOf<NestModule['providers']>
 
-/** A method of a controller or provider. */
 interface Method {
   /** Name in the form `Class.method`. */
   readonly name: string

@@ -2,7 +2,7 @@ import { Inject, Injectable } from '@nestjs/common'
 import { ModuleRef } from '@nestjs/core'
 import { type HealthIndicatorResult, HealthIndicatorService } from '@nestjs/terminus'
 import type { MqttHealth } from '../client/report.js'
-import { mqttServiceToken } from '../mqtt.decorators.js'
+import { mqttServiceToken } from '../mqtt.service.js'
 
 /** Options of a check. */
 export interface MqttIndicatorOptions {

@@ -178,10 +178,17 @@ export class MqttTransport
         )
       },
     )
+    // A schema may take longer for one message than for the next, and their order must not change.
+    let before: Promise<unknown> = Promise.resolve()
     const run = async (packet: PublishPacket, attempt: HandlerAttempt): Promise<void> => {
       let data = decodePacket(route.codec, packet)
       if (this.options.envelope === 'all') data = unwrapEvent(packet.topic, data, this.routeOf).data
-      if (route.payload !== undefined) data = await validPayload(route.payload, packet, data)
+      if (route.payload !== undefined) {
+        const valid = Promise.resolve(validPayload(route.payload, packet, data))
+        before = Promise.allSettled([valid, before])
+        await before
+        data = await valid
+      }
       await batches.push(messageOf(route, packet, data), packet, attempt)
     }
     return { ...batches.memberRules, run }

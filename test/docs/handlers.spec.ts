@@ -28,7 +28,7 @@ describe('the services of docs/handlers.md', () => {
   beforeAll(async () => {
     page.write()
     await page.compile()
-    for (const name of ['doors', 'meters', 'unmatched', 'watch'])
+    for (const name of ['doors', 'freezers', 'meters', 'unmatched', 'watch'])
       Object.assign(services, await import(page.compiled(`src/${name}.service.ts`)))
     mqtt = await import(BUILT)
     broker = await EmbeddedBroker.start()
@@ -55,6 +55,13 @@ describe('the services of docs/handlers.md', () => {
     expect(await app.get(mqtt.MqttService).request('doors/open', null)).toEqual({
       front: 'doors/front/state, retained: false, trace: none',
     })
+  })
+
+  it('handle events and requests of a contract', async () => {
+    await broker.deliver('freezers/1/temperature', { celsius: -18 })
+    const service = app.get(mqtt.MqttService)
+    expect(await service.request('freezers/1/defrost', { minutes: 5 })).toEqual({ accepted: true })
+    await expect(service.request('freezers/1/defrost', { minutes: 'five' })).rejects.toThrow('minutes')
   })
 
   it('handle a batch', async () => {

@@ -6,6 +6,7 @@ import {
   type MqttBatchContext,
   type MqttModuleOptions,
   MqttTransport,
+  type StandardSchema,
 } from '../../src/index.js'
 import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
@@ -177,6 +178,33 @@ describe('the messages of a batch', () => {
     parts.connection.send(qos1('a/b', 1))
     parts.connection.send({ ...qos1('a/b', 2), payload: Buffer.from('{') })
     deliver(parts, 3, 4)
+    await settle(parts.mqtt)
+    expect(parts.batches.began).toEqual([[1, 3, 4]])
+    parts.batches.end()
+    await settle(parts.mqtt)
+    expect(acks(parts.connection)).toEqual([1, 2, 3, 4])
+    expect(parts.mqtt.stats().inbound).toMatchObject({ handled: 4, failed: 1 })
+    await finish(parts)
+  })
+})
+
+describe('a schema', () => {
+  it('that takes longer for one message does not change the order, and an invalid message fails alone', async () => {
+    const gate = new Gate()
+    const schema: StandardSchema = {
+      '~standard': {
+        version: 1,
+        vendor: 'test',
+        validate: async value => {
+          if (value === 1) await gate.pass()
+          return value === 2 ? { issues: [{ message: 'two is not wanted' }] } : { value }
+        },
+      },
+    }
+    const parts = await batched({ schema })
+    deliver(parts, 1, 2, 3, 4)
+    await settle(parts.mqtt)
+    gate.open()
     await settle(parts.mqtt)
     expect(parts.batches.began).toEqual([[1, 3, 4]])
     parts.batches.end()
