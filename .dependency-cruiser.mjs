@@ -61,6 +61,7 @@ export default {
       'node_modules/mqtt-packet/',
     ),
     only('@nestjs/terminus', '^src/health/', 'node_modules/@nestjs/terminus/'),
+    only('@valibot/to-json-schema', '^src/asyncapi/json-schemas\\.ts$', 'node_modules/@valibot/'),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),
     only('valibot', '^src/options/', 'node_modules/valibot/'),
   ],

@@ -7,4 +7,5 @@ export const ENTRY_POINTS = {
   './client': 'client/index',
   './testing': 'testing/index',
   './health': 'health/index',
+  './asyncapi': 'asyncapi/index',
 }

@@ -29,7 +29,7 @@ import {
 } from './mqtt.service.js'
 import { resolveOptions } from './options/option-checks.js'
 import type { MqttModuleOptions } from './options/options.js'
-import type { ResolvedOptions, Sealed } from './options/resolved-options.js'
+import { type ResolvedOptions, Sealed } from './options/resolved-options.js'
 import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
 import { GlobalEnhancers } from './transport/mqtt.handler-checks.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
@@ -75,9 +75,7 @@ export class MqttConnectionModule
    */
   async onModuleInit(): Promise<void> {
     const { name } = this.connectionName
-    const connections = [...this.#modules.values()]
-      .filter(module => module.metatype === MqttConnectionModule)
-      .map(module => module.getProviderByKey<{ name: string | undefined }>(CONNECTION_NAME)?.instance.name)
+    const connections = connectionsOf(this.#modules).map(connection => connection.name)
     const namesakes = connections.filter(connection => connection === name)
     if (namesakes.length > 1) {
       const which = name === undefined ? 'without a name' : `named "${name}"`
@@ -219,6 +217,34 @@ export function providersOf(name: string | undefined): Provider[] {
         ),
     },
   ]
+}
+
+/** A connection of an application, as far as its options are known without creating it. */
+export interface KnownConnection {
+  readonly name: string | undefined
+  /** Undefined if they come from a factory that has not run, as in preview mode, or are not valid. */
+  readonly options: ResolvedOptions | undefined
+}
+
+/** Returns the connections of an application. */
+export function connectionsOf(modules: ModulesContainer): KnownConnection[] {
+  return [...modules.values()]
+    .filter(({ metatype }) => metatype === MqttConnectionModule)
+    .map(module => ({
+      name: module.getProviderByKey<{ name: string | undefined }>(CONNECTION_NAME)?.instance.name,
+      options:
+        module.getProviderByKey<ResolvedOptions | null>(RESOLVED_OPTIONS)?.instance ??
+        validOptions(module.getProviderByKey<Sealed<MqttModuleOptions> | null>(MQTT_OPTIONS)?.instance),
+    }))
+}
+
+function validOptions(options: Sealed<MqttModuleOptions> | null | undefined): ResolvedOptions | undefined {
+  if (!(options instanceof Sealed)) return undefined
+  try {
+    return resolveOptions(options.reveal())
+  } catch {
+    return undefined
+  }
 }
 
 /** Log context of a connection, with its name. */

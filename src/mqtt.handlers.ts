@@ -36,9 +36,9 @@ interface PatternHandler {
   /** Name in the form `Class.method`. */
   readonly name: string
   readonly patterns: readonly unknown[]
+  readonly method: object
   /** Its parameter decorators of this package. */
   readonly parameters: ReturnType<typeof parametersOf>
-  readonly hasBatch: boolean
   readonly isForUnmatched: boolean
 }
 
@@ -52,8 +52,8 @@ export function findPatternHandlers(
     .map(({ name, prototype, key, function: method }) => ({
       name,
       patterns: [Reflect.getMetadata(PATTERN, Object(method))].flat(),
+      method: Object(method),
       parameters: parametersOf(prototype, key),
-      hasBatch: Reflect.getMetadata(EXTRAS, Object(method))?.batch !== undefined,
       isForUnmatched: decorationsOf(method).some(({ decorator }) => decorator === '@OnMqttUnmatched'),
     }))
 }
@@ -80,7 +80,8 @@ export function assertHandlers(
   }
 }
 
-function assertBatch({ name, parameters, hasBatch }: PatternHandler): void {
+function assertBatch({ name, parameters, method }: PatternHandler): void {
+  const hasBatch = Reflect.getMetadata(EXTRAS, method)?.batch !== undefined
   const wrong = parameters.find(({ isOfBatch = false }) => isOfBatch !== hasBatch)
   if (wrong === undefined) return
   const problem = hasBatch
@@ -96,8 +97,7 @@ function assertTopicParams(
   const wildcards = patterns.map(wildcardsOf)
   if (wildcards.includes(undefined)) return
   const known = new Set(wildcards.flatMap(names => names ?? []))
-  const names = parameters.flatMap(({ topicParam }) => topicParam ?? [])
-  const unknown = names.find(param => !known.has(param))
+  const unknown = parameters.flatMap(({ topicParam = [] }) => topicParam).find(param => !known.has(param))
   if (unknown === undefined) return
   const list = [...known].map(param => `"${param}"`).join(', ')
   throw new MqttError(

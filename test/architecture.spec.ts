@@ -149,6 +149,12 @@ const PROBES: readonly Probe[] = [
     wrong: value('@nestjs/terminus'),
     right: typeOnly('@nestjs/terminus'),
   },
+  {
+    rule: 'only-@valibot/to-json-schema',
+    file: 'src/testing/other.ts',
+    wrong: value('@valibot/to-json-schema'),
+    right: typeOnly('@valibot/to-json-schema'),
+  },
   { rule: 'only-aedes', file: 'src/testing/other.ts', wrong: value('aedes'), right: typeOnly('aedes') },
   { rule: 'only-valibot', file: 'src/client/other.ts', wrong: value('valibot'), right: typeOnly('valibot') },
 ]
