@@ -8,6 +8,7 @@ import { resolveCodec } from '../options/codec.js'
 import { resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import type { TopicContract } from '../options/topic-contract.js'
+import { assertRoutable } from '../transport/mqtt.handler-checks.js'
 import { PreviewTransport } from '../transport/mqtt.transport.js'
 import type { AsyncApiDocument } from './document.js'
 import { DocumentBuilder, type OperationSource } from './document-builder.js'
@@ -113,7 +114,7 @@ function withoutServer({ name, options }: Connection): string {
 }
 
 function receivesOf(connection: Connection, modules: ModulesContainer): OperationSource[] {
-  const routes = new PreviewTransport(mqttTransportId(connection.name))
+  const routes = new Routes(mqttTransportId(connection.name))
   // The handler of unmatched messages has no topic of its own.
   const handlers = findPatternHandlers(modules, mqttTransportId(connection.name)).filter(
     ({ isForUnmatched }) => !isForUnmatched,
@@ -127,6 +128,15 @@ function receivesOf(connection: Connection, modules: ModulesContainer): Operatio
       return receiveOf(connection, { name, route, isLiteral, isEvent, extras })
     })
   })
+}
+
+/** Converts patterns as the transport does. */
+class Routes extends PreviewTransport {
+  /** Returns the topic of a pattern: Nest converts an object or a number to JSON. */
+  routeOf(pattern: unknown): string {
+    assertRoutable(pattern, 'INVALID_TOPIC_FILTER')
+    return this.normalizePattern(pattern)
+  }
 }
 
 interface Handler {

@@ -283,12 +283,6 @@ export class PreviewTransport extends Server implements CustomTransportStrategy 
     this.transportId = transportId
   }
 
-  /** Returns the topic of a pattern: Nest converts an object or a number to JSON. */
-  routeOf(pattern: unknown): string {
-    assertRoutable(pattern, 'INVALID_TOPIC_FILTER')
-    return this.normalizePattern(pattern)
-  }
-
   listen(callback: () => void): void {
     callback()
   }
