@@ -3,7 +3,6 @@ import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish
 import { assertTopicName } from '../core/topic/topic-filter.js'
 import type { PublishOptions, RequestOptions, TryPublishOptions } from '../options/client-options.js'
 import { type Codec, type PayloadCheck, resolveCodec, validated, validatedNow } from '../options/codec.js'
-import { publishSchema, requestSchema, tryPublishSchema } from '../options/schema.js'
 import {
   type PublishPayload,
   publishOptionsOf,
@@ -51,7 +50,7 @@ export class MqttSender {
   ): Promise<PublishOutcome> {
     try {
       if (typeof topic !== 'string') return this.publishAt(addressOf(topic), payload, options)
-      const message = outboundMessage(topic, payload, options, publishSchema, this.codec)
+      const message = outboundMessage(topic, payload, options, 'publish', this.codec)
       const { whenBlocked, timeoutMs, signal } = options
       const hasTerms = whenBlocked !== undefined || timeoutMs !== undefined || signal !== undefined
       const terms = hasTerms ? options : undefined
@@ -75,7 +74,7 @@ export class MqttSender {
     options: TryPublishOptions = NO_OPTIONS,
   ): TryPublishOutcome {
     if (typeof topic !== 'string') return this.tryPublishAt(addressOf(topic), payload, options)
-    const message = outboundMessage(topic, payload, options, tryPublishSchema, this.codec)
+    const message = outboundMessage(topic, payload, options, 'tryPublish', this.codec)
     return this.session.tryPublish(message, options.whenBlocked)
   }
 
@@ -172,7 +171,7 @@ export class MqttSender {
     isStream: boolean,
     receiver: ResponseReceiver,
   ): () => void {
-    const message = outboundMessage(topic, payload, options, requestSchema, this.codec)
+    const message = outboundMessage(topic, payload, options, 'request', this.codec)
     return this.session.requester.request({ ...message, data: payload }, options, isStream, receiver)
   }
 }

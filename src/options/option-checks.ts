@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
 import { WHEN_BLOCKED } from '../core/outbound/publish-outcome.js'
 import type { MqttModuleOptions, ReconnectOptions } from './options.js'
+import { PASS_THROUGH, type PassThroughOptions } from './pass-through.js'
 import { type ResolvedOptions, resolvePresence, Sealed, tlsConflict } from './resolved-options.js'
 import {
   aFunction,
@@ -18,8 +19,6 @@ import {
   MAX_UINT32,
   messageProperties,
   oneOf,
-  PASS_THROUGH,
-  type PassThroughOptions,
   parseOptions,
   qosSchema,
   type Replacements,

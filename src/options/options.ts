@@ -3,7 +3,7 @@ import type { Verdict } from '../core/connection/reconnect-rules.js'
 import type { MqttError } from '../core/errors.js'
 import type { WhenBlocked } from '../core/outbound/publish-outcome.js'
 import type { CodecOption } from './codec.js'
-import type { PassThroughOptions } from './schema.js'
+import type { PassThroughOptions } from './pass-through.js'
 
 export type { PassThroughOptions, Verdict, WhenBlocked }
 

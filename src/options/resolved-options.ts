@@ -13,14 +13,8 @@ import type {
   TlsFileOptions,
   Verdict,
 } from './options.js'
-import {
-  integer,
-  invalidOption,
-  MAX_UINT32,
-  type PassThroughOptions,
-  parseOptions,
-  strictObject,
-} from './schema.js'
+import type { PassThroughOptions } from './pass-through.js'
+import { integer, invalidOption, MAX_UINT32, parseOptions, strictObject } from './schema.js'
 
 const HIDDEN = '[hidden]'
 

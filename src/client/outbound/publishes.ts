@@ -19,12 +19,7 @@ import { assertTopicName, UNUSUAL_IN_TOPIC_NAME, USUAL_TOPIC_LENGTH } from '../.
 import type { PublishOptions } from '../../options/client-options.js'
 import { type Codec, encodePayload, resolveCodec } from '../../options/codec.js'
 import type { OutboundOptions } from '../../options/options.js'
-import {
-  parseOptions,
-  type publishSchema,
-  type requestSchema,
-  tryPublishSchema,
-} from '../../options/schema.js'
+import { parseOptions, publishSchema, requestSchema, tryPublishSchema } from '../../options/schema.js'
 import type { Hook, Notice } from '../events.js'
 import { DeadlineTimer } from '../waits.js'
 import type { PacedLink } from './paced-link.js'
@@ -180,6 +175,8 @@ export class Outcomes extends OutcomeCount {
 /** The values of `publish` and `request` that need no validation. */
 export const NO_OPTIONS = {}
 
+const SCHEMAS = { publish: publishSchema, tryPublish: tryPublishSchema, request: requestSchema }
+
 /**
  * Checks and encodes what a caller publishes.
  * @throws MqttError `INVALID_TOPIC_NAME`, `INVALID_OPTION`, `PAYLOAD_NOT_ENCODABLE`
@@ -188,14 +185,14 @@ export function outboundMessage(
   topic: string,
   payload: unknown,
   options: PublishOptions,
-  schema: typeof publishSchema | typeof tryPublishSchema | typeof requestSchema,
+  kind: 'publish' | 'tryPublish' | 'request',
   usual: Codec,
 ): OutboundMessage {
   const isShort = typeof topic === 'string' && topic !== '' && topic.length <= USUAL_TOPIC_LENGTH
   if (!isShort || UNUSUAL_IN_TOPIC_NAME.test(topic)) assertTopicName(topic)
   // Skips validation on the hot path.
-  const isChecked = options === NO_OPTIONS || (schema !== tryPublishSchema && isCommonPublish(options))
-  if (!isChecked) parseOptions(`publish to "${topic}"`, schema, options)
+  const isChecked = options === NO_OPTIONS || (kind !== 'tryPublish' && isCommonPublish(options))
+  if (!isChecked) parseOptions(`publish to "${topic}"`, SCHEMAS[kind], options)
   const codec = options.codec === undefined ? usual : resolveCodec(options.codec)
   const { qos = 0, retain = false, properties } = options
   const bytes = encodePayload(codec, topic, payload)

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { MqttClient } from '../../../src/client/mqtt-client.js'
 import { handle } from '../../../src/options/handler-options.js'
 import { REPLACEMENTS, resolveOptions } from '../../../src/options/option-checks.js'
-import { PASS_THROUGH } from '../../../src/options/schema.js'
+import { PASS_THROUGH } from '../../../src/options/pass-through.js'
 import { errorOf } from '../errors-of.js'
 
 const url = 'mqtt://localhost:1883'
