@@ -12,7 +12,13 @@ import {
   type TopicTemplate,
 } from '../core/topic/topic-filter.js'
 import type { PublishOptions, RequestOptions, TryPublishOptions } from './client-options.js'
-import { type CodecOption, isStandardSchema, SCHEMA_ALLOWED, type StandardSchema } from './codec.js'
+import {
+  type CodecOption,
+  isStandardSchema,
+  resolveCodec,
+  SCHEMA_ALLOWED,
+  type StandardSchema,
+} from './codec.js'
 import type { HandlerOptions } from './handler-options.js'
 import { flag, oneOf, parseOptions, publishEntries, qosSchema, strictObject } from './schema.js'
 
@@ -29,7 +35,10 @@ export interface TopicPolicy {
    * 3.8.3.1). @default the default of each call
    */
   readonly qos?: 0 | 1 | 2
-  /** Encodes and decodes the payload. @default the codec of the connection */
+  /**
+   * Encodes and decodes the payload. Publishes carry its Content Type, unless `properties` has one.
+   * @default the codec of the connection
+   */
   readonly codec?: CodecOption
   /** Whether the broker keeps the message as the last value of its topic (MQTT 5, 3.3.1.3). @default false */
   readonly retain?: boolean
@@ -237,15 +246,21 @@ export function handlerOptionsOf<O extends HandlerOptions>(contract: TopicContra
 }
 
 interface WithProperties {
+  readonly codec?: CodecOption
   readonly properties?: PublishProperties
 }
 
 function merged<O extends WithProperties>(policy: O & WithProperties, options: O): O {
   const own = defined(options)
-  if (Object.keys(own).length === 0) return policy
   const all = { ...policy, ...own }
-  if (policy.properties === undefined || own.properties === undefined) return all
-  return { ...all, properties: { ...policy.properties, ...own.properties } }
+  const contentType = all.codec === undefined ? undefined : resolveCodec(all.codec).contentType
+  if (contentType === undefined && policy.properties === undefined) return all
+  const properties = {
+    ...(contentType === undefined ? {} : { contentType }),
+    ...policy.properties,
+    ...own.properties,
+  }
+  return { ...all, properties }
 }
 
 /** Without the options that are undefined, which do not replace others. */

@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import { DocApp } from './doc-app.js'
 
-const PAGES = ['README.md', 'docs/handlers.md', 'docs/health.md', 'docs/migration.md', 'docs/testing.md']
+const PAGES = [
+  'README.md',
+  'docs/codecs.md',
+  'docs/contracts.md',
+  'docs/handlers.md',
+  'docs/health.md',
+  'docs/migration.md',
+  'docs/testing.md',
+]
 /** Pages that also show parts of files, which are not compiled. */
 const PAGES_WITH_PARTS = ['docs/publishing.md', 'docs/receiving.md', 'docs/requests.md']
 
