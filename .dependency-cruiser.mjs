@@ -60,6 +60,7 @@ export default {
       '^src/(client/connection/packet-writer|testing/[^/]+)\\.ts$',
       'node_modules/mqtt-packet/',
     ),
+    only('@opentelemetry', '^src/opentelemetry/', 'node_modules/@opentelemetry/'),
     only('@nestjs/terminus', '^src/health/', 'node_modules/@nestjs/terminus/'),
     only('@valibot/to-json-schema', '^src/asyncapi/json-schemas\\.ts$', 'node_modules/@valibot/'),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),

@@ -6,6 +6,7 @@ export const ENTRY_POINTS = {
   '.': 'index',
   './client': 'client/index',
   './testing': 'testing/index',
+  './opentelemetry': 'opentelemetry/index',
   './health': 'health/index',
   './asyncapi': 'asyncapi/index',
 }

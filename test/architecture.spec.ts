@@ -155,6 +155,12 @@ const PROBES: readonly Probe[] = [
     wrong: value('@valibot/to-json-schema'),
     right: typeOnly('@valibot/to-json-schema'),
   },
+  {
+    rule: 'only-@opentelemetry',
+    file: 'src/testing/other.ts',
+    wrong: value('@opentelemetry/api'),
+    right: typeOnly('@opentelemetry/api'),
+  },
   { rule: 'only-aedes', file: 'src/testing/other.ts', wrong: value('aedes'), right: typeOnly('aedes') },
   { rule: 'only-valibot', file: 'src/client/other.ts', wrong: value('valibot'), right: typeOnly('valibot') },
 ]

@@ -47,10 +47,14 @@ function isOnPath(program: string): boolean {
   return (process.env['PATH'] ?? '').split(delimiter).some(folder => existsSync(join(folder, program)))
 }
 
-const PACKAGES = ['mosquitto', 'mosquitto-clients', 'openssl']
+const PACKAGES = ['mosquitto', 'mosquitto-clients', 'openssl', 'python3-paho-mqtt']
+
+/** Where Debian's python3-paho-mqtt is. */
+const PAHO = '/usr/lib/python3/dist-packages/paho/mqtt'
 
 const SYSTEM = {
-  hasMosquitto: () => BINARIES.some(existsSync) && isOnPath('mosquitto_pub') && isOnPath('openssl'),
+  hasMosquitto: () =>
+    BINARIES.some(existsSync) && isOnPath('mosquitto_pub') && isOnPath('openssl') && existsSync(PAHO),
   say: (line: string): void => {
     process.stderr.write(`${line}\n`)
   },

@@ -20,9 +20,9 @@ describe('the setup of the tests', () => {
     const { done, run } = set(false)
     run()
     expect(done).toEqual([
-      'says: These tests need mosquitto mosquitto-clients openssl. Installing what is missing: apt-get install -y mosquitto mosquitto-clients openssl',
+      'says: These tests need mosquitto mosquitto-clients openssl python3-paho-mqtt. Installing what is missing: apt-get install -y mosquitto mosquitto-clients openssl python3-paho-mqtt',
       'apt-get update',
-      'apt-get install -y --no-install-recommends mosquitto mosquitto-clients openssl',
+      'apt-get install -y --no-install-recommends mosquitto mosquitto-clients openssl python3-paho-mqtt',
     ])
   })
 
@@ -36,6 +36,8 @@ describe('the setup of the tests', () => {
     const { run } = set(false, () => {
       throw new Error('not found')
     })
-    expect(run).toThrow('apt-get could not install mosquitto mosquitto-clients openssl. Install them')
+    expect(run).toThrow(
+      'apt-get could not install mosquitto mosquitto-clients openssl python3-paho-mqtt. Install them',
+    )
   })
 })

@@ -1,0 +1,3 @@
+export type { MqttInstrumentationOptions } from './attributes.js'
+export { MqttInstrumentation } from './instrumentation.js'
+export { contextOf } from './spans.js'
