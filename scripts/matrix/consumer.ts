@@ -1,14 +1,32 @@
-import { Controller, Get, Module, ParseIntPipe } from '@nestjs/common'
-import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
+import { Controller, Get, Injectable, Module, ParseIntPipe } from '@nestjs/common'
+import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
 import type { HealthCheckService } from '@nestjs/terminus'
 import {
+  type ConnectedSession,
   deadLetter,
+  defineTopic,
   handle,
   InjectMqtt,
+  MqttBatch,
   type MqttClientProxy,
+  type MqttContext,
+  type MqttError,
+  type MqttMessage,
   MqttModule,
+  MqttPacket,
   type MqttService,
+  MqttTopic,
+  OnMqttConnect,
+  OnMqttDisconnect,
+  OnMqttEvent,
+  OnMqttRequest,
+  OnMqttSessionLost,
+  OnMqttUnmatched,
+  type PublishPacket,
+  type StandardSchema,
   TopicParam,
+  type TopicPayload,
+  UserProperty,
 } from 'nestjs-mqtt'
 import { MqttHealthIndicator } from 'nestjs-mqtt/health'
 import { EmbeddedBroker, FaultLink, ScriptedPeer } from 'nestjs-mqtt/testing'
@@ -49,10 +67,71 @@ export class DevicesController {
   }
 }
 
+declare const reading: StandardSchema<{ celsius: number }>
+declare const accepted: StandardSchema<{ accepted: boolean }>
+const telemetry = defineTopic('devices/+deviceId/telemetry', { schema: reading, qos: 1 })
+const reboot = defineTopic('devices/+deviceId/reboot', { response: accepted })
+
+@Injectable()
+export class DevicesService {
+  @OnMqttEvent(telemetry, { concurrency: 4 })
+  async onTelemetry(
+    @Payload() { celsius }: TopicPayload<typeof telemetry>,
+    @TopicParam(telemetry, 'deviceId', ParseIntPipe) deviceId: number,
+    @MqttTopic() topic: string,
+    @MqttPacket() packet: PublishPacket,
+    @UserProperty('trace') trace: string | undefined,
+    @Ctx() context: MqttContext,
+  ) {
+    console.log(celsius, deviceId, topic, packet.qos, trace, context.pattern)
+  }
+
+  // @ts-expect-error the payload has another type
+  @OnMqttEvent(telemetry)
+  wrongPayload(@Payload() _reading: { fahrenheit: number }) {}
+
+  // @ts-expect-error the pattern has no wildcard with this name
+  wrongName(@TopicParam(telemetry, 'device') _device: string) {}
+
+  @OnMqttEvent(telemetry, { batch: { maxMessages: 100 } })
+  onBatch(@Payload() readings: { celsius: number }[], @MqttBatch() messages: readonly MqttMessage[]) {
+    console.log(readings.length, messages.length)
+  }
+
+  @OnMqttRequest(reboot, { connection: 'edge' })
+  async reboot() {
+    return { accepted: true }
+  }
+
+  // @ts-expect-error the response has another type
+  @OnMqttRequest(reboot)
+  wrongResponse() {
+    return 'accepted'
+  }
+
+  @OnMqttUnmatched({ codec: 'bytes' })
+  onUnmatched(@Payload() payload: Buffer, @MqttTopic() topic: string) {
+    console.log(topic, payload.length)
+  }
+
+  @OnMqttConnect()
+  onConnect(session: ConnectedSession) {
+    console.log(session.broker)
+  }
+
+  @OnMqttDisconnect()
+  onDisconnect(cause: MqttError | undefined) {
+    console.log(cause?.code)
+  }
+
+  @OnMqttSessionLost({ connection: 'edge' })
+  onSessionLost() {}
+}
+
 @Module({
   imports: [MqttModule.forRoot({ url: 'mqtt://localhost:1883' })],
   controllers: [DevicesController, HealthController],
-  providers: [MqttHealthIndicator],
+  providers: [MqttHealthIndicator, DevicesService],
 })
 export class AppModule {}
 

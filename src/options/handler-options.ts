@@ -82,7 +82,7 @@ export interface HandlerOptions {
   readonly ack?: 'auto' | 'manual'
   /**
    * The handler receives several messages at a time: a list of payloads, and an `MqttBatchContext` with the messages. For events
-   * only. The messages are acknowledged when the handler has succeeded. If it fails, `retries` repeats the batch, and then
+   * with a decorator only. The messages are acknowledged when the handler has succeeded. If it fails, `retries` repeats the batch, and then
    * `onFailure` applies to each message. A message that cannot be decoded fails alone. Batches run one after the other; with
    * `order: 'none'`, up to `concurrency` of them at the same time.
    * @default none: one message at a time

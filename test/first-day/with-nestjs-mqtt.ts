@@ -28,16 +28,10 @@ export class ColdChain {
   readonly rows: (readonly [meterId: string | undefined, kWh: number | undefined])[] = []
   readonly unmatched: string[] = []
   readonly connection: string[] = []
-  private readonly limits = new Map<string, number>()
+  private readonly limits
 
-  constructor(@Inject(MqttService) private readonly mqtt: MqttService) {}
-
-  @OnMqttEvent(limit)
-  onLimit(
-    @Payload() { celsius }: TopicPayload<typeof limit>,
-    @TopicParam(limit, 'deviceId') deviceId: string,
-  ) {
-    this.limits.set(deviceId, celsius)
+  constructor(@Inject(MqttService) private readonly mqtt: MqttService) {
+    this.limits = mqtt.retained(limit)
   }
 
   @OnMqttEvent(telemetry, {
@@ -48,7 +42,7 @@ export class ColdChain {
     @Payload() { celsius }: TopicPayload<typeof telemetry>,
     @TopicParam(telemetry, 'deviceId') deviceId: string,
   ) {
-    const highest = this.limits.get(deviceId) ?? DEFAULT_LIMIT
+    const highest = this.limits.get(limit.at({ deviceId }).topic)?.celsius ?? DEFAULT_LIMIT
     if (celsius > highest) await this.mqtt.publish(alarm.at({ deviceId }), { celsius })
   }
 

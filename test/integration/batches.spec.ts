@@ -411,6 +411,14 @@ describe('these options are refused at start', () => {
     expect(await add({ batch: MOST, ack: 'manual' })).toThrow('batch cannot be combined with ack: "manual"')
   })
 
+  it('a batch of a handler that is added at run time', async () => {
+    const { mqtt } = await subscriberOnPeer()
+    expect(() => mqtt.subscribe('a', () => {}, { batch: MOST })).toThrow(
+      'handler of "a": batch is for handlers with a decorator, such as @OnMqttEvent; remove it',
+    )
+    expect(() => mqtt.messages('a', { batch: MOST })).toThrow('batch is for handlers with a decorator')
+  })
+
   it('a batch of requests', async () => {
     expect(await add({ batch: MOST }, false)).toThrow('batch is for events only')
   })

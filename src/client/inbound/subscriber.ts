@@ -199,7 +199,10 @@ export class Subscriber {
   ): HandlerRules {
     const [pattern, all] =
       typeof source === 'string' ? [source, options] : [source.pattern, handlerOptionsOf(source, options)]
-    return handlerRules(pattern, resolveHandlerOptions(pattern, all, kind), defaults)
+    const resolved = resolveHandlerOptions(pattern, all, kind)
+    if (resolved.batch === undefined) return handlerRules(pattern, resolved, defaults)
+    const text = `handler of "${pattern}": batch is for handlers with a decorator, such as @OnMqttEvent; remove it`
+    throw new MqttError('INVALID_OPTION', text)
   }
 
   /** Adds a handler that receives no message after it was removed. */
