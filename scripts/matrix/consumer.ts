@@ -28,6 +28,7 @@ import {
   type TopicPayload,
   UserProperty,
 } from 'nestjs-mqtt'
+import { defineTopic, type StandardSchema } from 'nestjs-mqtt/client'
 import { MqttHealthIndicator } from 'nestjs-mqtt/health'
 import { EmbeddedBroker, FaultLink, ScriptedPeer } from 'nestjs-mqtt/testing'
 
@@ -134,6 +135,25 @@ export class DevicesService {
   providers: [MqttHealthIndicator, DevicesService],
 })
 export class AppModule {}
+
+const Reading: StandardSchema<{ celsius: number }> = {
+  '~standard': { version: 1, vendor: 'own', validate: value => ({ value: { celsius: Number(value) } }) },
+}
+const telemetry = defineTopic('devices/+deviceId/telemetry', { schema: Reading, response: Reading, qos: 1 })
+
+export async function contracts(mqtt: MqttService): Promise<string> {
+  const address = telemetry.at({ deviceId: '7' })
+  const outcome = await mqtt.publish(address, { celsius: 21 })
+  // @ts-expect-error celsius is not a string
+  void mqtt.publish(address, { celsius: '21' })
+  // @ts-expect-error the parameter is called deviceId
+  telemetry.at({ id: '7' })
+  const { celsius } = await mqtt.request(address, { celsius: 21 })
+  mqtt.subscribe(telemetry, ({ payload, params }) => console.log(payload.celsius.toFixed(), params.deviceId))
+  mqtt.respond(telemetry, ({ payload }) => payload)
+  for await (const { payload } of mqtt.messages(telemetry)) console.log(payload.celsius.toFixed())
+  return `${outcome.status} ${celsius.toFixed()} ${telemetry.match('devices/7/telemetry')?.deviceId}`
+}
 
 export async function testing(): Promise<string[]> {
   const broker = await EmbeddedBroker.start()
