@@ -7,6 +7,7 @@ import { median } from './rounds.mjs'
 export const title = 'Growth'
 
 const MESSAGES = 20_000
+const WARM_UP_ROUNDS = 2
 /** The cost with the most of them, over the cost with the fewest. Caches of the processor alone account for this much. */
 const MOST_GROWTH = 2
 const AXES = [
@@ -30,9 +31,8 @@ const here = file => new URL(file, import.meta.url)
 
 export async function* rows({ rounds, isQuick }) {
   for (const { axis, name, counts, quick } of AXES) {
-    const points = []
-    for (const x of counts.filter(count => !isQuick || count === counts[0] || count === quick))
-      points.push({ x, micros: await measure(axis, x, rounds) })
+    const xs = counts.filter(count => !isQuick || count === counts[0] || count === quick)
+    const points = await measure(axis, xs, rounds)
     const [first, last] = [points[0], points.at(-1)]
     const figures = { ours: { micros: last.micros }, floor: { micros: first.micros } }
     const row = rowOf(`${last.x.toLocaleString('en')} ${name}`, figures, [
@@ -42,27 +42,38 @@ export async function* rows({ rounds, isQuick }) {
   }
 }
 
-/** The median CPU time of a message. */
-async function measure(axis, x, rounds) {
-  const { port, send, end } = await startPeer(axis, x)
-  const { child } = await Child.start(process.execPath, here('growth/subject.mjs'), { axis, x, port })
-  const messages = axis === 'topics' ? Math.max(MESSAGES, Math.min(x, 200_000)) : MESSAGES
-  const costs = []
-  for (let round = -1; round < rounds; round += 1) {
-    const measured = child.ask({ messages })
-    await send(messages)
-    const { micros } = await measured
-    // The first round warms up.
-    if (round >= 0) costs.push(micros)
+/** The median CPU time of a message for each count. The counts take turns, so that noise affects all of them equally. */
+async function measure(axis, xs, rounds) {
+  const points = []
+  for (const x of xs) {
+    const peer = await startPeer(axis, x)
+    const { child } = await Child.start(process.execPath, here('growth/subject.mjs'), {
+      axis,
+      x,
+      port: peer.port,
+    })
+    points.push({ x, peer, child, costs: [] })
   }
-  await child.end()
-  await end()
-  return median(costs)
+  for (let round = -WARM_UP_ROUNDS; round < rounds; round += 1) {
+    for (const { x, peer, child, costs } of points) {
+      const messages = axis === 'topics' ? Math.max(MESSAGES, Math.min(x, 200_000)) : MESSAGES
+      const measured = child.ask({ messages })
+      await peer.send(messages)
+      const { micros } = await measured
+      if (round >= 0) costs.push(micros)
+    }
+  }
+  for (const { peer, child } of points) {
+    await child.end()
+    await peer.end()
+  }
+  return points.map(({ x, costs }) => ({ x, micros: median(costs) }))
 }
 
 async function startPeer(axis, x) {
   if (axis === 'requests') {
-    const broker = await startMosquitto()
+    // With Nagle's algorithm on, the rounds would take a minute.
+    const broker = await startMosquitto({ nodelay: true })
     const responder = (
       await Child.start(process.execPath, here('request/responder.mjs'), {
         subject: 'ours',

@@ -15,13 +15,14 @@ export async function inTurn(subjects, rounds, ask) {
   return Object.fromEntries(Object.entries(rows).map(([subject, list]) => [subject, summary(list)]))
 }
 
-/** The median of each figure; `spread` is (largest - smallest) / median of the first one. */
+/** The median of each figure, and the sum of what was lost; `spread` is (largest - smallest) / median of the first one. */
 function summary(rows) {
   const figures = Object.keys(rows[0])
   const first = rows.map(row => row[figures[0]])
   const spread = (Math.max(...first) - Math.min(...first)) / median(first)
   return {
     ...Object.fromEntries(figures.map(figure => [figure, median(rows.map(row => row[figure]))])),
+    ...(rows[0].lost === undefined ? {} : { lost: rows.reduce((sum, { lost }) => sum + lost, 0) }),
     spread,
   }
 }

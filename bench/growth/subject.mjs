@@ -57,7 +57,7 @@ const WORK = {
   listeners: messages => inParallel(messages, 100, () => client.publish('growth/out', PAYLOAD, { qos: 1 })),
   unacknowledged: messages =>
     inParallel(messages, x, () => client.publish('growth/out', PAYLOAD, { qos: 1 })),
-  requests: messages => inParallel(messages, 20, () => client.request('bench/echo', 1)),
+  requests: messages => inParallel(messages, 20, () => client.request('ours/echo', 1)),
 }
 
 say({ ready: true })

@@ -12,6 +12,7 @@ const FIGURES = {
   ms: { label: 'time', unit: ' ms', isMoreBetter: false },
   kilobytes: { label: 'memory', unit: ' KB', isMoreBetter: false },
   micros: { label: 'cost', unit: ' µs', isMoreBetter: false },
+  lost: { label: 'responses', unit: ' lost', isMoreBetter: false },
 }
 
 export const SUBJECT_NAMES = {
@@ -58,7 +59,8 @@ const digits = value => (Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 
 
 export function formatted(figure, value) {
   const { unit } = FIGURES[figure]
-  return `${figure === 'perSecond' ? Math.round(value).toLocaleString('en') : value.toFixed(digits(value))}${unit}`
+  const isCount = figure === 'perSecond' || figure === 'lost'
+  return `${isCount ? Math.round(value).toLocaleString('en') : value.toFixed(digits(value))}${unit}`
 }
 
 /** Returns the figures of one subject, the main one first. */
@@ -66,7 +68,7 @@ export const cellOf = figures =>
   figures === undefined
     ? ''
     : Object.keys(FIGURES)
-        .filter(figure => Number.isFinite(figures[figure]))
+        .filter(figure => Number.isFinite(figures[figure]) && !(figure === 'lost' && figures.lost === 0))
         .map(figure => formatted(figure, figures[figure]))
         .join(', ')
 
