@@ -28,7 +28,6 @@ import {
   type TopicPayload,
   UserProperty,
 } from 'nestjs-mqtt'
-import { defineTopic, type StandardSchema } from 'nestjs-mqtt/client'
 import { MqttHealthIndicator } from 'nestjs-mqtt/health'
 import { EmbeddedBroker, FaultLink, ScriptedPeer } from 'nestjs-mqtt/testing'
 
@@ -139,20 +138,20 @@ export class AppModule {}
 const Reading: StandardSchema<{ celsius: number }> = {
   '~standard': { version: 1, vendor: 'own', validate: value => ({ value: { celsius: Number(value) } }) },
 }
-const telemetry = defineTopic('devices/+deviceId/telemetry', { schema: Reading, response: Reading, qos: 1 })
+const measured = defineTopic('devices/+deviceId/telemetry', { schema: Reading, response: Reading, qos: 1 })
 
 export async function contracts(mqtt: MqttService): Promise<string> {
-  const address = telemetry.at({ deviceId: '7' })
+  const address = measured.at({ deviceId: '7' })
   const outcome = await mqtt.publish(address, { celsius: 21 })
   // @ts-expect-error celsius is not a string
   void mqtt.publish(address, { celsius: '21' })
   // @ts-expect-error the parameter is called deviceId
-  telemetry.at({ id: '7' })
+  measured.at({ id: '7' })
   const { celsius } = await mqtt.request(address, { celsius: 21 })
-  mqtt.subscribe(telemetry, ({ payload, params }) => console.log(payload.celsius.toFixed(), params.deviceId))
-  mqtt.respond(telemetry, ({ payload }) => payload)
-  for await (const { payload } of mqtt.messages(telemetry)) console.log(payload.celsius.toFixed())
-  return `${outcome.status} ${celsius.toFixed()} ${telemetry.match('devices/7/telemetry')?.deviceId}`
+  mqtt.subscribe(measured, ({ payload, params }) => console.log(payload.celsius.toFixed(), params.deviceId))
+  mqtt.respond(measured, ({ payload }) => payload)
+  for await (const { payload } of mqtt.messages(measured)) console.log(payload.celsius.toFixed())
+  return `${outcome.status} ${celsius.toFixed()} ${measured.match('devices/7/telemetry')?.deviceId}`
 }
 
 export async function testing(): Promise<string[]> {
