@@ -22,6 +22,7 @@ writeFileSync(join(DIST, 'package.json'), '{ "type": "commonjs" }\n')
 writeFileSync(join(ESM, 'package.json'), '{ "type": "module" }\n')
 for (const module of Object.values(ENTRY_POINTS)) writeFace(module)
 for (const module of Object.values(ENTRY_POINTS)) await checkFace(module)
+writeCommand()
 writeManifest()
 
 /**
@@ -64,6 +65,28 @@ function packagesOf(file, seen = new Set()) {
     else for (const found of packagesOf(join(dirname(file), name), seen)) packages.add(found)
   }
   return packages
+}
+
+/** The command, as an ES module: the CommonJS build has no `import()`, which loads the application of the user. */
+function writeCommand() {
+  const nest = [...packagesOf(join(DIST, 'cli/main.js'))].filter(name => name.startsWith('@nestjs/')).sort()
+  const text = `#!/usr/bin/env node
+${nest.map(name => `import '${name}'`).join('\n')}
+import { main } from '../../cli/main.js'
+
+const writeTo = stream => text => new Promise(resolve => stream.write(text, () => resolve()))
+const code = await main(process.argv.slice(2), {
+  cwd: process.cwd(),
+  import: url => import(url),
+  out: writeTo(process.stdout),
+  error: writeTo(process.stderr),
+})
+// The application may have opened something when it was loaded.
+process.exit(code)
+`
+  const file = join(ESM, 'cli/nestjs-mqtt.js')
+  mkdirSync(dirname(file), { recursive: true })
+  writeFileSync(file, text, { mode: 0o755 })
 }
 
 async function checkFace(module) {

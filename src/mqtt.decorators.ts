@@ -27,6 +27,7 @@ export interface OnMqttOptions extends HandlerOptions {
 interface Decoration {
   readonly decorator: `@OnMqtt${string}`
   readonly connection: string | undefined
+  readonly contract?: TopicContract
 }
 
 const DECORATIONS = Symbol('nestjs-mqtt:decorations')
@@ -81,6 +82,14 @@ function patternOf(source: Source): string | readonly string[] {
   return isContract(source) ? source.pattern : source
 }
 
+function noted(
+  decorator: Decoration['decorator'],
+  connection: string | undefined,
+  source: Source,
+): Decoration {
+  return isContract(source) ? { decorator, connection, contract: source } : { decorator, connection }
+}
+
 function extrasOf(source: Source, options: HandlerOptions): HandlerOptions {
   return handle(isContract(source) ? handlerOptionsOf(source, options) : options)
 }
@@ -106,7 +115,7 @@ export function OnMqttEvent<C extends TopicContract>(
 export function OnMqttEvent(pattern: string | readonly string[], options?: OnMqttOptions): MethodDecorator
 export function OnMqttEvent(source: Source, { connection, ...options }: OnMqttOptions = {}): MethodDecorator {
   return decorate(
-    { decorator: '@OnMqttEvent', connection },
+    noted('@OnMqttEvent', connection, source),
     EventPattern<unknown>(patternOf(source), mqttTransportId(connection), extrasOf(source, options)),
   )
 }
@@ -128,7 +137,7 @@ export function OnMqttRequest(
   { connection, ...options }: OnMqttOptions = {},
 ): MethodDecorator {
   return decorate(
-    { decorator: '@OnMqttRequest', connection },
+    noted('@OnMqttRequest', connection, source),
     MessagePattern<unknown>(patternOf(source), mqttTransportId(connection), extrasOf(source, options)),
   )
 }

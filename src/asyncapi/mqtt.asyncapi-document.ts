@@ -2,6 +2,7 @@ import { type INestApplicationContext, Logger } from '@nestjs/common'
 import { ModulesContainer } from '@nestjs/core'
 import { MqttError } from '../core/errors.js'
 import { connectionsOf } from '../mqtt.connection-module.js'
+import { decorationsOf } from '../mqtt.decorators.js'
 import { findPatternHandlers } from '../mqtt.handlers.js'
 import { mqttTransportId } from '../mqtt.service.js'
 import { resolveCodec } from '../options/codec.js'
@@ -125,7 +126,8 @@ function receivesOf(connection: Connection, modules: ModulesContainer): Operatio
     return patterns.map(pattern => {
       const isLiteral = typeof pattern !== 'string'
       const route = routes.routeOf(pattern)
-      return receiveOf(connection, { name, route, isLiteral, isEvent, extras })
+      const contract = decorationsOf(method).find(noted => noted.contract?.pattern === pattern)?.contract
+      return receiveOf(connection, { name, route, isLiteral, isEvent, extras, contract })
     })
   })
 }
@@ -145,11 +147,12 @@ interface Handler {
   readonly isLiteral: boolean
   readonly isEvent: boolean
   readonly extras: unknown
+  readonly contract: TopicContract | undefined
 }
 
 function receiveOf(
   { name: connection, options }: Connection,
-  { name, route, isLiteral, isEvent, extras }: Handler,
+  { name, route, isLiteral, isEvent, extras, contract }: Handler,
 ): OperationSource {
   const handler = resolveHandlerOptions(route, extras, isEvent ? 'events' : 'requests')
   const { qos, codec, sharedGroup, schema, response } = handler
@@ -158,11 +161,11 @@ function receiveOf(
     action: 'receive',
     topic: describeTopic(route, options?.variables ?? {}, isLiteral),
     connection,
-    description: undefined,
-    contentType: contentTypeOf(codec, options),
+    description: contract?.description,
+    contentType: contract?.policy.properties?.contentType ?? contentTypeOf(codec, options),
     schema,
-    bindings: { qos },
-    messageBindings: {},
+    bindings: { qos, ...bindingsOf(contract) },
+    messageBindings: messageBindingsOf(contract),
     sharedGroup: sharedGroup ?? options?.sharedGroup,
     reply: isEvent ? undefined : { schema: response },
   }
@@ -170,26 +173,35 @@ function receiveOf(
 
 function sendOf({ name: connection, options }: Connection, contract: TopicContract): OperationSource {
   const { pattern, schema, response, description, policy } = contract
-  const { qos = 0, retain = false, codec, properties = {} } = policy
-  const { messageExpiryInterval, payloadFormatIndicator, contentType } = properties
+  const { qos = 0, codec, properties } = policy
   return {
     name: `the contract of "${pattern}"`,
     action: 'send',
     topic: describeTopic(pattern, {}),
     connection,
     description,
-    contentType: contentType ?? contentTypeOf(codec, options),
+    contentType: properties?.contentType ?? contentTypeOf(codec, options),
     schema,
-    bindings: {
-      qos,
-      retain,
-      ...(messageExpiryInterval === undefined ? {} : { messageExpiryInterval }),
-    },
-    messageBindings:
-      payloadFormatIndicator === undefined ? {} : { payloadFormatIndicator: Number(payloadFormatIndicator) },
+    bindings: { qos, retain: false, ...bindingsOf(contract) },
+    messageBindings: messageBindingsOf(contract),
     sharedGroup: undefined,
     reply: response === undefined ? undefined : { schema: response },
   }
+}
+
+/** What the contract says about every message of the topic. */
+function bindingsOf(contract: TopicContract | undefined): Readonly<Record<string, unknown>> {
+  const { retain, properties } = contract?.policy ?? {}
+  const seconds = properties?.messageExpiryInterval
+  return {
+    ...(retain === undefined ? {} : { retain }),
+    ...(seconds === undefined ? {} : { messageExpiryInterval: seconds }),
+  }
+}
+
+function messageBindingsOf(contract: TopicContract | undefined): Readonly<Record<string, unknown>> {
+  const isUtf8 = contract?.policy.properties?.payloadFormatIndicator
+  return isUtf8 === undefined ? {} : { payloadFormatIndicator: Number(isUtf8) }
 }
 
 function contentTypeOf(codec: OperationCodec, options: ResolvedOptions | undefined): string | undefined {

@@ -102,7 +102,9 @@ function innerOf(schema: JsonSchema | undefined): Part[] {
       : [['each item', items]]
   const alternatives = ['oneOf', 'anyOf', 'allOf'].flatMap((key): Part[] => {
     const parts = schema[key]
-    return Array.isArray(parts) ? parts.map(part => [key === 'allOf' ? 'and' : 'or', part]) : []
+    if (!Array.isArray(parts)) return []
+    const label = key === 'allOf' ? 'all of:' : 'or'
+    return parts.map((part, index) => [key !== 'allOf' && index === 0 ? 'either' : label, part])
   })
   const patterns = Object.entries(asObject(patternProperties) ?? {}).map(
     ([name, value]): Part => [`properties that match ${name}`, value],
@@ -133,7 +135,7 @@ function summaryHtml(schema: JsonSchema | undefined, mark?: Html): Html {
   const { type, const: constant, enum: values, description } = schema
   const types = Array.isArray(type) ? type.join(' or ') : typeof type === 'string' ? type : ''
   const limits = LIMITS.flatMap(([key, text]) =>
-    schema[key] === undefined ? [] : [`${text}${shown(schema[key])}`],
+    schema[key] === undefined || isSafeInteger(schema[key]) ? [] : [`${text}${shown(schema[key])}`],
   )
   const oneOf = Array.isArray(values) ? values : constant === undefined ? [] : [constant]
   const choices = oneOf.slice(0, 50).map(value => html` <code>${JSON.stringify(value)}</code>`)
@@ -141,6 +143,9 @@ function summaryHtml(schema: JsonSchema | undefined, mark?: Html): Html {
   const text = typeof description === 'string' ? html`<p>${description}</p>` : undefined
   return html`<span class="type">${words}</span>${choices}${mark}${text}`
 }
+
+/** The limit of every integer in JavaScript, which zod writes for those without a limit. */
+const isSafeInteger = (value: unknown): boolean => Math.abs(Number(value)) === Number.MAX_SAFE_INTEGER
 
 const shown = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value))
 

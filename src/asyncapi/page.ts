@@ -103,7 +103,7 @@ ${pagesHtml(current, pages, filter)}
   private channelHtml({ name, channel, operations }: Entry): Html {
     const { address, description, parameters = {}, servers = [] } = channel
     const filter = channel['x-mqtt-topic-filter']
-    const several = Object.keys(this.document.servers).length > 1
+    const several = Object.keys(this.document.servers).length > servers.length
     return html`<article id="${name}">
 <h3><a href="#${name}">${addressHtml(address ?? '')}</a></h3>
 <div class="title"><span class="soft">Topic Filter <code>${filter}</code></span>${several ? servers.map(server => html`<span class="chip">${keyOf(server)}</span>`) : undefined}</div>
@@ -184,7 +184,14 @@ function serverHtml(name: string, server: AsyncApiServer): Html {
   const rows: [string, string | undefined][] = [
     ['MQTT version', protocolVersion],
     ['Security', security.length === 0 ? 'none' : security.map(keyOf).join(', ')],
-    ['Session', session === undefined ? undefined : session === true ? 'ends with the connection' : 'kept'],
+    [
+      'Session',
+      session === undefined
+        ? undefined
+        : session === true
+          ? 'ends with the connection'
+          : 'kept by the broker',
+    ],
   ]
   const shown = rows.flatMap(([term, value]) =>
     value === undefined ? [] : [html`<dt>${term}</dt><dd>${value}</dd>`],

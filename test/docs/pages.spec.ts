@@ -3,6 +3,7 @@ import { DocApp } from './doc-app.js'
 
 const PAGES = [
   'README.md',
+  'docs/asyncapi.md',
   'docs/codecs.md',
   'docs/contracts.md',
   'docs/handlers.md',

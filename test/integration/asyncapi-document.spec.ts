@@ -128,6 +128,33 @@ describe('an AsyncAPI document', () => {
     })
   })
 
+  it('has the description, schemas and policy of the contract of a handler', async () => {
+    const state = defineTopic('trucks/+truck/state', {
+      qos: 2,
+      retain: true,
+      description: 'Where a truck is.',
+      schema: z.object({ km: z.int() }),
+      properties: { messageExpiryInterval: 5, contentType: 'application/vnd.truck+json' },
+    })
+    @Controller()
+    class Trucks {
+      @OnMqttEvent(state)
+      onState(_state: { km: number }): void {}
+    }
+    const { document } = await documentOf({ imports: [main], controllers: [Trucks] })
+    expect(await problemsOf(document)).toEqual([])
+    expect(document.operations['Trucks.onState']).toMatchObject({
+      description: 'Where a truck is.',
+      bindings: { mqtt: { qos: 2, retain: true, messageExpiryInterval: 5 } },
+    })
+    expect(document.channels['trucks.truck.state']?.messages).toEqual({
+      message: {
+        contentType: 'application/vnd.truck+json',
+        payload: { $ref: '#/components/schemas/trucks.truck.state.message' },
+      },
+    })
+  })
+
   it('has the content type of the codec of the handler or of the connection', async () => {
     const cbor: Codec = { contentType: 'application/cbor', encode: () => Buffer.alloc(0), decode: () => 1 }
     const { document } = await documentOf({

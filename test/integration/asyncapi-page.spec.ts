@@ -167,7 +167,7 @@ describe('the page of an AsyncAPI document', () => {
     expect(text).toContain('celsius number, ≥ -40, ≤ 85 required At the sensor.')
     expect(text).toContain('mode string &quot;eco&quot; &quot;boost&quot; required')
     expect(text).toContain('tags array each item object key string required')
-    expect(text).toContain('or string or integer')
+    expect(text).toContain('cause required either string or integer')
     expect(text).toContain('send QoS 1 retained')
   })
 

@@ -1,0 +1,66 @@
+import { parseArgs } from 'node:util'
+import { isMqttError } from '../core/errors.js'
+import { CliError, type CliHost, writeAsyncApi } from './mqtt.asyncapi-command.js'
+
+const USAGE = `nestjs-mqtt asyncapi <module file> [options]
+
+Writes an AsyncAPI 3.1 document of the MQTT handlers of a Nest application. It needs no broker and creates no instances:
+the application is loaded in preview mode.
+
+  <module file>         compiled file that exports the root module, such as dist/app.module.js
+  --out <file>          file to write, as YAML if it ends with .yaml or .yml; otherwise JSON on the standard output
+  --options <file>      compiled file that exports the options of createAsyncApiDocument(), as "asyncApi" or as default
+  --export <name>       name of the exported module, if the file exports several
+  --title <text>        title of the document; by default the name in package.json
+  --api-version <text>  version of the document; by default the version in package.json
+  --help                shows this text
+`
+
+/** Runs the command line. Returns the exit code. */
+export async function main(args: readonly string[], host: CliHost): Promise<number> {
+  try {
+    await run(args, host)
+    return 0
+  } catch (error) {
+    if (!(error instanceof CliError) && !isMqttError(error)) throw error
+    await host.error(`nestjs-mqtt: ${error.message}\n`)
+    return 1
+  }
+}
+
+async function run(args: readonly string[], host: CliHost): Promise<void> {
+  const { values, positionals } = parsed(args)
+  const [command, file, ...others] = positionals
+  if (values.help === true) return host.out(USAGE)
+  if (command !== 'asyncapi')
+    throw new CliError(
+      `${command === undefined ? 'a command is missing' : `unknown command "${command}"`}; use: nestjs-mqtt asyncapi <module file>, or --help`,
+    )
+  if (file === undefined)
+    throw new CliError(
+      'the module file is missing; give the compiled file of the root module, such as dist/app.module.js',
+    )
+  if (others.length > 0) throw new CliError(`unexpected argument "${others[0]}"; see --help`)
+  const { out, options, export: exportName, title, 'api-version': version } = values
+  await writeAsyncApi({ file, out, options, exportName, title, version }, host)
+}
+
+function parsed(args: readonly string[]) {
+  const text = { type: 'string' } as const
+  try {
+    return parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        out: text,
+        options: text,
+        export: text,
+        title: text,
+        'api-version': text,
+        help: { type: 'boolean' },
+      },
+    })
+  } catch (error) {
+    throw new CliError(`${error instanceof Error ? error.message : String(error)}; see --help`)
+  }
+}
