@@ -21,6 +21,9 @@ export const SUBJECT_NAMES = {
   mqtt: 'mqtt',
   builtIn: 'built-in',
   floor: 'floor',
+  off: 'instrumentation off',
+  metrics: 'with metrics',
+  traced: 'with traces and metrics',
 }
 
 /** This package must not be slower, or use more CPU, than `peer`. */
