@@ -34,7 +34,7 @@ interface BuiltChannel {
   readonly name: string
   readonly channel: Omit<AsyncApiChannel, 'messages'>
   readonly messages: Map<string, AsyncApiMessage>
-  /** The name of each message by what it consists of. */
+  /** The name of each message, by its content. */
   readonly known: Map<string, string>
   readonly names: Names
 }
@@ -166,7 +166,7 @@ export class DocumentBuilder {
     return built
   }
 
-  /** Handlers of one channel with the same messages share them. */
+  /** Handlers of one channel share a message if its content is the same. */
   private addMessage(
     { name, messages, known, names }: BuiltChannel,
     kind: string,

@@ -70,7 +70,7 @@ function adapterOf(path: string, app: INestApplication): HttpAdapter {
   const isInitialized: unknown = Reflect.get(app, 'isInitialized')
   if (isInitialized === true)
     throw invalid(
-      'the application is already initialized, so that it would not find the page; call it before app.init() and app.listen()',
+      'the application is already initialized, so it would not serve the page; call it before app.init() and app.listen()',
     )
   const adapter: unknown = typeof app.getHttpAdapter === 'function' ? app.getHttpAdapter() : undefined
   if (!isAdapter(adapter))

@@ -6,7 +6,7 @@ import { type Html, html } from './page-html.js'
 const MAX_NODES = 400
 const MAX_DEPTH = 12
 
-/** What remains to be shown of one payload. */
+/** How many more properties of one payload may be shown. */
 interface Budget {
   nodes: number
 }

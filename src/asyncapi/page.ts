@@ -24,7 +24,7 @@ export const CONTENT_SECURITY_POLICY = [
   "frame-ancestors 'none'",
 ].join('; ')
 
-/** What a reader asks for. */
+/** The part of the document that is requested. */
 export interface PageRequest {
   /** Shows channels and operations that contain this text. */
   readonly filter: string
@@ -39,7 +39,7 @@ interface Entry {
   readonly name: string
   readonly channel: AsyncApiChannel
   readonly operations: [string, AsyncApiOperation][]
-  /** What the filter looks at, in lower case. */
+  /** The text that the filter searches, in lower case. */
   readonly text: string
 }
 

@@ -30,10 +30,10 @@ export interface ConnectionChange {
   readonly before: ConnectionState
 }
 
-/** What a message is published for. `signal`: a cancel or a renewal of a stream. */
+/** Why a message is published. `signal`: a cancel or a renewal of a stream. */
 export type PublishPurpose = 'message' | 'request' | 'response' | 'dead-letter' | 'signal'
 
-/** Adds User Properties to a message that has not left yet. They are sent on MQTT 5 only. */
+/** Adds User Properties to a message that has not been written yet. They are sent on MQTT 5 only. */
 type AddUserProperties = (properties: Readonly<Record<string, string>>) => void
 
 interface PublishFacts {
@@ -72,7 +72,7 @@ export interface DeliveryFacts {
   /** Size of the payload. */
   readonly bytes: number
   readonly properties: PublishProperties
-  /** Set for a batch: its messages. What is above is of the first one. */
+  /** The messages of a batch; undefined otherwise. The other fields describe the first message. */
   readonly batch: readonly PublishPacket[] | undefined
 }
 
@@ -127,7 +127,7 @@ export type StreamEvent =
       readonly error?: unknown
     })
 
-/** A PINGRESP has measured the link. */
+/** The client has measured the link with a PINGRESP. */
 export interface LinkMeasured {
   readonly client: ObservedClient
   /** Time from PINGREQ to PINGRESP, which includes the queue of the link. */
@@ -181,7 +181,7 @@ export class Hook<E> {
     if (this.channel?.hasSubscribers) this.channel.publish(event)
   }
 
-  /** Tells it, and runs `work` in the stores that are bound to the channel. */
+  /** Emits an event, and runs `work` in the stores that are bound to the channel. */
   tellAround<T>(event: E, work: () => T): T {
     this.tellListeners(event)
     if (!this.channel?.hasSubscribers) return work()

@@ -71,7 +71,7 @@ export type MqttHealth = {
   readonly droppedInLastMinute: {
     /** Received messages, dropped by the limits of `inbound` or of a loop. */
     readonly inbound: number
-    /** Publishes with the outcome `dropped`, except `superseded`, `aborted` and `closed`, which the application causes itself. */
+    /** Publishes with the outcome `dropped`, except the reasons that the application causes: `superseded`, `aborted` and `closed`. */
     readonly outbound: number
   }
   /**
@@ -131,10 +131,10 @@ function subscriptionProblems({
 }: HealthFacts): string[] {
   const problems: string[] = []
   if (refused.length > 0)
-    problems.push(`the broker refuses ${refused.length} subscriptions: ${listOf(refused)}`)
+    problems.push(`the broker refuses subscriptions (${refused.length}): ${listOf(refused)}`)
   if (unansweredSubscriptions.length > 0)
     problems.push(
-      `the broker has not responded to ${unansweredSubscriptions.length} subscriptions: ${listOf(unansweredSubscriptions)}`,
+      `the broker has not responded to subscriptions (${unansweredSubscriptions.length}): ${listOf(unansweredSubscriptions)}`,
     )
   return problems
 }
@@ -151,13 +151,12 @@ function messageProblems({ refusedPublish, isAcknowledgementLate, heldUp, droppe
     problems.push(
       `the handler of ${listOf(heldUp.patterns)} holds back the acknowledgements of ${heldUp.behind} messages`,
     )
-  if (dropped.outbound > 0) problems.push(`${dropped.outbound} publishes were dropped in the last minute`)
-  if (dropped.inbound > 0)
-    problems.push(`${dropped.inbound} received messages were dropped in the last minute`)
+  if (dropped.outbound > 0) problems.push(`publishes dropped in the last minute: ${dropped.outbound}`)
+  if (dropped.inbound > 0) problems.push(`received messages dropped in the last minute: ${dropped.inbound}`)
   return problems
 }
 
-/** Drops that the application has caused itself. */
+/** Reasons for drops that the application causes. */
 const INTENDED: ReadonlySet<DropReason> = new Set<DropReason>(['superseded', 'aborted', 'closed'])
 
 /** Counts the drops of the last minute, from the notices of a client. */

@@ -171,8 +171,8 @@ interface PresentSession {
 }
 
 /**
- * Keeps a retained message up to date that says whether this client is online. If the client ends without a word, the
- * broker publishes the will, which says the same as the farewell.
+ * Maintains the retained message that shows whether this client is online. If the client does not end cleanly, the broker
+ * publishes the will, which has the same payload as `offline`.
  */
 export class Presence implements ConnectionListener {
   private hasLeft = false
@@ -183,7 +183,7 @@ export class Presence implements ConnectionListener {
     private readonly session: PresentSession,
   ) {}
 
-  /** There is a new connection, on which nothing has been published. */
+  /** Publishes `online`. Called for each new connection, before all other publishes. */
   greet(): void {
     if (this.hasLeft) return
     try {
@@ -195,8 +195,8 @@ export class Presence implements ConnectionListener {
   }
 
   /**
-   * Says that the client is offline.
-   * @returns whether the broker knows. If not, the connection must end in such a way that the broker publishes the will.
+   * Publishes `offline`.
+   * @returns whether the broker has acknowledged it. If not, the connection must be closed so that the broker publishes the will.
    */
   async leave(timeoutMs: number): Promise<boolean> {
     this.hasLeft = true

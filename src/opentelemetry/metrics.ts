@@ -17,7 +17,7 @@ import {
 } from './attributes.js'
 import { listen } from './listening.js'
 
-/** As the conventions advise, in seconds. */
+/** Buckets in seconds, as the semantic conventions recommend. */
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10]
 const MS = 1_000
 

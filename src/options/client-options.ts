@@ -120,7 +120,7 @@ export interface RetainedOptions {
   /** Bytes of all values. Each counts as the size of its packet plus 512 bytes. 1 or more. @default 16777216 */
   readonly maxBytes?: number
   /**
-   * What gives way at a limit: `drop-oldest`, the topic that was updated longest ago, or `drop-newest`, the new topic.
+   * What is dropped at a limit: `drop-oldest`, the topic that was updated longest ago, or `drop-newest`, the new topic.
    * @default 'drop-oldest'
    */
   readonly overflow?: 'drop-oldest' | 'drop-newest'

@@ -218,7 +218,7 @@ describe('spans', () => {
     expect(processed.links.map(link => link.context.spanId)).toEqual([idOf(published)])
   })
 
-  it('start a trace if they shall not continue that of the publisher', async () => {
+  it('start a new trace if continueTraces is false', async () => {
     telemetry.instrumentation.setConfig({ continueTraces: false })
     await client.subscribe('rooms/+room', () => {}).whenGranted()
     await client.publish('rooms/7', 1, { qos: 1 })

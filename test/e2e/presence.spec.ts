@@ -120,7 +120,7 @@ describe.each([4, 5] as const)('presence on mosquitto, MQTT version %d', protoco
     expect(await retained()).toBe('online')
   })
 
-  it('is online after another client with the same Client Identifier was here for a moment', async () => {
+  it('is online again after another client used its Client Identifier for a moment', async () => {
     const { retained } = await observe()
     const options = { protocolVersion, clientId: 'device-7', presence: PRESENCE } as const
     await connect({ ...options, reconnect: { delayMs: [50], verdict: () => 'retry' } })
@@ -131,7 +131,7 @@ describe.each([4, 5] as const)('presence on mosquitto, MQTT version %d', protoco
 })
 
 describe('presence on mosquitto', () => {
-  it('says nothing about a short outage if the will is delayed', async () => {
+  it('does not publish offline during a short outage if the will is delayed', async () => {
     const { seen } = await observe()
     const { createStream, cut } = cuttable(broker.port)
     const presence = { ...PRESENCE, delaySeconds: 60 }

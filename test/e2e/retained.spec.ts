@@ -105,7 +105,7 @@ describe.each([4, 5] as const)('retained() on mosquitto, MQTT version %d', proto
     expect(removed).toEqual(['sites/1/state'])
   })
 
-  it('gives other handlers of the filter no retained message twice', async () => {
+  it('delivers no retained message twice to other handlers of the filter', async () => {
     for (const site of [1, 2, 3]) await retain(`sites/${site}/state`, site)
     const client = await connect({ protocolVersion })
     const received: unknown[] = []
@@ -126,7 +126,7 @@ describe.each([4, 5] as const)('retained() on mosquitto, MQTT version %d', proto
     await eventually(() => received.includes(5))
   })
 
-  it('gives other handlers each live message once while it is synchronised', async () => {
+  it('delivers each live message once to other handlers while it is synchronised', async () => {
     const client = await connect({ protocolVersion })
     const received: unknown[] = []
     await client
@@ -149,7 +149,7 @@ describe.each([4, 5] as const)('retained() on mosquitto, MQTT version %d', proto
     expect(received).toEqual(Array.from({ length: number }, (_, index) => index))
   })
 
-  it('gives a second cache of the filter everything too', async () => {
+  it('delivers all retained messages to a second cache of the filter', async () => {
     await retain('sites/1/state', 1)
     const client = await connect({ protocolVersion })
     const first = client.retained('sites/+/state', { quietMs: 0 })

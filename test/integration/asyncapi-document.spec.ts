@@ -458,7 +458,7 @@ describe('a document of hostile names', () => {
     '/',
   ]
 
-  it('is valid, and says the real Topic Filter', async () => {
+  it('is valid, and contains the real Topic Filter', async () => {
     const sends = NASTY.map(topic =>
       defineTopic(topic, { description: topic, schema: z.object({ a: z.int() }) }),
     )

@@ -99,7 +99,7 @@ describe('one application with everything of the first day', () => {
     expect(service().rows).toEqual(Array.from({ length: 12 }, (_, index) => [String(index), index]))
   })
 
-  it('sees messages of a subscription that it no longer has', async () => {
+  it('receives messages of a subscription that it no longer has', async () => {
     await broker.deliver('legacy/1', 'old')
     expect(service().unmatched).toEqual(['legacy/1'])
   })

@@ -48,7 +48,7 @@ describe.each([4, 5] as const)('presence on MQTT version %d', protocolVersion =>
     }
   })
 
-  it('ends with an acknowledged farewell before DISCONNECT', async () => {
+  it('publishes offline and waits for its acknowledgement before DISCONNECT', async () => {
     const { session, peer } = present({ protocolVersion })
     await session.start()
     const connection = await peer.accept()
@@ -65,7 +65,7 @@ describe.each([4, 5] as const)('presence on MQTT version %d', protocolVersion =>
     await closed
   })
 
-  it('leaves it to the will if the broker does not acknowledge the farewell in time', async () => {
+  it('lets the broker publish the will if offline is not acknowledged in time', async () => {
     const { session, peer } = present({ protocolVersion })
     await session.start()
     const connection = await peer.accept()
@@ -145,7 +145,7 @@ describe('presence', () => {
     expect(log.visible).toContain('the broker refused the publish to "devices/7/status": 0x87 Not authorized')
   })
 
-  it('says goodbye after the last publishes of the application', async () => {
+  it('publishes offline after the last publishes of the application', async () => {
     const { session, peer, route } = present()
     route('in/#', async () => {})
     await session.start()

@@ -167,7 +167,7 @@ describe('retained()', () => {
     expect(client.stats().retained.caches).toBe(0)
   })
 
-  it('asks for the retained messages again with a Subscription Identifier of their own', async () => {
+  it('requests the retained messages again with a separate Subscription Identifier', async () => {
     const { client, cache, connection, subscribe, grant, started } = await caching()
     grant()
     await started

@@ -184,7 +184,7 @@ describe('MqttHealthIndicator with terminus', () => {
       details: {
         mqtt: {
           status: 'degraded',
-          reasons: ['1 publishes were dropped in the last minute'],
+          reasons: ['publishes dropped in the last minute: 1'],
           droppedInLastMinute: { inbound: 0, outbound: 1 },
         },
       },
@@ -218,7 +218,7 @@ describe('MqttHealthIndicator with terminus', () => {
     expect(Object.keys((await ask('edge')).details)).toEqual(['mqtt:edge', 'the edge'])
   })
 
-  it('says degraded as up, with the reasons, where terminus has no such status', async () => {
+  it('reports up with the reasons if terminus has no status "degraded"', async () => {
     class OldIndicators extends HealthIndicatorService {
       override check(key: string) {
         const session = super.check(key)
@@ -234,7 +234,7 @@ describe('MqttHealthIndicator with terminus', () => {
     await mqtt.whenConnected()
     const indicator = new MqttHealthIndicator(new OldIndicators(), app.get(ModuleRef))
     expect(indicator.readiness()).toMatchObject({
-      mqtt: { status: 'up', state: 'degraded', reasons: ['1 publishes were dropped in the last minute'] },
+      mqtt: { status: 'up', state: 'degraded', reasons: ['publishes dropped in the last minute: 1'] },
     })
   })
 })

@@ -64,7 +64,7 @@ export class Backpressure {
     return link === undefined ? 0 : this.mostUnacknowledged(link) - (this.batches.size > 0 ? 1 : 0)
   }
 
-  /** No batch waits for messages that the broker may not send. */
+  /** Starts all batches, because the broker may not send the messages that they wait for. */
   flush(): void {
     for (const batches of this.batches) batches.flush()
   }
@@ -101,7 +101,7 @@ export class Backpressure {
     this.settle()
   }
 
-  /** Too much is no longer held. */
+  /** The held messages are within the limits again. */
   private settle(): void {
     this.isHolding = false
     this.stall.release()

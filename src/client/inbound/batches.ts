@@ -23,13 +23,13 @@ interface Member<T> {
 
 /** A handler that waits for several messages. */
 export interface Collecting {
-  /** Starts the next batch with what is there, as soon as the one before has ended. */
+  /** Starts the next batch with the messages received so far, as soon as the current one has ended. */
   flush(): void
-  /** No more messages may come: every batch starts at once. */
+  /** No further messages are accepted, so every batch starts at once. */
   drain(): void
 }
 
-/** Tells the handlers with batches when to wait no longer. */
+/** The handlers with batches, so that their batches can be started early. */
 export interface BatchHost {
   readonly pool: HandlerPool
   /** @returns a function that removes the handler */
@@ -41,7 +41,7 @@ export type BatchRun<T> = (messages: readonly T[], attempt: HandlerAttempt, sign
 
 /**
  * The batches of one handler. Every message is a run of its own, which ends with its batch and then has its own outcome. The
- * batch is one more run, which holds a slot while it works. Messages beyond the next batch wait as those of any handler do.
+ * batch is one more run, which holds a slot while it works. Messages beyond the next batch wait like those of any other handler.
  */
 export class Batches<T> implements Collecting {
   private readonly waiting: Member<T>[] = []

@@ -51,7 +51,7 @@ export class OpenStream {
     return this.timer !== undefined
   }
 
-  /** The requester has sent a sign of life. */
+  /** The requester has renewed the stream. */
   renew(): void {
     if (!this.isOver && this.leaseMs !== undefined) this.start(this.leaseMs)
   }

@@ -15,9 +15,9 @@ import type { MqttSession } from '../mqtt-session.js'
 import { ChangeReader, type WaitOptions, waitFor } from '../waits.js'
 import type { Subscription } from './subscription-entries.js'
 
-/** While the application is starting, messages are held, and their arrival is not noticed. */
+/** Interval of the checks while the application is starting, because messages are held until then. */
 const STARTING_PAUSE_MS = 20
-/** PINGRESP may be lost; one for a later PINGREQ is as good. */
+/** Interval of further PINGREQ packets, in case a PINGRESP is lost. */
 const PING_AGAIN_MS = 5_000
 
 /** Keeps the values of one filter, and synchronises them with the broker on every connection. */
@@ -125,7 +125,7 @@ export class RetainedCache<T> implements Retained<T> {
   private newHandler(): InboundHandler {
     return newHandler({
       name: this.filter,
-      // Takes every message at once.
+      // Occupies no slot.
       isPassive: true,
       isOpenEnded: ['#', '+'].includes(this.topicFilter.levels.at(-1) ?? ''),
       run: packet => this.take(packet),
@@ -150,7 +150,7 @@ export class RetainedCache<T> implements Retained<T> {
     }
   }
 
-  /** MQTT 3.1.1 does not tell which live messages the broker has stored. */
+  /** On MQTT 3.1.1 a live message does not show whether the broker has stored it. */
   private isRetained({ retain, properties }: PublishPacket): boolean {
     if (retain || this.session.connection.protocolVersion === 4) return true
     return properties?.subscriptionIdentifier === this.identifier
@@ -181,14 +181,14 @@ export class RetainedCache<T> implements Retained<T> {
     )
   }
 
-  /** @returns false if it was given up */
+  /** @returns false if the connection ended or another synchronisation replaced it */
   private async run(isComing: boolean, isOver: () => boolean): Promise<boolean> {
     const { subscriptions, refreshes, resubscriptions, connection } = this.session
     await subscriptions.whenGranted(this.filter)
     if (isOver()) return false
     if (isComing) return this.settled(isOver)
     const upToId = lastHandlerId()
-    // On MQTT 3.1.1, what other subscriptions have asked for must arrive first.
+    // On MQTT 3.1.1, retained messages for other subscriptions must arrive first.
     if (connection.protocolVersion === 4 && !(await this.roundTrip())) return false
     if (isOver()) return false
     const hasIdentifiers = connection.limits?.subscriptionIdentifiersAvailable === true
@@ -226,7 +226,7 @@ export class RetainedCache<T> implements Retained<T> {
       const timer = setInterval(() => publisher.roundTrip(settle), PING_AGAIN_MS)
       const settle = (isDone: boolean): void => {
         clearInterval(timer)
-        // Handlers of messages that arrived before have started by then.
+        // By then, the handlers of earlier messages have started.
         setImmediate(() => resolve(isDone))
       }
       publisher.roundTrip(settle)

@@ -2,13 +2,13 @@
 export interface RetainedLimits {
   readonly maxTopics: number
   readonly maxBytes: number
-  /** What gives way when a limit is reached: the topic that was updated longest ago, or the new topic. */
+  /** What is dropped when a limit is reached: the topic that was updated longest ago, or the new topic. */
   readonly overflow: 'drop-oldest' | 'drop-newest'
 }
 
 /**
  * A change of a value. `removed` says why: `cleared` by an empty message, `gone` from the broker while this client was not
- * looking, `dropped` by the limits, or `invalid`: the new value cannot be decoded.
+ * connected, `dropped` by the limits, or `invalid`: the new value cannot be decoded.
  */
 export type RetainedChange<T> =
   | { readonly type: 'set'; readonly topic: string; readonly value: T }
@@ -169,7 +169,7 @@ export class Refresh {
 
   /**
    * @param identifier Subscription Identifier of the SUBSCRIBE that brings them. Undefined on MQTT 3.1.1, where every message
-   * with the RETAIN flag was stored, and the handlers up to an id have had it.
+   * with the RETAIN flag was stored, and the handlers up to a certain id have already received it.
    */
   constructor(
     private readonly identifier: number | undefined,

@@ -65,7 +65,7 @@ describe('the health of a session', () => {
     const health = healthOf({ ...WELL, refusedSubscriptions: ['a', 'b', 'c', 'd'] })
     expect(health).toMatchObject({
       state: 'degraded',
-      reasons: ['the broker refuses 4 subscriptions: a, b, c, …'],
+      reasons: ['the broker refuses subscriptions (4): a, b, c, …'],
       refusedSubscriptions: ['a', 'b', 'c', 'd'],
     })
   })
@@ -93,13 +93,13 @@ describe('the health of a session', () => {
     expect(health.state).toBe('down')
     expect(health.reasons).toEqual([
       'the connection is idle',
-      'the broker refuses 1 subscriptions: a',
-      'the broker has not responded to 1 subscriptions: b',
+      'the broker refuses subscriptions (1): a',
+      'the broker has not responded to subscriptions (1): b',
       'the broker refused publishes in the last minute: 0x97 Quota exceeded',
       'the broker has not acknowledged a publish for half of outbound.ackTimeoutMs',
       'the handler of a/+ holds back the acknowledgements of 7 messages',
-      '4 publishes were dropped in the last minute',
-      '3 received messages were dropped in the last minute',
+      'publishes dropped in the last minute: 4',
+      'received messages dropped in the last minute: 3',
     ])
   })
 })
