@@ -205,12 +205,11 @@ export function validated(
   try {
     const result = schema['~standard'].validate(value)
     if (!('then' in result)) return outputOf(result, check, what, value, Failure)
-    return Promise.resolve(result).then(
-      settled => outputOf(settled, check, what, value, Failure),
-      (cause: unknown) => Promise.reject(schemaFailed(what, cause)),
-    )
+    return Promise.resolve(result)
+      .then(settled => outputOf(settled, check, what, value, Failure))
+      .catch((error: unknown) => Promise.reject(schemaFailed(what, error)))
   } catch (error) {
-    throw error instanceof MqttError ? error : schemaFailed(what, error)
+    throw schemaFailed(what, error)
   }
 }
 
@@ -244,7 +243,10 @@ function outputOf(
   value: unknown,
   Failure: typeof MqttError,
 ): unknown {
-  if (result.issues === undefined) return result.value
+  if (result.issues === undefined) {
+    if ('value' in result) return result.value
+    throw new TypeError('the schema returned neither a value nor issues')
+  }
   const issues = result.issues.slice(0, MOST_ISSUES).map(issue => payloadIssue(issue, value, showsValues))
   const texts = issues.map(({ path, message }) => textOfIssue(path, message))
   throw new Failure('PAYLOAD_INVALID', `${what} is not valid: ${texts.join('; ')}`, { issues })
@@ -252,6 +254,7 @@ function outputOf(
 
 /** What a schema throws may quote the payload, which must not appear in a log. */
 function schemaFailed(what: string, cause: unknown): MqttError {
+  if (cause instanceof MqttError) return cause
   const kind = cause instanceof Error ? cause.name : 'error'
   return new MqttError('PAYLOAD_INVALID', `${what} could not be validated: the schema failed (${kind})`, {
     cause,

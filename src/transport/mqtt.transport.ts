@@ -8,7 +8,7 @@ import { isObservable, lastValueFrom, Observable } from 'rxjs'
 import type { PublishPacket } from '../client/connection/link.js'
 import { Batches } from '../client/inbound/batches.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from '../client/inbound/delivery.js'
-import { type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
+import { type HandlerRules, handlerRules, validatesInOrder } from '../client/inbound/handler-rules.js'
 import { type MqttMessage, messageOf } from '../client/inbound/subscriber.js'
 import type { MqttSession } from '../client/mqtt-session.js'
 import type { ResultReader } from '../client/requests/request-messages.js'
@@ -178,17 +178,12 @@ export class MqttTransport
         )
       },
     )
-    // A schema may take longer for one message than for the next, and their order must not change.
-    let before: Promise<unknown> = Promise.resolve()
+    const { payload, runRules } = route
+    const validate = payload && validatesInOrder(payload, runRules)
     const run = async (packet: PublishPacket, attempt: HandlerAttempt): Promise<void> => {
       let data = decodePacket(route.codec, packet)
       if (this.options.envelope === 'all') data = unwrapEvent(packet.topic, data, this.routeOf).data
-      if (route.payload !== undefined) {
-        const valid = Promise.resolve(validPayload(route.payload, packet, data))
-        before = Promise.allSettled([valid, before])
-        await before
-        data = await valid
-      }
+      if (validate !== undefined) data = await validate(packet, data)
       await batches.push(messageOf(route, packet, data), packet, attempt)
     }
     return { ...batches.memberRules, run }

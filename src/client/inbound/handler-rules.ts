@@ -1,7 +1,13 @@
 import { MqttError } from '../../core/errors.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../core/topic/topic-filter.js'
-import { type Codec, type PayloadCheck, resolveCodec, type StandardSchema } from '../../options/codec.js'
+import {
+  type Codec,
+  type PayloadCheck,
+  resolveCodec,
+  type StandardSchema,
+  validPayload,
+} from '../../options/codec.js'
 import type { BatchOptions, ResolvedHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { InboundHandler } from './delivery.js'
@@ -92,6 +98,35 @@ function assertBatch(
     throw problem(
       `batch.maxMessages ${batch.maxMessages} is more than inbound.maxInFlight ${inbound.maxInFlight}, the number of messages that the broker sends without an acknowledgement, so that no batch could be full; lower batch.maxMessages, or raise inbound.maxInFlight of the connection`,
     )
+}
+
+/**
+ * Returns a function that validates the payloads of a handler in order of arrival: each waits for those before it, because a
+ * schema may take longer for one message than for the next. `timeoutMs` of the handler limits each validation, so that one
+ * that never ends does not stop the handler.
+ */
+export function validatesInOrder(
+  check: PayloadCheck,
+  { name, timeoutMs }: Pick<InboundHandler, 'name' | 'timeoutMs'>,
+): (packet: { readonly topic: string }, value: unknown) => Promise<unknown> {
+  let before: Promise<void> = Promise.resolve()
+  return async (packet, value) => {
+    const output = validPayload(check, packet, value)
+    const valid = output instanceof Promise ? limited(output, name, timeoutMs) : Promise.resolve(output)
+    // Without a result, which would refer to the payloads of all messages before it.
+    before = Promise.allSettled([valid, before]).then(() => {})
+    await before
+    return valid
+  }
+}
+
+function limited(work: Promise<unknown>, name: string, timeoutMs: number | undefined): Promise<unknown> {
+  if (timeoutMs === undefined) return work
+  return new Promise((resolve, reject) => {
+    const text = `the schema of the handler of "${name}" did not end within ${timeoutMs} ms`
+    const timer = setTimeout(() => reject(new MqttError('TIMEOUT', text)), timeoutMs)
+    work.then(resolve, reject).finally(() => clearTimeout(timer))
+  })
 }
 
 function checkOf(

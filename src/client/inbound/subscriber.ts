@@ -27,7 +27,7 @@ import { Responder } from '../requests/responder.js'
 import { RetainedCache } from '../subscriptions/retained-cache.js'
 import type { WaitOptions } from '../waits.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from './delivery.js'
-import { type HandlerRules, handlerRules } from './handler-rules.js'
+import { type HandlerRules, handlerRules, validatesInOrder } from './handler-rules.js'
 import { MessageStream } from './message-stream.js'
 
 /** A message, as passed to a handler that was added at run time. */
@@ -256,14 +256,8 @@ function pushInOrder(rules: HandlerRules, stream: MessageStream<Message>): Inbou
   const push = (packet: PublishPacket, payload: unknown): Promise<void> =>
     stream.push(messageOf(rules, packet, payload), packet.qos === 0 ? bytesOf(packet) : undefined, packet)
   if (check === undefined) return async packet => push(packet, decodePacket(codec, packet))
-  let before: Promise<unknown> = Promise.resolve()
-  return async packet => {
-    const valid = Promise.resolve(validPayload(check, packet, decodePacket(codec, packet)))
-    const turn = Promise.allSettled([valid, before])
-    before = turn
-    await turn
-    return push(packet, await valid)
-  }
+  const validate = validatesInOrder(check, rules.runRules)
+  return async packet => push(packet, await validate(packet, decodePacket(codec, packet)))
 }
 
 export function messageOf(
