@@ -171,19 +171,19 @@ export class Hook<E> {
   ) {}
 
   /** Whether there are listeners. Check this before you create an event, because most clients have none. */
-  get isHeard(): boolean {
+  get hasListeners(): boolean {
     return this.listeners.size > 0 || this.channel?.hasSubscribers === true
   }
 
   /** An error thrown by a listener has no effect on the client. */
-  tell(event: E): void {
-    this.tellListeners(event)
+  emit(event: E): void {
+    this.callListeners(event)
     if (this.channel?.hasSubscribers) this.channel.publish(event)
   }
 
   /** Emits an event, and runs `work` in the stores that are bound to the channel. */
-  tellAround<T>(event: E, work: () => T): T {
-    this.tellListeners(event)
+  emitAround<T>(event: E, work: () => T): T {
+    this.callListeners(event)
     if (!this.channel?.hasSubscribers) return work()
     // Seam: the declared type asks for the type of a store, but the message of a channel may be anything.
     return this.channel.runStores(event as object, work)
@@ -195,7 +195,7 @@ export class Hook<E> {
     return () => this.listeners.delete(listener)
   }
 
-  private tellListeners(event: E): void {
+  private callListeners(event: E): void {
     for (const listener of this.listeners) {
       try {
         listener(event)
@@ -235,7 +235,7 @@ export class ClientEvents {
     const { client, connection } = this
     if (state.status === 'closed') open.delete(client)
     else open.add(client)
-    if (connection.isHeard) connection.tell({ client, state, before })
+    if (connection.hasListeners) connection.emit({ client, state, before })
   }
 
   /** Publishes a message, and reports its start and its end. */
@@ -247,10 +247,10 @@ export class ClientEvents {
     const begun = this.publishBegins(message, purpose)
     try {
       const outcome = await publish(begun.message)
-      this.publish.tell({ ...begun.facts, type: 'end', outcome })
+      this.publish.emit({ ...begun.facts, type: 'end', outcome })
       return outcome
     } catch (error) {
-      this.publish.tell({ ...begun.facts, type: 'end', outcome: undefined, error })
+      this.publish.emit({ ...begun.facts, type: 'end', outcome: undefined, error })
       throw error
     }
   }
@@ -262,13 +262,13 @@ export class ClientEvents {
   ): TryPublishOutcome {
     const begun = this.publishBegins(message, 'message')
     const settle = (outcome: PublishOutcome): void =>
-      this.publish.tell({ ...begun.facts, type: 'end', outcome })
+      this.publish.emit({ ...begun.facts, type: 'end', outcome })
     try {
       const result = publish(begun.message, settle)
       if (result.status === 'dropped') settle(result)
       return result
     } catch (error) {
-      this.publish.tell({ ...begun.facts, type: 'end', outcome: undefined, error })
+      this.publish.emit({ ...begun.facts, type: 'end', outcome: undefined, error })
       throw error
     }
   }
@@ -280,7 +280,7 @@ export class ClientEvents {
     const addUserProperties: AddUserProperties = added => {
       begun.message = withUserProperties(begun.message, added)
     }
-    this.publish.tell({ ...facts, type: 'start', addUserProperties })
+    this.publish.emit({ ...facts, type: 'start', addUserProperties })
     return begun
   }
 }

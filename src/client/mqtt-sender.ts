@@ -55,7 +55,7 @@ export class MqttSender {
       const hasTerms = whenBlocked !== undefined || timeoutMs !== undefined || signal !== undefined
       const terms = hasTerms ? options : undefined
       const { publisher, events } = this.session
-      if (events.publish.isHeard) return this.session.publish(message, terms)
+      if (events.publish.hasListeners) return this.session.publish(message, terms)
       return publisher.publish(message, terms)
     } catch (error) {
       return Promise.reject(error)

@@ -99,7 +99,7 @@ export class MqttSession {
     for (const part of parts) if (part !== undefined) this.connection.attach(part)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
-      noticed: cause => notice.tell({ type: 'failure-while-ending', cause }),
+      noticed: cause => notice.emit({ type: 'failure-while-ending', cause }),
       stateChanged: (state, before) => this.noteState(state, before),
     })
   }
@@ -112,7 +112,7 @@ export class MqttSession {
       onRefused: error => this.noteRefused(error),
       retryDelay: reconnect.delayMs,
       ackTimeoutMs: outbound.ackTimeoutMs,
-      onOverdue: cause => this.connection.hangUp(cause),
+      onOverdue: cause => this.connection.terminate(cause),
     }
   }
 
@@ -207,13 +207,13 @@ export class MqttSession {
     purpose: PublishPurpose = 'message',
   ): Promise<PublishOutcome> {
     const { events, publisher } = this
-    if (!events.publish.isHeard) return publisher.publish(message, terms)
+    if (!events.publish.hasListeners) return publisher.publish(message, terms)
     return events.publishing(message, purpose, observed => publisher.publish(observed, terms))
   }
 
   tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked): TryPublishOutcome {
     const { events, publisher } = this
-    if (!events.publish.isHeard) return publisher.tryPublish(message, whenBlocked)
+    if (!events.publish.hasListeners) return publisher.tryPublish(message, whenBlocked)
     return events.tryPublishing(message, (observed, settle) =>
       publisher.tryPublish(observed, whenBlocked, settle),
     )
@@ -231,14 +231,14 @@ export class MqttSession {
 
   private noteRefused(error: MqttError): void {
     this.refused ??= error
-    this.events.notice.tell({ type: 'subscription-refused', error })
+    this.events.notice.emit({ type: 'subscription-refused', error })
   }
 
   private noteLoss(state: ConnectionState): void {
     this.counted.losses += 1
     if ('cause' in state && state.cause?.code === 'TIMEOUT') this.counted.ackTimeouts += 1
     const isShort = performance.now() - this.connectedAtMs < this.options.reconnect.resetAfterMs
-    this.events.notice.tell({ type: 'connection-lost', wasShort: isShort })
+    this.events.notice.emit({ type: 'connection-lost', wasShort: isShort })
   }
 
   /** Remembers that the client was connected with every subscription granted. */
@@ -254,7 +254,7 @@ export class MqttSession {
     this.connectedAtMs = performance.now()
     if (!this.options.keepsSession || session.sessionPresent || this.counted.connects === 1) return
     this.counted.sessionsLost += 1
-    this.events.notice.tell({ type: 'session-lost' })
+    this.events.notice.emit({ type: 'session-lost' })
   }
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
@@ -263,7 +263,7 @@ export class MqttSession {
     const cause = state.status === 'closed' ? state.cause : undefined
     // The promise of `start()` reports a failed start.
     const isStartFailure = cause !== undefined && this.isStarting
-    if (!isStartFailure) notice.tell({ type: 'state', state, before })
+    if (!isStartFailure) notice.emit({ type: 'state', state, before })
     if (before.status === 'connected' && state.status !== 'closing') this.noteLoss(state)
     if (cause === undefined || isStartFailure) return
     try {

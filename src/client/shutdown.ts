@@ -156,7 +156,7 @@ export class Shutdown {
     const { running, waiting } = dispatcher.counters
     const { inFlight, queued } = publisher.counters
     const left = { running, waiting, streams, unacknowledged: inFlight, queued }
-    events.notice.tell({ type: 'shutdown-gave-up', afterMs, left })
+    events.notice.emit({ type: 'shutdown-gave-up', afterMs, left })
   }
 }
 
@@ -227,6 +227,6 @@ export class Presence implements ConnectionListener {
     if (this.isWarned) return
     this.isWarned = true
     const text = `the presence of this client is not announced on "${this.messages.topic}": ${why}. Enable retained messages on the broker, or remove the option "presence"`
-    this.session.events.notice.tell({ type: 'presence-failed', text })
+    this.session.events.notice.emit({ type: 'presence-failed', text })
   }
 }

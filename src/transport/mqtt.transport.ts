@@ -105,7 +105,7 @@ export class MqttTransport
         ? { run: this.runOf(bound, isEventHandler) }
         : this.batchRuns(bound, rules.batch)),
       onFailed: ({ topic }, error) =>
-        this.session.events.notice.tell({
+        this.session.events.notice.emit({
           type: 'handler-failed',
           pattern: route,
           topic: topic,

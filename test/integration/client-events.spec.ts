@@ -238,9 +238,9 @@ describe('the events of a client', () => {
   it('reach a listener until it is removed', () => {
     const { publish } = events
     const leave = publish.listen(() => {})
-    expect(publish.isHeard).toBe(true)
+    expect(publish.hasListeners).toBe(true)
     leave()
-    expect(publish.isHeard).toBe(false)
+    expect(publish.hasListeners).toBe(false)
   })
 
   it('name their client, with its counters and without its secrets', async () => {

@@ -95,7 +95,7 @@ describe('@OnMqttConnect, @OnMqttDisconnect and @OnMqttSessionLost', () => {
       ['connect', true, true],
     ])
     await app.get(MqttService).whenConnected()
-    app.get(MqttService).session.connection.hangUp(new MqttError('CONNECTION_LOST', 'cut'))
+    app.get(MqttService).session.connection.terminate(new MqttError('CONNECTION_LOST', 'cut'))
     await peer.accept()
     await eventually(() => calls.length === 3)
     expect(calls).toContainEqual(['session lost', false])

@@ -20,7 +20,7 @@ export type AcknowledgingPacket = IPubackPacket | IPubrecPacket | IPubcompPacket
 /** Writes the publishes of one connection. */
 export interface PublishWriter {
   /** Set to request one call of `flushed` when the network has accepted everything. */
-  isAwaited: boolean
+  isFlushAwaited: boolean
   /** Whether the network has not accepted some bytes yet. A packet sent now would wait behind them. */
   isCongested(): boolean
   /** Like `send` of the link, for the most frequent packet. Returns its size in bytes. */
@@ -38,7 +38,7 @@ export interface PublishFeedback {
   pinged(): void
   /** The packets of this turn are about to be written. Packets that are sent now are written with them. */
   flushing(): void
-  /** The network has accepted everything. Called only if `isAwaited` was set. */
+  /** The network has accepted everything. Called only if `isFlushAwaited` was set. */
   flushed(): void
 }
 
@@ -82,7 +82,7 @@ export interface Link {
    */
   disconnect(keepsWill: boolean): void
   /** Sends DISCONNECT with the Reason Code of the cause, and closes the connection at once. */
-  hangUp(cause: MqttError): void
+  terminate(cause: MqttError): void
   /** Closes the connection at once, without DISCONNECT. */
   destroy(): void
 }

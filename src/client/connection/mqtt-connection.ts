@@ -134,8 +134,8 @@ export class MqttConnection {
   }
 
   /** Ends the current network connection with DISCONNECT and this cause. The client reconnects as after any loss. */
-  hangUp(cause: MqttError): void {
-    this.link?.hangUp(cause)
+  terminate(cause: MqttError): void {
+    this.link?.terminate(cause)
   }
 
   whenConnected(wait: WaitOptions = {}): Promise<void> {
@@ -160,14 +160,14 @@ export class MqttConnection {
   private announce(state: ConnectionState, before: ConnectionState, event: ConnectionEvent): void {
     for (const listener of [...this.parts, ...this.observers]) {
       try {
-        this.tell(listener, state, before, event)
+        this.notify(listener, state, before, event)
       } catch (error) {
         this.onListenerError(error)
       }
     }
   }
 
-  private tell(
+  private notify(
     listener: ConnectionListener,
     state: ConnectionState,
     before: ConnectionState,

@@ -137,7 +137,7 @@ export class ClientLink implements Link {
   }
 
   tooLarge(bytes: number): void {
-    if (this.cause === undefined) this.hangUp(tooLarge(bytes, this.maxPacketBytes))
+    if (this.cause === undefined) this.terminate(tooLarge(bytes, this.maxPacketBytes))
   }
 
   failed(cause: unknown): void {
@@ -152,7 +152,7 @@ export class ClientLink implements Link {
     this.#stream.end()
   }
 
-  hangUp(cause: MqttError): void {
+  terminate(cause: MqttError): void {
     if (this.protocolVersion === 5) this.send({ cmd: 'disconnect', reasonCode: cause.reasonCode ?? 0 })
     this.writer.flush()
     this.cause ??= cause
@@ -272,7 +272,7 @@ export class ClientLink implements Link {
   /** Ends the connection. */
   private refuse(packet: Packet, cause: MqttError): void {
     Object.assign(packet, REFUSED)
-    if (this.connected) this.hangUp(cause)
+    if (this.connected) this.terminate(cause)
     else this.fail(cause)
   }
 

@@ -28,7 +28,7 @@ export class PacketWriter implements PublishWriter {
   /** Receives reports about the progress. */
   observer: Pick<PublishFeedback, 'flushing' | 'flushed'> | undefined
   /** `flushed` was requested. */
-  isAwaited = false
+  isFlushAwaited = false
   /** QoS 1 and 2 publishes of this connection that the broker has not acknowledged. */
   unacknowledged = 0
   private readonly batch = new WriteBatch()
@@ -61,7 +61,7 @@ export class PacketWriter implements PublishWriter {
     if (waiting === 0) return false
     const isSeen = this.kernelIsVisible && this.#stream.writableCorked === 0
     if (!isSeen && waiting < OPAQUE_BACKLOG_BYTES) return false
-    this.isAwaited = true
+    this.isFlushAwaited = true
     return true
   }
 
@@ -204,8 +204,8 @@ export class PacketWriter implements PublishWriter {
   }
 
   private readonly taken = (): void => {
-    if (!this.isAwaited || this.isStopped || this.#stream.writableLength > 0) return
-    this.isAwaited = false
+    if (!this.isFlushAwaited || this.isStopped || this.#stream.writableLength > 0) return
+    this.isFlushAwaited = false
     this.observer?.flushed()
   }
 }

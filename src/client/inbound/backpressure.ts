@@ -23,7 +23,7 @@ export interface IntakeState {
 export interface BackpressureSession {
   /** Whether this client waits for a response from the broker. */
   readonly awaitsResponses: boolean
-  readonly connection: { hangUp(cause: MqttError): void }
+  readonly connection: { terminate(cause: MqttError): void }
 }
 
 /**
@@ -72,9 +72,9 @@ export class Backpressure {
   /** A message of QoS 1 or 2 arrived, so there may be too many. */
   bound(link: Link): void {
     if (this.batches.size > 0 && (this.state.held.isOver || this.isWindowFull(link))) this.flush()
-    if (this.state.held.isHopeless) return this.session.connection.hangUp(overrun())
+    if (this.state.held.isPermanentlyOver) return this.session.connection.terminate(overrun())
     if (!this.isFull(this.mostUnacknowledged(link))) return
-    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.session.connection.hangUp(overrun())
+    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.session.connection.terminate(overrun())
   }
 
   /** @returns false if reading must continue */

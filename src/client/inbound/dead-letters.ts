@@ -35,9 +35,9 @@ export class DeadLetters {
       const message = deadLetterMessage(letter, this.rules.version(), Date.now())
       const why = await this.attempt({ ...message, qos: this.qosFor(letter.topic) })
       if (why === undefined) return
-      this.rules.notice.tell({ type: 'dead-letter-refused', topic: letter.topic, why })
-      const isHopeless = this.isStopped || (letter.packet.qos === 0 && attempt >= QOS_0_ATTEMPTS)
-      if (isHopeless) throw new MqttError('CONNECTION_CLOSED', `no dead letter could be published: ${why}`)
+      this.rules.notice.emit({ type: 'dead-letter-refused', topic: letter.topic, why })
+      const isPermanent = this.isStopped || (letter.packet.qos === 0 && attempt >= QOS_0_ATTEMPTS)
+      if (isPermanent) throw new MqttError('CONNECTION_CLOSED', `no dead letter could be published: ${why}`)
       await this.pauses.wait(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1)))
     }
   }
@@ -51,7 +51,7 @@ export class DeadLetters {
   /** A dead letter that may be lost is better than one that is never sent. */
   private qosFor(topic: string): 0 | 1 {
     if (this.rules.maximumQoS() > 0) return 1
-    if (!this.downgraded.has(topic)) this.rules.notice.tell({ type: 'dead-letters-downgraded', topic })
+    if (!this.downgraded.has(topic)) this.rules.notice.emit({ type: 'dead-letters-downgraded', topic })
     this.downgraded.add(topic)
     return 0
   }
@@ -62,7 +62,7 @@ export class DeadLetters {
       const outcome = await this.rules.publish(message)
       if (outcome.status === 'acknowledged') {
         if (outcome.reasonCode === NO_MATCHING_SUBSCRIBERS)
-          this.rules.notice.tell({ type: 'dead-letter-without-subscriber', topic: message.topic })
+          this.rules.notice.emit({ type: 'dead-letter-without-subscriber', topic: message.topic })
         return undefined
       }
       if (outcome.status === 'sent') return undefined

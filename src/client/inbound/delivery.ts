@@ -99,7 +99,7 @@ export class DeliveryObservation {
       this.wrapper = call => outer(() => wrapper(call))
     }
     try {
-      this.events.delivery.tellAround({ ...this.facts, type: 'start', wrap }, () => this.wrapper(once))
+      this.events.delivery.emitAround({ ...this.facts, type: 'start', wrap }, () => this.wrapper(once))
     } catch (error) {
       this.events.onListenerError(error)
     }
@@ -108,11 +108,11 @@ export class DeliveryObservation {
 
   attemptFailed(attempt: number, error: unknown): void {
     this.error = error
-    this.events.delivery.tell({ ...this.facts, type: 'attempt-failed', attempt, error })
+    this.events.delivery.emit({ ...this.facts, type: 'attempt-failed', attempt, error })
   }
 
   end(outcome: RunOutcome): void {
-    this.events.delivery.tell({ ...this.facts, type: 'end', outcome, error: this.error })
+    this.events.delivery.emit({ ...this.facts, type: 'end', outcome, error: this.error })
   }
 }
 

@@ -32,7 +32,7 @@ export class FailedRuns {
   constructor(
     private readonly host: RunHost,
     private readonly deadLetters: Pick<DeadLetters, 'publish'>,
-    private readonly connection: { hangUp(cause: MqttError): void },
+    private readonly connection: { terminate(cause: MqttError): void },
     /** Maximum number of waiting QoS 0 messages. A further one fails at once. */
     private readonly maxQueued: number,
   ) {}
@@ -144,7 +144,7 @@ export class FailedRuns {
     this.givenBack.set(messageId, failures)
     const disconnect = (): void => {
       this.giveBackPause = undefined
-      if (!this.isStopped) this.connection.hangUp(giveBackError(run.handler, failures, error))
+      if (!this.isStopped) this.connection.terminate(giveBackError(run.handler, failures, error))
     }
     if (this.giveBackPause === undefined && failures === 1) return disconnect()
     this.host.paused(run)

@@ -29,7 +29,7 @@ export interface RunOwner {
 export interface PoolSession {
   readonly options: { readonly inbound: Pick<Required<InboundOptions>, 'concurrency' | 'maxQueued'> }
   readonly deadLetters: Pick<DeadLetters, 'publish'>
-  readonly connection: { hangUp(cause: MqttError): void }
+  readonly connection: { terminate(cause: MqttError): void }
   readonly events: ClientEvents
 }
 
@@ -59,7 +59,7 @@ export class HandlerPool implements RunHost {
   /** Starts a run if it need not wait. @returns false if it must be added */
   begin(run: HandlerRun): boolean {
     if (this.isStopped || !this.scheduler.begin(run)) return false
-    void (this.events.delivery.isHeard ? this.observe(run) : this.run(run))
+    void (this.events.delivery.hasListeners ? this.observe(run) : this.run(run))
     return true
   }
 
@@ -81,7 +81,7 @@ export class HandlerPool implements RunHost {
       if (run.goOn !== undefined) this.goOn(run)
       else {
         this.owner.runBegins(run)
-        void (this.events.delivery.isHeard ? this.observe(run) : this.run(run))
+        void (this.events.delivery.hasListeners ? this.observe(run) : this.run(run))
       }
     }
     this.owner.pumped(hasProgressed)

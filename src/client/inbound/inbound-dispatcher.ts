@@ -224,7 +224,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     if (runs.length > 0) return
     if (handlers.length === 0) {
       this.messages.count.counts.unmatched += 1
-      this.#session.events.notice.tell({ type: 'unmatched', topic })
+      this.#session.events.notice.emit({ type: 'unmatched', topic })
     }
     this.finish(delivery)
   }
@@ -242,7 +242,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.intake.remove(run)
     if (!this.pool.remove(run)) return
     if (run.delivery.end('dropped')) this.finish(run.delivery)
-    this.#session.events.notice.tell({ type: 'inbound-dropped' })
+    this.#session.events.notice.emit({ type: 'inbound-dropped' })
   }
 
   /** Drops QoS 0 messages to make room for a new message. A new QoS 0 message is dropped if there is no room for it. */
@@ -269,7 +269,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
     if (delivery.started > 0 || !this.messages.open.has(delivery)) return
     this.withdraw(delivery, 'dropped')
-    this.#session.events.notice.tell({ type: 'inbound-dropped' })
+    this.#session.events.notice.emit({ type: 'inbound-dropped' })
   }
 
   /** All handlers of the message have ended. */

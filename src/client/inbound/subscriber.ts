@@ -148,7 +148,7 @@ export class Subscriber {
     const { dispatcher, events } = this.session
     const onDropped = (packet: object): void => {
       dispatcher.messages.count.droppedByLoop(packet)
-      events.notice.tell({ type: 'inbound-dropped' })
+      events.notice.emit({ type: 'inbound-dropped' })
     }
     const stream = new MessageStream<Message>(
       { limit, overflow, held: dispatcher.messages.held, onDropped },
@@ -233,7 +233,7 @@ export class Subscriber {
     const handler = newHandler({
       ...rules.runRules,
       onFailed: ({ topic }, error) =>
-        this.session.events.notice.tell({
+        this.session.events.notice.emit({
           type: 'handler-failed',
           pattern: rules.template.pattern,
           topic: topic,

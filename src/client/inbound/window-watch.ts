@@ -58,7 +58,7 @@ export class AckWatch {
     const { packet, runs } = oldest
     const patterns = runs.flatMap(({ isEnded, handler }) => (isEnded ? [] : [handler.name]))
     this.held = { topic: packet.topic, patterns, ageMs: this.oldestMs, behind: behind.length }
-    this.notice.tell({ type: 'acknowledgements-held-up', heldUp: this.held })
+    this.notice.emit({ type: 'acknowledgements-held-up', heldUp: this.held })
   }
 }
 

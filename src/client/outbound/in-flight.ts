@@ -45,7 +45,7 @@ export class InFlight implements AckWatch<Publication> {
     private readonly packetIds: PacketIds<Publication>,
     private readonly options: Pick<Required<OutboundOptions>, 'maxInFlight' | 'ackTimeoutMs'>,
     private readonly outcomes: Outcomes,
-    private readonly connection: Pick<MqttConnection, 'hangUp'>,
+    private readonly connection: Pick<MqttConnection, 'terminate'>,
   ) {
     this.pending = packetIds.unacknowledged
   }
@@ -128,7 +128,7 @@ export class InFlight implements AckWatch<Publication> {
   onOverdue({ message, isReleased }: Publication): void {
     const missing = message.qos === 1 ? 'PUBACK' : isReleased ? 'PUBCOMP' : 'PUBREC'
     const text = `the broker sent no ${missing} for the publish to "${message.topic}" within ${this.options.ackTimeoutMs} ms; ${this.pending.size} publishes are unacknowledged`
-    this.connection.hangUp(new MqttError('TIMEOUT', text, { reasonCode: FAILURE }))
+    this.connection.terminate(new MqttError('TIMEOUT', text, { reasonCode: FAILURE }))
   }
 
   /**

@@ -212,9 +212,9 @@ export class PacedLink {
     window.confirm(nowMs, this.isBlind() ? nowMs : Math.max(link.intakeResumedMs, this.lateMs))
     if (window.holdDue === 'now') this.reading ??= setImmediate(this.endRead)
     else this.tend(nowMs)
-    if (this.events?.link.isHeard) {
+    if (this.events?.link.hasListeners) {
       const { ageMs } = window.markers
-      this.events.link.tell({ client: this.events.client, ageMs, bytesPerSecond: this.bytesPerSecond })
+      this.events.link.emit({ client: this.events.client, ageMs, bytesPerSecond: this.bytesPerSecond })
     }
   }
 
@@ -277,7 +277,7 @@ export class PacedLink {
     this.window.mark(performance.now())
     this.pings += 1
     // The second probe of a pause ends it. Waiting publishes are written after the probe.
-    this.link.writer.isAwaited = true
+    this.link.writer.isFlushAwaited = true
     this.link.send(PINGREQ)
   }
 }

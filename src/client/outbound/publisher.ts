@@ -37,7 +37,7 @@ const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
 
 /** Dependencies of a publisher. */
 export interface PublisherParts {
-  readonly connection: Pick<MqttConnection, 'hangUp'>
+  readonly connection: Pick<MqttConnection, 'terminate'>
   /** On a new connection, subscriptions are sent before the first publish. `flushed` is called when they have been sent. */
   readonly subscriptions: { readonly isRestoring: boolean }
   readonly events: ClientEvents
@@ -261,7 +261,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
       if (next === undefined || !paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
     if (this.outcomes.isDropping) {
-      paced.link.writer.isAwaited = true
+      paced.link.writer.isFlushAwaited = true
       if (queue.size === 0) this.outcomes.caughtUp()
     }
     if (this.idle.waiting.length > 0) this.idle.check()

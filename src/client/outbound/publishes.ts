@@ -144,7 +144,7 @@ export class Outcomes extends OutcomeCount {
         const { reasonCode, reasonString } = outcome
         this.refusal = { atMs: performance.now(), reasonCode }
         const { topic } = publication.message
-        this.notice.tell({ type: 'publish-refused', topic, reasonCode, reasonString })
+        this.notice.emit({ type: 'publish-refused', topic, reasonCode, reasonString })
       }
     }
     publication.stopWatch?.()
@@ -162,13 +162,13 @@ export class Outcomes extends OutcomeCount {
   caughtUp(): void {
     if (performance.now() - this.lastDropMs < CALM_MS) return
     this.isDropping = false
-    this.notice.tell({ type: 'drops-over' })
+    this.notice.emit({ type: 'drops-over' })
   }
 
   private noteDrop(reason: DropReason): void {
     this.isDropping = true
     this.lastDropMs = performance.now()
-    this.notice.tell({ type: 'publish-dropped', reason })
+    this.notice.emit({ type: 'publish-dropped', reason })
   }
 }
 

@@ -147,7 +147,7 @@ export class Requester {
   }
 
   private start(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
-    if (!this.session.events.request.isHeard) return this.begin(request, plan, receiver)
+    if (!this.session.events.request.hasListeners) return this.begin(request, plan, receiver)
     const observed = new ObservedReceiver(receiver, this.session.events, request, plan)
     const cancel = this.begin(observed.request, plan, observed)
     return () => {

@@ -136,7 +136,7 @@ export class Responder {
         if (!hasBegun) return reject(error)
         this.sendError(exchange, error)
         const { topic } = packet
-        this.session.events.notice.tell({ type: 'handler-failed', pattern: name, topic, error })
+        this.session.events.notice.emit({ type: 'handler-failed', pattern: name, topic, error })
       }
       this.sendAll(exchange, source, stream, begin)
         .catch(fail)
@@ -234,7 +234,7 @@ export class Responder {
   private cutShort(exchange: Exchange, source: ResponseSource, reason: StreamEnd, error: MqttError): void {
     source.cancel(error)
     const { target } = exchange
-    if (reason === 'evicted') this.session.events.notice.tell({ type: 'stream-evicted', topic: target.topic })
+    if (reason === 'evicted') this.session.events.notice.emit({ type: 'stream-evicted', topic: target.topic })
     // The request has already timed out if the requester waits for a single response.
     const mayListen = target.kind === 'nest' || target.isStream === true || reason !== 'abandoned'
     if (reason !== 'cancelled' && mayListen) this.sendError(exchange, error)
@@ -266,7 +266,7 @@ export class Responder {
     if (message.qos > 0 && this.session.options.requests.ackPings) this.session.publisher.exchanging()
     const outcome = await sending
     if (outcome.status !== 'sent' && outcome.status !== 'acknowledged')
-      this.session.events.notice.tell({
+      this.session.events.notice.emit({
         type: 'response-not-delivered',
         topic: exchange.target.topic,
         why: outcome.status,

@@ -106,7 +106,7 @@ export class OpenStreams {
     if (this.open.size >= this.maxOpen) this.makeRoom()
     const stream = new OpenStream(terms, ended => this.abandon(ended))
     this.open.add(stream)
-    if (this.events.stream.isHeard) this.observe(stream)
+    if (this.events.stream.hasListeners) this.observe(stream)
     const { key } = terms
     if (key === undefined) return stream
     const namesakes = this.byKey.get(key) ?? new Set()
@@ -120,7 +120,7 @@ export class OpenStreams {
     this.open.delete(stream)
     const { facts, values, error } = stream
     const failure = error === undefined ? {} : { error }
-    if (facts !== undefined) this.events.stream.tell({ ...facts, type: 'end', reason, values, ...failure })
+    if (facts !== undefined) this.events.stream.emit({ ...facts, type: 'end', reason, values, ...failure })
     const { key } = stream.terms
     const namesakes = key === undefined ? undefined : this.byKey.get(key)
     namesakes?.delete(stream)
@@ -162,7 +162,7 @@ export class OpenStreams {
   private observe(stream: OpenStream): void {
     const { pattern, topic } = stream.terms
     stream.facts = { client: this.events.client, key: stream, pattern, topic }
-    this.events.stream.tell({ ...stream.facts, type: 'start' })
+    this.events.stream.emit({ ...stream.facts, type: 'start' })
   }
 
   /** Ends the oldest stream that is not renewed. */
@@ -272,7 +272,7 @@ export class ObservedReceiver implements ResponseReceiver {
       this.request = withUserProperties(this.request, added)
     }
     this.facts = { client: events.client, key: this, topic: request.topic, protocol, isStream }
-    events.request.tell({ ...this.facts, type: 'start', addUserProperties })
+    events.request.emit({ ...this.facts, type: 'start', addUserProperties })
   }
 
   next(value: unknown): void {
@@ -295,6 +295,6 @@ export class ObservedReceiver implements ResponseReceiver {
     if (this.isOver) return
     this.isOver = true
     const { facts, responses } = this
-    this.events.request.tell({ ...facts, type: 'end', responses, ...(error === undefined ? {} : { error }) })
+    this.events.request.emit({ ...facts, type: 'end', responses, ...(error === undefined ? {} : { error }) })
   }
 }

@@ -130,20 +130,20 @@ export class RetainedCache<T> implements Retained<T> {
       isOpenEnded: ['#', '+'].includes(this.topicFilter.levels.at(-1) ?? ''),
       run: packet => this.take(packet),
       onFailed: ({ topic }, error) =>
-        this.session.events.notice.tell({ type: 'handler-failed', pattern: this.filter, topic, error }),
+        this.session.events.notice.emit({ type: 'handler-failed', pattern: this.filter, topic, error }),
     })
   }
 
   private async take(packet: PublishPacket): Promise<void> {
     const { topic, payload } = packet
     if (this.isClosed || !this.isRetained(packet)) return
-    if (payload.length === 0) return this.tell(this.values.remove(topic, 'cleared'))
+    if (payload.length === 0) return this.report(this.values.remove(topic, 'cleared'))
     this.decoding += 1
     try {
       const value = await this.decode(packet)
-      this.tell(this.values.set(topic, value, bytesOf(packet)))
+      this.report(this.values.set(topic, value, bytesOf(packet)))
     } catch (error) {
-      this.tell(this.values.remove(topic, 'invalid'))
+      this.report(this.values.remove(topic, 'invalid'))
       throw error
     } finally {
       this.decoding -= 1
@@ -156,7 +156,7 @@ export class RetainedCache<T> implements Retained<T> {
     return properties?.subscriptionIdentifier === this.identifier
   }
 
-  private tell(changes: readonly RetainedChange<T>[]): void {
+  private report(changes: readonly RetainedChange<T>[]): void {
     for (const change of changes) for (const reader of this.readers) reader.add(change)
   }
 
@@ -235,7 +235,7 @@ export class RetainedCache<T> implements Retained<T> {
 
   private complete(): void {
     this.running = undefined
-    this.tell(this.values.end())
+    this.report(this.values.end())
     this.isComplete = true
     this.settle()
   }

@@ -229,7 +229,7 @@ export class Unsubscriptions {
     const error = new MqttError('UNSUBSCRIBE_REFUSED', text, { reasonCode })
     entry.reject(error)
     this.refusals += 1
-    this.notice.tell({ type: 'subscription-warning', text })
+    this.notice.emit({ type: 'subscription-warning', text })
   }
 }
 

@@ -259,7 +259,7 @@ export class SubscriptionTable implements ConnectionListener {
   private warnOfShare(entry: Subscription): void {
     if (entry.filter.sharedGroup === undefined || entry.isShareDoubted) return
     entry.isShareDoubted = true
-    this.notice.tell({ type: 'subscription-warning', text: uncertainShare(entry.filter) })
+    this.notice.emit({ type: 'subscription-warning', text: uncertainShare(entry.filter) })
   }
 
   private takeSuback(packet: SubackPacket): void {
@@ -277,7 +277,7 @@ export class SubscriptionTable implements ConnectionListener {
 
   private grant(entry: Subscription): void {
     entry.granted()
-    if (entry.isRefusalLogged) this.notice.tell({ type: 'subscription-recovered', subscription: entry.name })
+    if (entry.isRefusalLogged) this.notice.emit({ type: 'subscription-recovered', subscription: entry.name })
     entry.isRefusalLogged = false
   }
 

@@ -43,7 +43,7 @@ export class HeldBytes {
   }
 
   /** Whether more unreleased messages are held than allowed, for which only the broker can make room. */
-  get isHopeless(): boolean {
+  get isPermanentlyOver(): boolean {
     return this.unreleased.bytes > this.most && this.unreleased.count > 1
   }
 

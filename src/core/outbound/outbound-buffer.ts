@@ -141,7 +141,7 @@ export class OutboundBuffer implements OutboundQueue {
   }
 
   private laneOf({ mode, message }: Publication): Lane {
-    if (POLICIES[mode].givesWay) return message.qos === 0 ? this.plainQueue : this.acknowledgedQueue
+    if (POLICIES[mode].yields) return message.qos === 0 ? this.plainQueue : this.acknowledgedQueue
     return message.qos === 0 ? this.plain : this.acknowledged
   }
 
@@ -175,7 +175,7 @@ export class OutboundBuffer implements OutboundQueue {
   private makeRoom({ mode, bytes }: Publication): readonly Displaced[] | undefined {
     const { maxQueuedBytes, overflow } = this.limits
     if (this.fits(bytes)) return NONE
-    if (!POLICIES[mode].givesWay || overflow === 'drop-newest' || bytes > maxQueuedBytes) return undefined
+    if (!POLICIES[mode].yields || overflow === 'drop-newest' || bytes > maxQueuedBytes) return undefined
     // The messages of other policies may leave no room, whatever is dropped.
     if (this.kept.bytes - this.queueBytes + bytes > maxQueuedBytes) return undefined
     const displaced: Displaced[] = []
@@ -207,12 +207,12 @@ export class OutboundBuffer implements OutboundQueue {
   }
 
   private account({ mode, bytes }: Publication, sign: 1 | -1): void {
-    const { isKept, givesWay } = POLICIES[mode]
+    const { isKept, yields } = POLICIES[mode]
     const group = isKept ? this.kept : this.backlog
     this.size += sign
     group.count += sign
     group.bytes += sign * bytes
-    if (givesWay) this.queueBytes += sign * bytes
+    if (yields) this.queueBytes += sign * bytes
   }
 }
 

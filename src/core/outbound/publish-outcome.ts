@@ -148,7 +148,7 @@ export interface WhenBlockedPolicy {
   /** A newer message replaces the earlier one on the same topic. */
   readonly isReplaced: boolean
   /** The oldest one is dropped for a new one, unless `overflow` is `drop-newest`. */
-  readonly givesWay: boolean
+  readonly yields: boolean
   /** The caller must wait for it, so `tryPublish` cannot use it. */
   readonly needsPromise: boolean
   /**
@@ -166,7 +166,7 @@ const drop: WhenBlockedPolicy = {
   lateReason: 'backlog',
   isKept: false,
   isReplaced: false,
-  givesWay: false,
+  yields: false,
   needsPromise: false,
   refuses: (link, bytes, { maxDelayMs }) => {
     if (link === undefined) return 'offline'
@@ -179,7 +179,7 @@ const latest: WhenBlockedPolicy = {
   lateReason: 'expired',
   isKept: true,
   isReplaced: true,
-  givesWay: false,
+  yields: false,
   needsPromise: false,
   refuses: nothing,
 }
@@ -189,7 +189,7 @@ const queue: WhenBlockedPolicy = {
   lateReason: 'expired',
   isKept: true,
   isReplaced: false,
-  givesWay: true,
+  yields: true,
   needsPromise: false,
   refuses: nothing,
 }
@@ -199,7 +199,7 @@ const wait: WhenBlockedPolicy = {
   lateReason: 'expired',
   isKept: true,
   isReplaced: false,
-  givesWay: false,
+  yields: false,
   needsPromise: true,
   refuses: nothing,
 }

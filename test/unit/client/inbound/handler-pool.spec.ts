@@ -60,7 +60,7 @@ function running(
           if (letterFails) throw new Error('no hope')
         },
       },
-      connection: { hangUp: cause => events.push(`disconnect ${cause.reasonCode}`) },
+      connection: { terminate: cause => events.push(`disconnect ${cause.reasonCode}`) },
       events: new ClientEvents(OBSERVED_CLIENT, () => {}),
     },
     {

@@ -16,7 +16,7 @@ function newLink() {
     isIntakePaused: false,
     intakeResumedMs: 0,
     behindSinceMs: undefined,
-    writer: { isAwaited: false, isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
+    writer: { isFlushAwaited: false, isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
     receivedBytes: 0,
     reportTo: nothing,
     deliverTo: nothing,
@@ -25,7 +25,7 @@ function newLink() {
     pauseIntake: () => calls.push('pause'),
     resumeIntake: () => calls.push('resume'),
     disconnect: nothing,
-    hangUp: nothing,
+    terminate: nothing,
     destroy: nothing,
   }
   return { link, calls }

@@ -29,7 +29,7 @@ class RecordingLink implements Link {
   receivedBytes = 0
 
   readonly writer: PublishWriter = {
-    isAwaited: false,
+    isFlushAwaited: false,
     isCongested: () => this.congested,
     publish: ({ topic, payload }, _messageId, alias) => {
       if (payload.length > LONGEST) throw new Error('too long')
@@ -60,7 +60,7 @@ class RecordingLink implements Link {
   reportTo(): void {}
   deliverTo(): void {}
   disconnect(): void {}
-  hangUp(): void {}
+  terminate(): void {}
   destroy(): void {}
 }
 
@@ -147,7 +147,7 @@ describe('a link with markers', () => {
     expect(link.sent.slice(before)).toEqual(['pingreq', 'pingreq'])
     expect(pacedLink.isOpen()).toBe(true)
     // What waited leaves when the probe has left.
-    expect(link.writer.isAwaited).toBe(true)
+    expect(link.writer.isFlushAwaited).toBe(true)
     pacedLink.stop()
     expect(vi.getTimerCount()).toBe(0)
   })

@@ -14,7 +14,7 @@ function newLink() {
     isIntakePaused: false,
     intakeResumedMs: 0,
     behindSinceMs: undefined,
-    writer: { isAwaited: false, isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
+    writer: { isFlushAwaited: false, isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
     receivedBytes: 0,
     reportTo: nothing,
     deliverTo: nothing,
@@ -26,7 +26,7 @@ function newLink() {
     pauseIntake: nothing,
     resumeIntake: nothing,
     disconnect: nothing,
-    hangUp: nothing,
+    terminate: nothing,
     destroy: nothing,
   }
   return { link, sent }
