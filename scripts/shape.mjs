@@ -5,8 +5,8 @@ import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 
 const SRC = fileURLToPath(new URL('../src/', import.meta.url))
-/** Entry points of their own, which an application loads only when it asks for them. */
-const ENTRY_POINTS = /^(testing|health|opentelemetry|asyncapi|store|cli)\//
+/** The lists of public names, and entry points that an application loads only when it asks for them. */
+const ENTRY_POINTS = /^((client\/)?index\.ts$|(testing|health|opentelemetry|asyncapi|store|cli)\/)/
 
 const sources = readdirSync(SRC, { recursive: true, encoding: 'utf8' })
   .filter(path => path.endsWith('.ts'))

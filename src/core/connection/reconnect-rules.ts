@@ -1,7 +1,8 @@
-import type { MqttError } from '../errors.js'
+import { MqttError } from '../errors.js'
 
 /** PUBACK and PUBREC success code: the broker has the message, but nobody subscribes to its topic (MQTT 5, 3.4.2.1). */
 export const NO_MATCHING_SUBSCRIBERS = 0x10
+const IMPLEMENTATION_SPECIFIC_ERROR = 0x83
 
 /**
  * What the client does after a connection was refused or has ended:
@@ -169,4 +170,18 @@ function backoffMs(rule: ResolvedBackoff, attempt: number, previousMs: number, r
     case 'decorrelated':
       return Math.min(rule.max, rule.min + random * (Math.max(rule.min, previousMs * 3) - rule.min))
   }
+}
+
+const LONGEST_GIVE_BACK_MS = 60_000
+
+/** How long the connection stays open for a message that has failed again after a redelivery, in milliseconds. */
+export function giveBackDelayMs(failures: number): number {
+  return Math.min(LONGEST_GIVE_BACK_MS, 1_000 * 2 ** (failures - 2))
+}
+
+/** The reason for which the client ends a connection so that the broker delivers a message again. */
+export function giveBackError(pattern: string, failures: number, cause: unknown): MqttError {
+  const times = failures === 1 ? '' : ` for delivery ${failures} of a message`
+  const text = `the handler of "${pattern}" failed${times}, and onFailure is "disconnect"`
+  return new MqttError('CONNECTION_LOST', text, { cause, reasonCode: IMPLEMENTATION_SPECIFIC_ERROR })
 }

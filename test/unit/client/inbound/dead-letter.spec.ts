@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { PublishPacket } from '../../../../src/client/connection/link.js'
-import { deadLetterMessage } from '../../../../src/client/inbound/dead-letters.js'
+import { deadLetterMessage } from '../../../../src/client/inbound/failed-runs.js'
 import { message } from '../../../support/session-on-peer.js'
 
 const TIME = Date.UTC(2030, 0, 2, 12)

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { Hook, type Notice } from '../../../../src/client/events.js'
-import { type DeadLetterPublish, DeadLetters } from '../../../../src/client/inbound/dead-letters.js'
+import { type DeadLetterPublish, DeadLetters } from '../../../../src/client/inbound/failed-runs.js'
 import type { PublishOutcome } from '../../../../src/core/outbound/publish-outcome.js'
 import { holdClock } from '../../../support/held-clock.js'
 import { pass } from '../../../support/publisher-on-peer.js'
