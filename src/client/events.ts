@@ -163,44 +163,46 @@ export const openClients: ReadonlySet<ObservedClient> = open
 
 /** One kind of event, for listeners of this client and subscribers of the process-wide diagnostics channel. */
 export class Hook<E> {
-  private readonly listeners = new Set<(event: E) => void>()
+  readonly #listeners = new Set<(event: E) => void>()
+  readonly #channel: Channel | undefined
+  readonly #onListenerError: (error: unknown) => void
 
-  constructor(
-    private readonly onListenerError: (error: unknown) => void,
-    private readonly channel?: Channel,
-  ) {}
+  constructor(onListenerError: (error: unknown) => void, channel?: Channel) {
+    this.#onListenerError = onListenerError
+    this.#channel = channel
+  }
 
   /** Whether there are listeners. Check this before you create an event, because most clients have none. */
   get hasListeners(): boolean {
-    return this.listeners.size > 0 || this.channel?.hasSubscribers === true
+    return this.#listeners.size > 0 || this.#channel?.hasSubscribers === true
   }
 
   /** An error thrown by a listener has no effect on the client. */
   emit(event: E): void {
     this.callListeners(event)
-    if (this.channel?.hasSubscribers) this.channel.publish(event)
+    if (this.#channel?.hasSubscribers) this.#channel.publish(event)
   }
 
   /** Emits an event, and runs `work` in the stores that are bound to the channel. */
   emitAround<T>(event: E, work: () => T): T {
     this.callListeners(event)
-    if (!this.channel?.hasSubscribers) return work()
+    if (!this.#channel?.hasSubscribers) return work()
     // Seam: the declared type asks for the type of a store, but the message of a channel may be anything.
-    return this.channel.runStores(event as object, work)
+    return this.#channel.runStores(event as object, work)
   }
 
   /** @returns a function that removes the listener */
   listen(listener: (event: E) => void): () => void {
-    this.listeners.add(listener)
-    return () => this.listeners.delete(listener)
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   private callListeners(event: E): void {
-    for (const listener of this.listeners) {
+    for (const listener of this.#listeners) {
       try {
         listener(event)
       } catch (error) {
-        this.onListenerError(error)
+        this.#onListenerError(error)
       }
     }
   }

@@ -54,9 +54,11 @@ export class FailedRuns {
 
   /** Called after the first failed attempt. Never rejects. The next messages and acknowledgements must not wait for it. */
   async recover(run: HandlerRun, thrown: unknown): Promise<RunOutcome> {
-    if (thrown instanceof NotTaken) return 'givenBack'
-    const attempts = thrown instanceof BatchFailed ? thrown.attempts : 1
-    const error = asFailure(thrown instanceof BatchFailed ? thrown.error : thrown)
+    // Reading a thrown value may throw, even with instanceof.
+    const failure = asFailure(thrown)
+    if (failure instanceof NotTaken) return 'givenBack'
+    const attempts = failure instanceof BatchFailed ? failure.attempts : 1
+    const error = failure instanceof BatchFailed ? asFailure(failure.error) : failure
     run.observation?.attemptFailed(attempts, error)
     try {
       return this.isReported(run, error) ? 'failed' : await this.withinLimit(run, error, attempts)
