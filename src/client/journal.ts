@@ -161,10 +161,16 @@ const STREAM_EVICTED = 'streams of responses were ended to make room for others 
 function handlerFailed({ pattern, topic, error }: Extract<Notice, { type: 'handler-failed' }>): ThinnedLine {
   const who = `the handler of ${printable(pattern)} failed`
   const cause = oneLine(describeFailure(originalOf(error)))
-  // The text of this error names the topic, which differs between messages.
-  const common = isMqttError(error, 'PAYLOAD_NOT_DECODABLE') ? 'the payload could not be decoded' : cause
+  const common = commonCause(error) ?? cause
   const first = `${who} for a message on ${printable(topic)}: ${cause}`
   return { level: 'error', line: `${who}: ${common}`, first }
+}
+
+/** The texts of these errors name the topic, which differs between messages. */
+function commonCause(error: unknown): string | undefined {
+  if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE')) return 'the payload could not be decoded'
+  if (isMqttError(error, 'PAYLOAD_INVALID')) return 'a payload or a response is not valid'
+  return undefined
 }
 
 function heldUp({ topic, patterns, ageMs, behind }: HeldUp): ThinnedLine {

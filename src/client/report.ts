@@ -1,6 +1,6 @@
 import type { ConnectionState, ProtocolVersion } from '../core/connection/connection-state.js'
 import type { InboundCounters } from '../core/inbound/inbound-count.js'
-import { type HeldUp, type Notice, RecentCount } from '../core/log-lines.js'
+import { type HeldUp, type Notice, oneLine, RecentCount } from '../core/log-lines.js'
 import type { DropReason, OutboundCounters } from '../core/outbound/publish-outcome.js'
 import { describeReasonCode } from '../core/protocol/packets.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
@@ -185,7 +185,7 @@ function describeConnection(connection: ConnectionState): string {
 const MOST_NAMED = 3
 
 function listOf(names: readonly string[]): string {
-  const named = names.slice(0, MOST_NAMED).join(', ')
+  const named = names.slice(0, MOST_NAMED).map(oneLine).join(', ')
   return names.length > MOST_NAMED ? `${named}, …` : named
 }
 

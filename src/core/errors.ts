@@ -214,7 +214,7 @@ export interface PublicError {
 }
 
 export const MOST_ISSUES = 20
-const LONGEST_ISSUE = 200
+export const LONGEST_ISSUE = 200
 /** Some libraries quote the value after this text. It must not appear in a log. */
 const QUOTED_VALUE = /(?:,? (?:but )?received | \(was |: Received |,? but the final value was: ).*$/s
 

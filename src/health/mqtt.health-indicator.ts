@@ -2,6 +2,7 @@ import { Inject, Injectable } from '@nestjs/common'
 import { ModuleRef } from '@nestjs/core'
 import { type HealthIndicatorResult, HealthIndicatorService } from '@nestjs/terminus'
 import type { MqttHealth } from '../client/report.js'
+import { oneLine } from '../core/log-lines.js'
 import { mqttServiceToken } from '../mqtt.service.js'
 
 /** Options of a check. */
@@ -107,8 +108,15 @@ function dataOf(health: MqttHealth, reason: string | undefined): IndicatorData {
     state,
     connection: connection.status,
     reasons: reason === undefined ? reasons : [reason, ...reasons],
-    refusedSubscriptions,
-    unansweredSubscriptions,
+    refusedSubscriptions: firstOf(refusedSubscriptions),
+    unansweredSubscriptions: firstOf(unansweredSubscriptions),
     droppedInLastMinute: health.droppedInLastMinute,
   }
+}
+
+/** Thousands of long filters must not make a probe fail by its size. The reasons contain their number. */
+const MOST_LISTED = 100
+
+function firstOf(subscriptions: readonly string[]): readonly string[] {
+  return subscriptions.slice(0, MOST_LISTED).map(oneLine)
 }

@@ -3,6 +3,7 @@ import { inspect } from 'node:util'
 import {
   describeCause,
   keyOf,
+  LONGEST_ISSUE,
   MOST_ISSUES,
   MqttError,
   type PayloadIssue,
@@ -267,7 +268,11 @@ function payloadIssue(issue: SchemaIssue, payload: unknown, showsValues: boolean
   const plain = withoutValue(String(issue.message))
   // Arktype begins its messages with the path.
   const message = path !== '' && plain.startsWith(`${path} `) ? plain.slice(path.length + 1) : plain
-  return { path, message: showsValues ? `${message} (received ${valueAt(payload, keys)})` : message }
+  // A key of a hostile payload may be as long as the payload.
+  return {
+    path: path.slice(0, LONGEST_ISSUE),
+    message: showsValues ? `${message} (received ${valueAt(payload, keys)})` : message,
+  }
 }
 
 const LONGEST_VALUE = 100

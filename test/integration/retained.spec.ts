@@ -2,9 +2,11 @@ import * as v from 'valibot'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { MqttClient } from '../../src/client/mqtt-client.js'
 import type { RetainedOptions } from '../../src/options/client-options.js'
+import type { StandardSchema } from '../../src/options/codec.js'
 import type { MqttModuleOptions } from '../../src/options/options.js'
 import { defineTopic } from '../../src/options/topic-contract.js'
 import { eventually } from '../support/eventually.js'
+import { Gate } from '../support/gate.js'
 import { message, sessionOnPeer } from '../support/session-on-peer.js'
 
 const open: { close(): Promise<void> }[] = []
@@ -208,6 +210,34 @@ describe('retained()', () => {
     expect(log.visible).toContainEqual(
       expect.stringContaining('the payload on "devices/2/presence" is not valid'),
     )
+  })
+
+  it('does not keep a value of the last connection whose validation ends on the next one', async () => {
+    const { client, connection, grant, started, peer } = await caching()
+    grant()
+    await started
+    const gate = new Gate()
+    const validate = async (value: unknown) => {
+      if (value === 'slow') await gate.pass()
+      return { value }
+    }
+    const schema: StandardSchema = { '~standard': { version: 1, vendor: 'test', validate } }
+    const slow = client.retained(defineTopic('slow/+', { schema }), { quietMs: 0 })
+    const subscribe = await connection.find('subscribe')
+    connection.send({ cmd: 'suback', messageId: subscribe.messageId ?? 0, granted: [0] })
+    await slow.whenComplete()
+    connection.send(stored('slow/1', '"slow"'))
+    await eventually(() => client.stats().inbound.running === 1)
+    await connection.cut()
+    // Meanwhile somebody has cleared the topic.
+    const next = await peer.accept()
+    for (let filters = 0; filters < 2; filters += 1) {
+      const { messageId = 0 } = await next.find('subscribe')
+      next.send({ cmd: 'suback', messageId, granted: [0] })
+    }
+    gate.open()
+    await slow.whenComplete()
+    expect([...slow.entries()]).toEqual([])
   })
 
   it('refuses a Shared Subscription and unknown options', async () => {

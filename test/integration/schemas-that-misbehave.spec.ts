@@ -120,3 +120,37 @@ describe('an asynchronous schema', () => {
     await finish(parts)
   })
 })
+
+describe('reasons of invalid payloads', () => {
+  it('are short, however long the keys of the payload are', async () => {
+    const parts = await subscriberOnPeer()
+    const client = new MqttClient(parts.session)
+    const issue = { message: 'm'.repeat(100_000), path: ['k'.repeat(100_000), 'n'] }
+    const schema = schemaOf(() => ({ issues: Array.from({ length: 1_000 }, () => issue) }))
+    const failure: unknown = await client
+      .publish(defineTopic('a/b', { schema }).at(), 1)
+      .catch((error: unknown) => error)
+    if (!(failure instanceof MqttError)) throw new Error('expected an MqttError')
+    expect(failure.issues).toHaveLength(20)
+    expect(failure.message.length).toBeLessThan(10_000)
+    expect(JSON.stringify(failure.issues).length).toBeLessThan(10_000)
+    await finish(parts)
+  })
+
+  it('of many topics take one line of the log, and the rest are counted', async () => {
+    const parts = await subscriberOnPeer()
+    const schema = schemaOf(() => ({ issues: [{ message: 'no' }] }))
+    parts.mqtt.subscribe('a/+', () => {}, { schema })
+    await parts.connection.grant()
+    for (let id = 1; id <= MESSAGES; id += 1) parts.connection.send(qos1(`a/${id}`, id))
+    await settle(parts.mqtt)
+    expect(acks(parts.connection)).toHaveLength(MESSAGES)
+    expect(parts.log.visible.filter(line => line.includes('is not valid'))).toEqual([
+      expect.stringContaining('the payload on "a/1" is not valid: no'),
+    ])
+    await finish(parts)
+    expect(parts.log.visible.join('\n')).toContain(
+      `a payload or a response is not valid: ${MESSAGES - 1} more`,
+    )
+  })
+})

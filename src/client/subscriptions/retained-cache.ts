@@ -138,10 +138,11 @@ export class RetainedCache<T> implements Retained<T> {
     const { topic, payload } = packet
     if (this.isClosed || !this.isRetained(packet)) return
     if (payload.length === 0) return this.report(this.values.remove(topic, 'cleared'))
+    const { sync } = this.values
     this.decoding += 1
     try {
       const value = await this.decode(packet)
-      this.report(this.values.set(topic, value, bytesOf(packet)))
+      this.report(this.values.set(topic, value, bytesOf(packet), sync))
     } catch (error) {
       this.report(this.values.remove(topic, 'invalid'))
       throw error

@@ -65,7 +65,8 @@ interface Entry<T> {
 export class RetainedValues<T> {
   /** In order of their last update. */
   private readonly entries = new Map<string, Entry<T>>()
-  private sync = 0
+  /** Number of the synchronisation. */
+  sync = 0
   bytes = 0
   /** Values that the limits have dropped. */
   dropped = 0
@@ -102,9 +103,10 @@ export class RetainedValues<T> {
     return gone.flatMap(topic => this.remove(topic, 'gone'))
   }
 
-  set(topic: string, value: T, bytes: number): RetainedChange<T>[] {
+  /** @param sync the synchronisation in which the message arrived, because its validation may end in a later one */
+  set(topic: string, value: T, bytes: number, sync = this.sync): RetainedChange<T>[] {
     const { maxTopics, maxBytes, overflow } = this.limits
-    const isNew = this.entries.get(topic)?.sync !== this.sync
+    const isNew = sync === this.sync && this.entries.get(topic)?.sync !== sync
     // A value that is out of date is worse than none.
     const before = this.remove(topic, 'dropped')
     const isTooLarge = bytes > maxBytes
@@ -122,7 +124,7 @@ export class RetainedValues<T> {
     }
     // With a topic dropped for each one that arrives, there would be new topics for ever.
     if (isNew && changes.length === 0) this.found += 1
-    this.entries.set(topic, { value, bytes, sync: this.sync })
+    this.entries.set(topic, { value, bytes, sync })
     this.bytes += bytes
     return [...changes, { type: 'set', topic, value }]
   }

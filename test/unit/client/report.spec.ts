@@ -70,6 +70,13 @@ describe('the health of a session', () => {
     })
   })
 
+  it('shortens long names of subscriptions, and keeps each reason on one line', () => {
+    const names = ['a\nb', 'x'.repeat(65_000), 'y'.repeat(65_000), 'z']
+    const [reason = ''] = healthOf({ ...WELL, refusedSubscriptions: names }).reasons
+    expect(reason).toMatch(/^the broker refuses subscriptions \(4\): a b, x+…, y+…, …$/)
+    expect(reason.length).toBeLessThan(1_200)
+  })
+
   it.each([
     [60_000, 'degraded'],
     [60_001, 'up'],
