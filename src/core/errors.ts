@@ -142,8 +142,12 @@ export function readSafely<T>(read: () => T, otherwise: T): T {
   }
 }
 
+/** Also true for an error of another realm: under Jest, the errors of Node are not instances of the `Error` of the tests. */
+export const isError = (value: unknown): value is Error =>
+  value instanceof Error || Object.prototype.toString.call(value) === '[object Error]'
+
 function causeLine(cause: unknown): string {
-  if (!(cause instanceof Error)) return `\n  [cause]: ${messageOf(cause) || typeof cause}`
+  if (!isError(cause)) return `\n  [cause]: ${messageOf(cause) || typeof cause}`
   const code = 'code' in cause ? ` {${textOf(cause.code)}}` : ''
   return `\n  [cause]: ${textOf(cause.name)}: ${messageOf(cause)}${code}`
 }
@@ -154,7 +158,7 @@ export function describeCause(cause: unknown): string {
     const readable = chainOf(cause)
       .map(messageOf)
       .findLast(message => message !== '')
-    return readable ?? (cause instanceof Error ? textOf(cause.name) : 'unknown cause')
+    return readable ?? (isError(cause) ? textOf(cause.name) : 'unknown cause')
   }, UNREADABLE)
 }
 
@@ -166,14 +170,14 @@ export function describeFailure(error: unknown): string {
       return error.message
     const known = publicErrorOf(error)
     if (known !== undefined) return known.message
-    const isPlain = !(error instanceof Error) && typeof error === 'object' && error !== null
+    const isPlain = !isError(error) && typeof error === 'object' && error !== null
     return isPlain && 'message' in error ? textOf(error.message) : describeCause(error)
   }, UNREADABLE)
 }
 
 /** Returns what a handler has thrown, or an error in its place if it cannot be read, such as a revoked proxy. */
 export function asFailure(thrown: unknown): unknown {
-  const canBeRead = readSafely(() => !(thrown instanceof Error) || 'message' in thrown, false)
+  const canBeRead = readSafely(() => !isError(thrown) || 'message' in thrown, false)
   return canBeRead ? thrown : new Error(UNREADABLE)
 }
 
@@ -191,16 +195,16 @@ function chainOf(cause: unknown): unknown[] {
   const chain: unknown[] = []
   for (let link = cause; link !== undefined && chain.length < MAX_CHAIN; ) {
     chain.push(link)
-    link = link instanceof Error ? link.cause : undefined
+    link = isError(link) ? link.cause : undefined
   }
   return chain
 }
 
 function messageOf(cause: unknown): string {
   if (typeof cause === 'string') return cause
-  if (cause instanceof AggregateError && cause.message === '')
-    return cause.errors.map(describeCause).join('; ')
-  return cause instanceof Error ? textOf(cause.message) : ''
+  if (!isError(cause)) return ''
+  const list: unknown = cause.message === '' && 'errors' in cause ? cause.errors : undefined
+  return Array.isArray(list) ? list.map(describeCause).join('; ') : textOf(cause.message)
 }
 
 /** What the sender of a message may learn about its failure. */
@@ -287,7 +291,7 @@ interface HttpExceptionLike {
 
 function isHttpException(error: object): error is HttpExceptionLike {
   return (
-    error instanceof Error &&
+    isError(error) &&
     'getStatus' in error &&
     typeof error.getStatus === 'function' &&
     'getResponse' in error &&

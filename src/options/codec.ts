@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { inspect } from 'node:util'
 import {
   describeCause,
+  isError,
   keyOf,
   LONGEST_ISSUE,
   MOST_ISSUES,
@@ -140,7 +141,7 @@ export function decodePacket(codec: Codec, { topic, payload, properties }: Encod
     return codec.decode(bytes, properties?.contentType)
   } catch (cause) {
     // The message of the cause may quote the payload, which must not appear in a log.
-    const kind = cause instanceof Error ? cause.name : 'error'
+    const kind = isError(cause) ? cause.name : 'error'
     throw new MqttError(
       'PAYLOAD_NOT_DECODABLE',
       `the payload on "${topic}" could not be decoded (${Buffer.byteLength(payload)} bytes: ${kind})`,
@@ -256,7 +257,7 @@ function outputOf(
 /** What a schema throws may quote the payload, which must not appear in a log. */
 function schemaFailed(what: string, cause: unknown): MqttError {
   if (cause instanceof MqttError) return cause
-  const kind = cause instanceof Error ? cause.name : 'error'
+  const kind = isError(cause) ? cause.name : 'error'
   return new MqttError('PAYLOAD_INVALID', `${what} could not be validated: the schema failed (${kind})`, {
     cause,
   })

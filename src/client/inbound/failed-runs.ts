@@ -6,7 +6,7 @@ import {
   NO_MATCHING_SUBSCRIBERS,
   reconnectDelayMs,
 } from '../../core/connection/reconnect-rules.js'
-import { asFailure, describeFailure, isMqttError, MqttError } from '../../core/errors.js'
+import { asFailure, describeFailure, isError, isMqttError, MqttError } from '../../core/errors.js'
 import type { RunOutcome } from '../../core/inbound/inbound-count.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import { InvalidMessage } from '../../options/codec.js'
@@ -231,7 +231,7 @@ export class DeadLetters {
     } catch (error) {
       // A retry would not make it smaller.
       if (isMqttError(error, 'PACKET_TOO_LARGE')) throw error
-      return error instanceof Error ? error.message : String(error)
+      return isError(error) ? error.message : String(error)
     }
   }
 }

@@ -2,6 +2,7 @@ import { randomFillSync } from 'node:crypto'
 import {
   describeCause,
   describeFailure,
+  isError,
   isMqttError,
   MqttError,
   publicErrorOf,
@@ -277,16 +278,13 @@ function isJson(value: unknown): boolean {
 function readableError(error: unknown): unknown {
   return readSafely(
     () => {
-      if (!(error instanceof Error) && isJson(error)) return error
+      if (!isError(error) && isJson(error)) return error
       if (isMqttError(error, 'PAYLOAD_INVALID')) return publicErrorOf(error)
-      const hasCode = error instanceof Error && !(error instanceof MqttError) && 'code' in error
+      const hasCode = isError(error) && !(error instanceof MqttError) && 'code' in error
       const code = hasCode ? error.code : undefined
       return {
         status: 'error',
-        message:
-          error instanceof Error && typeof error.message === 'string'
-            ? error.message
-            : describeFailure(error),
+        message: isError(error) && typeof error.message === 'string' ? error.message : describeFailure(error),
         ...(typeof code === 'string' || typeof code === 'number' ? { code } : {}),
       }
     },

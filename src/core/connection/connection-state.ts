@@ -1,4 +1,4 @@
-import type { MqttError } from '../errors.js'
+import { isError, type MqttError } from '../errors.js'
 import type { BrokerLimits } from '../protocol/packets.js'
 import type { Verdict } from './reconnect-rules.js'
 
@@ -292,5 +292,5 @@ function suggestsOlderBroker(cause: MqttError, progress: Progress): boolean {
 }
 
 function hungUp(cause: unknown): boolean {
-  return cause === undefined || (cause instanceof Error && 'code' in cause && cause.code === 'ECONNRESET')
+  return cause === undefined || (isError(cause) && 'code' in cause && cause.code === 'ECONNRESET')
 }

@@ -1,3 +1,5 @@
+import { inspect } from 'node:util'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
 import { describeCause, isMqttError, MQTT_ERROR_CODES, MqttError } from '../../../src/core/errors.js'
@@ -141,6 +143,17 @@ describe('describeCause', () => {
   ])('returns the last readable message if the cause behind it is %s', (_what, unreadable) => {
     const chain = new Error('outer', { cause: new Error('readable', { cause: unreadable }) })
     expect(describeCause(chain)).toBe('readable')
+  })
+
+  it.each([
+    ['error', `new Error('outer', { cause: new Error('inner') })`, 'inner'],
+    ['aggregate', `new AggregateError([new Error('a'), new Error('b')])`, 'a; b'],
+    ['error without a message', 'new RangeError()', 'RangeError'],
+  ])('reads an %s of another realm, as Jest has one', (_what, source, text) => {
+    const cause: unknown = runInNewContext(source)
+    expect(cause).not.toBeInstanceOf(Error)
+    expect(describeCause(cause)).toBe(text)
+    expect(inspect(new MqttError('CONNECT_FAILED', 'x', { cause }))).toContain(String(cause))
   })
 
   it('ends in a circular chain', () => {
