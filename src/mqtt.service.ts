@@ -5,7 +5,7 @@ import type { ContractMessage, MqttMessage } from './client/inbound/subscriber.j
 import { MqttClient } from './client/mqtt-client.js'
 import type { ConnectionState } from './core/connection/connection-state.js'
 import type { HandlerOptions } from './options/handler-options.js'
-import type { TopicContract } from './options/topic-contract.js'
+import type { TopicAddress, TopicContract, TopicSource } from './options/topic-contract.js'
 import { MqttClientProxy } from './transport/mqtt.client-proxy.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 
@@ -28,9 +28,12 @@ export class MqttService extends MqttClient {
    * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
    */
   messages$<T = unknown>(pattern: string, options?: HandlerOptions): Observable<MqttMessage<T>>
-  /** The same for a contract, which validates the payload. Invalid messages are not emitted. */
-  messages$<C extends TopicContract>(contract: C, options?: HandlerOptions): Observable<ContractMessage<C>>
-  messages$(source: string | TopicContract, options: HandlerOptions = {}): Observable<MqttMessage> {
+  /** The same for a contract, or for one topic of it. Invalid messages are not emitted. */
+  messages$<C extends TopicContract>(
+    contract: C | TopicAddress<C>,
+    options?: HandlerOptions,
+  ): Observable<ContractMessage<C>>
+  messages$(source: TopicSource, options: HandlerOptions = {}): Observable<MqttMessage> {
     return new Observable(subscriber => {
       const take = (message: MqttMessage): void => subscriber.next(message)
       const subscription =

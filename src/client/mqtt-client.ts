@@ -8,7 +8,7 @@ import {
   resolveConnectOptions,
 } from '../options/client-options.js'
 import type { HandlerOptions } from '../options/handler-options.js'
-import type { TopicContract, TopicPayload } from '../options/topic-contract.js'
+import type { TopicAddress, TopicContract, TopicPayload, TopicSource } from '../options/topic-contract.js'
 import {
   type ContractMessage,
   type ContractMessages,
@@ -89,14 +89,14 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
     handler: (message: MqttMessage<T>, run: MqttRun) => unknown,
     options?: HandlerOptions,
   ): MqttSubscription
-  /** The same for a contract, which validates the payload. */
+  /** The same for a contract, or for one topic of it (`contract.at(params)`). The payload is validated. */
   subscribe<C extends TopicContract>(
-    contract: C,
+    contract: C | TopicAddress<C>,
     handler: (message: ContractMessage<C>, run: MqttRun) => unknown,
     options?: HandlerOptions,
   ): MqttSubscription
-  subscribe(pattern: string | TopicContract, handler: Handler, options: HandlerOptions = NO_OPTIONS) {
-    return this.subscriber.subscribe(pattern, handler, options)
+  subscribe(source: TopicSource, handler: Handler, options: HandlerOptions = NO_OPTIONS) {
+    return this.subscriber.subscribe(source, handler, options)
   }
 
   /**
@@ -115,14 +115,14 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
     handler: (request: MqttMessage<T>, run: MqttRun) => unknown,
     options?: RespondOptions,
   ): MqttSubscription
-  /** The same for a contract, which validates the payload and every response. */
+  /** The same for a contract, or for one topic of it (`contract.at(params)`). The payload and every response are validated. */
   respond<C extends TopicContract>(
-    contract: C,
+    contract: C | TopicAddress<C>,
     handler: (request: ContractMessage<C>, run: MqttRun) => ContractResult<C>,
     options?: RespondOptions,
   ): MqttSubscription
-  respond(pattern: string | TopicContract, handler: Handler, options: RespondOptions = NO_OPTIONS) {
-    return this.subscriber.respond(pattern, handler, options)
+  respond(source: TopicSource, handler: Handler, options: RespondOptions = NO_OPTIONS) {
+    return this.subscriber.respond(source, handler, options)
   }
 
   /**
@@ -132,9 +132,12 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
    * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
    */
   messages<T = unknown>(pattern: string, options?: MessagesOptions): MqttMessages<T>
-  /** The same for a contract, which validates the payload. Invalid messages do not reach the loop. */
-  messages<C extends TopicContract>(contract: C, options?: MessagesOptions): ContractMessages<C>
-  messages(source: string | TopicContract, options: MessagesOptions = NO_OPTIONS): MqttMessages<unknown> {
+  /** The same for a contract, or for one topic of it. Invalid messages do not reach the loop. */
+  messages<C extends TopicContract>(
+    contract: C | TopicAddress<C>,
+    options?: MessagesOptions,
+  ): ContractMessages<C>
+  messages(source: TopicSource, options: MessagesOptions = NO_OPTIONS): MqttMessages<unknown> {
     return this.subscriber.messages(source, options)
   }
 
@@ -144,9 +147,12 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
    * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
    */
   retained<T = unknown>(pattern: string, options?: RetainedOptions): Retained<T>
-  /** The same for a contract, which validates the values. */
-  retained<C extends TopicContract>(contract: C, options?: RetainedOptions): Retained<TopicPayload<C>>
-  retained(source: string | TopicContract, options: RetainedOptions = NO_OPTIONS): Retained<unknown> {
+  /** The same for a contract, or for one topic of it. The values are validated. */
+  retained<C extends TopicContract>(
+    contract: C | TopicAddress<C>,
+    options?: RetainedOptions,
+  ): Retained<TopicPayload<C>>
+  retained(source: TopicSource, options: RetainedOptions = NO_OPTIONS): Retained<unknown> {
     return this.subscriber.retained(source, options)
   }
 

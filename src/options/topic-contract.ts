@@ -95,7 +95,7 @@ export interface TopicContract<
   readonly valuesInReasons: boolean
   readonly description: string | undefined
   /**
-   * Returns the topic with these parameters, to publish or request.
+   * Returns the topic with these parameters: to publish, to request, or to receive only what is sent to this topic.
    * @throws MqttError `INVALID_TOPIC_NAME` if a value is missing or empty or contains `/`, `+` or `#` (a value for `#name` may
    * contain `/`), or if the pattern has a wildcard without a name
    */
@@ -115,6 +115,19 @@ type TopicArguments<Pattern extends string> = [keyof TopicParams<Pattern>] exten
 export interface TopicAddress<Contract = TopicContract> {
   readonly topic: string
   readonly contract: Contract
+}
+
+/** The topics of a handler: a pattern, every topic of a contract, or one topic of it. */
+export type TopicSource = string | TopicContract | TopicAddress
+
+export function sourceOf(source: TopicSource): {
+  pattern: string
+  contract?: TopicContract
+  isAddress: boolean
+} {
+  if (typeof source === 'string') return { pattern: source, isAddress: false }
+  if ('contract' in source) return { pattern: source.topic, contract: source.contract, isAddress: true }
+  return { pattern: source.pattern, contract: source, isAddress: false }
 }
 
 /** The payload that handlers of a contract receive: the output of its schema. */

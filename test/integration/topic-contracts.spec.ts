@@ -26,6 +26,8 @@ const slowly = defineTopic('slowly', {
   }, 'must be even'),
 })
 const square = defineTopic('square/+name', { schema: z.number(), response: z.number().max(99) })
+/** A value that is not a variable. */
+const LITERAL = `$\{x}`
 const live = defineTopic('live', { schema: z.number() })
 
 let broker: EmbeddedBroker
@@ -217,6 +219,50 @@ describe('a handler of a contract', () => {
       ['again', 0],
       [Buffer.from('again'), 0],
     ])
+  })
+})
+
+describe('a handler of one topic of a contract', () => {
+  it('receives only what is sent to this topic, with the parameters of the contract', async () => {
+    const taken: unknown[] = []
+    const address = telemetry.at({ deviceId: '7' })
+    await client
+      .subscribe(address, ({ payload, params }) => void taken.push([params, payload.celsius]))
+      .whenGranted()
+    await client.publish(telemetry.at({ deviceId: '8' }), { celsius: 1, at: AT })
+    await client.publish(address, { celsius: 2, at: AT })
+    await client.publish(address.topic, { celsius: 101, at: AT }, { qos: 1 })
+    await eventually(() => log.lines.some(({ text }) => text.includes('celsius: Too big')))
+    expect(taken).toEqual([[{ deviceId: '7' }, 2]])
+  })
+
+  it('takes the topic literally, even if it looks like a variable', async () => {
+    const values: unknown[] = []
+    const address = square.at({ name: LITERAL })
+    await client.subscribe(address, ({ params }) => void values.push(params.name)).whenGranted()
+    await client.publish(address, 3, { qos: 1 })
+    await eventually(() => values.length === 1)
+    expect(values).toEqual([LITERAL])
+  })
+
+  it('leaves requests to other topics of the contract to others', async () => {
+    const responders = ['a', 'b'].map((name, index) =>
+      client.respond(square.at({ name }), ({ payload }) => payload + index),
+    )
+    await Promise.all(responders.map(responder => responder.whenGranted()))
+    expect(await client.request(square.at({ name: 'b' }), 4)).toBe(5)
+    expect(await client.request(square.at({ name: 'a' }), 4)).toBe(4)
+  })
+
+  it('is available to messages() and retained()', async () => {
+    const address = telemetry.at({ deviceId: '7' })
+    await client.publish(address, { celsius: 5, at: AT })
+    await client.publish(telemetry.at({ deviceId: '8' }), { celsius: 6, at: AT })
+    const cache = client.retained(address)
+    await cache.whenComplete()
+    expect([...cache.entries()]).toEqual([[address.topic, { celsius: 5, at: new Date(AT) }]])
+    const { value } = await client.messages(address).next()
+    expect(value).toMatchObject({ params: { deviceId: '7' }, payload: { celsius: 5 } })
   })
 })
 

@@ -183,6 +183,9 @@ describe('the calls of a client with a contract', () => {
       })
       // @ts-expect-error ok is not a string
       client.respond(ask, () => ({ ok: 'yes' }))
+      client.respond(ask.at({ deviceId: '7' }), ({ payload }) => ({ ok: payload.count > 0 }))
+      // @ts-expect-error ok is not a string
+      client.respond(ask.at({ deviceId: '7' }), () => ({ ok: 'yes' }))
       // @ts-expect-error ok is not a string
       client.respond(ask, async () => ({ ok: 'yes' }))
     }

@@ -82,6 +82,11 @@ export function handlerRules(
   }
 }
 
+/** The rules for one topic of a contract. It has no wildcards, so the contract says which of its levels are parameters. */
+export function withParamsOf({ pattern }: { readonly pattern: string }, rules: HandlerRules): HandlerRules {
+  return { ...rules, template: { ...rules.template, params: parseTopicTemplate(pattern).params } }
+}
+
 /** @throws MqttError `INVALID_OPTION` if a batch could never be full, or not be acknowledged as a whole */
 function assertBatch(
   pattern: string,

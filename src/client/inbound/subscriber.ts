@@ -17,9 +17,11 @@ import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { messagesSchema, parseOptions } from '../../options/schema.js'
 import {
   handlerOptionsOf,
+  sourceOf,
   type TopicContract,
   type TopicPayload,
   type TopicResponseInput,
+  type TopicSource,
 } from '../../options/topic-contract.js'
 import type { PublishPacket, PublishProperties } from '../connection/link.js'
 import type { MqttSession } from '../mqtt-session.js'
@@ -27,7 +29,7 @@ import { Responder } from '../requests/responder.js'
 import { RetainedCache } from '../subscriptions/retained-cache.js'
 import type { WaitOptions } from '../waits.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from './delivery.js'
-import { type HandlerRules, handlerRules, validatesInOrder } from './handler-rules.js'
+import { type HandlerRules, handlerRules, validatesInOrder, withParamsOf } from './handler-rules.js'
 import { MessageStream } from './message-stream.js'
 
 /** A message, as passed to a handler that was added at run time. */
@@ -113,7 +115,7 @@ export class Subscriber {
     this.responder = new Responder(session)
   }
 
-  subscribe(source: string | TopicContract, handler: Handler, options: HandlerOptions): MqttSubscription {
+  subscribe(source: TopicSource, handler: Handler, options: HandlerOptions): MqttSubscription {
     const rules = this.rulesOf(source, options)
     const { codec, payload: check } = rules
     const runValid = async (packet: PublishPacket, attempt: HandlerAttempt, valid: unknown) =>
@@ -125,7 +127,7 @@ export class Subscriber {
     })
   }
 
-  respond(source: string | TopicContract, handler: Handler, options: RespondOptions): MqttSubscription {
+  respond(source: TopicSource, handler: Handler, options: RespondOptions): MqttSubscription {
     const rules = this.rulesOf(source, options, 'requests')
     const { requester } = this.session
     const takesAtQos1 = rules.subscription.qos > 0
@@ -140,8 +142,8 @@ export class Subscriber {
     return this.addHandler(rules, run, { kind: 'request' }, leave)
   }
 
-  messages(source: string | TopicContract, options: MessagesOptions): MessageStream<Message> {
-    const owner = `messages of "${typeof source === 'string' ? source : source.pattern}"`
+  messages(source: TopicSource, options: MessagesOptions): MessageStream<Message> {
+    const owner = `messages of "${sourceOf(source).pattern}"`
     const checked = parseOptions(owner, messagesSchema, options)
     const { signal, limit, overflow, ...handlerOptions } = { ...options, ...checked }
     const rules = this.rulesOf(source, handlerOptions)
@@ -175,8 +177,8 @@ export class Subscriber {
   }
 
   /** @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION` */
-  retained(source: string | TopicContract, options: RetainedOptions): RetainedCache<unknown> {
-    const pattern = typeof source === 'string' ? source : source.pattern
+  retained(source: TopicSource, options: RetainedOptions): RetainedCache<unknown> {
+    const { pattern } = sourceOf(source)
     const { codec: own, ...limits } = resolveRetained(pattern, options)
     const defaults = { ...this.options, sharedGroup: undefined }
     const { template, codec, payload } = this.rulesOf(source, own && { codec: own }, 'events', defaults)
@@ -192,15 +194,18 @@ export class Subscriber {
   }
 
   private rulesOf(
-    source: string | TopicContract,
+    source: TopicSource,
     options: HandlerOptions = {},
     kind: HandlerKind = 'events',
     defaults = this.options,
   ): HandlerRules {
-    const [pattern, all] =
-      typeof source === 'string' ? [source, options] : [source.pattern, handlerOptionsOf(source, options)]
+    const { pattern, contract, isAddress } = sourceOf(source)
+    const all = contract === undefined ? options : handlerOptionsOf(contract, options)
     const resolved = resolveHandlerOptions(pattern, all, kind)
-    if (resolved.batch === undefined) return handlerRules(pattern, resolved, defaults)
+    if (resolved.batch === undefined) {
+      const rules = handlerRules(pattern, resolved, defaults, isAddress)
+      return contract !== undefined && isAddress ? withParamsOf(contract, rules) : rules
+    }
     const text = `handler of "${pattern}": batch is for handlers with a decorator, such as @OnMqttEvent; remove it`
     throw new MqttError('INVALID_OPTION', text)
   }
