@@ -1,6 +1,8 @@
 import { NestFactory } from '@nestjs/core'
 import { MqttModule, MqttService } from 'nestjs-mqtt'
+import { AsyncApiModule, createAsyncApiDocument } from 'nestjs-mqtt/asyncapi'
 import { AppModule } from './app.module.js'
+import { asyncApi } from './asyncapi.js'
 import { Broker } from './broker/broker.js'
 import { Config } from './config/config.js'
 import { welcome } from './welcome.js'
@@ -9,6 +11,7 @@ import { welcome } from './welcome.js'
 const app = await NestFactory.create(AppModule, { forceCloseConnections: true })
 app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
 MqttModule.enableDrain(app)
+AsyncApiModule.setup('asyncapi', app, await createAsyncApiDocument(app, asyncApi))
 
 // Initialise all providers before the first message arrives.
 await app.init()

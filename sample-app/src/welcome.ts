@@ -20,6 +20,7 @@ The fleet is on the road.
 
   Trucks    ${httpUrl}/trucks
   Health    ${httpUrl}/health
+  AsyncAPI  ${httpUrl}/asyncapi
   Broker    ${protocol}//${host}${broker.isEmbedded ? ' (embedded; set MQTT_URL=mqtt://… to use your own)' : ''}
   Drivers   ${simulate ? 'five simulated trucks; the first alarm is raised after about 15 seconds' : 'yours (SIMULATE=true adds five simulated trucks)'}
 

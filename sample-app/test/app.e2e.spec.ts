@@ -53,6 +53,16 @@ it('is healthy', async () => {
   })
 })
 
+it('serves an AsyncAPI document of its topics', async () => {
+  const response = await fetch(`${httpUrl}/asyncapi-json`)
+  const { operations }: { operations: Record<string, unknown> } = JSON.parse(await response.text())
+  expect(Object.keys(operations).toSorted()).toEqual([
+    'CommandsController.setLimit',
+    'TelemetryController.onTelemetry',
+    'send.trucks.truckId.alarm',
+  ])
+})
+
 it('responds to a command', async () => {
   expect(await command('truck-2', { limitCelsius: -16 })).toMatchObject({
     response: { accepted: true, limitCelsius: -16 },
