@@ -3,6 +3,7 @@ import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish
 import { assertTopicName } from '../core/topic/topic-filter.js'
 import type { PublishOptions, RequestOptions, TryPublishOptions } from '../options/client-options.js'
 import { type Codec, type PayloadCheck, resolveCodec, validated, validatedNow } from '../options/codec.js'
+import { parseOptions, publishSchema, requestSchema } from '../options/schema.js'
 import {
   type PublishPayload,
   publishOptionsOf,
@@ -14,11 +15,13 @@ import {
   tryPublishOptionsOf,
 } from '../options/topic-contract.js'
 import type { MqttSession } from './mqtt-session.js'
-import { NO_OPTIONS, outboundMessage } from './outbound/publishes.js'
+import { dropReasonOf, NO_OPTIONS, outboundMessage, timeLeft, whenValidated } from './outbound/publishes.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
 import { ResponseStream } from './requests/streams.js'
 
 const MAX_WAITING_RESPONSES = 1_000
+/** Limit of an asynchronous validation of a publish without `timeoutMs`. */
+const MAX_VALIDATION_MS = 10_000
 
 /** The calls of a client that send messages. */
 export class MqttSender {
@@ -143,8 +146,20 @@ export class MqttSender {
     payload: unknown,
     options: PublishOptions,
   ): Promise<PublishOutcome> {
-    const send = () => this.publish(topic, payload, publishOptionsOf(contract, options))
-    return whenValid(contract, topic, payload, send)
+    const validation = validationOf(contract, topic, payload)
+    const all = publishOptionsOf(contract, options)
+    if (validation === undefined) return this.publish(topic, payload, all)
+    parseOptions(`publish to "${topic}"`, publishSchema, all)
+    const { connection, publisher } = this.session
+    const startMs = performance.now()
+    try {
+      const wait = { timeoutMs: MAX_VALIDATION_MS, ...all }
+      await whenValidated(connection, validation, payloadFor(topic), wait)
+    } catch (error) {
+      return publisher.outcomes.dropAtOnce(dropReasonOf(error))
+    }
+    await validation
+    return this.publish(topic, payload, timeLeft(all, startMs))
   }
 
   private tryPublishAt({ topic, contract }: TopicAddress, payload: unknown, options: TryPublishOptions) {
@@ -154,14 +169,46 @@ export class MqttSender {
 
   private async requestAt(address: TopicAddress, payload: unknown, options: RequestOptions) {
     const { topic, contract } = addressOf(address)
-    const send = () => this.request(topic, payload, requestOptionsOf(contract, options))
-    return validResponse(contract, topic, await whenValid(contract, topic, payload, send))
+    const validation = validationOf(contract, topic, payload)
+    const all = requestOptionsOf(contract, options)
+    const left = validation === undefined ? all : await this.afterValidation(validation, topic, all)
+    const response = await this.request(topic, payload, left)
+    return this.validResponse(contract, topic, response, all)
   }
 
   private requestStreamAt({ topic, contract }: TopicAddress, payload: unknown, options: RequestOptions) {
-    const send = () => this.requestStream(topic, payload, requestOptionsOf(contract, options))
-    const stream = whenValid(contract, topic, payload, send)
-    return new CheckedResponses(stream, value => validResponse(contract, topic, value))
+    const validation = validationOf(contract, topic, payload)
+    const all = requestOptionsOf(contract, options)
+    const send = () => this.requestStream(topic, payload, all)
+    const stream = validation === undefined ? send() : this.afterValidation(validation, topic, all).then(send)
+    return new CheckedResponses(stream, value => this.validResponse(contract, topic, value, all))
+  }
+
+  /** Waits until the payload of a request is validated. @returns the options with the time that is left */
+  private async afterValidation(validation: Promise<unknown>, topic: string, options: RequestOptions) {
+    parseOptions(`publish to "${topic}"`, requestSchema, options)
+    const startMs = performance.now()
+    await this.inTime(validation, payloadFor(topic), options)
+    return timeLeft(options, startMs)
+  }
+
+  /** Returns the output of the response schema, or a promise of it. @throws MqttError `PAYLOAD_INVALID` */
+  private validResponse(contract: TopicContract, topic: string, value: unknown, options: RequestOptions) {
+    const { response, valuesInReasons } = contract
+    if (response === undefined) return value
+    const what = `the response on "${topic}"`
+    const output = validated({ schema: response, showsValues: valuesInReasons }, what, value)
+    if (!(output instanceof Promise)) return output
+    // The wait may end before the validation does.
+    output.catch(() => {})
+    return this.inTime(output, what, options)
+  }
+
+  /** Returns the output of an asynchronous schema, within the limits of a request. */
+  private async inTime(output: Promise<unknown>, what: string, options: RequestOptions): Promise<unknown> {
+    const { connection, options: usual } = this.session
+    await whenValidated(connection, output, what, { timeoutMs: usual.requests.timeoutMs, ...options })
+    return output
   }
 
   private startRequest(
@@ -189,16 +236,18 @@ function addressOf(address: unknown): TopicAddress {
   return address as TopicAddress
 }
 
-/** Calls `send` when the payload is valid: at once, unless the schema validates asynchronously. @throws MqttError `PAYLOAD_INVALID` */
-function whenValid<R>(
+/** Validates a payload. @returns a promise if the schema validates asynchronously. @throws MqttError `PAYLOAD_INVALID` */
+function validationOf(
   { schema, valuesInReasons }: TopicContract,
   topic: string,
   payload: unknown,
-  send: () => R,
-): R | Promise<R> {
-  if (schema === undefined) return send()
+): Promise<unknown> | undefined {
+  if (schema === undefined) return undefined
   const output = validated({ schema, showsValues: valuesInReasons }, payloadFor(topic), payload)
-  return output instanceof Promise ? output.then(send) : send()
+  if (!(output instanceof Promise)) return undefined
+  // The call may end before the validation does.
+  output.catch(() => {})
+  return output
 }
 
 /** @throws MqttError `PAYLOAD_INVALID`; `INVALID_OPTION` for a schema that validates asynchronously */
@@ -206,12 +255,6 @@ function assertValidNow({ schema, valuesInReasons }: TopicContract, topic: strin
   if (schema === undefined) return
   const check: PayloadCheck = { schema, showsValues: valuesInReasons }
   validatedNow(check, payloadFor(topic), payload, 'use publish')
-}
-
-/** Returns the output of the response schema, or a promise of it. @throws MqttError `PAYLOAD_INVALID` */
-function validResponse({ response, valuesInReasons }: TopicContract, topic: string, value: unknown): unknown {
-  if (response === undefined) return value
-  return validated({ schema: response, showsValues: valuesInReasons }, `the response on "${topic}"`, value)
 }
 
 const payloadFor = (topic: string): string => `the payload for "${topic}"`

@@ -58,10 +58,16 @@ export interface TopicPolicy {
 export interface TopicOptions<S extends StandardSchema, R extends StandardSchema> extends TopicPolicy {
   /**
    * Schema of the payload, as the codec decodes it. Publishers validate a payload before they send it, handlers validate it
-   * before they run and receive the output of the schema. @default none: any payload
+   * before they run and receive the output of the schema. An asynchronous validation is part of the call: it ends with the
+   * `timeoutMs` (a publish without one: after 10 s, a request: after `requests.timeoutMs`), the `signal`, and the close of
+   * the client. A publish is then `dropped` (`expired`, `aborted` or `closed`), and a request rejects with `TIMEOUT`,
+   * `ABORTED` or `CONNECTION_CLOSED`. @default none: any payload
    */
   readonly schema?: S
-  /** Schema of the responses to requests on this topic. @default none: any response */
+  /**
+   * Schema of the responses to requests on this topic. An asynchronous validation by the requester has the limits of a
+   * request, from the arrival of the response. @default none: any response
+   */
   readonly response?: R
   /**
    * Whether the reasons of invalid payloads contain the values that are not valid. They then appear in logs, errors, dead

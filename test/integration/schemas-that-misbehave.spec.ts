@@ -5,9 +5,11 @@ import { Transport } from '@nestjs/microservices'
 import { describe, expect, it, vi } from 'vitest'
 import { MqttClient, MqttError } from '../../src/client/index.js'
 import { defineTopic, MqttTransport, type StandardSchema } from '../../src/index.js'
-import { holdClock } from '../support/held-clock.js'
-import { finish } from '../support/publisher-on-peer.js'
-import { acks, qos1, settle, subscriberOnPeer } from '../support/subscriber-on-peer.js'
+import type { MqttService } from '../../src/mqtt.service.js'
+import type { RequestOptions } from '../../src/options/client-options.js'
+import { holdClock, quiet } from '../support/held-clock.js'
+import { droppedAs, finish, publisherOnPeer, Watched } from '../support/publisher-on-peer.js'
+import { acks, json, qos1, settle, subscriberOnPeer } from '../support/subscriber-on-peer.js'
 
 setFlagsFromString('--expose-gc')
 const collectGarbage: () => void = runInNewContext('gc')
@@ -119,6 +121,118 @@ describe('an asynchronous schema', () => {
     expect(client.stats().outbound.attempted).toBe(0)
     await finish(parts)
   })
+})
+
+describe('an asynchronous schema that never ends', () => {
+  const endless = schemaOf(() => new Promise(() => {}))
+  const address = defineTopic('a/b', { schema: endless }).at()
+
+  it.each([
+    ['timeoutMs', { timeoutMs: 500 }, 500],
+    ['10 s without timeoutMs', {}, 10_000],
+  ])('drops the publish as expired after %s', async (_what, options, limitMs) => {
+    const parts = await publisherOnPeer()
+    const publish = new Watched(parts.mqtt.publish(address, 1, options))
+    vi.advanceTimersByTime(limitMs - 1)
+    await quiet()
+    expect(publish.outcome).toBeUndefined()
+    vi.advanceTimersByTime(1)
+    await quiet()
+    expect(publish).toMatchObject({ outcome: droppedAs('expired'), settlements: 1 })
+    expect(parts.mqtt.stats().outbound).toMatchObject({ attempted: 1, dropped: { expired: 1 } })
+    await finish(parts)
+  })
+
+  it('drops the publish as aborted with its signal, also with one that was aborted before', async () => {
+    const parts = await publisherOnPeer()
+    const controller = new AbortController()
+    const publish = parts.mqtt.publish(address, 1, { signal: controller.signal })
+    controller.abort()
+    expect(await publish).toEqual(droppedAs('aborted'))
+    expect(await parts.mqtt.publish(address, 1, { signal: controller.signal })).toEqual(droppedAs('aborted'))
+    expect(parts.mqtt.stats().outbound).toMatchObject({ attempted: 2, dropped: { aborted: 2 } })
+    await finish(parts)
+  })
+
+  it('drops the publish as closed when the client closes, and after that', async () => {
+    const parts = await publisherOnPeer()
+    const publish = new Watched(parts.mqtt.publish(address, 1))
+    await finish(parts)
+    expect(publish).toMatchObject({ outcome: droppedAs('closed'), settlements: 1 })
+    expect(await parts.mqtt.publish(address, 1)).toEqual(droppedAs('closed'))
+    expect(parts.mqtt.stats().outbound).toMatchObject({ attempted: 2, dropped: { closed: 2 } })
+  })
+
+  it('does not hide an invalid option', async () => {
+    const parts = await publisherOnPeer()
+    await expect(parts.mqtt.publish(address, 1, { timeoutMs: 0 })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+    })
+    await expect(parts.mqtt.request(address, 1, { timeoutMs: 0 })).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+    })
+    await finish(parts)
+  })
+
+  it.each([
+    ['request', (mqtt: MqttService, options: RequestOptions) => mqtt.request(address, 1, options)],
+    [
+      'requestStream',
+      (mqtt: MqttService, options: RequestOptions) => mqtt.requestStream(address, 1, options).next(),
+    ],
+  ])('fails %s with TIMEOUT, ABORTED or CONNECTION_CLOSED', async (_what, start) => {
+    const parts = await publisherOnPeer({ requests: { timeoutMs: 2_000 } })
+    const controller = new AbortController()
+    const codes = ['TIMEOUT', 'TIMEOUT', 'ABORTED', 'CONNECTION_CLOSED']
+    const options = [{ timeoutMs: 500 }, {}, { signal: controller.signal }, { timeoutMs: 60_000 }]
+    const settled: (string | undefined)[] = []
+    options.forEach((one, index) => {
+      start(parts.mqtt, one).catch((error: MqttError) => {
+        settled[index] = error.code
+      })
+    })
+    vi.advanceTimersByTime(500)
+    await quiet()
+    expect(settled).toEqual(codes.slice(0, 1))
+    controller.abort()
+    vi.advanceTimersByTime(1_500)
+    await quiet()
+    expect(settled).toEqual(codes.slice(0, 3))
+    await finish(parts)
+    expect(settled).toEqual(codes)
+  })
+
+  it('for a response fails the request with TIMEOUT', async () => {
+    const parts = await subscriberOnPeer()
+    const contract = defineTopic('a/b', { response: endless })
+    const request = parts.mqtt.request(contract.at(), 1, { timeoutMs: 500 })
+    const failed = expect(request).rejects.toMatchObject({ code: 'TIMEOUT' })
+    await parts.connection.grant()
+    const { properties } = await parts.connection.expect('publish')
+    const { responseTopic = '', correlationData = Buffer.alloc(0) } = properties ?? {}
+    parts.connection.send(json(responseTopic, 1, { properties: { correlationData } }))
+    await settle(parts.mqtt)
+    expect(parts.mqtt.stats().requests.open).toBe(0)
+    vi.advanceTimersByTime(500)
+    await failed
+    await finish(parts)
+  })
+})
+
+it('a slow asynchronous schema takes its time from timeoutMs of the publish', async () => {
+  const parts = await publisherOnPeer()
+  let finishValidation: (result: unknown) => void = () => {}
+  const schema = schemaOf(() => new Promise(resolve => (finishValidation = resolve)))
+  const publish = new Watched(
+    parts.mqtt.publish(defineTopic('a/b', { schema, qos: 1 }).at(), 1, { timeoutMs: 500 }),
+  )
+  vi.advanceTimersByTime(400)
+  finishValidation({ value: 1 })
+  await parts.connection.expect('publish')
+  vi.advanceTimersByTime(100)
+  await quiet()
+  expect(publish.outcome?.status).toBe('lost')
+  await finish(parts)
 })
 
 describe('reasons of invalid payloads', () => {

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events'
-import { MqttError } from '../../core/errors.js'
+import type { ConnectionState } from '../../core/connection/connection-state.js'
+import { closedError, isMqttError, MqttError } from '../../core/errors.js'
 import type { OutboundQueue } from '../../core/outbound/outbound-buffer.js'
 import {
   beginWait,
@@ -20,8 +21,9 @@ import type { PublishOptions } from '../../options/client-options.js'
 import { type Codec, encodePayload, resolveCodec } from '../../options/codec.js'
 import type { OutboundOptions } from '../../options/options.js'
 import { parseOptions, publishSchema, requestSchema, tryPublishSchema } from '../../options/schema.js'
+import type { MqttConnection } from '../connection/mqtt-connection.js'
 import type { Hook, Notice } from '../events.js'
-import { DeadlineTimer } from '../waits.js'
+import { DeadlineTimer, type WaitOptions, waitFor } from '../waits.js'
 import type { PacedLink } from './paced-link.js'
 
 export interface WaitingPublishesObserver {
@@ -116,6 +118,43 @@ export function watchTerms(
     clearTimeout(timer)
     signal?.removeEventListener('abort', abort)
   }
+}
+
+/**
+ * Resolves when a schema has validated, whatever its result.
+ * @throws MqttError `TIMEOUT`, `ABORTED`, or `CONNECTION_CLOSED` when the client closes
+ */
+export function whenValidated(
+  connection: Pick<MqttConnection, 'state' | 'attach'>,
+  validation: Promise<unknown>,
+  what: string,
+  wait: WaitOptions,
+): Promise<void> {
+  // Many calls may share one signal, so many listeners are not a leak.
+  if (wait.signal !== undefined) setMaxListeners(0, wait.signal)
+  return waitFor(`result of the schema of ${what}`, wait, settle => {
+    const look = ({ status }: ConnectionState): void => {
+      if (status === 'closed') settle(closedError())
+    }
+    const done = () => settle()
+    validation.then(done, done)
+    const detach = connection.attach({ stateChanged: look })
+    look(connection.state)
+    return detach
+  })
+}
+
+/** Returns why a publish is dropped whose validation was not awaited any longer. */
+export function dropReasonOf(error: unknown): DropReason {
+  if (isMqttError(error, 'TIMEOUT')) return 'expired'
+  return isMqttError(error, 'ABORTED') ? 'aborted' : 'closed'
+}
+
+/** The validation counts towards the time limit of a call. */
+export function timeLeft<O extends { readonly timeoutMs?: number }>(options: O, startMs: number): O {
+  const { timeoutMs } = options
+  if (timeoutMs === undefined) return options
+  return { ...options, timeoutMs: Math.max(1, Math.ceil(timeoutMs - (performance.now() - startMs))) }
 }
 
 /** Drops are over after this time without a drop. */
