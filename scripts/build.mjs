@@ -77,7 +77,7 @@ import { main } from '../../cli/main.js'
 const writeTo = stream => text => new Promise(resolve => stream.write(text, () => resolve()))
 const code = await main(process.argv.slice(2), {
   cwd: process.cwd(),
-  import: url => import(url),
+  load: url => import(url),
   out: writeTo(process.stdout),
   error: writeTo(process.stderr),
 })

@@ -13,7 +13,7 @@ export class CliError extends Error {}
 export interface CliHost {
   readonly cwd: string
   /** `import()`, which the CommonJS build cannot contain. */
-  import(url: string): Promise<unknown>
+  load(url: string): Promise<unknown>
   out(text: string): Promise<void>
   error(text: string): Promise<void>
 }
@@ -74,7 +74,7 @@ async function load(file: string, host: CliHost): Promise<unknown> {
   if (statSync(path).isDirectory())
     throw new CliError(`${file} is a folder; give the compiled file, such as ${join(file, 'app.module.js')}`)
   try {
-    return await host.import(pathToFileURL(path).href)
+    return await host.load(pathToFileURL(path).href)
   } catch (cause) {
     throw new CliError(`${file} could not be loaded: ${textOf(cause)}`, { cause })
   }
