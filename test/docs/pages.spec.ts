@@ -9,6 +9,7 @@ const PAGES = [
   'docs/handlers.md',
   'docs/health.md',
   'docs/migration.md',
+  'docs/state.md',
   'docs/testing.md',
 ]
 /** Pages that also show parts of files, which are not compiled. */
