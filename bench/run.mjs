@@ -7,7 +7,7 @@ import { keep } from './report/keep.mjs'
 import { textOf } from './report/table.mjs'
 import { AGAINST } from './subjects.mjs'
 
-/** The benchmarks of `all`, in this order. The quick form takes three minutes. */
+/** The benchmarks of `all`, in this order. */
 const COMPARED = ['publish', 'inbound', 'request', 'restore', 'start', 'growth']
 const FULL = { rounds: 7, share: 1, isQuick: false }
 const QUICK = { rounds: 3, share: 0.3, isQuick: true }

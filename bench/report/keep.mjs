@@ -19,7 +19,7 @@ instead: \`mqtt\`, Nest's built-in transport, or a bare socket with ready-made p
 only acknowledges or only publishes, so fast that the client is what is measured. On mosquitto, broker and client share the
 machine. CPU is the time that the client's process uses per message. Under "Growth", the floor is the cost with the fewest.
 
-Run it yourself: \`npm run bench -- all\`, or \`npm run bench -- all --quick\` in three minutes.`
+Run it yourself: \`npm run bench -- all\`, or \`npm run bench -- all --quick\` for fewer and shorter rounds.`
 
 /** @param order names of the benchmarks, in the order of the page */
 export function keep(sections, { isQuick, order }) {
