@@ -26,15 +26,24 @@ const GROUPS = [
   { count: 10_000, kind: 'event', levels: [0, 1], builtIn: 1, on: [PEER] },
 ]
 
-/** @param counts numbers of patterns; all of them by default */
+/** @param args numbers of patterns, and `--broker=mosquitto` or `--broker=peer`; all of them by default */
 export function plan({ args, isQuick }) {
   const counts = args.filter(arg => /^\d+$/.test(arg))
   const unknown = counts.filter(count => !GROUPS.some(group => String(group.count) === count))
   if (unknown.length > 0) throw new Error(`no row has ${unknown.join(', ')} patterns`)
+  const brokers = brokersOf(args)
   return GROUPS.filter(
     ({ count, isQuick: isShort }) =>
       (counts.length === 0 || counts.includes(String(count))) && (!isQuick || isShort),
-  )
+  ).map(group => ({ ...group, on: group.on.filter(name => brokers.includes(name)) }))
+}
+
+function brokersOf(args) {
+  const named = args.find(arg => arg.startsWith('--broker='))?.slice('--broker='.length)
+  if (named === undefined) return BOTH
+  const broker = { mosquitto: MOSQUITTO, peer: PEER }[named]
+  if (broker === undefined) throw new Error(`--broker=${named}: use mosquitto or peer`)
+  return [broker]
 }
 
 export const messagesOf = (subject, { builtIn }, share) =>
