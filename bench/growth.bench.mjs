@@ -7,6 +7,7 @@ import { median } from './rounds.mjs'
 export const title = 'Growth'
 
 const MESSAGES = 20_000
+const QUICK_MESSAGES = 8_000
 const WARM_UP_ROUNDS = 2
 /** The cost with the most of them, over the cost with the fewest. Caches of the processor alone account for this much. */
 const MOST_GROWTH = 2
@@ -32,7 +33,7 @@ const here = file => new URL(file, import.meta.url)
 export async function* rows({ rounds, isQuick }) {
   for (const { axis, name, counts, quick } of AXES) {
     const xs = counts.filter(count => !isQuick || count === counts[0] || count === quick)
-    const points = await measure(axis, xs, rounds)
+    const points = await measure(axis, xs, { rounds, messages: isQuick ? QUICK_MESSAGES : MESSAGES })
     const [first, last] = [points[0], points.at(-1)]
     const figures = { ours: { micros: last.micros }, floor: { micros: first.micros } }
     const row = rowOf(`${last.x.toLocaleString('en')} ${name}`, figures, [
@@ -43,7 +44,7 @@ export async function* rows({ rounds, isQuick }) {
 }
 
 /** The median CPU time of a message for each count. The counts take turns, so that noise affects all of them equally. */
-async function measure(axis, xs, rounds) {
+async function measure(axis, xs, { rounds, messages: least }) {
   const points = []
   for (const x of xs) {
     const peer = await startPeer(axis, x)
@@ -56,7 +57,7 @@ async function measure(axis, xs, rounds) {
   }
   for (let round = -WARM_UP_ROUNDS; round < rounds; round += 1) {
     for (const { x, peer, child, costs } of points) {
-      const messages = axis === 'topics' ? Math.max(MESSAGES, Math.min(x, 200_000)) : MESSAGES
+      const messages = axis === 'topics' ? Math.max(least, Math.min(x, 10 * least)) : least
       const measured = child.ask({ messages })
       await peer.send(messages)
       const { micros } = await measured

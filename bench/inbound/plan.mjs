@@ -21,7 +21,8 @@ const GROUPS = [
   { count: 1, kind: 'event', levels: [0, 1], builtIn: BUILT_IN, on: BOTH, isQuick: true },
   { count: 1, kind: 'message', levels: [0], builtIn: BUILT_IN, on: [PEER], isQuick: true },
   { count: 100, kind: 'event', levels: [0, 1], builtIn: 20, on: [PEER] },
-  { count: 1_000, kind: 'event', levels: [0, 1], builtIn: 2, on: BOTH, isQuick: true },
+  { count: 1_000, kind: 'event', levels: [0, 1], builtIn: 2, on: [PEER], isQuick: true },
+  { count: 1_000, kind: 'event', levels: [0, 1], builtIn: 2, on: [MOSQUITTO] },
   { count: 1_000, kind: 'message', levels: [0], builtIn: 2, on: [PEER] },
   { count: 10_000, kind: 'event', levels: [0, 1], builtIn: 1, on: [PEER] },
 ]
