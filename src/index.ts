@@ -17,6 +17,18 @@ export {
 } from './core/errors.js'
 export type { CountedInbound, FailurePolicy, InboundCounters } from './core/inbound/inbound-count.js'
 export type {
+  MessageStore,
+  MessageToStore,
+  StoreAddition,
+  StoreContents,
+  StoredMessage,
+  StoredOutcome,
+  StoredOutcomeQuery,
+  StoredSettlement,
+  StoreListener,
+  StoreReadLimit,
+} from './core/outbound/message-store.js'
+export type {
   DropReason,
   OutboundCounters,
   PublishOutcome,

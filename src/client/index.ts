@@ -18,6 +18,18 @@ export type {
   RunOutcome,
 } from '../core/inbound/inbound-count.js'
 export type {
+  MessageStore,
+  MessageToStore,
+  StoreAddition,
+  StoreContents,
+  StoredMessage,
+  StoredOutcome,
+  StoredOutcomeQuery,
+  StoredSettlement,
+  StoreListener,
+  StoreReadLimit,
+} from '../core/outbound/message-store.js'
+export type {
   DropReason,
   OutboundCounters,
   PublishOutcome,

@@ -74,6 +74,10 @@ describe('MQTT_ERROR_CODES', () => {
       'REQUEST_BLOCKED',
       'TIMEOUT',
       'ABORTED',
+      'STORE_LOCKED',
+      'STORE_VERSION',
+      'STORE_CORRUPT',
+      'STORE_FAILED',
     ])
   })
 })

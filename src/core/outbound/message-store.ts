@@ -1,0 +1,128 @@
+import type { PublishProperties } from '../protocol/packets.js'
+
+/** A message that a store keeps. */
+export interface StoredMessage {
+  /** Position in the store. Ascends in the order of `add`, and is never used again, not even after a restart. */
+  readonly position: number
+  /** Unique id of the message. Receivers recognise a repeat by it. */
+  readonly messageId: string
+  readonly topic: string
+  readonly payload: Uint8Array
+  readonly qos: 1 | 2
+  readonly retain: boolean
+  /** Properties of the PUBLISH packet (MQTT 5, 3.3.2.3). */
+  readonly properties?: PublishProperties
+  /** Time of the call, in milliseconds since 1970. */
+  readonly storedAtMs: number
+  /** Time after which it must not be sent, in milliseconds since 1970. @default it does not expire */
+  readonly expiresAtMs?: number
+}
+
+/** A message to be stored. The store assigns its position. */
+export type MessageToStore = Omit<StoredMessage, 'position'>
+
+/** Result of `add`: the position of the message, or why the store did not take it. */
+export type StoreAddition = { readonly position: number } | { readonly rejected: 'full' }
+
+/** How a stored message ended. */
+export type StoredOutcome =
+  /** The broker acknowledged it. */
+  | { readonly status: 'delivered'; readonly reasonCode: number }
+  /** The broker refused it with a Reason Code of 0x80 or above. */
+  | { readonly status: 'refused'; readonly reasonCode: number; readonly reasonString?: string }
+  /** A limit of the store was reached, and a newer message took its place. */
+  | { readonly status: 'evicted' }
+  /** Its time ended before it could be sent. */
+  | { readonly status: 'expired' }
+  /** Its record is damaged and cannot be read. The store keeps what is left of it. */
+  | { readonly status: 'set-aside' }
+
+/** One line of the journal of outcomes. */
+export interface StoredSettlement {
+  /** Empty if the record is damaged so that its id cannot be read. */
+  readonly messageId: string
+  /** Empty if the record is damaged so that its topic cannot be read. */
+  readonly topic: string
+  /** Time of the call, in milliseconds since 1970. 0 if the record is damaged so that it cannot be read. */
+  readonly storedAtMs: number
+  /** In milliseconds since 1970. */
+  readonly settledAtMs: number
+  readonly outcome: StoredOutcome
+}
+
+/** What a store contains. */
+export interface StoreContents {
+  /** Messages that wait to be delivered. */
+  readonly messages: number
+  /** Their size, as `maxBytes` counts it. */
+  readonly bytes: number
+  /** Time at which the first of them was stored, in milliseconds since 1970. Undefined if there is none. */
+  readonly oldestStoredAtMs?: number
+  /** Damaged records that were set aside since the store was created. */
+  readonly setAside: number
+}
+
+/** How many messages `read` returns. */
+export interface StoreReadLimit {
+  readonly messages: number
+  /** Size, as `maxBytes` counts it. The first message is returned even if it is larger. */
+  readonly bytes: number
+}
+
+/** Selects lines of the journal. */
+export interface StoredOutcomeQuery {
+  /** @default all messages */
+  readonly messageId?: string
+  /** 1 or more. @default 1000 */
+  readonly limit?: number
+}
+
+/** Receives the outcomes that the caller of the store did not decide: evicted, expired, set aside. */
+export interface StoreListener {
+  settled(settlement: StoredSettlement): void
+}
+
+/**
+ * Keeps messages until the broker has acknowledged them. A store belongs to one client. Calls can be made while others
+ * are pending; they take effect in the order of the calls.
+ */
+export interface MessageStore {
+  /**
+   * Opens the store, and migrates and repairs it if necessary.
+   * @throws MqttError `STORE_LOCKED`, `STORE_VERSION`, `STORE_CORRUPT` or `STORE_FAILED`
+   */
+  open(listener: StoreListener): Promise<StoreContents>
+  /**
+   * Resolves when the message is durable. `rejected: 'full'`: a limit is reached and `overflow` is `drop-newest`, the
+   * message alone is larger than the limit, or too many calls wait for the disk.
+   * @throws MqttError `STORE_FAILED`: the message was not stored
+   */
+  add(message: MessageToStore): Promise<StoreAddition>
+  /**
+   * Returns the next messages in the order of their positions. A record that cannot be read is set aside and skipped.
+   * @throws MqttError `STORE_FAILED`
+   */
+  read(after: number, limit: StoreReadLimit): Promise<readonly StoredMessage[]>
+  /**
+   * Deletes messages and writes their outcomes to the journal, both or neither. Resolves when that is durable. A position
+   * whose message has ended already is ignored.
+   * @throws MqttError `STORE_FAILED`: the messages are still stored
+   */
+  settle(
+    settlements: readonly { readonly position: number; readonly outcome: StoredOutcome }[],
+  ): Promise<void>
+  /**
+   * Ends the messages whose `expiresAtMs` is at or before `nowMs`. Returns their number.
+   * @throws MqttError `STORE_FAILED`
+   */
+  expire(nowMs: number): Promise<number>
+  /**
+   * Returns the outcomes in the journal, the newest first. The journal keeps the last `maxOutcomes`.
+   * @throws MqttError `STORE_FAILED`
+   */
+  outcomes(query?: StoredOutcomeQuery): Promise<readonly StoredSettlement[]>
+  /** What is stored now. Reading it costs nothing. */
+  readonly contents: StoreContents
+  /** Completes the pending calls and closes the store, which can then be opened again. Does nothing if it is not open. */
+  close(): Promise<void>
+}
