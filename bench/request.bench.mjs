@@ -18,6 +18,12 @@ const QUESTIONS = [
   { qos: 1, atOnce: 100, count: { ours: 5_000, before: 5_000, builtIn: 500, floor: 5_000 } },
 ]
 const HELD_BACK_SHARE = 0.05
+const isAlone = ({ atOnce }) => atOnce === 1
+const SETUPS = [
+  { isNodelay: true, version: 5, questions: QUESTIONS },
+  { isNodelay: true, version: 4, questions: QUESTIONS.filter(isAlone) },
+  { isNodelay: false, version: 5, questions: QUESTIONS },
+]
 
 function budgetsOf(isNodelay, { qos, atOnce }) {
   const lost = { figure: 'lost', atMost: 0 }
@@ -30,25 +36,25 @@ function budgetsOf(isNodelay, { qos, atOnce }) {
 
 export async function* rows({ rounds, share, before }) {
   const subjects = subjectsWith(SUBJECTS, before)
-  for (const isNodelay of [true, false]) {
+  for (const { isNodelay, version, questions } of SETUPS) {
     const broker = await startMosquitto({ nodelay: isNodelay })
     const pairs = {}
     for (const subject of subjects) {
-      const config = { subject, port: broker.port }
+      const config = { subject, port: broker.port, version }
       const start = async file =>
         (await Child.start(process.execPath, programOf(`request/${file}`, subject, before), config)).child
       const responder = await start('responder.mjs')
       const requester = await start('requester.mjs')
       pairs[subject] = { responder, requester }
     }
-    for (const question of QUESTIONS) {
+    for (const question of questions) {
       const figures = await inTurn(subjects, rounds, subject => {
         const count = Math.ceil(question.count[subject] * share * (isNodelay ? 1 : HELD_BACK_SHARE))
         return pairs[subject].requester.ask({ ...question, count })
       })
       const { qos, atOnce } = question
       yield rowOf(
-        `mosquitto, ${isNodelay ? 'nodelay' : 'default settings'}, QoS ${qos}, ${atOnce} at once`,
+        `mosquitto, ${isNodelay ? 'nodelay' : 'default settings'}, MQTT ${version}, QoS ${qos}, ${atOnce} at once`,
         figures,
         budgetsOf(isNodelay, question),
       )

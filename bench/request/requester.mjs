@@ -18,7 +18,7 @@ const url = `mqtt://127.0.0.1:${config.port}`
 
 async function ours() {
   const app = await NestFactory.createApplicationContext(
-    { module: class Root {}, imports: [MqttModule.forRoot({ url })] },
+    { module: class Root {}, imports: [MqttModule.forRoot({ url, protocolVersion: config.version })] },
     { logger: false },
   )
   const mqtt = app.get(MqttService)
@@ -37,7 +37,7 @@ async function builtIn() {
     )
 }
 
-const ask = await { ours, before: ours, builtIn, floor: () => request(config.port) }[config.subject]()
+const ask = await { ours, before: ours, builtIn, floor: () => request(config) }[config.subject]()
 
 async function round({ qos, atOnce, count }) {
   const times = []

@@ -23,7 +23,7 @@ async function serve() {
   const isOurs = config.subject === 'ours' || config.subject === 'before'
   class AppModule {}
   Module({
-    imports: isOurs ? [MqttModule.forRoot({ url })] : [],
+    imports: isOurs ? [MqttModule.forRoot({ url, protocolVersion: config.version })] : [],
     controllers: [EchoController],
   })(AppModule)
   const app = await NestFactory.createMicroservice(
@@ -35,6 +35,6 @@ async function serve() {
   await app.listen()
 }
 
-await (config.subject === 'floor' ? respond(config.port) : serve())
+await (config.subject === 'floor' ? respond(config) : serve())
 say({ ready: true })
 respondToRequests(() => ({}))
