@@ -4,6 +4,7 @@ import { isMqttError } from '../core/errors.js'
 import type { PublishOutcome } from '../core/outbound/publish-outcome.js'
 import { parseTopicTemplate } from '../core/topic/topic-filter.js'
 import { Routes } from '../core/topic/topic-trie.js'
+import { instrumentationSchema, parseOptions } from '../options/schema.js'
 
 /** Options of `MqttInstrumentation`. */
 export interface MqttInstrumentationOptions {
@@ -35,16 +36,9 @@ export interface MqttInstrumentationOptions {
 /** A value of `MqttInstrumentationOptions` for each option. */
 export type ResolvedInstrumentationOptions = Required<MqttInstrumentationOptions>
 
-export const DEFAULTS: ResolvedInstrumentationOptions = {
-  enabled: true,
-  traces: true,
-  metrics: true,
-  topics: [],
-  recordTopic: false,
-  recordClientId: false,
-  recordErrorMessages: false,
-  continueTraces: true,
-}
+/** @throws MqttError `INVALID_OPTION` */
+export const resolveOptions = (options: MqttInstrumentationOptions): ResolvedInstrumentationOptions =>
+  parseOptions('MqttInstrumentation options', instrumentationSchema, options)
 
 /** Number of topics whose pattern is remembered. */
 const MAX_KNOWN_TOPICS = 1_000
@@ -55,7 +49,7 @@ export class TopicPatterns {
   private readonly known = new Map<string, string | undefined>()
 
   /** @throws MqttError `INVALID_TOPIC_FILTER` */
-  constructor(topics: MqttInstrumentationOptions['topics'] = []) {
+  constructor(topics: ResolvedInstrumentationOptions['topics']) {
     for (const topic of topics) {
       const pattern = typeof topic === 'string' ? topic : topic.pattern
       this.routes.add(parseTopicTemplate(pattern).topicFilter, pattern)

@@ -1,5 +1,10 @@
 import { type MeterProvider, metrics, type TracerProvider, trace } from '@opentelemetry/api'
-import { DEFAULTS, type MqttInstrumentationOptions, TopicPatterns } from './attributes.js'
+import {
+  type MqttInstrumentationOptions,
+  type ResolvedInstrumentationOptions,
+  resolveOptions,
+  TopicPatterns,
+} from './attributes.js'
 import { Metrics } from './metrics.js'
 import { Spans } from './spans.js'
 
@@ -12,24 +17,26 @@ export class MqttInstrumentation {
   readonly instrumentationName = 'nestjs-mqtt'
   /** The version of this package. */
   readonly instrumentationVersion = '0.1.0'
-  private options: MqttInstrumentationOptions
+  private options: ResolvedInstrumentationOptions
   private patterns: TopicPatterns
   private tracerProvider: TracerProvider | undefined
   private meterProvider: MeterProvider | undefined
   private leaves: readonly (() => void)[] | undefined
 
-  /** @throws MqttError `INVALID_TOPIC_FILTER` for a pattern in `topics` */
+  /**
+   * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value, `INVALID_TOPIC_FILTER` for an invalid pattern
+   * in `topics`
+   */
   constructor(options: MqttInstrumentationOptions = {}) {
-    this.options = options
-    this.patterns = new TopicPatterns(options.topics)
-    if (options.enabled ?? true) this.enable()
+    this.options = resolveOptions(options)
+    this.patterns = new TopicPatterns(this.options.topics)
+    if (this.options.enabled) this.enable()
   }
 
   /** Starts recording. Does nothing if it records. */
   enable(): void {
     if (this.leaves !== undefined) return
-    const { instrumentationName: name, instrumentationVersion: version, patterns } = this
-    const options = { ...DEFAULTS, ...this.options }
+    const { instrumentationName: name, instrumentationVersion: version, options, patterns } = this
     const tracer = (this.tracerProvider ?? trace).getTracer(name, version)
     const meter = (this.meterProvider ?? metrics).getMeter(name, version)
     this.leaves = [
@@ -44,13 +51,19 @@ export class MqttInstrumentation {
     this.leaves = undefined
   }
 
+  /** Returns all options, with their defaults; `enabled` is whether it records now. */
   getConfig(): MqttInstrumentationOptions & { enabled: boolean } {
     return { ...this.options, enabled: this.leaves !== undefined }
   }
 
+  /**
+   * Replaces the options. Does not start or stop the recording.
+   * @throws MqttError like the constructor; the options are then as before
+   */
   setConfig(options: MqttInstrumentationOptions): void {
-    this.patterns = new TopicPatterns(options.topics)
-    this.options = options
+    const resolved = resolveOptions(options)
+    this.patterns = new TopicPatterns(resolved.topics)
+    this.options = resolved
     this.restart()
   }
 

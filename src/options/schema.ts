@@ -172,6 +172,24 @@ export const messagesSchema = v.object(
   'an object with options',
 )
 
+function hasPattern(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || !('pattern' in value)) return typeof value === 'string'
+  return typeof value.pattern === 'string'
+}
+const observedTopic = v.custom<string | { readonly pattern: string }>(hasPattern, 'a pattern or a contract')
+
+/** Options of `MqttInstrumentation`. */
+export const instrumentationSchema = strictObject({
+  enabled: v.optional(flag, true),
+  traces: v.optional(flag, true),
+  metrics: v.optional(flag, true),
+  topics: v.optional(v.array(observedTopic, 'a list of patterns and contracts'), []),
+  recordTopic: v.optional(flag, false),
+  recordClientId: v.optional(flag, false),
+  recordErrorMessages: v.optional(flag, false),
+  continueTraces: v.optional(flag, true),
+})
+
 const SECRET = /pass|credential|key|cert|^ca$|wsOptions|username|properties|will/i
 
 /** Describes a value briefly, without anything that may be a secret. */
