@@ -10,3 +10,5 @@ export interface DocBlock {
 }
 
 export function docBlocks(file: string | URL): DocBlock[]
+
+export declare const RELATIVE_IMPORT: RegExp

@@ -1,5 +1,8 @@
 import { readFileSync } from 'node:fs'
 
+/** An import of the reader's own file, with names or only for its effects. The pages have no extension in it, as in CommonJS. */
+export const RELATIVE_IMPORT = /\b(from|import) '(\.{1,2}\/[^']+)'/g
+
 /**
  * The code blocks of a Markdown file. A block whose first line is a comment with a path, such as `// src/main.ts`, is
  * a whole file: the tests write it there, compile it and run it. `ts ignore` marks code of another package.

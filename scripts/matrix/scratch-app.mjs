@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
-import { docBlocks } from '../doc-blocks.mjs'
+import { docBlocks, RELATIVE_IMPORT } from '../doc-blocks.mjs'
 import { checkStart } from './start-check.mjs'
 
 const run = promisify(execFile)
@@ -89,11 +89,11 @@ export class ScratchApp {
     mkdirSync(dirname(file), { recursive: true })
     let changed = 0
     // An ES module names the extension.
-    const withExtension = (_, path) => {
+    const withExtension = (_, keyword, path) => {
       changed += 1
-      return `from '${path}.js'`
+      return `${keyword} '${path}.js'`
     }
-    writeFileSync(file, this.isModule ? code.replace(/from '(\.{1,2}\/[^']+)'/g, withExtension) : code)
+    writeFileSync(file, this.isModule ? code.replace(RELATIVE_IMPORT, withExtension) : code)
     return changed
   }
 

@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import { docBlocks } from '../../scripts/doc-blocks.mjs'
+import { docBlocks, RELATIVE_IMPORT } from '../../scripts/doc-blocks.mjs'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc')
@@ -74,7 +74,7 @@ export class DocApp {
 
   /** The pages are written for CommonJS; an ES module names the extension. */
   private imports(code: string): string {
-    return this.type === 'commonjs' ? code : code.replace(/from '(\.{1,2}\/[^']+)'/g, "from '$1.js'")
+    return this.type === 'commonjs' ? code : code.replace(RELATIVE_IMPORT, "$1 '$2.js'")
   }
 
   private file(path: string, text: string): void {

@@ -9,6 +9,7 @@ const PAGES = [
   'docs/handlers.md',
   'docs/health.md',
   'docs/migration.md',
+  'docs/opentelemetry.md',
   'docs/state.md',
   'docs/testing.md',
 ]
