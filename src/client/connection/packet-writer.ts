@@ -160,7 +160,7 @@ export class PacketWriter implements PublishWriter {
       holding.busyTurns = 0
       return
     }
-    if (holding.mayHold(batch.packets, batch.bytes, this.unacknowledged)) {
+    if (holding.mayHold(batch, this.unacknowledged)) {
       this.holdTimer ??= setTimeout(this.endHold, HOLD_MS)
       return
     }

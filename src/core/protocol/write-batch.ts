@@ -52,6 +52,8 @@ export class WriteBatch {
   bytes = 0
   /** Number of packets that were added. */
   packets = 0
+  /** How many of them are part of an exchange, so that the broker may wait for them: all except PUBLISH at QoS 0. */
+  exchanged = 0
   private slab = Buffer.alloc(0)
   /** Start of the bytes that have not been taken yet. */
   private start = 0
@@ -62,6 +64,7 @@ export class WriteBatch {
   append(packet: Buffer): void {
     const { length } = packet
     this.packets += 1
+    this.exchanged += 1
     this.bytes += length
     if (length > COPY_BYTES) return this.handOn(packet)
     if (this.end + length > this.slab.length) this.renew(length)
@@ -78,6 +81,7 @@ export class WriteBatch {
     slab[this.end++] = messageId >> 8
     slab[this.end++] = messageId & 0xff
     this.packets += 1
+    this.exchanged += 1
     this.bytes += PUBACK_BYTES
   }
 
@@ -126,6 +130,7 @@ export class WriteBatch {
     this.end = isCopied ? at + length : at
     if (!isCopied) this.handOn(payload)
     this.packets += 1
+    if (messageId !== undefined) this.exchanged += 1
     this.bytes += size
     return size
   }
@@ -138,6 +143,7 @@ export class WriteBatch {
     this.chunks = []
     this.bytes = 0
     this.packets = 0
+    this.exchanged = 0
     return chunks
   }
 
@@ -183,6 +189,8 @@ function writeLength(target: Buffer, start: number, length: number): number {
   return at
 }
 
+export type BatchSize = Pick<WriteBatch, 'packets' | 'exchanged' | 'bytes'>
+
 /** Longest time that a packet is held, in milliseconds. Not 1, because a timer of 1 ms may fire at once. */
 export const HOLD_MS = 2
 /** Number of consecutive turns of the event loop with packets to send after which packets are held. */
@@ -190,7 +198,9 @@ const STREAM_TURNS = 16
 /** Number of turns without a hold after one that ended by its timer. Doubles each time. */
 const PENALTY_TURNS = 16
 const LONGEST_PENALTY_TURNS = 4_096
-const HOLD_PACKETS = 20
+const HOLD_PACKETS = 40
+/** Not more, because mosquitto by default sends 20 messages and then waits for a PUBACK. */
+const HOLD_EXCHANGED = 20
 const HOLD_BYTES = 16_384
 /** With this many times more unacknowledged publishes than held packets, an acknowledgement soon starts a new turn. */
 const PUBACKS_FOR_PACKET = 4
@@ -209,15 +219,15 @@ export class WriteHolding {
 
   /**
    * Called at the end of a turn in which packets were sent.
-   * @param unacknowledged publishes of this connection that the broker has not acknowledged
+   * @param unacknowledged number of publishes of this connection that the broker has not acknowledged
    */
-  mayHold(packets: number, bytes: number, unacknowledged = 0): boolean {
+  mayHold({ packets, exchanged, bytes }: BatchSize, unacknowledged: number): boolean {
     this.busyTurns += 1
     if (this.penalty > 0) {
       this.penalty -= 1
       return false
     }
-    if (packets >= HOLD_PACKETS || bytes >= HOLD_BYTES) {
+    if (packets >= HOLD_PACKETS || exchanged >= HOLD_EXCHANGED || bytes >= HOLD_BYTES) {
       this.nextPenalty = PENALTY_TURNS
       return false
     }

@@ -1,9 +1,11 @@
 import { describe, expect, it } from 'vitest'
-import { WriteHolding } from '../../../../src/core/protocol/write-batch.js'
+import { type BatchSize, WriteHolding } from '../../../../src/core/protocol/write-batch.js'
+
+const ONE: BatchSize = { packets: 1, exchanged: 0, bytes: 10 }
 
 /** Turns of the event loop with one packet each, until one is held; how many were written at once before. */
 function writtenBeforeHold(holding: WriteHolding, most = 20_000): number {
-  for (let turn = 0; turn < most; turn += 1) if (holding.mayHold(1, 10)) return turn
+  for (let turn = 0; turn < most; turn += 1) if (holding.mayHold(ONE, 0)) return turn
   return most
 }
 
@@ -12,12 +14,13 @@ describe('a stream of packets', () => {
     expect(writtenBeforeHold(new WriteHolding())).toBe(16)
   })
 
-  it('is written at twenty packets or 16 KiB', () => {
+  it('is written at forty packets, at twenty that the broker may wait for, or at 16 KiB', () => {
     const holding = new WriteHolding()
     writtenBeforeHold(holding)
-    expect(holding.mayHold(19, 10)).toBe(true)
-    expect(holding.mayHold(20, 10)).toBe(false)
-    expect(holding.mayHold(1, 16_384)).toBe(false)
+    expect(holding.mayHold({ packets: 39, exchanged: 19, bytes: 16_383 }, 0)).toBe(true)
+    expect(holding.mayHold({ packets: 40, exchanged: 0, bytes: 400 }, 0)).toBe(false)
+    expect(holding.mayHold({ packets: 20, exchanged: 20, bytes: 400 }, 0)).toBe(false)
+    expect(holding.mayHold({ packets: 1, exchanged: 0, bytes: 16_384 }, 0)).toBe(false)
   })
 
   it('ends with a turn that has nothing to send', () => {
@@ -30,7 +33,7 @@ describe('a stream of packets', () => {
   it('of single packets is never held', () => {
     const holding = new WriteHolding()
     for (let request = 0; request < 1_000; request += 1) {
-      expect(holding.mayHold(1, 10, 1)).toBe(false)
+      expect(holding.mayHold(ONE, 1)).toBe(false)
       holding.busyTurns = 0
     }
   })
@@ -39,10 +42,10 @@ describe('a stream of packets', () => {
 describe('many publishes without a PUBACK', () => {
   it('let packets be held, because a PUBACK soon starts a new turn', () => {
     const holding = new WriteHolding()
-    expect(holding.mayHold(1, 10, 7)).toBe(false)
-    expect(holding.mayHold(1, 10, 8)).toBe(true)
-    expect(holding.mayHold(2, 10, 8)).toBe(false)
-    expect(holding.mayHold(1, 10, 7)).toBe(false)
+    expect(holding.mayHold(ONE, 7)).toBe(false)
+    expect(holding.mayHold(ONE, 8)).toBe(true)
+    expect(holding.mayHold({ ...ONE, packets: 2 }, 8)).toBe(false)
+    expect(holding.mayHold(ONE, 7)).toBe(false)
   })
 })
 
@@ -63,7 +66,7 @@ describe('a hold that ended by its timer', () => {
     holding.wasInVain()
     holding.wasInVain()
     writtenBeforeHold(holding)
-    expect(holding.mayHold(20, 10)).toBe(false)
+    expect(holding.mayHold({ ...ONE, packets: 40 }, 0)).toBe(false)
     holding.wasInVain()
     expect(writtenBeforeHold(holding)).toBe(16)
   })
