@@ -111,6 +111,7 @@ export type {
   Verdict,
   WhenBlocked,
 } from './options/options.js'
+export type { StoreOptions } from './options/store-options.js'
 export {
   defineTopic,
   type TopicAddress,

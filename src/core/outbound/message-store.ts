@@ -1,4 +1,6 @@
+import { MqttError } from '../errors.js'
 import type { PublishProperties } from '../protocol/packets.js'
+import { weightOf } from './outbound-message.js'
 
 /** A message that a store keeps. */
 export interface StoredMessage {
@@ -125,4 +127,56 @@ export interface MessageStore {
   readonly contents: StoreContents
   /** Completes the pending calls and closes the store, which can then be opened again. Does nothing if it is not open. */
   close(): Promise<void>
+}
+
+/** The limits of a store. */
+export interface StoreLimits {
+  readonly maxMessages: number
+  readonly maxBytes: number
+  readonly maxAgeMs: number | undefined
+  readonly overflow: 'drop-oldest' | 'drop-newest'
+  readonly maxOutcomes: number
+}
+
+/** What a record takes in addition to its message: id, times, checksum and the share of the indexes. */
+const RECORD_BYTES = 150
+
+/** Returns the size of a message as `maxBytes` counts it, which is approximately what it takes in a file. */
+export function storedBytes(message: MessageToStore): number {
+  return RECORD_BYTES + weightOf(message)
+}
+
+/** Returns when a message expires: by its own time or by `maxAgeMs`, whichever is earlier. */
+export function storedExpiry(
+  { storedAtMs, expiresAtMs }: MessageToStore,
+  maxAgeMs: number | undefined,
+): number | undefined {
+  if (maxAgeMs === undefined) return expiresAtMs
+  return Math.min(expiresAtMs ?? Number.POSITIVE_INFINITY, storedAtMs + maxAgeMs)
+}
+
+type Held = Pick<StoreContents, 'messages' | 'bytes'>
+
+/** Whether a message of this size must be rejected, whatever the store contains or because of it. */
+export function isRejected(bytes: number, held: Held, limits: StoreLimits): boolean {
+  if (bytes > limits.maxBytes) return true
+  return limits.overflow === 'drop-newest' && exceeds(bytes, held, limits)
+}
+
+/** Whether the oldest message must go before one of this size is stored. */
+export function exceeds(bytes: number, held: Held, limits: StoreLimits): boolean {
+  return held.messages > 0 && (held.messages + 1 > limits.maxMessages || held.bytes + bytes > limits.maxBytes)
+}
+
+export const NOTHING_STORED: StoreContents = { messages: 0, bytes: 0, setAside: 0 }
+export const MOST_OUTCOMES_READ = 1_000
+
+/** The error of a call to a store that is not open. */
+export function storeClosed(name: string): MqttError {
+  return new MqttError('STORE_FAILED', `${name} is not open; open it first, and do not use it after close()`)
+}
+
+/** The error of a second `open`. */
+export function storeOpen(name: string): MqttError {
+  return new MqttError('STORE_LOCKED', `${name} is already open; use one store for each client`)
 }

@@ -148,8 +148,10 @@ export function expiryMs({ properties }: OutboundMessage, nowMs: number): number
   return seconds === undefined ? Number.POSITIVE_INFINITY : nowMs + seconds * SECOND_MS
 }
 
+type WeighedMessage = Pick<OutboundMessage, 'topic' | 'properties'> & { readonly payload: Uint8Array }
+
 /** Bytes of a message in memory, which is approximately the size of its packet. */
-export function weightOf({ topic, payload, properties }: OutboundMessage): number {
+export function weightOf({ topic, payload, properties }: WeighedMessage): number {
   const bytes = FIXED_BYTES + topic.length + payload.length
   return properties === undefined ? bytes : bytes + weightOfValue(properties)
 }
