@@ -13,7 +13,6 @@ import { MqttSession } from './client/mqtt-session.js'
 import { describeCause, MqttError } from './core/errors.js'
 import {
   assertConnections,
-  assertHandlers,
   assertProviders,
   bindProviders,
   type ConnectionHook,
@@ -31,7 +30,7 @@ import { resolveOptions } from './options/option-checks.js'
 import type { MqttModuleOptions } from './options/options.js'
 import { type ResolvedOptions, Sealed } from './options/resolved-options.js'
 import { loggerOf, MqttClientProxy } from './transport/mqtt.client-proxy.js'
-import { GlobalEnhancers } from './transport/mqtt.handler-checks.js'
+import { assertHandlers, GlobalEnhancers } from './transport/mqtt.handler-checks.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 
 /** Token of the raw options. Private to the module of each connection. */

@@ -7,14 +7,16 @@ import type { MqttError } from './core/errors.js'
 import type { PublishPacket } from './core/protocol/packets.js'
 import type { TopicParams } from './core/topic/topic-filter.js'
 import { mqttTransportId } from './mqtt.service.js'
-import { type BatchOptions, type HandlerOptions, handle } from './options/handler-options.js'
+import { type BatchOptions, checkedHandlerOptions, type HandlerOptions } from './options/handler-options.js'
 import {
   handlerOptionsOf,
+  isContract,
   type TopicContract,
   type TopicPayload,
   type TopicResponseInput,
 } from './options/topic-contract.js'
 import { MqttBatchContext, MqttContext } from './transport/mqtt.context.js'
+import type { Parameter } from './transport/mqtt.handler-checks.js'
 import { UNMATCHED } from './transport/mqtt.transport.js'
 
 /** Options of {@link OnMqttEvent} and {@link OnMqttRequest}: those of `handle()`, and the connection. */
@@ -44,8 +46,10 @@ function note(decoration: Decoration, method: unknown): void {
     Reflect.defineMetadata(DECORATIONS, [...decorationsOf(method), decoration], method)
 }
 
-function decorate(decoration: Decoration, decorator: MethodDecorator): MethodDecorator {
+/** @param create creates the decorator of Nest; `owner` names the method in errors */
+function decorate(decoration: Decoration, create: (owner: string) => MethodDecorator): MethodDecorator {
   return (target, key, descriptor) => {
+    const decorator = create(`${target.constructor.name}.${String(key)}: ${decoration.decorator}`)
     note(decoration, descriptor.value)
     return decorator(target, key, descriptor)
   }
@@ -74,10 +78,6 @@ export type MethodDecoratorFor<Method> = <M extends Method>(
 
 type Source = string | readonly string[] | TopicContract
 
-function isContract(source: Source): source is TopicContract {
-  return typeof source === 'object' && 'pattern' in source
-}
-
 function patternOf(source: Source): string | readonly string[] {
   return isContract(source) ? source.pattern : source
 }
@@ -90,8 +90,9 @@ function noted(
   return isContract(source) ? { decorator, connection, contract: source } : { decorator, connection }
 }
 
-function extrasOf(source: Source, options: HandlerOptions): HandlerOptions {
-  return handle(isContract(source) ? handlerOptionsOf(source, options) : options)
+/** @throws MqttError `INVALID_OPTION` */
+function extrasOf(owner: string, source: Source, options: HandlerOptions): HandlerOptions {
+  return checkedHandlerOptions(owner, isContract(source) ? handlerOptionsOf(source, options) : options)
 }
 
 /**
@@ -114,9 +115,8 @@ export function OnMqttEvent<C extends TopicContract>(
 ): MethodDecoratorFor<Takes<TopicPayload<C>, MqttContext>>
 export function OnMqttEvent(pattern: string | readonly string[], options?: OnMqttOptions): MethodDecorator
 export function OnMqttEvent(source: Source, { connection, ...options }: OnMqttOptions = {}): MethodDecorator {
-  return decorate(
-    noted('@OnMqttEvent', connection, source),
-    EventPattern<unknown>(patternOf(source), mqttTransportId(connection), extrasOf(source, options)),
+  return decorate(noted('@OnMqttEvent', connection, source), owner =>
+    EventPattern<unknown>(patternOf(source), mqttTransportId(connection), extrasOf(owner, source, options)),
   )
 }
 
@@ -136,9 +136,8 @@ export function OnMqttRequest(
   source: Source,
   { connection, ...options }: OnMqttOptions = {},
 ): MethodDecorator {
-  return decorate(
-    noted('@OnMqttRequest', connection, source),
-    MessagePattern<unknown>(patternOf(source), mqttTransportId(connection), extrasOf(source, options)),
+  return decorate(noted('@OnMqttRequest', connection, source), owner =>
+    MessagePattern<unknown>(patternOf(source), mqttTransportId(connection), extrasOf(owner, source, options)),
   )
 }
 
@@ -156,10 +155,11 @@ export type OnMqttUnmatchedOptions = Omit<
  * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
  */
 export function OnMqttUnmatched({ connection, ...options }: OnMqttUnmatchedOptions = {}): MethodDecorator {
-  const extras = { ...handle(options), [UNMATCHED]: true }
-  return decorate(
-    { decorator: '@OnMqttUnmatched', connection },
-    EventPattern<string>('#', mqttTransportId(connection), extras),
+  return decorate({ decorator: '@OnMqttUnmatched', connection }, owner =>
+    EventPattern<string>('#', mqttTransportId(connection), {
+      ...checkedHandlerOptions(owner, options),
+      [UNMATCHED]: true,
+    }),
   )
 }
 
@@ -200,15 +200,6 @@ export function OnMqttSessionLost({
 }
 
 type Pipe = Type<PipeTransform> | PipeTransform
-
-/** A parameter decorator of this package, noted for the checks at start. */
-interface Parameter {
-  /** As it is written, such as `@MqttTopic()`. */
-  readonly decorator: string
-  /** Name of the wildcard of a `@TopicParam`. */
-  readonly topicParam?: string
-  readonly isOfBatch?: true
-}
 
 const PARAMETERS = Symbol('nestjs-mqtt:parameters')
 

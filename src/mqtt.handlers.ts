@@ -4,12 +4,16 @@ import { NestMicroservice, type Transport } from '@nestjs/microservices'
 import { MqttError } from './core/errors.js'
 import { decorationsOf, parametersOf } from './mqtt.decorators.js'
 import { mqttTransportId } from './mqtt.service.js'
+import { assertHandlerOptions, type PatternHandler } from './transport/mqtt.handler-checks.js'
 import { MqttTransport } from './transport/mqtt.transport.js'
 
 /** Metadata keys of Nest, which does not export them. */
 const PATTERN = 'microservices:pattern'
 const TRANSPORT = 'microservices:transport'
 const EXTRAS = 'microservices:pattern_extras'
+const KIND = 'microservices:handler_type'
+/** `PatternHandler.EVENT` of Nest. */
+const EVENT = 2
 
 type ValueOf<M> = M extends ReadonlyMap<infer _Key, infer Value> ? Value : never
 type NestModule = ValueOf<ModulesContainer>
@@ -31,17 +35,6 @@ interface Owner {
   readonly kind: 'controller' | 'provider'
 }
 
-/** A method with `@EventPattern` or `@MessagePattern`. */
-interface PatternHandler {
-  /** Name in the form `Class.method`. */
-  readonly name: string
-  readonly patterns: readonly unknown[]
-  readonly method: object
-  /** Its parameter decorators of this package. */
-  readonly parameters: ReturnType<typeof parametersOf>
-  readonly isForUnmatched: boolean
-}
-
 /** Returns the methods that a transport with this id would handle. */
 export function findPatternHandlers(
   modules: ModulesContainer,
@@ -53,57 +46,11 @@ export function findPatternHandlers(
       name,
       patterns: [Reflect.getMetadata(PATTERN, Object(method))].flat(),
       method: Object(method),
+      kind: Reflect.getMetadata(KIND, Object(method)) === EVENT ? 'events' : 'requests',
+      extras: Reflect.getMetadata(EXTRAS, Object(method)),
       parameters: parametersOf(prototype, key),
       isForUnmatched: decorationsOf(method).some(({ decorator }) => decorator === '@OnMqttUnmatched'),
     }))
-}
-
-/**
- * Checks what the compiler cannot: that every `@TopicParam` names a wildcard of its pattern and every other parameter fits its
- * handler, because it would be undefined for every message; and that there is one handler of unmatched messages.
- * @param wildcardsOf returns the wildcards of a pattern, or undefined if the pattern cannot be checked
- * @throws MqttError `INVALID_OPTION`
- */
-export function assertHandlers(
-  handlers: readonly PatternHandler[],
-  wildcardsOf: (pattern: unknown) => readonly string[] | undefined,
-): void {
-  const [first, second] = handlers.filter(({ isForUnmatched }) => isForUnmatched)
-  if (second !== undefined)
-    throw new MqttError(
-      'INVALID_OPTION',
-      `${first?.name} and ${second.name}: a connection can have one handler with @OnMqttUnmatched; remove the others`,
-    )
-  for (const handler of handlers) {
-    assertBatch(handler)
-    assertTopicParams(handler, wildcardsOf)
-  }
-}
-
-function assertBatch({ name, parameters, method }: PatternHandler): void {
-  const hasBatch = Reflect.getMetadata(EXTRAS, method)?.batch !== undefined
-  const wrong = parameters.find(({ isOfBatch = false }) => isOfBatch !== hasBatch)
-  if (wrong === undefined) return
-  const problem = hasBatch
-    ? 'has no single value for a batch, because each of its messages has its own; use @MqttBatch() messages: readonly MqttMessage[]'
-    : 'needs the option batch in the decorator of the method, as in { batch: { maxMessages: 100 } }'
-  throw new MqttError('INVALID_OPTION', `${name}: ${wrong.decorator} ${problem}`)
-}
-
-function assertTopicParams(
-  { name, patterns, parameters }: PatternHandler,
-  wildcardsOf: (pattern: unknown) => readonly string[] | undefined,
-): void {
-  const wildcards = patterns.map(wildcardsOf)
-  if (wildcards.includes(undefined)) return
-  const known = new Set(wildcards.flatMap(names => names ?? []))
-  const unknown = parameters.flatMap(({ topicParam = [] }) => topicParam).find(param => !known.has(param))
-  if (unknown === undefined) return
-  const list = [...known].map(param => `"${param}"`).join(', ')
-  throw new MqttError(
-    'INVALID_OPTION',
-    `${name}: @TopicParam('${unknown}') is not a named wildcard of ${patterns.map(pattern => JSON.stringify(pattern)).join(', ')}; ${known.size === 0 ? `add a named wildcard to the pattern, such as "+${unknown}"` : `use one of ${list}`}`,
-  )
 }
 
 /**
@@ -271,10 +218,12 @@ export function bindProviders(): void {
   const plain = prototype.registerListeners
   Object.defineProperty(prototype, IS_SET, { value: true })
   prototype.registerListeners = function () {
-    plain.call(this)
     // Seam: Nest declares these fields as private.
     const { serverInstance, container, microservicesModule }: Microservice = Object(this)
-    if (!(serverInstance instanceof MqttTransport)) return
+    if (!(serverInstance instanceof MqttTransport)) return plain.call(this)
+    const id = serverInstance.transportId ?? mqttTransportId()
+    assertHandlerOptions(findPatternHandlers(container.getModules(), id), serverInstance)
+    plain.call(this)
     const listeners = overProviders(microservicesModule.listenersController)
     for (const { wrapper, moduleKey } of providersWithHandlers(container.getModules(), serverInstance))
       listeners.registerPatternHandlers(wrapper, serverInstance, moduleKey)

@@ -48,11 +48,6 @@ export interface AsyncApiSend {
 
 type Connection = ReturnType<typeof connectionsOf>[number]
 
-/** Metadata keys of `@EventPattern` and `@MessagePattern`. Nest does not export them. */
-const HANDLER_TYPE = 'microservices:handler_type'
-const EXTRAS = 'microservices:pattern_extras'
-const EVENT = 2
-
 /**
  * Makes an AsyncAPI 3.1 document of the MQTT handlers of an application, on all of its connections, and of the contracts in
  * `sends`. It needs no connection: the application may be in preview mode (`preview: true`), where options from `forRootAsync`
@@ -120,9 +115,8 @@ function receivesOf(connection: Connection, modules: ModulesContainer): Operatio
   const handlers = findPatternHandlers(modules, mqttTransportId(connection.name)).filter(
     ({ isForUnmatched }) => !isForUnmatched,
   )
-  return handlers.flatMap(({ name, patterns, method }) => {
-    const isEvent = Reflect.getMetadata(HANDLER_TYPE, method) === EVENT
-    const extras: unknown = Reflect.getMetadata(EXTRAS, method)
+  return handlers.flatMap(({ name, patterns, kind, extras, method }) => {
+    const isEvent = kind === 'events'
     return patterns.map(pattern => {
       const isLiteral = typeof pattern !== 'string'
       const route = routes.routeOf(pattern)

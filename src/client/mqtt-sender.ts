@@ -1,10 +1,12 @@
 import { MqttError } from '../core/errors.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
-import { assertTopicName } from '../core/topic/topic-filter.js'
 import type { PublishOptions, RequestOptions, TryPublishOptions } from '../options/client-options.js'
 import { type Codec, type PayloadCheck, resolveCodec, validated, validatedNow } from '../options/codec.js'
-import { parseOptions, publishSchema, requestSchema } from '../options/schema.js'
+import { describeInput, parseOptions, publishSchema, requestSchema } from '../options/schema.js'
 import {
+  callOfAt,
+  isAddress,
+  isContract,
   type PublishPayload,
   publishOptionsOf,
   requestOptionsOf,
@@ -186,7 +188,7 @@ export class MqttSender {
 
   /** Waits until the payload of a request is validated. @returns the options with the time that is left */
   private async afterValidation(validation: Promise<unknown>, topic: string, options: RequestOptions) {
-    parseOptions(`publish to "${topic}"`, requestSchema, options)
+    parseOptions(`request to "${topic}"`, requestSchema, options)
     const startMs = performance.now()
     await this.inTime(validation, payloadFor(topic), options)
     return timeLeft(options, startMs)
@@ -224,16 +226,12 @@ export class MqttSender {
 }
 
 /** The address that a caller passes in place of a topic. @throws MqttError `INVALID_TOPIC_NAME` for any other value */
-function addressOf(address: unknown): TopicAddress {
-  if (typeof address !== 'object' || address === null || !('contract' in address)) {
-    assertTopicName(address)
-    throw new MqttError(
-      'INVALID_TOPIC_NAME',
-      'the topic must be a string, or the result of at() of a contract',
-    )
-  }
-  // Seam: only `at()` returns an object with a contract.
-  return address as TopicAddress
+function addressOf(value: unknown): TopicAddress {
+  if (isAddress(value)) return value
+  const text = isContract(value)
+    ? `the contract of "${value.pattern}" is not a topic; pass one topic of it: ${callOfAt(value)}`
+    : `the topic must be a string or one topic of a contract, but is ${describeInput('', value)}`
+  throw new MqttError('INVALID_TOPIC_NAME', text)
 }
 
 /** Validates a payload. @returns a promise if the schema validates asynchronously. @throws MqttError `PAYLOAD_INVALID` */

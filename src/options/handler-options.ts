@@ -208,7 +208,15 @@ const KIND_DEFAULTS = {
  * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
  */
 export function handle(options: HandlerOptions): HandlerOptions {
-  parseOptions('handle()', strict, options)
+  return checkedHandlerOptions('handle()', options)
+}
+
+/**
+ * @param owner what the options belong to, for the error
+ * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
+ */
+export function checkedHandlerOptions(owner: string, options: HandlerOptions): HandlerOptions {
+  parseOptions(owner, strict, options)
   return options
 }
 

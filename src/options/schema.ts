@@ -193,7 +193,7 @@ export const instrumentationSchema = strictObject({
 const SECRET = /pass|credential|key|cert|^ca$|wsOptions|username|properties|will/i
 
 /** Describes a value briefly, without anything that may be a secret. */
-function describeInput(path: string, input: unknown): string {
+export function describeInput(path: string, input: unknown): string {
   if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
   if (typeof input === 'string') {
     // Any option may hold a URL with credentials or a token.

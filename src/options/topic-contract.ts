@@ -126,14 +126,22 @@ export interface TopicAddress<Contract = TopicContract> {
 /** The topics of a handler: a pattern, every topic of a contract, or one topic of it. */
 export type TopicSource = string | TopicContract | TopicAddress
 
-export function sourceOf(source: TopicSource): {
-  pattern: string
-  contract?: TopicContract
-  isAddress: boolean
-} {
-  if (typeof source === 'string') return { pattern: source, isAddress: false }
-  if ('contract' in source) return { pattern: source.topic, contract: source.contract, isAddress: true }
-  return { pattern: source.pattern, contract: source, isAddress: false }
+/** Whether a value is a contract, possibly of another copy of this package. */
+export function isContract(value: unknown): value is TopicContract {
+  if (typeof value !== 'object' || value === null || !('at' in value) || !('pattern' in value)) return false
+  return typeof value.at === 'function' && typeof value.pattern === 'string'
+}
+
+export function isAddress(value: unknown): value is TopicAddress {
+  if (typeof value !== 'object' || value === null || !('topic' in value) || !('contract' in value))
+    return false
+  return typeof value.topic === 'string' && isContract(value.contract)
+}
+
+/** Returns the code for one topic of a contract: `contract.at({ deviceId })`. */
+export function callOfAt({ pattern }: TopicContract): string {
+  const names = parseTopicTemplate(pattern).params.map(({ name }) => name)
+  return names.length === 0 ? 'contract.at()' : `contract.at({ ${names.join(', ')} })`
 }
 
 /** The payload that handlers of a contract receive: the output of its schema. */

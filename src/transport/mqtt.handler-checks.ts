@@ -4,10 +4,12 @@ import type { ApplicationConfig } from '@nestjs/core'
 import { BaseRpcExceptionFilter, MqttRecord, type MsObjectPattern, RpcException } from '@nestjs/microservices'
 import { throwError } from 'rxjs'
 import type { ResponseValue } from '../client/requests/request-messages.js'
-import { MqttError, publicErrorOf, readSafely } from '../core/errors.js'
+import { isMqttError, MqttError, publicErrorOf, readSafely } from '../core/errors.js'
 import { withOriginal } from '../core/log-lines.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
+import type { HandlerKind } from '../options/handler-options.js'
 import { parseOptions, recordSchema } from '../options/schema.js'
+import { callOfAt, isAddress, isContract } from '../options/topic-contract.js'
 import { MqttBatchContext, MqttContext } from './mqtt.context.js'
 
 /** A pattern that Nest can convert to a string: a string, a number or an object. */
@@ -41,9 +43,20 @@ export function assertRoutable(
   code: 'INVALID_TOPIC_FILTER' | 'INVALID_TOPIC_NAME',
 ): asserts pattern is RoutablePattern {
   if (isRoutable(pattern)) return
+  assertNoContract(pattern, code)
   const problem = problemOf(pattern, 0)
   const text = `the pattern ${inspect(pattern, { breakLength: Number.POSITIVE_INFINITY })} cannot be a topic: ${problem}; use a string, a number or an object of those`
   throw new MqttError(code, text)
+}
+
+function assertNoContract(pattern: unknown, code: 'INVALID_TOPIC_FILTER' | 'INVALID_TOPIC_NAME'): void {
+  const contract = isAddress(pattern) ? pattern.contract : pattern
+  if (!isContract(contract)) return
+  const instead =
+    code === 'INVALID_TOPIC_NAME'
+      ? `pass its topic to send() and emit(): ${callOfAt(contract)}.topic`
+      : 'pass the contract itself to @OnMqttEvent or @OnMqttRequest'
+  throw new MqttError(code, `the contract of "${contract.pattern}" cannot be a pattern; ${instead}`)
 }
 
 function problemOf(value: unknown, depth: number): string | undefined {
@@ -73,6 +86,97 @@ export function readRecord(owner: string, value: unknown): ResponseValue {
   if (!(value instanceof MqttRecord)) return { data: value, options: {} }
   parseOptions(owner, recordSchema, value.options)
   return { data: value.data, options: value.options ?? {} }
+}
+
+/** A parameter decorator of this package, noted for the checks at start. */
+export interface Parameter {
+  /** As it is written, such as `@MqttTopic()`. */
+  readonly decorator: string
+  /** Name of the wildcard of a `@TopicParam`. */
+  readonly topicParam?: string
+  readonly isOfBatch?: true
+}
+
+/** A method with `@EventPattern` or `@MessagePattern`. */
+export interface PatternHandler {
+  /** Name in the form `Class.method`. */
+  readonly name: string
+  readonly patterns: readonly unknown[]
+  readonly method: object
+  readonly kind: HandlerKind
+  /** Options of `handle()`, and keys of other packages. */
+  readonly extras: { readonly batch?: unknown } | undefined
+  /** Its parameter decorators of this package. */
+  readonly parameters: readonly Parameter[]
+  readonly isForUnmatched: boolean
+}
+
+/** What can check the pattern and the options of a handler. */
+interface HandlerCheck {
+  rulesOf(pattern: unknown, extras: unknown, kind: HandlerKind): unknown
+}
+
+/**
+ * Checks patterns and options before Nest adds the handlers, because only here the error can name the method.
+ * @throws MqttError
+ */
+export function assertHandlerOptions(handlers: readonly PatternHandler[], check: HandlerCheck): void {
+  for (const { name, patterns, extras, kind } of handlers)
+    for (const pattern of patterns) {
+      try {
+        check.rulesOf(pattern, extras, kind)
+      } catch (error) {
+        throw isMqttError(error) ? new MqttError(error.code, `${name}: ${error.message}`) : error
+      }
+    }
+}
+
+/**
+ * Checks what the compiler cannot: that every `@TopicParam` names a wildcard of its pattern and every other parameter fits its
+ * handler, because it would be undefined for every message; and that there is one handler of unmatched messages.
+ * @param wildcardsOf returns the wildcards of a pattern, or undefined if the pattern cannot be checked
+ * @throws MqttError `INVALID_OPTION`
+ */
+export function assertHandlers(
+  handlers: readonly PatternHandler[],
+  wildcardsOf: (pattern: unknown) => readonly string[] | undefined,
+): void {
+  const [first, second] = handlers.filter(({ isForUnmatched }) => isForUnmatched)
+  if (second !== undefined)
+    throw new MqttError(
+      'INVALID_OPTION',
+      `${first?.name} and ${second.name}: a connection can have one handler with @OnMqttUnmatched; remove the others`,
+    )
+  for (const handler of handlers) {
+    assertBatch(handler)
+    assertTopicParams(handler, wildcardsOf)
+  }
+}
+
+function assertBatch({ name, parameters, extras }: PatternHandler): void {
+  const hasBatch = extras?.batch !== undefined
+  const wrong = parameters.find(({ isOfBatch = false }) => isOfBatch !== hasBatch)
+  if (wrong === undefined) return
+  const problem = hasBatch
+    ? 'has no single value for a batch, because each of its messages has its own; use @MqttBatch() messages: readonly MqttMessage[]'
+    : 'needs the option batch in the decorator of the method, as in { batch: { maxMessages: 100 } }'
+  throw new MqttError('INVALID_OPTION', `${name}: ${wrong.decorator} ${problem}`)
+}
+
+function assertTopicParams(
+  { name, patterns, parameters }: PatternHandler,
+  wildcardsOf: (pattern: unknown) => readonly string[] | undefined,
+): void {
+  const wildcards = patterns.map(wildcardsOf)
+  if (wildcards.includes(undefined)) return
+  const known = new Set(wildcards.flatMap(names => names ?? []))
+  const unknown = parameters.flatMap(({ topicParam = [] }) => topicParam).find(param => !known.has(param))
+  if (unknown === undefined) return
+  const list = [...known].map(param => `"${param}"`).join(', ')
+  throw new MqttError(
+    'INVALID_OPTION',
+    `${name}: @TopicParam('${unknown}') is not a named wildcard of ${patterns.map(pattern => JSON.stringify(pattern)).join(', ')}; ${known.size === 0 ? `add a named wildcard to the pattern, such as "+${unknown}"` : `use one of ${list}`}`,
+  )
 }
 
 const KINDS = ['Pipes', 'Guards', 'Interceptors', 'Filters'] as const

@@ -18,7 +18,7 @@ import { describeCause, MqttError } from '../core/errors.js'
 import { unwrapEvent } from '../core/requests/request-rules.js'
 import { fillVariables, parseTopicTemplate } from '../core/topic/topic-filter.js'
 import { decodePacket, validPayload } from '../options/codec.js'
-import { type BatchOptions, resolveHandlerOptions } from '../options/handler-options.js'
+import { type BatchOptions, type HandlerKind, resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { MqttBatchContext, MqttContext } from './mqtt.context.js'
 import {
@@ -87,12 +87,7 @@ export class MqttTransport
     isEventHandler = false,
     extras: Record<string, unknown> = {},
   ): void {
-    assertRoutable(pattern, 'INVALID_TOPIC_FILTER')
-    const route = this.normalizePattern(pattern)
-    const isLiteral = typeof pattern !== 'string'
-    if (isLiteral) assertLiteral(route)
-    const options = resolveHandlerOptions(route, extras, isEventHandler ? 'events' : 'requests')
-    const rules = handlerRules(route, options, this.options, isLiteral)
+    const { route, isLiteral, rules } = this.rulesOf(pattern, extras, isEventHandler ? 'events' : 'requests')
     callback.isEventHandler = isEventHandler
     callback.extras = extras
     // Only for code that lists the handlers that Nest knows. The session routes the messages.
@@ -105,12 +100,7 @@ export class MqttTransport
         ? { run: this.runOf(bound, isEventHandler) }
         : this.batchRuns(bound, rules.batch)),
       onFailed: ({ topic }, error) =>
-        this.session.events.notice.emit({
-          type: 'handler-failed',
-          pattern: route,
-          topic: topic,
-          error: error,
-        }),
+        this.session.events.notice.emit({ type: 'handler-failed', pattern: route, topic, error }),
     })
     this.globals?.handlerAdded()
     if (UNMATCHED in extras) return this.session.routes.addFallback(handler)
@@ -122,6 +112,20 @@ export class MqttTransport
       this.session.log.warn(
         `the pattern "${route}" matches "${colon}" literally; write "+${colon.slice(1)}" for a wildcard with a name`,
       )
+  }
+
+  /**
+   * Checks the pattern and the options of a handler.
+   * @internal
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   */
+  rulesOf(pattern: unknown, extras: unknown, kind: HandlerKind) {
+    assertRoutable(pattern, 'INVALID_TOPIC_FILTER')
+    const route = this.normalizePattern(pattern)
+    const isLiteral = typeof pattern !== 'string'
+    if (isLiteral) assertLiteral(route)
+    const options = resolveHandlerOptions(route, extras, kind)
+    return { route, isLiteral, rules: handlerRules(route, options, this.options, isLiteral) }
   }
 
   /** Returns the names of the wildcards of a pattern. Undefined for an invalid pattern, which `addHandler` rejects. */

@@ -298,11 +298,6 @@ describe('the start fails with an error that says what to do', () => {
         'Elsewhere.on: @OnMqttEvent is for the connection "edge", which the application does not have; add MqttModule.forRoot({ name: \'edge\', url }) to the imports of your root module, or use one of these options in the decorator: none',
     })
   })
-
-  it('if an option of a handler is unknown, when the class is defined', () => {
-    // @ts-expect-error there is no option with this name
-    expect(() => OnMqttEvent('a', { retry: 3 })).toThrow('unknown option "retry"')
-  })
 })
 
 it('a class with handlers that several modules provide is reported with one warning', async () => {

@@ -10,7 +10,29 @@ import {
 } from '../../options/codec.js'
 import type { BatchOptions, ResolvedHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
+import { describeInput } from '../../options/schema.js'
+import { isAddress, isContract, type TopicContract } from '../../options/topic-contract.js'
 import type { InboundHandler } from './delivery.js'
+
+/** @throws MqttError `INVALID_TOPIC_FILTER` for anything but a pattern, a contract and one topic of a contract */
+export function sourceOf(source: unknown): {
+  pattern: string
+  contract?: TopicContract
+  isAddress: boolean
+} {
+  if (typeof source === 'string') return { pattern: source, isAddress: false }
+  if (isAddress(source)) return { pattern: source.topic, contract: source.contract, isAddress: true }
+  if (isContract(source)) return { pattern: source.pattern, contract: source, isAddress: false }
+  const text = `the pattern must be a string, a contract or one topic of a contract, but is ${describeInput('', source)}`
+  throw new MqttError('INVALID_TOPIC_FILTER', text)
+}
+
+/** @throws MqttError `INVALID_OPTION` */
+export function assertHandler(call: string, { template }: HandlerRules, handler: unknown): void {
+  if (typeof handler === 'function') return
+  const text = `handler of "${template.pattern}": the handler must be a function, but is ${describeInput('', handler)}; write ${call}(pattern, handler, options)`
+  throw new MqttError('INVALID_OPTION', text)
+}
 
 type Defaults = Pick<ResolvedOptions, 'codec' | 'variables' | 'sharedGroup' | 'inbound' | 'keepsSession'>
 

@@ -17,7 +17,6 @@ import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { messagesSchema, parseOptions } from '../../options/schema.js'
 import {
   handlerOptionsOf,
-  sourceOf,
   type TopicContract,
   type TopicPayload,
   type TopicResponseInput,
@@ -29,7 +28,14 @@ import { Responder } from '../requests/responder.js'
 import { RetainedCache } from '../subscriptions/retained-cache.js'
 import type { WaitOptions } from '../waits.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from './delivery.js'
-import { type HandlerRules, handlerRules, validatesInOrder, withParamsOf } from './handler-rules.js'
+import {
+  assertHandler,
+  type HandlerRules,
+  handlerRules,
+  sourceOf,
+  validatesInOrder,
+  withParamsOf,
+} from './handler-rules.js'
 import { MessageStream } from './message-stream.js'
 
 /** A message, as passed to a handler that was added at run time. */
@@ -117,6 +123,7 @@ export class Subscriber {
 
   subscribe(source: TopicSource, handler: Handler, options: HandlerOptions): MqttSubscription {
     const rules = this.rulesOf(source, options)
+    assertHandler('subscribe', rules, handler)
     const { codec, payload: check } = rules
     const runValid = async (packet: PublishPacket, attempt: HandlerAttempt, valid: unknown) =>
       handler(messageOf(rules, packet, await valid), attemptOf(attempt))
@@ -129,6 +136,7 @@ export class Subscriber {
 
   respond(source: TopicSource, handler: Handler, options: RespondOptions): MqttSubscription {
     const rules = this.rulesOf(source, options, 'requests')
+    assertHandler('respond', rules, handler)
     const { requester } = this.session
     const takesAtQos1 = rules.subscription.qos > 0
     const leave = takesAtQos1 ? requester.takesAtQos1(rules.template.topicFilter) : undefined
@@ -234,16 +242,11 @@ export class Subscriber {
     rules: HandlerRules,
     fields: Pick<InboundHandler, 'run'> & Partial<InboundHandler>,
   ): Omit<MqttSubscription, typeof Symbol.asyncDispose> {
-    const { topicFilter } = rules.template
+    const { topicFilter, pattern } = rules.template
     const handler = newHandler({
       ...rules.runRules,
       onFailed: ({ topic }, error) =>
-        this.session.events.notice.emit({
-          type: 'handler-failed',
-          pattern: rules.template.pattern,
-          topic: topic,
-          error: error,
-        }),
+        this.session.events.notice.emit({ type: 'handler-failed', pattern, topic, error }),
       ...fields,
     })
     const remove = this.session.addRoute(topicFilter, rules.subscription, handler)

@@ -231,7 +231,7 @@ export function outboundMessage(
   if (!isShort || UNUSUAL_IN_TOPIC_NAME.test(topic)) assertTopicName(topic)
   // Skips validation on the hot path.
   const isChecked = options === NO_OPTIONS || (kind !== 'tryPublish' && isCommonPublish(options))
-  if (!isChecked) parseOptions(`publish to "${topic}"`, SCHEMAS[kind], options)
+  if (!isChecked) parseOptions(`${kind} to "${topic}"`, SCHEMAS[kind], options)
   const codec = options.codec === undefined ? usual : resolveCodec(options.codec)
   const { qos = 0, retain = false, properties } = options
   const bytes = encodePayload(codec, topic, payload)
