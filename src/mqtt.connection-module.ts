@@ -11,6 +11,7 @@ import {
 import { ApplicationConfig, ModulesContainer } from '@nestjs/core'
 import { MqttSession } from './client/mqtt-session.js'
 import { describeCause, MqttError } from './core/errors.js'
+import { counted } from './core/log-lines.js'
 import {
   assertConnections,
   assertProviders,
@@ -106,7 +107,7 @@ export class MqttConnectionModule
     if (names.length === 0) return
     const argument = name === undefined ? '' : JSON.stringify(name)
     this.logger.warn(
-      `${names.length} handlers may be for this connection (${names.slice(0, 3).join(', ')}), but no transport runs them. Before the application starts, add: app.connectMicroservice(MqttModule.microservice(${argument}), { inheritAppConfig: true }); await app.startAllMicroservices()`,
+      `${counted(names.length, 'handler')} may be for this connection (${names.slice(0, 3).join(', ')}), but no transport runs them. Before the application starts, add: app.connectMicroservice(MqttModule.microservice(${argument}), { inheritAppConfig: true }); await app.startAllMicroservices()`,
     )
   }
 

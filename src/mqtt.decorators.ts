@@ -253,17 +253,20 @@ export const MqttBatch = (...pipes: Pipe[]): ParameterDecorator =>
 export const UserProperty = (name: string, ...pipes: Pipe[]): ParameterDecorator =>
   parameter({ decorator: `@UserProperty('${name}')` }, readUserProperty(name, ...pipes))
 
+/** One signature instead of overloads, so that the compiler names the parameters of the contract if the name is wrong. */
+type TopicParamRest<S> = S extends { readonly pattern: infer P extends string }
+  ? [name: keyof TopicParams<P> & string, ...pipes: Pipe[]]
+  : Pipe[]
+
 /**
  * Passes the value of a named wildcard of the handler's pattern, such as `@TopicParam('deviceId')` for
- * `devices/+deviceId/telemetry`. Pipes may follow the name. The application does not start, with the error
+ * `devices/+deviceId/telemetry`. With a contract, as in `@TopicParam(telemetry, 'deviceId')`, the compiler checks the name. Pipes
+ * may follow the name. The application does not start, with the error
  * `INVALID_OPTION`, if the pattern has no wildcard with this name.
  */
-export function TopicParam(name: string, ...pipes: Pipe[]): ParameterDecorator
-/** The same, with a name that the compiler checks against the pattern: `@TopicParam(telemetry, 'deviceId')`. */
-export function TopicParam<P extends string>(
-  contract: { readonly pattern: P },
-  name: keyof TopicParams<P> & string,
-  ...pipes: Pipe[]
+export function TopicParam<S extends string | { readonly pattern: string }>(
+  source: S,
+  ...nameAndPipes: TopicParamRest<S>
 ): ParameterDecorator
 export function TopicParam(
   first: string | { readonly pattern: string },

@@ -5,6 +5,7 @@ import { pathToFileURL } from 'node:url'
 import type { Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { type AsyncApiOptions, createAsyncApiDocument, toYaml } from '../asyncapi/index.js'
+import { counted } from '../core/log-lines.js'
 
 /** Something that the user of the command can correct. */
 export class CliError extends Error {}
@@ -43,7 +44,7 @@ export async function writeAsyncApi(given: AsyncApiArguments, host: CliHost): Pr
     await mkdir(dirname(path), { recursive: true })
     await writeFile(path, text)
     const count = Object.keys(document.operations).length
-    await host.error(`${relative(host.cwd, path)}: ${count} operations\n`)
+    await host.error(`${relative(host.cwd, path)}: ${counted(count, 'operation')}\n`)
   } finally {
     await app.close()
   }

@@ -1,5 +1,6 @@
 import { describeCause, describeFailure, isMqttError } from '../core/errors.js'
 import {
+  counted,
   DropLines,
   describeTransition,
   type LogLevel,
@@ -161,9 +162,10 @@ const STREAM_EVICTED = 'streams of responses were ended to make room for others 
 function handlerFailed({ pattern, topic, error }: Extract<Notice, { type: 'handler-failed' }>): ThinnedLine {
   const who = `the handler of ${printable(pattern)} failed`
   const cause = oneLine(describeFailure(originalOf(error)))
-  const common = commonCause(error) ?? cause
-  const first = `${who} for a message on ${printable(topic)}: ${cause}`
-  return { level: 'error', line: `${who}: ${common}`, first }
+  const common = commonCause(error)
+  const message =
+    common !== undefined && cause.includes(`"${topic}"`) ? '' : ` for a message on ${printable(topic)}`
+  return { level: 'error', line: `${who}: ${common ?? cause}`, first: `${who}${message}: ${cause}` }
 }
 
 /** The texts of these errors name the topic, which differs between messages. */
@@ -176,7 +178,7 @@ function commonCause(error: unknown): string | undefined {
 function heldUp({ topic, patterns, ageMs, behind }: HeldUp): ThinnedLine {
   const who = `the handler of ${patterns.map(printable).join(', ')}`
   const why = 'acknowledgements are sent in order of arrival; shorten its timeoutMs or retries'
-  const first = `${who} has not ended for a message on ${printable(topic)} for ${Math.round(ageMs / 1_000)} s, and holds back the acknowledgements of ${behind} messages: ${why}`
+  const first = `${who} has not ended for a message on ${printable(topic)} for ${Math.round(ageMs / 1_000)} s, and holds back the acknowledgements of ${counted(behind, 'message')}: ${why}`
   return { level: 'warn', line: `${who} holds back acknowledgements: ${why}`, first }
 }
 
@@ -188,7 +190,10 @@ function publishRefused(notice: Extract<Notice, { type: 'publish-refused' }>): T
 }
 
 function gaveUp(afterMs: number, left: LeftBehind): string {
-  return `shutdown stopped waiting after ${Math.round(afterMs)} ms: ${left.running} messages in handlers or without their ack(), ${left.waiting} waiting for one, ${left.streams} open streams of responses, ${left.unacknowledged} publishes without an acknowledgement, ${left.queued} not written`
+  const running = `${counted(left.running, 'message')} in handlers or without their ack(), ${left.waiting} waiting for a handler`
+  const streams = `${counted(left.streams, 'open stream')} of responses`
+  const publishes = `${counted(left.unacknowledged, 'publish', 'publishes')} without an acknowledgement, ${left.queued} not written`
+  return `shutdown stopped waiting after ${Math.round(afterMs)} ms: ${running}, ${streams}, ${publishes}`
 }
 
 /** A log that counts repeats, so that a failure in a flood of messages produces one line in 10 s. */

@@ -1,6 +1,6 @@
 import type { ConnectionState, ProtocolVersion } from '../core/connection/connection-state.js'
 import type { InboundCounters } from '../core/inbound/inbound-count.js'
-import { type HeldUp, type Notice, oneLine, RecentCount } from '../core/log-lines.js'
+import { counted, type HeldUp, type Notice, oneLine, RecentCount } from '../core/log-lines.js'
 import type { DropReason, OutboundCounters } from '../core/outbound/publish-outcome.js'
 import { describeReasonCode } from '../core/protocol/packets.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
@@ -149,7 +149,7 @@ function messageProblems({ refusedPublish, isAcknowledgementLate, heldUp, droppe
     problems.push('the broker has not acknowledged a publish for half of outbound.ackTimeoutMs')
   if (heldUp !== undefined)
     problems.push(
-      `the handler of ${listOf(heldUp.patterns)} holds back the acknowledgements of ${heldUp.behind} messages`,
+      `the handler of ${listOf(heldUp.patterns)} holds back the acknowledgements of ${counted(heldUp.behind, 'message')}`,
     )
   if (dropped.outbound > 0) problems.push(`publishes dropped in the last minute: ${dropped.outbound}`)
   if (dropped.inbound > 0) problems.push(`received messages dropped in the last minute: ${dropped.inbound}`)

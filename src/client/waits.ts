@@ -1,6 +1,7 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { verdictOf } from '../core/connection/reconnect-rules.js'
 import { closedError, isMqttError, MqttError } from '../core/errors.js'
+import { counted } from '../core/log-lines.js'
 import { PendingChanges } from '../core/subscriptions/retained-values.js'
 
 /** Limits of a wait. */
@@ -96,7 +97,7 @@ export function whenSubscribed(
       settle(
         new MqttError(
           'TIMEOUT',
-          `the broker did not respond to ${pending} subscriptions within ${timeoutMs} ms`,
+          `the broker did not respond to ${counted(pending, 'subscription')} within ${timeoutMs} ms`,
         ),
       )
     }, timeoutMs)

@@ -138,6 +138,11 @@ export function oneLine(text: string): string {
   return short.replace(/[\p{Cc}\s]+/gu, ' ')
 }
 
+/** A number with its noun: `1 message`, `2 messages`. */
+export function counted(count: number, one: string, many = `${one}s`): string {
+  return `${count} ${count === 1 ? one : many}`
+}
+
 export type LogLevel = 'error' | 'warn' | 'log' | 'debug'
 
 export type SessionLog = Record<LogLevel, (text: string) => void>
@@ -217,7 +222,7 @@ export class DropLines {
     const total = reasons.reduce((sum, [, count]) => sum + count, 0)
     const seconds = ((nowMs - this.startedMs) / 1_000).toFixed(1)
     const list = reasons.map(([reason, count]) => `${reason} ${count}`).join(', ')
-    return `${total} publishes were dropped within ${seconds} s: ${list}`
+    return `${counted(total, 'publish was', 'publishes were')} dropped within ${seconds} s: ${list}`
   }
 }
 

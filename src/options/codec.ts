@@ -12,6 +12,7 @@ import {
   textOfIssue,
   withoutValue,
 } from '../core/errors.js'
+import { counted } from '../core/log-lines.js'
 
 /**
  * Encodes values as payloads and decodes payloads. `encode` and `decode` may throw: the thrown error becomes the cause of
@@ -144,7 +145,7 @@ export function decodePacket(codec: Codec, { topic, payload, properties }: Encod
     const kind = isError(cause) ? cause.name : 'error'
     throw new MqttError(
       'PAYLOAD_NOT_DECODABLE',
-      `the payload on "${topic}" could not be decoded (${Buffer.byteLength(payload)} bytes: ${kind})`,
+      `the payload on "${topic}" could not be decoded (${counted(Buffer.byteLength(payload), 'byte')}: ${kind})`,
       { cause },
     )
   }

@@ -302,7 +302,7 @@ describe('close() within its deadline', () => {
     expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
     // It did not end, so it is not acknowledged.
     expect(parts.connection.received.map(packet => packet.cmd)).not.toContain('puback')
-    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 messages in handlers'))
+    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 message in handlers'))
     await expectNothingLeft(parts)
   })
 
@@ -391,9 +391,7 @@ describe('a publish after a drain', () => {
     const pending = parts.session.publish(publish(1))
     expect(await timeToClose(parts)).toBe(DRAIN_MS * 0.8)
     expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
-    expect(parts.log.visible).toContainEqual(
-      expect.stringContaining('1 publishes without an acknowledgement'),
-    )
+    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publish without an acknowledgement'))
     await expectNothingLeft(parts)
   })
 })
@@ -409,9 +407,7 @@ describe('a shutdown without a call of close()', () => {
     expect(parts.session.connection.state.status).toBe('connected')
     vi.advanceTimersByTime(1)
     expect(await pending).toMatchObject({ status: 'lost', cause: { code: 'CONNECTION_CLOSED' } })
-    expect(parts.log.visible).toContainEqual(
-      expect.stringContaining('1 publishes without an acknowledgement'),
-    )
+    expect(parts.log.visible).toContainEqual(expect.stringContaining('1 publish without an acknowledgement'))
     await nextState(parts.session, 'closed')
     await parts.session.close()
     await expectNothingLeft(parts)

@@ -1,4 +1,6 @@
+import * as v from 'valibot'
 import { describe, expect, it } from 'vitest'
+import { defineTopic } from '../../src/client/index.js'
 import { holdClock } from '../support/held-clock.js'
 import { finish, pass, publisherOnPeer } from '../support/publisher-on-peer.js'
 import { message } from '../support/session-on-peer.js'
@@ -26,9 +28,31 @@ describe('the log of failures', () => {
     await settle(mqtt)
     await pass(WINDOW_MS)
     expect(said(log.lines)).toEqual([
-      'the handler of "devices/+" failed for a message on "devices/0": the payload on "devices/0" could not be decoded (7 bytes: SyntaxError)',
+      'the handler of "devices/+" failed: the payload on "devices/0" could not be decoded (7 bytes: SyntaxError)',
       expect.stringMatching(
         /^the handler of "devices\/\+" failed: the payload could not be decoded: 1499 more within 10\.\d s$/,
+      ),
+    ])
+    await finish(parts)
+  })
+
+  it('names the topic of an invalid payload once, and that of another payload beside it', async () => {
+    const parts = await subscriberOnPeer()
+    const { mqtt, connection, log } = parts
+    const schema = v.object({ celsius: v.number() })
+    mqtt.subscribe('in/+', () => {}, { schema })
+    const out = defineTopic('out', { schema })
+    mqtt.subscribe('relay', () => mqtt.publish(out.at(), Object({ celsius: 'x' })))
+    for (let filter = 0; filter < 2; filter += 1) await connection.grant()
+    connection.send(json('in/1', {}))
+    connection.send(json('relay', 1))
+    await settle(mqtt)
+    expect(said(log.lines)).toEqual([
+      expect.stringMatching(
+        /^the handler of "in\/\+" failed: the payload on "in\/1" is not valid: celsius: /,
+      ),
+      expect.stringMatching(
+        /^the handler of "relay" failed for a message on "relay": the payload for "out" is not valid: celsius: /,
       ),
     ])
     await finish(parts)

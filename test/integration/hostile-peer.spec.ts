@@ -232,7 +232,7 @@ it('a subscription without a SUBACK ends a fail-fast start', async () => {
   await peer.accept()
   await expect(listening).rejects.toMatchObject({
     code: 'TIMEOUT',
-    message: expect.stringContaining('1 subscriptions'),
+    message: expect.stringContaining('1 subscription within'),
   })
   expect(session.connection.state.status).toBe('closed')
 })

@@ -274,7 +274,7 @@ describe('a @MessagePattern handler', () => {
     const reply = await connection.expect('publish')
     expect(JSON.parse(reply.payload.toString())).toEqual({
       status: 'error',
-      message: 'the payload on "sum" could not be decoded (1 bytes: SyntaxError)',
+      message: 'the payload on "sum" could not be decoded (1 byte: SyntaxError)',
     })
   })
 

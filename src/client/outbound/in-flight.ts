@@ -1,4 +1,5 @@
 import { MqttError } from '../../core/errors.js'
+import { counted } from '../../core/log-lines.js'
 import {
   excessOf,
   expiryMs,
@@ -127,7 +128,8 @@ export class InFlight implements AckWatch<Publication> {
 
   onOverdue({ message, isReleased }: Publication): void {
     const missing = message.qos === 1 ? 'PUBACK' : isReleased ? 'PUBCOMP' : 'PUBREC'
-    const text = `the broker sent no ${missing} for the publish to "${message.topic}" within ${this.options.ackTimeoutMs} ms; ${this.pending.size} publishes are unacknowledged`
+    const open = counted(this.pending.size, 'publish is', 'publishes are')
+    const text = `the broker sent no ${missing} for the publish to "${message.topic}" within ${this.options.ackTimeoutMs} ms; ${open} unacknowledged`
     this.connection.terminate(new MqttError('TIMEOUT', text, { reasonCode: FAILURE }))
   }
 

@@ -283,7 +283,7 @@ function blockedError(topic: string): MqttError {
 }
 
 function tooManyError(maxOpen: number): MqttError {
-  const text = `${maxOpen} requests are already open; raise requests.maxOpen or send fewer requests at a time`
+  const text = `there is no room for another request: requests.maxOpen is ${maxOpen}; raise it, or send fewer requests at a time`
   return new MqttError('TOO_MANY_REQUESTS', text)
 }
 

@@ -45,7 +45,7 @@ describe('DropLines', () => {
   it('logs the end once', () => {
     const drops = new DropLines()
     drop(drops, 'offline', 1, 0)
-    expect(drops.ended(1)).toBeDefined()
+    expect(drops.ended(1)).toBe('1 publish was dropped within 0.0 s: offline 1')
     expect(drops.ended(2)).toBeUndefined()
   })
 

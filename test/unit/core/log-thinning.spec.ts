@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { LogWindows, oneLine, printable } from '../../../src/core/log-lines.js'
+import { counted, LogWindows, oneLine, printable } from '../../../src/core/log-lines.js'
 
 /** Lines of so many failures, one each millisecond. */
 const happen = (windows: LogWindows<string>, line: string, count: number, startMs = 0): boolean[] =>
@@ -77,5 +77,23 @@ describe('strings from outside', () => {
   it('of errors stay in one line, with at most 500 characters', () => {
     expect(oneLine('a\r\n  b\u0000\u009bc')).toBe('a b c')
     expect(oneLine('x'.repeat(1_000))).toBe(`${'x'.repeat(500)}…`)
+  })
+})
+
+describe('a number with its noun', () => {
+  it.each([
+    [0, '0 messages'],
+    [1, '1 message'],
+    [2, '2 messages'],
+    [1_000, '1000 messages'],
+  ])('%i', (count, text) => {
+    expect(counted(count, 'message')).toBe(text)
+  })
+
+  it('has a plural of its own if an "s" is not enough', () => {
+    expect([1, 3].map(count => counted(count, 'publish was', 'publishes were'))).toEqual([
+      '1 publish was',
+      '3 publishes were',
+    ])
   })
 })

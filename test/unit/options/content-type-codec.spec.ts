@@ -48,7 +48,7 @@ describe('the content-type codec', () => {
         properties: { contentType: 'text/plain' },
       }),
     )
-    expect(error.message).toBe('the payload on "a" could not be decoded (1 bytes: TypeError)')
+    expect(error.message).toBe('the payload on "a" could not be decoded (1 byte: TypeError)')
     expect(() => contentTypeCodec.decode(Buffer.from('{'), undefined)).toThrow(SyntaxError)
   })
 
