@@ -1,0 +1,5 @@
+/** Where the dashboard is. */
+export declare const FILE: URL
+
+/** The content of the file. */
+export declare function dashboardText(): string
