@@ -27,7 +27,7 @@ export class FaultLink {
   private readonly refused = new Set<Socket>()
   private readonly clientEnds = new ClientEnds()
   private isRefusing = false
-  private answer: Buffer | undefined
+  private response: Buffer | undefined
   private accepted = 0
 
   private constructor(
@@ -112,12 +112,12 @@ export class FaultLink {
   }
 
   /**
-   * Resets new connections; existing connections stay open. With `answer`, the link accepts a new connection, sends these bytes
+   * Resets new connections; existing connections stay open. With `response`, the link accepts a new connection, sends these bytes
    * after the first bytes of the client (such as a CONNACK that refuses), and closes it.
    */
-  refuse(isRefusing = true, answer?: Buffer): void {
+  refuse(isRefusing = true, response?: Buffer): void {
     this.isRefusing = isRefusing
-    this.answer = answer
+    this.response = response
   }
 
   /** Sends bytes to every client, as if they came from the broker. */
@@ -142,7 +142,7 @@ export class FaultLink {
     if (this.isRefusing) {
       this.refused.add(client)
       client.once('close', () => this.refused.delete(client))
-      return refuse(client, this.answer)
+      return refuse(client, this.response)
     }
     this.accepted += 1
     const broker = connect(this.target.port, this.target.host)
@@ -222,12 +222,12 @@ class LinkConnection {
   }
 }
 
-function refuse(client: Socket, answer: Buffer | undefined): void {
+function refuse(client: Socket, response: Buffer | undefined): void {
   client.on('error', () => {})
-  if (answer === undefined) {
+  if (response === undefined) {
     client.resetAndDestroy()
     return
   }
-  client.once('data', () => client.end(answer))
+  client.once('data', () => client.end(response))
   client.resume()
 }

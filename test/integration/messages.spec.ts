@@ -1,5 +1,7 @@
+import * as v from 'valibot'
 import { describe, expect, it } from 'vitest'
 import type { MqttMessages } from '../../src/client/inbound/subscriber.js'
+import { defineTopic } from '../../src/client/index.js'
 import { holdClock } from '../support/held-clock.js'
 import { comeBack, finish, goOffline } from '../support/publisher-on-peer.js'
 import {
@@ -276,6 +278,40 @@ describe('messages$', () => {
     expect(seen).toEqual(['first 1', 'second 1', 'second 2'])
     await finish(parts)
     expect(seen.at(-1)).toBe('second  ended')
+  })
+
+  it('of a contract emits the output of its schema with the parameters, and no invalid message', async () => {
+    const parts = await subscriberOnPeer()
+    const { mqtt, connection, log } = parts
+    const schema = v.object({ at: v.pipe(v.string(), v.isoTimestamp(), v.toDate()) })
+    const seen: [device: string, at: Date][] = []
+    const errors: unknown[] = []
+    const subscription = mqtt.messages$(defineTopic('devices/+deviceId/log', { schema, qos: 1 })).subscribe({
+      next: ({ params, payload }) => seen.push([params.deviceId, payload.at]),
+      error: error => errors.push(error),
+    })
+    await connection.grant()
+    connection.send(json('devices/7/log', { at: 'today' }, { qos: 1, messageId: 1 }))
+    connection.send(json('devices/8/log', { at: '2026-01-02T03:04:05.000Z' }, { qos: 1, messageId: 2 }))
+    await settle(mqtt)
+    expect(seen).toEqual([['8', new Date('2026-01-02T03:04:05.000Z')]])
+    expect(errors).toEqual([])
+    expect(acks(connection)).toEqual([1, 2])
+    expect(mqtt.stats().inbound).toMatchObject({ received: 2, handled: 2, failed: 1 })
+    expect(log.visible.at(-1)).toMatch(/the payload on "devices\/7\/log" is not valid: at: /)
+    subscription.unsubscribe()
+    await finish(parts)
+  })
+
+  it('of something else than a pattern emits an error', async () => {
+    const parts = await subscriberOnPeer()
+    const errors: unknown[] = []
+    const source: unknown = ['a', 'b']
+    Reflect.apply(parts.mqtt.messages$, parts.mqtt, [source]).subscribe({
+      error: (error: unknown) => errors.push(error),
+    })
+    expect(errors).toMatchObject([{ code: 'INVALID_TOPIC_FILTER' }])
+    await finish(parts)
   })
 })
 

@@ -217,6 +217,27 @@ describe('an asynchronous schema that never ends', () => {
     await failed
     await finish(parts)
   })
+
+  it('for a response of a stream fails its loop with TIMEOUT, and cancels the stream', async () => {
+    const parts = await subscriberOnPeer()
+    const contract = defineTopic('a/b', { response: endless })
+    const failed = expect(
+      parts.mqtt.requestStream(contract.at(), 1, { timeoutMs: 500 }).next(),
+    ).rejects.toMatchObject({ code: 'TIMEOUT' })
+    await parts.connection.grant()
+    const { properties } = await parts.connection.expect('publish')
+    const { responseTopic = '', correlationData = Buffer.alloc(0) } = properties ?? {}
+    const part = { correlationData, responseTopic: 'cancel/here', userProperties: { status: 'next' } }
+    parts.connection.send(json(responseTopic, 1, { properties: part }))
+    await settle(parts.mqtt)
+    expect(parts.mqtt.stats().requests.open).toBe(1)
+    vi.advanceTimersByTime(500)
+    await failed
+    const cancel = await parts.connection.expect('publish')
+    expect(cancel.properties?.userProperties).toMatchObject({ status: 'cancel' })
+    expect(parts.mqtt.stats().requests.open).toBe(0)
+    await finish(parts)
+  })
 })
 
 it('a slow asynchronous schema takes its time from timeoutMs of the publish', async () => {

@@ -247,7 +247,7 @@ it('FaultLink: the end of a stream does not overtake delayed bytes', async () =>
   b.server.close()
 })
 
-it('FaultLink: stop() ends even if a client of refuse(answer) sends nothing', async () => {
+it('FaultLink: stop() ends even if a client of refuse(response) sends nothing', async () => {
   const b = await echo()
   const link = await FaultLink.start({ port: b.port })
   link.refuse(true, Buffer.from([0x20, 2, 0, 3]))

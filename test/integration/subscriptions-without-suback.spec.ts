@@ -51,6 +51,16 @@ describe('a broker that does not respond to SUBSCRIBE', () => {
     await finish(parts)
   })
 
+  it('names at most 100 filters in the health', async () => {
+    const parts = await subscriberOnPeer(QUICK)
+    const filters = Array.from({ length: 150 }, (_, index) => `a/${index}`)
+    for (const filter of filters) parts.mqtt.subscribe(filter, ignore)
+    await pass(TIMEOUT_MS / 2 + 100, 100)
+    expect(parts.mqtt.health.unansweredSubscriptions).toEqual(filters.slice(0, 100))
+    expect(parts.mqtt.stats().subscriptions.pending).toBe(150)
+    await finish(parts)
+  })
+
   it('causes no reconnect while it responds to one after the other, whatever their number', async () => {
     const parts = await subscriberOnPeer(QUICK)
     for (const filter of ['a', 'b', 'c', 'd', 'e']) parts.mqtt.subscribe(filter, ignore)

@@ -210,6 +210,29 @@ describe('MqttHealthIndicator with terminus', () => {
     await delivered
   })
 
+  it('lists at most 100 refused filters, each shortened, and their number in the reason', async () => {
+    const peer = new ScriptedPeer()
+    const { ask, mqtt } = await startApp({
+      createStream: peer.createStream,
+      protocolVersion: 5,
+      refusedSubscription: 'warn',
+    })
+    const connection = await peer.accept()
+    const filters = Array.from({ length: 150 }, (_, index) => `${index}/${'x'.repeat(1_000)}`)
+    for (const filter of filters) mqtt.subscribe(filter, () => {})
+    const codes = filters.map(() => 0x87)
+    for (let sent = 0; sent < filters.length; )
+      sent += (await connection.grant(...codes)).subscriptions.length
+    await eventually(() => mqtt.health.refusedSubscriptions.length === filters.length)
+    expect((await ask('ready')).details['mqtt']).toMatchObject({
+      state: 'degraded',
+      reasons: [
+        expect.stringMatching(/^the broker refuses subscriptions \(150\): 0\/x+…, 1\/x+…, 2\/x+…, …$/),
+      ],
+      refusedSubscriptions: filters.slice(0, 100).map(filter => `${filter.slice(0, 500)}…`),
+    })
+  })
+
   it('checks a connection by its name', async () => {
     const broker = await startBroker()
     const { app, ask } = await startApp({ url: broker.url }, [], broker.url)
