@@ -9,11 +9,13 @@ const PER_TICK = 5
 const TICK_MS = 10
 const TOPICS = 20
 const { port, load } = config
-// The link must stay open: without Keep Alive, a dead peer is not detected.
+// The link must stay open: without Keep Alive and with a distant deadline for PUBACK, a dead peer is not detected.
+const outbound = { ackTimeoutMs: 3_600_000 }
+const url = `mqtt://127.0.0.1:${port}`
 const app = await NestFactory.createApplicationContext(
   {
     module: class Root {},
-    imports: [MqttModule.forRoot({ url: `mqtt://127.0.0.1:${port}`, protocolVersion: 5, keepalive: 0 })],
+    imports: [MqttModule.forRoot({ url, protocolVersion: 5, keepalive: 0, outbound })],
   },
   { logger: false },
 )
