@@ -2,7 +2,7 @@ import { type Channel, channel } from 'node:diagnostics_channel'
 import type { ConnectionState, ProtocolVersion } from '../core/connection/connection-state.js'
 import type { RunOutcome } from '../core/inbound/inbound-count.js'
 import type { Notice } from '../core/log-lines.js'
-import type { OutboundMessage } from '../core/outbound/outbound-message.js'
+import { type OutboundMessage, withUserProperties } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import type { PublishPacket, PublishProperties } from '../core/protocol/packets.js'
 import type { RequestProtocol } from '../core/requests/request-rules.js'
@@ -163,7 +163,8 @@ export const openClients: ReadonlySet<ObservedClient> = open
 
 /** One kind of event, for listeners of this client and subscribers of the process-wide diagnostics channel. */
 export class Hook<E> {
-  readonly #listeners = new Set<(event: E) => void>()
+  /** Created with the first listener, because most hooks have none. */
+  #listeners: Set<(event: E) => void> | undefined
   readonly #channel: Channel | undefined
   readonly #onListenerError: (error: unknown) => void
 
@@ -174,7 +175,7 @@ export class Hook<E> {
 
   /** Whether there are listeners. Check this before you create an event, because most clients have none. */
   get hasListeners(): boolean {
-    return this.#listeners.size > 0 || this.#channel?.hasSubscribers === true
+    return (this.#listeners?.size ?? 0) > 0 || this.#channel?.hasSubscribers === true
   }
 
   /** An error thrown by a listener has no effect on the client. */
@@ -193,11 +194,13 @@ export class Hook<E> {
 
   /** @returns a function that removes the listener */
   listen(listener: (event: E) => void): () => void {
+    this.#listeners ??= new Set()
     this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+    return () => this.#listeners?.delete(listener)
   }
 
   private callListeners(event: E): void {
+    if (this.#listeners === undefined) return
     for (const listener of this.#listeners) {
       try {
         listener(event)
@@ -284,17 +287,5 @@ export class ClientEvents {
     }
     this.publish.emit({ ...facts, type: 'start', addUserProperties })
     return begun
-  }
-}
-
-/** Adds User Properties to a message. An added one takes precedence. */
-export function withUserProperties<M extends OutboundMessage>(
-  message: M,
-  added: Readonly<Record<string, string>>,
-): M {
-  const { properties } = message
-  return {
-    ...message,
-    properties: { ...properties, userProperties: { ...properties?.userProperties, ...added } },
   }
 }

@@ -1,12 +1,7 @@
 import { MqttError } from '../../core/errors.js'
+import { withUserProperties } from '../../core/outbound/outbound-message.js'
 import type { Lease } from '../../core/requests/request-rules.js'
-import {
-  type ClientEvents,
-  type RequestFacts,
-  type StreamEndReason,
-  type StreamFacts,
-  withUserProperties,
-} from '../events.js'
+import type { ClientEvents, RequestFacts, StreamEndReason, StreamFacts } from '../events.js'
 import { IdleWaiters } from '../waits.js'
 import type { ResponseReceiver } from './open-requests.js'
 import type { OutgoingRequest, RequestPlan } from './request-messages.js'

@@ -272,3 +272,15 @@ export class Lane {
     older.after = undefined
   }
 }
+
+/** Adds User Properties to a message. An added one takes precedence. */
+export function withUserProperties<M extends OutboundMessage>(
+  message: M,
+  added: Readonly<Record<string, string>>,
+): M {
+  const { properties } = message
+  return {
+    ...message,
+    properties: { ...properties, userProperties: { ...properties?.userProperties, ...added } },
+  }
+}
