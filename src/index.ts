@@ -1,6 +1,6 @@
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './client/inbound/subscriber.js'
 export { MqttClient } from './client/mqtt-client.js'
-export type { MqttHealth, MqttStats } from './client/report.js'
+export type { MqttHealth, MqttStats, StoreStats } from './client/report.js'
 export type { WaitOptions } from './client/waits.js'
 export type {
   ConnectedSession,
@@ -20,6 +20,7 @@ export type {
   MessageStore,
   MessageToStore,
   StoreAddition,
+  StoreChange,
   StoreContents,
   StoredMessage,
   StoredOutcome,

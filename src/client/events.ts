@@ -2,6 +2,7 @@ import { type Channel, channel } from 'node:diagnostics_channel'
 import type { ConnectionState, ProtocolVersion } from '../core/connection/connection-state.js'
 import type { RunOutcome } from '../core/inbound/inbound-count.js'
 import type { Notice } from '../core/log-lines.js'
+import type { StoreChange } from '../core/outbound/message-store.js'
 import { type OutboundMessage, withUserProperties } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import type { PublishPacket, PublishProperties } from '../core/protocol/packets.js'
@@ -136,6 +137,9 @@ export interface LinkMeasured {
   readonly bytesPerSecond: number | undefined
 }
 
+/** Something happened to a message of the store, or to the store. */
+export type StoreEvent = StoreChange & { readonly client: ObservedClient }
+
 /** Names of the channels of `node:diagnostics_channel`, with the type of their messages in `MqttChannelMessages`. */
 export const MQTT_CHANNELS = {
   connection: 'nestjs-mqtt:connection',
@@ -144,6 +148,7 @@ export const MQTT_CHANNELS = {
   request: 'nestjs-mqtt:request',
   stream: 'nestjs-mqtt:stream',
   link: 'nestjs-mqtt:link',
+  store: 'nestjs-mqtt:store',
 } as const
 
 /** What each channel of `MQTT_CHANNELS` publishes. */
@@ -154,6 +159,7 @@ export interface MqttChannelMessages {
   request: RequestEvent
   stream: StreamEvent
   link: LinkMeasured
+  store: StoreEvent
 }
 
 const open = new Set<ObservedClient>()
@@ -163,8 +169,7 @@ export const openClients: ReadonlySet<ObservedClient> = open
 
 /** One kind of event, for listeners of this client and subscribers of the process-wide diagnostics channel. */
 export class Hook<E> {
-  /** Created with the first listener, because most hooks have none. */
-  #listeners: Set<(event: E) => void> | undefined
+  readonly #listeners = new Set<(event: E) => void>()
   readonly #channel: Channel | undefined
   readonly #onListenerError: (error: unknown) => void
 
@@ -175,7 +180,7 @@ export class Hook<E> {
 
   /** Whether there are listeners. Check this before you create an event, because most clients have none. */
   get hasListeners(): boolean {
-    return (this.#listeners?.size ?? 0) > 0 || this.#channel?.hasSubscribers === true
+    return this.#listeners.size > 0 || this.#channel?.hasSubscribers === true
   }
 
   /** An error thrown by a listener has no effect on the client. */
@@ -194,13 +199,11 @@ export class Hook<E> {
 
   /** @returns a function that removes the listener */
   listen(listener: (event: E) => void): () => void {
-    this.#listeners ??= new Set()
     this.#listeners.add(listener)
-    return () => this.#listeners?.delete(listener)
+    return () => this.#listeners.delete(listener)
   }
 
   private callListeners(event: E): void {
-    if (this.#listeners === undefined) return
     for (const listener of this.#listeners) {
       try {
         listener(event)
@@ -219,6 +222,7 @@ export class ClientEvents {
   readonly request: Hook<RequestEvent>
   readonly stream: Hook<StreamEvent>
   readonly link: Hook<LinkMeasured>
+  readonly store: Hook<StoreEvent>
   readonly notice: Hook<Notice>
 
   constructor(
@@ -233,6 +237,7 @@ export class ClientEvents {
     this.request = hook('request')
     this.stream = hook('stream')
     this.link = hook('link')
+    this.store = hook('store')
     this.notice = new Hook(onListenerError)
   }
 

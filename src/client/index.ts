@@ -21,6 +21,7 @@ export type {
   MessageStore,
   MessageToStore,
   StoreAddition,
+  StoreChange,
   StoreContents,
   StoredMessage,
   StoredOutcome,
@@ -108,10 +109,11 @@ export {
   type PublishPurpose,
   type RequestEvent,
   type RunWrapper,
+  type StoreEvent,
   type StreamEndReason,
   type StreamEvent,
 } from './events.js'
 export type { MqttMessage, MqttMessages, MqttRun, MqttSubscription } from './inbound/subscriber.js'
 export { MqttClient } from './mqtt-client.js'
-export type { MqttHealth, MqttStats } from './report.js'
+export type { MqttHealth, MqttStats, StoreStats } from './report.js'
 export type { WaitOptions } from './waits.js'

@@ -21,14 +21,16 @@ const SUSPICIOUS_CONNECTIONS = 3
 
 /** Writes log lines for the events of a client: one when a problem starts, and its extent afterwards. */
 export class Journal {
-  private drops: DropLines | undefined
-  private thinned: ThinnedLog | undefined
+  private readonly drops = new DropLines()
+  private readonly thinned: ThinnedLog
   private shortConnections = 0
 
   constructor(
     private readonly log: SessionLog,
     private readonly options: ResolvedOptions,
-  ) {}
+  ) {
+    this.thinned = new ThinnedLog(log)
+  }
 
   readonly write = (notice: Notice): void => {
     switch (notice.type) {
@@ -41,10 +43,9 @@ export class Journal {
       case 'failure-while-ending':
         return this.log.debug(`after the end of the connection: ${notice.cause.message}`)
       case 'publish-dropped':
-        this.drops ??= new DropLines()
         return this.warn(this.drops.dropped(notice.reason, performance.now()))
       case 'drops-over':
-        return this.warn(this.drops?.ended(performance.now()))
+        return this.warn(this.drops.ended(performance.now()))
       case 'dead-letters-downgraded':
         return this.warn(
           `dead letters for "${notice.topic}" are published at QoS 0, because the broker does not support QoS 1; they may be lost`,
@@ -60,7 +61,6 @@ export class Journal {
         return this.warn(gaveUp(notice.afterMs, notice.left))
       default: {
         const { level, line, first } = thinnedLine(notice)
-        this.thinned ??= new ThinnedLog(this.log)
         this.thinned.say(level, line, first)
       }
     }
@@ -68,7 +68,7 @@ export class Journal {
 
   /** Writes the collected lines. */
   flush(): void {
-    this.thinned?.flush()
+    this.thinned.flush()
   }
 
   private state({ state, before }: Extract<Notice, { type: 'state' }>): void {
@@ -76,7 +76,7 @@ export class Journal {
     this.log[level](text)
     if (state.status === 'closed') this.flush()
     if ((state.status === 'connected') !== (before.status === 'connected'))
-      this.warn(this.drops?.ended(performance.now()))
+      this.warn(this.drops.ended(performance.now()))
   }
 
   private connectionLost(wasShort: boolean): void {
@@ -142,6 +142,10 @@ function thinnedLine(notice: ThinnedNotice): ThinnedLine {
       const first = `the oldest stream of responses, to ${printable(notice.topic)}, was ended to make room (requests.maxStreams)`
       return { level: 'warn', line: STREAM_EVICTED, first }
     }
+    case 'stored-message-ended':
+      return storedEnded(notice)
+    case 'store-failed':
+      return { level: 'error', line: `the store of messages failed: ${oneLine(notice.why)}` }
     case 'dead-letter-without-subscriber': {
       const line = `nobody subscribes to the dead letter topic "${notice.topic}"; its dead letters are lost`
       return { level: 'warn', line }
@@ -187,6 +191,20 @@ function publishRefused(notice: Extract<Notice, { type: 'publish-refused' }>): T
   const said = notice.reasonString === undefined ? '' : `, ${printable(notice.reasonString)}`
   const first = `the broker refused the publish to ${printable(notice.topic)}: ${code}${said}`
   return { level: 'error', line: `publishes that the broker refused with ${code}`, first }
+}
+
+const ENDED = {
+  evicted: 'was removed, because a limit of the store is reached',
+  expired: 'was removed, because it waited longer than allowed',
+  'set-aside': 'was set aside, because its record is damaged',
+  delivered: 'was delivered',
+  refused: 'was refused by the broker',
+}
+
+function storedEnded({ topic, status }: Extract<Notice, { type: 'stored-message-ended' }>): ThinnedLine {
+  const what = ENDED[status]
+  const first = `a stored message for ${printable(topic)} ${what}`
+  return { level: status === 'set-aside' ? 'error' : 'warn', line: `stored messages: each ${what}`, first }
 }
 
 function gaveUp(afterMs: number, left: LeftBehind): string {
@@ -247,39 +265,20 @@ export class ThinnedLog {
 }
 
 /** A logger that tolerates failures of the original: the first failure is reported as a process warning. */
-export class GuardedLog implements SessionLog {
-  private hasFailed = false
-
-  constructor(private readonly original: SessionLog) {}
-
-  error(text: string): void {
-    this.write('error', text)
+export function guardedLog(log: SessionLog): SessionLog {
+  let hasFailed = false
+  const failed = (error: unknown): void => {
+    if (!hasFailed) process.emitWarning(`the logger of the client failed: ${describeCause(error)}`)
+    hasFailed = true
   }
-
-  warn(text: string): void {
-    this.write('warn', text)
-  }
-
-  log(text: string): void {
-    this.write('log', text)
-  }
-
-  debug(text: string): void {
-    this.write('debug', text)
-  }
-
-  private write(level: LogLevel, text: string): void {
+  const guarded = (level: LogLevel) => (text: string) => {
     try {
       // The logger of an application may also be asynchronous.
-      const written: unknown = this.original[level](text)
-      if (written instanceof Promise) written.catch(error => this.failed(error))
+      const written: unknown = log[level](text)
+      if (written instanceof Promise) written.catch(failed)
     } catch (error) {
-      this.failed(error)
+      failed(error)
     }
   }
-
-  private failed(error: unknown): void {
-    if (!this.hasFailed) process.emitWarning(`the logger of the client failed: ${describeCause(error)}`)
-    this.hasFailed = true
-  }
+  return { error: guarded('error'), warn: guarded('warn'), log: guarded('log'), debug: guarded('debug') }
 }

@@ -1,4 +1,5 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
+import type { StoredOutcomeQuery, StoredSettlement } from '../core/outbound/message-store.js'
 import type { Retained } from '../core/subscriptions/retained-values.js'
 import {
   type MessagesOptions,
@@ -8,6 +9,7 @@ import {
   resolveConnectOptions,
 } from '../options/client-options.js'
 import type { HandlerOptions } from '../options/handler-options.js'
+import { withoutStore } from '../options/resolved-options.js'
 import type { TopicAddress, TopicContract, TopicPayload, TopicSource } from '../options/topic-contract.js'
 import {
   type ContractMessage,
@@ -162,6 +164,17 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
    */
   whenConnected(options: WaitOptions = {}): Promise<void> {
     return this.session.connection.whenConnected(options)
+  }
+
+  /**
+   * Returns what became of stored messages, the newest first, as far as the store remembers (`maxOutcomes`), also those of
+   * earlier processes. A message that still waits has no outcome.
+   * @throws MqttError `INVALID_OPTION` without a `store`; `STORE_FAILED`
+   */
+  async storedOutcomes(query: StoredOutcomeQuery = NO_OPTIONS): Promise<readonly StoredSettlement[]> {
+    const { storing } = this.session.options
+    if (storing === undefined) throw withoutStore('storedOutcomes')
+    return storing.store.outcomes(query)
   }
 
   /** Health of the connection and its subscriptions, for a health check. */

@@ -60,7 +60,8 @@ export class MqttSender {
       const hasTerms = whenBlocked !== undefined || timeoutMs !== undefined || signal !== undefined
       const terms = hasTerms ? options : undefined
       const { publisher, events } = this.session
-      if (events.publish.hasListeners) return this.session.publish(message, terms)
+      const isStored = (whenBlocked ?? publisher.options.whenBlocked) === 'store'
+      if (isStored || events.publish.hasListeners) return this.session.publish(message, terms)
       return publisher.publish(message, terms)
     } catch (error) {
       return Promise.reject(error)

@@ -1,11 +1,10 @@
 import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
-import { closedError, describeCause, type MqttError } from '../core/errors.js'
+import { describeCause, type MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/open-messages.js'
 import type { SessionLog } from '../core/log-lines.js'
 import type { OutboundMessage, Publication, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packets.js'
-import { ResponseTopics } from '../core/requests/request-rules.js'
 import { Refreshes } from '../core/subscriptions/retained-values.js'
 import {
   SubscriptionIdentifiers,
@@ -23,8 +22,10 @@ import { ClientEvents, type PublishPurpose } from './events.js'
 import type { InboundHandler } from './inbound/delivery.js'
 import { DeadLetters } from './inbound/failed-runs.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
-import { GuardedLog, Journal } from './journal.js'
+import { guardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
+import { publishStored } from './outbound/store-ledger.js'
+import { StoredPublishes } from './outbound/stored-publishes.js'
 import { ClientView, healthOf, type MqttHealth, type MqttStats, RecentDrops } from './report.js'
 import { Requester } from './requests/requester.js'
 import { Presence, Shutdown } from './shutdown.js'
@@ -32,20 +33,11 @@ import { Resubscriptions } from './subscriptions/subscription-entries.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { failStart, hasClosed, whenSubscribed } from './waits.js'
 
-const NO_REQUESTS: MqttStats['requests'] = {
-  open: 0,
-  unexpectedResponses: 0,
-  refusedResponseTopics: 0,
-  openStreams: 0,
-  abandonedStreams: 0,
-  evictedStreams: 0,
-}
-
 /** An MQTT session of this application: the connection, its subscriptions, and its incoming and outgoing messages. */
 export class MqttSession {
   readonly connection: MqttConnection
-  /** Topics of responses, which wildcard handlers must not receive as events. */
-  readonly responseTopics: ResponseTopics
+  /** Sends requests on this connection. */
+  readonly requester: Requester
   readonly identifiers = new SubscriptionIdentifiers()
   readonly subscriptions: SubscriptionTable
   readonly resubscriptions: Resubscriptions
@@ -53,7 +45,9 @@ export class MqttSession {
   /** The caches of retained messages. */
   readonly retained = new Set<{ readonly size: number; readonly bytes: number; readonly dropped: number }>()
   readonly publisher: Publisher
+  readonly stored: StoredPublishes | undefined
   readonly dispatcher: InboundDispatcher
+  readonly deadLetters: DeadLetters
   readonly log: SessionLog
   readonly events: ClientEvents
   readonly routes = new Routes<InboundHandler>()
@@ -64,8 +58,6 @@ export class MqttSession {
   private isStarting = false
   private hasStarted = false
   private readonly recentDrops = new RecentDrops()
-  private createdRequester: Requester | undefined
-  private createdDeadLetters: DeadLetters | undefined
   readonly shutdown: Shutdown
   readonly presence: Presence | undefined
 
@@ -74,7 +66,7 @@ export class MqttSession {
     log: SessionLog,
     dialler: Dialler = createDialler(options),
   ) {
-    this.log = new GuardedLog(log)
+    this.log = guardedLog(log)
     const failed = (error: unknown) =>
       this.log.error(`a listener of the client failed: ${describeCause(error)}`)
     this.events = new ClientEvents(new ClientView(this), failed)
@@ -92,39 +84,27 @@ export class MqttSession {
       events: this.events,
       presence: this.presence,
     })
+    this.stored = options.storing && new StoredPublishes(options.storing, this)
+    this.deadLetters = new DeadLetters({
+      publish: async letter => this.publish(letter, { whenBlocked: 'wait' }, 'dead-letter'),
+      version: () => this.connection.protocolVersion,
+      maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
+      notice: this.events.notice,
+    })
     this.dispatcher = new InboundDispatcher(
       this,
       new HeldBytes(options.inbound.maxQueuedBytes, dialler.unreleased),
     )
-    this.responseTopics = new ResponseTopics(options.requests.responseTopicPrefix)
-    if (options.requests.responseQos > 0) this.dispatcher.pool.trackRequests()
+    this.requester = new Requester(this, options)
     this.shutdown = new Shutdown(this)
     // SUBSCRIBE is sent before waiting publishes, because this client would otherwise miss its own messages.
     const parts = [this.subscriptions, this.resubscriptions, this.dispatcher, this.publisher, this.presence]
     for (const part of parts) if (part !== undefined) this.connection.attach(part)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
-      lost: cause => this.createdRequester?.lost(cause),
       noticed: cause => this.events.notice.emit({ type: 'failure-while-ending', cause }),
       stateChanged: (state, before) => this.noteState(state, before),
     })
-  }
-
-  /** Sends requests on this connection. Created with the first one, because many clients send none. */
-  get requester(): Requester {
-    this.createdRequester ??= new Requester(this, this.options)
-    return this.createdRequester
-  }
-
-  /** Created with the first dead letter, because most clients send none. */
-  get deadLetters(): DeadLetters {
-    this.createdDeadLetters ??= new DeadLetters({
-      publish: async letter => this.publish(letter, { whenBlocked: 'wait' }, 'dead-letter'),
-      version: () => this.connection.protocolVersion,
-      maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
-      notice: this.events.notice,
-    })
-    return this.createdDeadLetters
   }
 
   private subscriptionRules(): SubscriptionRules {
@@ -141,14 +121,15 @@ export class MqttSession {
 
   /** Whether this client waits for a response from the broker. */
   get awaitsResponses(): boolean {
-    return this.publisher.isWaiting || (this.createdRequester?.counters.open ?? 0) > 0
+    return this.publisher.isWaiting || this.requester.counters.open > 0
   }
 
   get stats(): MqttStats {
     return {
       inbound: this.dispatcher.counters,
       outbound: this.publisher.counters,
-      requests: this.createdRequester?.counters ?? NO_REQUESTS,
+      store: this.stored?.ledger.stats,
+      requests: this.requester.counters,
       subscriptions: this.subscriptions.counts,
       retained: this.retainedCounts,
       connection: { ...this.counted },
@@ -171,9 +152,10 @@ export class MqttSession {
       refusedSubscriptions: subscriptions.refused,
       unansweredSubscriptions: subscriptions.unanswered,
       refusedPublish: refusal && { reasonCode: refusal.reasonCode, ageMs: performance.now() - refusal.atMs },
-      isAcknowledgementLate: publisher.isLate,
+      isAcknowledgementLate: publisher.inFlight.isLate,
       heldUp: this.dispatcher.watch.heldUp,
       dropped: this.recentDrops.counts,
+      storeProblems: this.stored?.ledger.problems ?? [],
       hasStarted: this.hasStarted,
       isDraining: this.shutdown.isDraining || this.connection.state.status === 'closed',
     })
@@ -190,6 +172,7 @@ export class MqttSession {
     const ended = (): void => {
       this.isStarting = false
     }
+    await this.stored?.open()
     await this.connection.open().catch(failStart).finally(ended)
   }
 
@@ -229,7 +212,9 @@ export class MqttSession {
     terms?: PublishTerms,
     purpose: PublishPurpose = 'message',
   ): Promise<PublishOutcome> {
-    const { events, publisher } = this
+    const { events, publisher, options } = this
+    const mode = terms?.whenBlocked ?? options.outbound.whenBlocked
+    if (mode === 'store' && purpose === 'message') return publishStored(this, message, terms)
     if (!events.publish.hasListeners) return publisher.publish(message, terms)
     return events.publishing(message, purpose, observed => publisher.publish(observed, terms))
   }
@@ -282,7 +267,6 @@ export class MqttSession {
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { notice } = this.events
-    if (state.status === 'closed') this.createdRequester?.lost(closedError())
     this.events.connectionChanged(state, before)
     const cause = state.status === 'closed' ? state.cause : undefined
     // The promise of `start()` reports a failed start.

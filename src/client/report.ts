@@ -5,6 +5,32 @@ import type { DropReason, OutboundCounters } from '../core/outbound/publish-outc
 import { describeReasonCode } from '../core/protocol/packets.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 
+/** Counters of the store since the start: stored = delivered + evicted + expired + refused + setAside + messages. */
+export interface StoreStats {
+  /** Messages that wait to be delivered. */
+  readonly messages: number
+  /** Their size, as the limits of the store count it. */
+  readonly bytes: number
+  /** How full the store is, from 0 to 1. */
+  readonly fullness: number
+  /** Age of the oldest, in milliseconds. */
+  readonly oldestMs: number
+  /** Messages that were stored, including those that were in the store at the start. */
+  readonly stored: number
+  /** Acknowledged by the broker. */
+  readonly delivered: number
+  /** Removed for newer ones, because a limit of the store was reached. */
+  readonly evicted: number
+  /** Removed, because they waited longer than allowed. */
+  readonly expired: number
+  /** Refused by the broker. */
+  readonly refused: number
+  /** Set aside, because their record is damaged. */
+  readonly setAside: number
+  /** Calls of the store that failed. */
+  readonly failedWrites: number
+}
+
 /** Counters of one client since its start. Every message is counted exactly once. */
 export interface MqttStats {
   /**
@@ -12,7 +38,7 @@ export interface MqttStats {
    * before it is received.
    */
   readonly inbound: InboundCounters
-  /** attempted = sent + acknowledged + refused + lost + inFlight + queued + every reason of dropped */
+  /** attempted = sent + acknowledged + refused + lost + stored + inFlight + queued + storing + every reason of dropped */
   readonly outbound: OutboundCounters
   readonly requests: {
     /** Open requests of this client. */
@@ -36,6 +62,8 @@ export interface MqttStats {
     readonly bytes: number
     readonly dropped: number
   }
+  /** The store of messages; undefined without one. */
+  readonly store: StoreStats | undefined
   readonly connection: {
     /** Connections that the broker accepted. */
     readonly connects: number
@@ -100,6 +128,8 @@ export interface HealthFacts {
   /** Set while an incoming message holds back the acknowledgements of others. */
   readonly heldUp: HeldUp | undefined
   readonly dropped: MqttHealth['droppedInLastMinute']
+  /** The problems of the store. */
+  readonly storeProblems: readonly string[]
   readonly hasStarted: boolean
   readonly isDraining: boolean
 }
@@ -111,7 +141,7 @@ const RECENT_MS = 60_000
 export function healthOf(facts: HealthFacts): MqttHealth {
   const { connection, refusedSubscriptions, unansweredSubscriptions } = facts
   const down = connection.status === 'connected' ? [] : [describeConnection(connection)]
-  const degraded = [...subscriptionProblems(facts), ...messageProblems(facts)]
+  const degraded = [...subscriptionProblems(facts), ...messageProblems(facts), ...facts.storeProblems]
   const connected = degraded.length === 0 ? 'up' : 'degraded'
   return {
     state: down.length === 0 ? connected : 'down',
@@ -156,27 +186,38 @@ function messageProblems({ refusedPublish, isAcknowledgementLate, heldUp, droppe
   return problems
 }
 
+/** Age of a stored message from which it is a problem. */
+const OLD_MS = 900_000
+const NEARLY_FULL = 0.8
+
+/** @param isFailing whether a call of the store has failed recently */
+export function storeProblems({ oldestMs, fullness, messages }: StoreStats, isFailing: boolean): string[] {
+  const problems: string[] = []
+  if (isFailing) problems.push('the store of messages failed in the last minute')
+  if (fullness >= NEARLY_FULL)
+    problems.push(`the store is ${Math.floor(fullness * 100)} % full: ${messages} messages`)
+  if (oldestMs >= OLD_MS)
+    problems.push(`the oldest stored message has waited for ${Math.floor(oldestMs / 60_000)} minutes`)
+  return problems
+}
+
 /** Reasons for drops that the application causes. */
 const INTENDED: ReadonlySet<DropReason> = new Set<DropReason>(['superseded', 'aborted', 'closed'])
 
 /** Counts the drops of the last minute, from the notices of a client. */
 export class RecentDrops {
-  private inbound: RecentCount | undefined
-  private outbound: RecentCount | undefined
+  private readonly inbound = new RecentCount(RECENT_MS)
+  private readonly outbound = new RecentCount(RECENT_MS)
 
   readonly note = (notice: Notice): void => {
-    if (notice.type === 'inbound-dropped') {
-      this.inbound ??= new RecentCount(RECENT_MS)
-      this.inbound.happened(performance.now())
-    } else if (notice.type === 'publish-dropped' && !INTENDED.has(notice.reason)) {
-      this.outbound ??= new RecentCount(RECENT_MS)
+    if (notice.type === 'inbound-dropped') this.inbound.happened(performance.now())
+    else if (notice.type === 'publish-dropped' && !INTENDED.has(notice.reason))
       this.outbound.happened(performance.now())
-    }
   }
 
   get counts(): MqttHealth['droppedInLastMinute'] {
     const nowMs = performance.now()
-    return { inbound: this.inbound?.within(nowMs) ?? 0, outbound: this.outbound?.within(nowMs) ?? 0 }
+    return { inbound: this.inbound.within(nowMs), outbound: this.outbound.within(nowMs) }
   }
 }
 

@@ -9,6 +9,7 @@ import type { InboundHandler } from './inbound/delivery.js'
 import type { DeadLetters } from './inbound/failed-runs.js'
 import type { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import type { Publisher } from './outbound/publisher.js'
+import type { StoredPublishes } from './outbound/stored-publishes.js'
 import type { Requester } from './requests/requester.js'
 import type { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { settlesWithin } from './waits.js'
@@ -31,6 +32,7 @@ interface EndingSession {
   readonly routes: Routes<InboundHandler>
   readonly dispatcher: InboundDispatcher
   readonly publisher: Publisher
+  readonly stored: StoredPublishes | undefined
   readonly requester: Requester
   readonly deadLetters: DeadLetters
   readonly events: ClientEvents
@@ -115,7 +117,8 @@ export class Shutdown {
   }
 
   private async drainWithin(timeoutMs: number): Promise<void> {
-    const { options, subscriptions, dispatcher, publisher, requester, deadLetters, routes } = this.session
+    const { options, subscriptions, dispatcher, publisher, stored, requester } = this.session
+    const { deadLetters, routes } = this.session
     // Handlers that should end may wait for messages of these subscriptions.
     const isInternal = (subscription: string) => routes.of(subscription).some(handler => handler.isInternal)
     const deadline = performance.now() + timeoutMs
@@ -127,7 +130,9 @@ export class Shutdown {
     else await within(subscriptions.unsubscribeAll(isInternal), UNSUBSCRIBE_SHARE)
     const handlersEnded = await within(dispatcher.drain())
     const streams = await requester.streams.drain(idle => within(idle, STREAMS_SHARE))
+    stored?.drain()
     const publishesSettled = await within(publisher.whenIdle())
+    if (stored !== undefined) await within(stored.whenIdle())
     deadLetters.stop()
     this.unusedDrainMs = Math.max(0, deadline - performance.now())
     if (handlersEnded && publishesSettled && streams === 0) return
@@ -137,7 +142,7 @@ export class Shutdown {
 
   /** Publishes since the drain also settle, within the time that the drain has left. */
   private async end(): Promise<void> {
-    const { connection, dispatcher, publisher, presence, options } = this.session
+    const { connection, dispatcher, publisher, stored, presence, options } = this.session
     const leftMs = this.unusedDrainMs
     if (publisher.isWaiting && leftMs > 0) {
       const isSettled = !this.isOverdue && (await settlesWithin(publisher.whenIdle(), leftMs))
@@ -147,7 +152,9 @@ export class Shutdown {
     const farewellMs = options.drainTimeoutMs * FAREWELL_SHARE
     const keepsWill = presence !== undefined && !(await presence.leave(farewellMs * PRESENCE_SHARE))
     publisher.close()
-    await connection.close(farewellMs * (keepsWill ? 1 - PRESENCE_SHARE : 1), keepsWill)
+    const closed = connection.close(farewellMs * (keepsWill ? 1 - PRESENCE_SHARE : 1), keepsWill)
+    // What was not acknowledged is stored now.
+    await Promise.all([closed, stored?.close(farewellMs)])
     dispatcher.end()
   }
 

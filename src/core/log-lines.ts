@@ -1,5 +1,6 @@
 import type { ConnectionState } from './connection/connection-state.js'
 import { type MqttError, readSafely } from './errors.js'
+import type { StoredOutcome } from './outbound/message-store.js'
 import type { DropReason } from './outbound/publish-outcome.js'
 
 /** Messages that hold back the acknowledgements of others. */
@@ -45,6 +46,13 @@ export type Notice =
   | { readonly type: 'dead-letter-without-subscriber'; readonly topic: string }
   | { readonly type: 'response-not-delivered'; readonly topic: string; readonly why: string }
   | { readonly type: 'stream-evicted'; readonly topic: string }
+  /** It was not delivered. */
+  | {
+      readonly type: 'stored-message-ended'
+      readonly topic: string
+      readonly status: StoredOutcome['status']
+    }
+  | { readonly type: 'store-failed'; readonly why: string }
   | { readonly type: 'subscription-refused'; readonly error: MqttError }
   | { readonly type: 'subscription-recovered'; readonly subscription: string }
   | { readonly type: 'subscription-warning'; readonly text: string }
@@ -232,6 +240,8 @@ const BEGINNING: Partial<Record<DropReason, string>> = {
   'in-flight-full': 'publishes are dropped: the broker acknowledges them too slowly',
   'queue-full': 'publishes are dropped: outbound.maxQueued or outbound.maxQueuedBytes is reached',
   expired: 'publishes are dropped: they waited longer than allowed',
+  'store-failed': 'publishes are dropped: the store could not write them',
+  'store-full': 'publishes are dropped: the store is full',
 }
 
 /** Parts of the period of a `RecentCount`. */

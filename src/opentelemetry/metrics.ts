@@ -7,7 +7,10 @@ import {
   openClients,
   type PublishEvent,
   type RequestEvent,
+  type StoreEvent,
 } from '../client/events.js'
+import type { StoreStats } from '../client/report.js'
+import type { PublishOutcome } from '../core/outbound/publish-outcome.js'
 import {
   clientAttributes,
   errorType,
@@ -29,6 +32,9 @@ const OPERATIONS = {
   signal: 'signal',
 } as const
 
+/** A stored message is sent later, and counted then. */
+const UNSENT: ReadonlySet<PublishOutcome['status']> = new Set(['dropped', 'stored'])
+
 /** Records metrics of the clients of this process. */
 export class Metrics {
   private readonly begun = new WeakMap<object, number>()
@@ -41,6 +47,7 @@ export class Metrics {
   private readonly deliveries: Counter
   private readonly redeliveries: Counter
   private readonly losses: Counter
+  private readonly storeOutcomes: Counter
 
   constructor(
     private readonly meter: Meter,
@@ -57,6 +64,7 @@ export class Metrics {
     this.publishes = meter.createCounter('mqtt.client.publishes', messages)
     this.deliveries = meter.createCounter('mqtt.client.deliveries', messages)
     this.redeliveries = meter.createCounter('mqtt.client.redeliveries', messages)
+    this.storeOutcomes = meter.createCounter('mqtt.client.store.outcomes', messages)
     this.losses = meter.createCounter('mqtt.client.connection.losses', { unit: '{connection}' })
   }
 
@@ -68,6 +76,7 @@ export class Metrics {
       listen('request', event => this.request(event)),
       listen('delivery', event => this.delivery(event)),
       listen('link', event => this.link(event)),
+      listen('store', event => this.store(event)),
       ...this.observe(),
     ]
     return () => {
@@ -91,7 +100,7 @@ export class Metrics {
       ...(failure === undefined ? {} : { 'error.type': failure }),
     }
     if (purpose !== 'request') this.operationDuration.record(this.secondsOf(key), attributes)
-    if (outcome !== undefined && outcome.status !== 'dropped') this.sent.add(1, attributes)
+    if (outcome !== undefined && !UNSENT.has(outcome.status)) this.sent.add(1, attributes)
     this.publishes.add(1, {
       ...clientAttributes(client, this.options),
       'mqtt.outcome': outcome?.status ?? 'rejected',
@@ -130,8 +139,32 @@ export class Metrics {
     this.linkAge.record(ageMs / MS, clientAttributes(client, this.options))
   }
 
+  private store(event: StoreEvent): void {
+    if (event.type !== 'settled') return
+    const { client, settlement } = event
+    const { topic, outcome } = settlement
+    const common = clientAttributes(client, this.options)
+    this.storeOutcomes.add(1, { ...common, 'mqtt.outcome': outcome.status })
+    if (outcome.status !== 'delivered') return
+    this.sent.add(1, this.attributes(client, 'publish', 'send', this.patterns.of(topic)))
+  }
+
   private observe(): (() => void)[] {
+    const ofStore = (name: string, unit: string, read: (store: StoreStats) => number) =>
+      this.gauge(`mqtt.client.store.${name}`, unit, client => {
+        const { store } = client.stats()
+        return store === undefined ? [] : [[read(store)]]
+      })
     return [
+      ofStore('messages', '{message}', ({ messages }) => messages),
+      ofStore('size', 'By', ({ bytes }) => bytes),
+      this.gauge(
+        'mqtt.client.store.oldest',
+        's',
+        client => [[(client.stats().store?.oldestMs ?? 0) / MS]],
+        Math.max,
+      ),
+      ofStore('failures', '{call}', ({ failedWrites }) => failedWrites),
       this.gauge('mqtt.client.link.rate', 'By/s', client => [[client.stats().outbound.bytesPerSecond ?? 0]]),
       this.gauge('mqtt.client.in_flight', '{message}', client => [[client.stats().outbound.inFlight]]),
       this.gauge('mqtt.client.queued', '{message}', client => {
@@ -151,13 +184,17 @@ export class Metrics {
     ]
   }
 
-  /** Observes a sum over the clients with the same attributes, because one observation would replace the other. */
+  /** Observes the sum, or another combination, of the clients with the same attributes, because one observation would replace the other. */
   private gauge(
     name: string,
     unit: string,
     read: (client: ObservedClient) => readonly (readonly [value: number, attributes?: Attributes])[],
+    combine?: (one: number, other: number) => number,
   ): () => void {
-    const instrument = this.meter.createObservableUpDownCounter(name, { unit })
+    const instrument =
+      combine === undefined
+        ? this.meter.createObservableUpDownCounter(name, { unit })
+        : this.meter.createObservableGauge(name, { unit })
     const take = (result: ObservableResult): void => {
       const sums = new Map<string, { value: number; readonly attributes: Attributes }>()
       for (const client of openClients) {
@@ -165,7 +202,7 @@ export class Metrics {
           const attributes = { ...clientAttributes(client, this.options), ...own }
           const key = JSON.stringify(attributes)
           const sum = sums.get(key) ?? { value: 0, attributes }
-          sum.value += value
+          sum.value = combine === undefined ? sum.value + value : combine(sum.value, value)
           sums.set(key, sum)
         }
       }

@@ -64,9 +64,9 @@ export interface TryPublishOptions {
   readonly properties?: PublishProperties
   /**
    * What happens to the message when there is no connection, or the link is slower than the data.
-   * @default `outbound.whenBlocked`, or `drop` if that is `wait`
+   * @default `outbound.whenBlocked`, or `drop` if that is `wait` or `store`
    */
-  readonly whenBlocked?: Exclude<WhenBlocked, 'wait'>
+  readonly whenBlocked?: Exclude<WhenBlocked, 'wait' | 'store'>
 }
 
 /** Options of `publish`. */

@@ -3,7 +3,14 @@ import * as v from 'valibot'
 import { WHEN_BLOCKED } from '../core/outbound/publish-outcome.js'
 import type { MqttModuleOptions, ReconnectOptions } from './options.js'
 import { PASS_THROUGH, type PassThroughOptions } from './pass-through.js'
-import { type ResolvedOptions, resolvePresence, Sealed, tlsConflict } from './resolved-options.js'
+import {
+  checkedElsewhere,
+  type ResolvedOptions,
+  resolvePresence,
+  resolveStoring,
+  Sealed,
+  tlsConflict,
+} from './resolved-options.js'
 import {
   aFunction,
   binaryData,
@@ -164,7 +171,7 @@ const schema = strictObject(
     envelope: v.optional(oneOf(['requests', 'all']), 'requests'),
     drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
     codec: v.optional(codecSchema, 'json'),
-    presence: v.optional(v.unknown()),
+    ...checkedElsewhere,
     sharedGroup: v.optional(sharedGroupSchema),
     variables: v.optional(v.record(v.string(), text(), 'an object with string values'), {}),
   },
@@ -261,6 +268,7 @@ export function resolveOptions(options: MqttModuleOptions, owner = OWNER): Resol
     clean,
     clientId,
     presence,
+    storing: resolveStoring(owner, options),
     keepsSession: !clean && passThrough.properties?.sessionExpiryInterval !== 0,
     targets: Math.max(1, urls.length),
     secrets: new Sealed({ urls, passThrough, tlsFiles: v.parse(tlsFiles, options) }),

@@ -1,11 +1,12 @@
 import type { Duplex } from 'node:stream'
 import type { Verdict } from '../core/connection/reconnect-rules.js'
 import type { MqttError } from '../core/errors.js'
+import type { MessageStore, StoredSettlement } from '../core/outbound/message-store.js'
 import type { WhenBlocked } from '../core/outbound/publish-outcome.js'
 import type { CodecOption } from './codec.js'
-import type { PassThroughOptions } from './pass-through.js'
+import type { MqttCredentials, PassThroughOptions, TlsFileOptions } from './pass-through.js'
 
-export type { PassThroughOptions, Verdict, WhenBlocked }
+export type { MqttCredentials, PassThroughOptions, TlsFileOptions, Verdict, WhenBlocked }
 
 /** Why a connection, or an attempt to connect, failed. The code is `TIMEOUT` or starts with `CONNECT_` or `CONNECTION_`. */
 export type ConnectionFailure = MqttError
@@ -45,29 +46,6 @@ export interface ReconnectOptions {
    * undefined to apply these rules. @default none
    */
   readonly verdict?: (cause: ConnectionFailure) => Verdict | undefined
-}
-
-/**
- * TLS files. The client reads them before every attempt to connect, so that a renewed certificate is used without a
- * restart. If a file cannot be read or used, the attempt fails with a cause that names the file.
- */
-export interface TlsFileOptions {
-  /** CA certificates in PEM format, in place of `ca`: a path or a list of paths. @default none */
-  readonly caPath?: string | readonly string[]
-  /** Path of the client certificate in PEM format, in place of `cert`. @default none */
-  readonly certPath?: string
-  /** Path of the private key in PEM format, in place of `key`. @default none */
-  readonly keyPath?: string
-  /** Passphrase of the private key in `key` or `keyPath`. @default none */
-  readonly passphrase?: string
-}
-
-/** Credentials for one attempt to connect. */
-export interface MqttCredentials
-  extends Pick<PassThroughOptions, 'username' | 'password' | 'ca' | 'cert' | 'key'>,
-    TlsFileOptions {
-  /** HTTP headers of the WebSocket handshake. */
-  readonly headers?: Readonly<Record<string, string>>
 }
 
 /** Limits for incoming messages. */
@@ -285,6 +263,18 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
    * time is reserved for DISCONNECT. 0 to 3,600,000. @default 5000
    */
   readonly drainTimeoutMs?: number
+  /**
+   * Where publishes with `whenBlocked: 'store'` wait: `sqliteStore()` of `nestjs-mqtt/store`. A store belongs to one client.
+   * The client opens it at its start, and closes it at its end. @default none
+   */
+  readonly store?: MessageStore
+  /**
+   * How long a publish with `whenBlocked: 'store'` waits for its acknowledgement before it is written to the store, in
+   * milliseconds. 0: every such message is stored, at the same time as it is sent. 0 to 3,600,000. @default 200
+   */
+  readonly storeAfterMs?: number
+  /** Called when a stored message has ended: delivered, or not. The store has the outcome already. @default none */
+  readonly onStoredSettled?: (settlement: StoredSettlement) => void
   /**
    * Keeps a retained message up to date that says whether this client is online: the will, a message after every connect, and
    * one before a clean close, at QoS 1. Cannot be combined with `will`. @default none

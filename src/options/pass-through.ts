@@ -24,3 +24,26 @@ export const PASS_THROUGH = {
   will: true,
   wsOptions: true,
 } as const satisfies Partial<Record<keyof IClientOptions, true>>
+
+/**
+ * TLS files. The client reads them before every attempt to connect, so that a renewed certificate is used without a
+ * restart. If a file cannot be read or used, the attempt fails with a cause that names the file.
+ */
+export interface TlsFileOptions {
+  /** CA certificates in PEM format, in place of `ca`: a path or a list of paths. @default none */
+  readonly caPath?: string | readonly string[]
+  /** Path of the client certificate in PEM format, in place of `cert`. @default none */
+  readonly certPath?: string
+  /** Path of the private key in PEM format, in place of `key`. @default none */
+  readonly keyPath?: string
+  /** Passphrase of the private key in `key` or `keyPath`. @default none */
+  readonly passphrase?: string
+}
+
+/** Credentials for one attempt to connect. */
+export interface MqttCredentials
+  extends Pick<PassThroughOptions, 'username' | 'password' | 'ca' | 'cert' | 'key'>,
+    TlsFileOptions {
+  /** HTTP headers of the WebSocket handshake. */
+  readonly headers?: Readonly<Record<string, string>>
+}

@@ -1,6 +1,8 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
 import type { DelayRule, ResolvedBackoff } from '../core/connection/reconnect-rules.js'
+import type { MessageStore, StoredSettlement } from '../core/outbound/message-store.js'
+import type { OutboundMessage, PublishTerms } from '../core/outbound/outbound-message.js'
 import { assertTopicName, fillVariables } from '../core/topic/topic-filter.js'
 import { encodePayload, resolveCodec } from './codec.js'
 import type {
@@ -14,7 +16,15 @@ import type {
   Verdict,
 } from './options.js'
 import type { PassThroughOptions } from './pass-through.js'
-import { integer, invalidOption, MAX_UINT32, parseOptions, strictObject } from './schema.js'
+import {
+  aFunction,
+  integer,
+  invalidOption,
+  MAX_TIMEOUT_MS,
+  MAX_UINT32,
+  parseOptions,
+  strictObject,
+} from './schema.js'
 
 const HIDDEN = '[hidden]'
 
@@ -68,6 +78,7 @@ export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaul
   readonly onStopped: ((cause: ConnectionFailure) => void) | undefined
   readonly sharedGroup: string | undefined
   readonly presence: ResolvedPresence | undefined
+  readonly storing: ResolvedStoring | undefined
   readonly clientId: string
   readonly reconnect: {
     readonly delayMs: DelayRule
@@ -192,6 +203,91 @@ function withWill(
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
+/** Options that `resolvePresence` and `resolveStoring` check. */
+export const checkedElsewhere = v.entriesFromList(
+  ['presence', 'store', 'storeAfterMs', 'onStoredSettled'],
+  v.optional(v.unknown()),
+)
+
+/** A message of a QoS that has an acknowledgement. */
+export type StorableMessage = OutboundMessage & { readonly qos: 1 | 2 }
+
+/** The options of the store. */
+export interface ResolvedStoring {
+  readonly store: MessageStore
+  readonly storeAfterMs: number
+  readonly onStoredSettled: ((settlement: StoredSettlement) => void) | undefined
+}
+
+const STORE_METHODS = ['open', 'add', 'read', 'settle', 'expire', 'outcomes', 'close'] as const
+
+function isStore(value: unknown): value is MessageStore {
+  if (typeof value !== 'object' || value === null || !('contents' in value)) return false
+  return STORE_METHODS.every(name => typeof Reflect.get(value, name) === 'function')
+}
+
+const storingSchema = strictObject({
+  store: v.optional(v.custom<MessageStore>(isStore, 'a store, such as sqliteStore("messages.db")')),
+  storeAfterMs: v.optional(integer(0, MAX_TIMEOUT_MS)),
+  onStoredSettled: v.optional(
+    aFunction<NonNullable<MqttModuleOptions['onStoredSettled']>>('a function of (settlement)'),
+  ),
+})
+
+/** By then most brokers have acknowledged a message. */
+const STORE_AFTER_MS = 200
+
+/** @throws MqttError `INVALID_OPTION` */
+export function resolveStoring(owner: string, options: MqttModuleOptions): ResolvedStoring | undefined {
+  const { store, storeAfterMs, onStoredSettled, outbound } = options
+  const given = { store, storeAfterMs, onStoredSettled }
+  const checked = parseOptions(owner, storingSchema, given)
+  if (checked.store !== undefined)
+    return {
+      store: checked.store,
+      storeAfterMs: checked.storeAfterMs ?? STORE_AFTER_MS,
+      onStoredSettled: checked.onStoredSettled,
+    }
+  if (outbound?.whenBlocked === 'store')
+    throw invalidOption(owner, `"outbound.whenBlocked" is "store", ${NO_STORE}`)
+  const name = storeAfterMs !== undefined ? 'storeAfterMs' : onStoredSettled && 'onStoredSettled'
+  if (name !== undefined) throw invalidOption(owner, `"${name}" is set, ${NO_STORE}`)
+  return undefined
+}
+
+const SET_STORE = 'set it, for example to sqliteStore("messages.db") of nestjs-mqtt/store'
+const NO_STORE = `but there is no "store"; ${SET_STORE}`
+
+/** The error for a call that needs the store. */
+export function withoutStore(call: string): Error {
+  return invalidOption(call, `this client has no "store"; ${SET_STORE}`)
+}
+
+/**
+ * The message of a publish with `whenBlocked: 'store'`.
+ * @throws MqttError `INVALID_OPTION` if it cannot be stored
+ */
+export function storable(
+  message: OutboundMessage,
+  { timeoutMs, signal }: PublishTerms,
+  storing: ResolvedStoring | undefined,
+): StorableMessage {
+  const { topic, qos } = message
+  const owner = `publish to "${topic}"`
+  if (storing === undefined) throw invalidOption(owner, `"whenBlocked" is "store", ${NO_STORE}`)
+  if (qos === 0)
+    throw invalidOption(
+      owner,
+      '"whenBlocked" is "store", but a message of QoS 0 has no acknowledgement; set "qos" to 1 or 2, or "whenBlocked" to "drop"',
+    )
+  if (timeoutMs !== undefined || signal !== undefined)
+    throw invalidOption(
+      owner,
+      '"timeoutMs" and "signal" have no effect with "whenBlocked": "store", which settles by itself; remove them',
+    )
+  return { ...message, qos }
+}
 
 /** Describes a TLS option that is set both as a file and as its content. */
 export function tlsConflict(

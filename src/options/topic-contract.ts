@@ -256,7 +256,7 @@ export function tryPublishOptionsOf(
     throw new MqttError('INVALID_OPTION', text)
   }
   // A caller without a promise cannot wait.
-  const mode = whenBlocked === 'wait' ? 'drop' : whenBlocked
+  const mode = whenBlocked === 'wait' || whenBlocked === 'store' ? 'drop' : whenBlocked
   return merged(mode === undefined ? rest : { ...rest, whenBlocked: mode }, options)
 }
 

@@ -1,6 +1,7 @@
 import { MqttError } from '../core/errors.js'
 import {
   exceeds,
+  fullnessOf,
   isRejected,
   type MessageStore,
   type MessageToStore,
@@ -51,7 +52,8 @@ class MessagesInMemory implements MemoryStore {
   get contents(): StoreContents {
     const [first] = this.messages.values()
     const oldest = first === undefined ? {} : { oldestStoredAtMs: first.storedAtMs }
-    return { messages: this.messages.size, bytes: this.bytes, ...oldest, setAside: 0 }
+    const held = { messages: this.messages.size, bytes: this.bytes }
+    return { ...held, fullness: fullnessOf(held, this.limits), ...oldest, setAside: 0 }
   }
 
   failWith(cause: Error | undefined): void {
@@ -108,7 +110,7 @@ class MessagesInMemory implements MemoryStore {
     const due = [...this.messages.values()].filter(
       ({ expiresAtMs }) => expiresAtMs !== undefined && expiresAtMs <= nowMs,
     )
-    for (const { position } of due) this.tell(this.end(position, { status: 'expired' }))
+    for (const { position } of due) this.tell(position, this.end(position, { status: 'expired' }))
     return due.length
   }
 
@@ -128,7 +130,7 @@ class MessagesInMemory implements MemoryStore {
 
   private endFirst(outcome: StoredOutcome): void {
     const [position = 0] = this.messages.keys()
-    this.tell(this.end(position, outcome))
+    this.tell(position, this.end(position, outcome))
   }
 
   private end(position: number, outcome: StoredOutcome): StoredSettlement | undefined {
@@ -143,8 +145,8 @@ class MessagesInMemory implements MemoryStore {
     return settlement
   }
 
-  private tell(settlement: StoredSettlement | undefined): void {
-    if (settlement !== undefined) this.listener?.settled(settlement)
+  private tell(position: number, settlement: StoredSettlement | undefined): void {
+    if (settlement !== undefined) this.listener?.settled(settlement, position)
   }
 
   private assertUsable(): void {

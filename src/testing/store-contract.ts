@@ -31,6 +31,8 @@ export interface OpenStore {
   readonly store: MessageStore
   /** What the listener was told, in order. */
   readonly told: StoredSettlement[]
+  /** The positions that the listener was told. */
+  readonly gone: number[]
   /** Closes the store, and opens one over the same data. */
   restart(): Promise<OpenStore>
 }
@@ -63,13 +65,18 @@ async function openAt(
 ): Promise<OpenStore> {
   const store = place.store(options)
   const told: StoredSettlement[] = []
-  await store.open({ settled: settlement => told.push(settlement) })
+  const gone: number[] = []
+  const settled = (settlement: StoredSettlement, position: number): void => {
+    told.push(settlement)
+    gone.push(position)
+  }
+  await store.open({ settled })
   opened.add(store)
   const restart = async () => {
     await store.close()
     return openAt(place, options, opened)
   }
-  return { store, told, restart }
+  return { store, told, gone, restart }
 }
 
 /** A message to store: the payload is its id. */

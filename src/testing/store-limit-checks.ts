@@ -55,7 +55,9 @@ const limitChecks: Checks = {
 
   'rejects new messages at a limit with drop-newest, until there is room again': async open => {
     const { store, told } = await open({ maxMessages: 2, overflow: 'drop-newest' })
+    equal(store.contents.fullness, 0)
     const [first = 0] = await addAll(store, [messageFor('a'), messageFor('b')])
+    equal(store.contents.fullness, 1)
     equal(JSON.stringify(await store.add(messageFor('c'))), '{"rejected":"full"}')
     await store.settle([{ position: first, outcome: DELIVERED }])
     positionOf(await store.add(messageFor('d')))
@@ -64,14 +66,15 @@ const limitChecks: Checks = {
   },
 
   'ends messages at expiresAtMs, tells the listener, and writes it to the journal': async open => {
-    const { store, told } = await open()
+    const { store, told, gone } = await open()
     await store.add(messageFor('never'))
-    await store.add(messageFor('early', { expiresAtMs: 2_000 }))
+    const early = positionOf(await store.add(messageFor('early', { expiresAtMs: 2_000 })))
     await store.add(messageFor('late', { expiresAtMs: 2_001 }))
     equal(await store.expire(1_999), 0)
     equal(await store.expire(2_000), 1)
     deepEqual(await idsIn(store), ['never', 'late'])
     deepEqual(statuses(told), ['early expired'])
+    deepEqual(gone, [early])
     deepEqual(statuses(await store.outcomes()), ['early expired'])
   },
 

@@ -39,7 +39,7 @@ export class PublishStorm {
   rejected = 0
   /** Calls of `tryPublish`, and those of them that were thrown back. */
   readonly tried = { accepted: 0, dropped: 0, rejected: 0 }
-  readonly tally: Tally = { sent: 0, acknowledged: 0, dropped: 0, refused: 0, lost: 0 }
+  readonly tally: Tally = { sent: 0, acknowledged: 0, dropped: 0, refused: 0, lost: 0, stored: 0 }
   readonly reasons = new Set<string>()
   reconnects = 0
   /** Connections that the client gave up because acknowledgements stayed away. */

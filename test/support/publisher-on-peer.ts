@@ -32,11 +32,16 @@ export type PublisherOnPeer = Awaited<ReturnType<typeof publisherOnPeer>>
 
 /** Every publish is in exactly one of the counters. */
 export function expectAddsUp(mqtt: MqttService): void {
-  const { attempted, accepted, sent, acknowledged, refused, lost, inFlight, queued, dropped } =
-    mqtt.stats().outbound
+  const { outbound, store } = mqtt.stats()
+  const { attempted, accepted, sent, acknowledged, refused, lost, stored, dropped } = outbound
+  const pending = outbound.inFlight + outbound.queued + outbound.storing
   const sumOfDropped = Object.values(dropped).reduce((sum, count) => sum + count, 0)
-  const ended = sent + acknowledged + refused + lost + sumOfDropped
-  expect({ attempted, ended }).toEqual({ attempted, ended: attempted - inFlight - queued })
+  const ended = sent + acknowledged + refused + lost + stored + sumOfDropped
+  expect({ attempted, ended }).toEqual({ attempted, ended: attempted - pending })
+  if (store !== undefined) {
+    const { delivered, evicted, expired, setAside, messages } = store
+    expect(store.stored).toBe(delivered + evicted + expired + store.refused + setAside + messages)
+  }
   expect(accepted).toBeLessThanOrEqual(attempted)
   expect(accepted).toBeGreaterThanOrEqual(attempted - sumOfDropped)
 }

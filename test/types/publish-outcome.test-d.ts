@@ -18,6 +18,9 @@ describe('PublishOutcome', () => {
           expectTypeOf(outcome.reasonCode).toEqualTypeOf<number>()
           expectTypeOf(outcome.reasonString).toEqualTypeOf<string | undefined>()
           return ''
+        case 'stored':
+          expectTypeOf(outcome.messageId).toEqualTypeOf<string>()
+          return outcome.messageId
         case 'lost':
           expectTypeOf(outcome.cause).toEqualTypeOf<Error>()
           return outcome.cause.message
@@ -32,7 +35,7 @@ describe('PublishOutcome', () => {
   it('has only common fields before it is narrowed', () => {
     expectTypeOf<keyof PublishOutcome>().toEqualTypeOf<'status'>()
     expectTypeOf<PublishOutcome['status']>().toEqualTypeOf<
-      'sent' | 'acknowledged' | 'dropped' | 'refused' | 'lost'
+      'sent' | 'acknowledged' | 'stored' | 'dropped' | 'refused' | 'lost'
     >()
   })
 
@@ -65,6 +68,8 @@ describe('DropReason', () => {
       | 'expired'
       | 'aborted'
       | 'closed'
+      | 'store-failed'
+      | 'store-full'
     >()
   })
 })

@@ -38,7 +38,7 @@ export class InFlight implements AckWatch<Publication> {
   private next: IterableIterator<Publication> | undefined
   private fruitless = 0
   /** Maximum number of unacknowledged publishes on this connection. */
-  private mostPending = 0
+  mostPending = 0
   private deadline: AckDeadline<Publication> | undefined
   private paced: PacedLink | undefined
 

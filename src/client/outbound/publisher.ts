@@ -23,27 +23,24 @@ import {
 import type { PacketIds } from '../../core/protocol/packets.js'
 import type { OutboundOptions } from '../../options/options.js'
 import type { AcknowledgingPacket, Link, PublishFeedback } from '../connection/link.js'
-import type { ConnectionListener, MqttConnection } from '../connection/mqtt-connection.js'
-import type { ClientEvents } from '../events.js'
+import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters, PromptResults } from '../waits.js'
 import { InFlight } from './in-flight.js'
 import { PacedLink } from './paced-link.js'
-import { Outcomes, WaitingPublishes, type WaitingPublishesObserver, watchTerms } from './publishes.js'
+import {
+  countersOf,
+  Outcomes,
+  type PublisherParts,
+  WaitingPublishes,
+  type WaitingPublishesObserver,
+  watchTerms,
+} from './publishes.js'
+import type { Filler } from './store-ledger.js'
 
 const SENT_OUTCOME: PublishOutcome = { status: 'sent' }
 /** Returned for every QoS 0 publish that is written at once. */
 export const SENT = Promise.resolve(SENT_OUTCOME)
 const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
-
-/** Dependencies of a publisher. */
-export interface PublisherParts {
-  readonly connection: Pick<MqttConnection, 'terminate'>
-  /** On a new connection, subscriptions are sent before the first publish. `flushed` is called when they have been sent. */
-  readonly subscriptions: { readonly isRestoring: boolean }
-  readonly events: ClientEvents
-  /** Publishes the first message of each connection. */
-  readonly presence: { greet(): void } | undefined
-}
 
 /**
  * Sends messages and reports their outcomes. A message that the link cannot carry soon waits in the buffer, where it can
@@ -51,19 +48,22 @@ export interface PublisherParts {
  */
 export class Publisher implements ConnectionListener, PublishFeedback, WaitingPublishesObserver {
   private readonly waiting: WaitingPublishes
-  private readonly inFlight: InFlight
+  readonly inFlight: InFlight
   readonly outcomes: Outcomes
-  private paced: PacedLink | undefined
+  paced: PacedLink | undefined
   /** The broker sets no limits on publishes. */
   private takesAll = false
   private isClosing = false
   private readonly prompt = new PromptResults<PublishOutcome>()
   private readonly idle = new IdleWaiters(() => !this.isWaiting)
-  private writtenBytes = 0
+  /** On earlier connections. */
+  writtenBytes = 0
+  /** Sends the messages of the store. */
+  filler: Filler | undefined
 
   constructor(
     packetIds: PacketIds<Publication>,
-    private readonly options: Required<OutboundOptions>,
+    readonly options: Required<OutboundOptions>,
     /** The broker keeps the session of this client when a connection ends. */
     private readonly keepsSession: boolean,
     private readonly parts: PublisherParts,
@@ -75,18 +75,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   }
 
   get counters(): OutboundCounters {
-    const { queue, paced } = this
-    return {
-      ...this.outcomes.outcomes,
-      inFlight: this.inFlight.size,
-      queued: queue.size,
-      queuedBytes: queue.bytes,
-      bytes: this.writtenBytes + (paced?.bytes ?? 0),
-      unconfirmedBytes: paced?.unconfirmedBytes ?? 0,
-      bytesPerSecond: paced?.bytesPerSecond,
-      delayMs: paced?.delayMs(queue.bytes) ?? 0,
-      oldestMs: this.waiting.oldestMs,
-    }
+    return countersOf(this.outcomes, this.queue, this.waiting.oldestMs, this)
   }
 
   /**
@@ -123,6 +112,18 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     else this.outcomes.begun += 1
   }
 
+  /**
+   * Writes a QoS 1 or 2 message if the link can carry it now.
+   * @param isLast only if no publish waits
+   * @throws MqttError the same as `publish`
+   */
+  writeNow(publication: Publication, isLast: boolean): boolean {
+    const { message } = publication
+    const paced = this.linkFor(message)
+    if (paced === undefined || (isLast && !this.queue.isEmpty(message.qos))) return false
+    return this.inFlight.hasRoom() && paced.isOpen() && this.inFlight.send(paced, publication, message)
+  }
+
   /** Publishes at QoS 0. `settle` gets the outcome of an accepted publish. @throws MqttError the same as `publish` */
   tryPublish(message: OutboundMessage, whenBlocked?: WhenBlocked, settle?: Settle): TryPublishOutcome {
     const paced = this.linkFor(message)
@@ -145,11 +146,6 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   /** Whether a publish waits to be written or acknowledged. */
   get isWaiting(): boolean {
     return this.inFlight.size + this.queue.size > 0
-  }
-
-  /** Whether the broker has acknowledged nothing for half of `ackTimeoutMs`. */
-  get isLate(): boolean {
-    return this.inFlight.isLate
   }
 
   /** Resolves when no publish waits to be written or acknowledged. */
@@ -189,6 +185,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     const { queue, inFlight, idle } = this
     if (queue.size > 0 || inFlight.unsent > 0 || this.outcomes.isDropping || idle.waiting.length > 0)
       this.pump()
+    else if (this.filler?.isWaiting) this.pump()
   }
 
   /** A request or a response was published at QoS 1. */
@@ -251,15 +248,17 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   }
 
   /** Writes as many waiting publishes as the link carries soon. */
-  private pump(): void {
+  pump(): void {
     const { paced, queue, waiting } = this
     if (paced === undefined) return
     if (paced.isHeld) paced.isHeld = this.parts.subscriptions.isRestoring
     if (this.inFlight.unsent > 0) this.inFlight.resend(paced)
+    if (queue.size > 0) this.filler?.fill(true)
     while (queue.size > 0) {
       const next = waiting.next(this.inFlight.hasRoom(), paced.arrivalMs)
       if (next === undefined || !paced.isOpen() || !this.writeWaiting(paced, next)) break
     }
+    if (queue.size === 0) this.filler?.fill(false)
     if (this.outcomes.isDropping) {
       paced.link.writer.isFlushAwaited = true
       if (queue.size === 0) this.outcomes.caughtUp()

@@ -11,6 +11,7 @@ import {
 } from '../../core/outbound/outbound-message.js'
 import {
   type DropReason,
+  type OutboundCounters,
   OutcomeCount,
   POLICIES,
   type PublishOutcome,
@@ -22,7 +23,7 @@ import { type Codec, encodePayload, resolveCodec } from '../../options/codec.js'
 import type { OutboundOptions } from '../../options/options.js'
 import { parseOptions, publishSchema, requestSchema, tryPublishSchema } from '../../options/schema.js'
 import type { MqttConnection } from '../connection/mqtt-connection.js'
-import type { Hook, Notice } from '../events.js'
+import type { ClientEvents, Hook, Notice } from '../events.js'
 import { DeadlineTimer, type WaitOptions, waitFor } from '../waits.js'
 import type { PacedLink } from './paced-link.js'
 
@@ -31,6 +32,16 @@ export interface WaitingPublishesObserver {
   dropped(publication: Publication, reason: DropReason): void
   /** Whether a publish that is late waits for acknowledgements, and not for the link. */
   waitsForAcknowledgement(publication: Publication): boolean
+}
+
+/** Dependencies of a publisher. */
+export interface PublisherParts {
+  readonly connection: Pick<MqttConnection, 'terminate'>
+  /** On a new connection, subscriptions are sent before the first publish. `flushed` is called when they have been sent. */
+  readonly subscriptions: { readonly isRestoring: boolean }
+  readonly events: ClientEvents
+  /** Publishes the first message of each connection. */
+  readonly presence: { greet(): void } | undefined
 }
 
 /** Publishes that wait for the link. Their number is limited, and each is dropped at its deadline. */
@@ -165,6 +176,11 @@ export class Outcomes extends OutcomeCount {
   /** Drops were reported, but not their end. */
   isDropping = false
   private lastDropMs = 0
+  /** Publishes with `whenBlocked: 'store'` that have no outcome, and how many of them are in flight. */
+  pending = 0
+  calling = 0
+  /** Messages of the store that are in flight. */
+  kept = 0
   /** The last publish that the broker refused. */
   refusal: { readonly atMs: number; readonly reasonCode: number } | undefined
 
@@ -174,20 +190,25 @@ export class Outcomes extends OutcomeCount {
 
   settle(publication: Publication, outcome: PublishOutcome): void {
     publication.isSettled = true
+    if (publication.keeper !== undefined) return publication.keeper.ended(outcome)
     if (outcome.status === 'dropped') {
       this.dropped[outcome.reason] += 1
       this.noteDrop(outcome.reason)
     } else {
       this.ended[outcome.status] += 1
-      if (outcome.status === 'refused') {
-        const { reasonCode, reasonString } = outcome
-        this.refusal = { atMs: performance.now(), reasonCode }
-        const { topic } = publication.message
-        this.notice.emit({ type: 'publish-refused', topic, reasonCode, reasonString })
-      }
+      if (outcome.status === 'refused') this.noteRefusal(publication.message.topic, outcome)
     }
     publication.stopWatch?.()
     publication.resolve(outcome)
+  }
+
+  /** The broker refused a publish, or a message of the store. */
+  noteRefusal(
+    topic: string,
+    { reasonCode, reasonString }: Extract<PublishOutcome, { status: 'refused' }>,
+  ): void {
+    this.refusal = { atMs: performance.now(), reasonCode }
+    this.notice.emit({ type: 'publish-refused', topic, reasonCode, reasonString })
   }
 
   /** A publish is dropped before it waits. */
@@ -208,6 +229,32 @@ export class Outcomes extends OutcomeCount {
     this.isDropping = true
     this.lastDropMs = performance.now()
     this.notice.emit({ type: 'publish-dropped', reason })
+  }
+}
+
+interface Sending {
+  readonly inFlight: { readonly size: number }
+  readonly paced: PacedLink | undefined
+  readonly writtenBytes: number
+}
+
+export function countersOf(
+  outcomes: Outcomes,
+  queue: OutboundQueue,
+  oldestMs: number,
+  { inFlight, paced, writtenBytes }: Sending,
+): OutboundCounters {
+  return {
+    ...outcomes.outcomes,
+    storing: outcomes.pending - outcomes.calling,
+    inFlight: inFlight.size - outcomes.kept,
+    queued: queue.size,
+    queuedBytes: queue.bytes,
+    bytes: writtenBytes + (paced?.bytes ?? 0),
+    unconfirmedBytes: paced?.unconfirmedBytes ?? 0,
+    bytesPerSecond: paced?.bytesPerSecond,
+    delayMs: paced?.delayMs(queue.bytes) ?? 0,
+    oldestMs,
   }
 }
 

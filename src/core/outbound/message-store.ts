@@ -52,12 +52,26 @@ export interface StoredSettlement {
   readonly outcome: StoredOutcome
 }
 
+/** A message was stored, a stored message has ended, or a call of the store has failed. */
+export type StoreChange =
+  /** `bytes`: size of the payload. */
+  | {
+      readonly type: 'stored'
+      readonly messageId: string
+      readonly topic: string
+      readonly bytes: number
+    }
+  | { readonly type: 'settled'; readonly settlement: StoredSettlement }
+  | { readonly type: 'failed'; readonly error: unknown }
+
 /** What a store contains. */
 export interface StoreContents {
   /** Messages that wait to be delivered. */
   readonly messages: number
   /** Their size, as `maxBytes` counts it. */
   readonly bytes: number
+  /** How full the store is, from 0 to 1: the greater part of `maxMessages` and `maxBytes`. */
+  readonly fullness: number
   /** Time at which the first of them was stored, in milliseconds since 1970. Undefined if there is none. */
   readonly oldestStoredAtMs?: number
   /** Damaged records that were set aside since the store was created. */
@@ -81,7 +95,8 @@ export interface StoredOutcomeQuery {
 
 /** Receives the outcomes that the caller of the store did not decide: evicted, expired, set aside. */
 export interface StoreListener {
-  settled(settlement: StoredSettlement): void
+  /** @param position position of the message in the store */
+  settled(settlement: StoredSettlement, position: number): void
 }
 
 /**
@@ -163,12 +178,17 @@ export function isRejected(bytes: number, held: Held, limits: StoreLimits): bool
   return limits.overflow === 'drop-newest' && exceeds(bytes, held, limits)
 }
 
+/** Returns how full a store is, from 0 to 1. */
+export function fullnessOf({ messages, bytes }: Held, { maxMessages, maxBytes }: StoreLimits): number {
+  return Math.min(1, Math.max(messages / maxMessages, bytes / maxBytes))
+}
+
 /** Whether the oldest message must go before one of this size is stored. */
 export function exceeds(bytes: number, held: Held, limits: StoreLimits): boolean {
   return held.messages > 0 && (held.messages + 1 > limits.maxMessages || held.bytes + bytes > limits.maxBytes)
 }
 
-export const NOTHING_STORED: StoreContents = { messages: 0, bytes: 0, setAside: 0 }
+export const NOTHING_STORED: StoreContents = { messages: 0, bytes: 0, fullness: 0, setAside: 0 }
 export const MOST_OUTCOMES_READ = 1_000
 
 /** The error of a call to a store that is not open. */

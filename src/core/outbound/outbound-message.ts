@@ -30,12 +30,19 @@ export type Settle = (outcome: PublishOutcome) => void
 
 const nobody = (): void => {}
 
+/** Receives the outcome of a message of the store, which is not counted as a publish. */
+export interface Keeper {
+  ended(outcome: PublishOutcome): void
+}
+
 /** A publish that has not settled. A single object from the call to the outcome. */
 export class Publication {
   /** Settles the promise of the caller. Does nothing for a publish without one. */
   resolve: Settle
   /** Removes its timer and its listener, if it has `timeoutMs` or a `signal`. */
   stopWatch: (() => void) | undefined
+  /** Receives the outcome of a message of the store. */
+  keeper: Keeper | undefined
   /** Its outcome is decided. The broker may still acknowledge it, and its Packet Identifier is in use until then. */
   isSettled: boolean
 
@@ -77,6 +84,7 @@ export class Publication {
   ) {
     this.resolve = resolve
     this.stopWatch = undefined
+    this.keeper = undefined
     this.isSettled = false
     this.isWaiting = false
     this.mode = 'drop'
@@ -157,7 +165,7 @@ export function weightOf({ topic, payload, properties }: WeighedMessage): number
 }
 
 function weightOfValue(value: unknown): number {
-  if (typeof value === 'string' || Buffer.isBuffer(value)) return value.length
+  if (typeof value === 'string' || value instanceof Uint8Array) return value.length
   if (typeof value !== 'object' || value === null) return FIXED_BYTES
   let bytes = 0
   for (const [name, part] of Object.entries(value)) bytes += name.length + weightOfValue(part)
@@ -228,7 +236,7 @@ export function excessOf(message: OutboundMessage, link: Measuring): MqttError |
 }
 
 /** The same for a publish that waited, because the limits of this connection were unknown when its wait started. */
-export function refusalOf(error: unknown): PublishOutcome {
+export function refusalOf(error: unknown): Extract<PublishOutcome, { status: 'refused' }> {
   const { reasonCode = UNSPECIFIED_ERROR } = error instanceof MqttError ? error : {}
   return { status: 'refused', reasonCode, reasonString: describeCause(error) }
 }

@@ -22,6 +22,10 @@ export type DropReason =
   | 'aborted'
   /** The application has closed the connection, or is closing it. */
   | 'closed'
+  /** `whenBlocked: 'store'`: the store could not write it, and it could not be sent. */
+  | 'store-failed'
+  /** `whenBlocked: 'store'`: a limit of the store is reached, or too many messages wait to be written to it. */
+  | 'store-full'
 
 /** How a publish ended. Every publish has exactly one outcome. */
 export type PublishOutcome =
@@ -29,6 +33,11 @@ export type PublishOutcome =
   | { readonly status: 'sent' }
   /** QoS 1 and 2: the broker acknowledged the message. Reason Code 0x10: nobody subscribes to it (MQTT 5, 3.4.2.1). */
   | { readonly status: 'acknowledged'; readonly reasonCode: number }
+  /**
+   * `whenBlocked: 'store'`: durably in the store, and delivered later, also by a later process. `messageId` is its User Property
+   * `message-id`.
+   */
+  | { readonly status: 'stored'; readonly messageId: string }
   /** Dropped before it was written, or before it was sent again (`expired`). */
   | { readonly status: 'dropped'; readonly reason: DropReason }
   /** The broker refused the message with a Reason Code of 0x80 or above. */
@@ -57,7 +66,11 @@ export interface OutboundCounters {
   readonly acknowledged: number
   readonly refused: number
   readonly lost: number
-  /** QoS 1 and 2 publishes that are written and not acknowledged. */
+  /** Publishes with the outcome `stored`. What becomes of them is counted in `store`. */
+  readonly stored: number
+  /** Publishes that are being written to the store and are not in flight. */
+  readonly storing: number
+  /** QoS 1 and 2 publishes that are written and not acknowledged, without those of messages in the store. */
   readonly inFlight: number
   /** Waiting to be written. */
   readonly queued: number
@@ -77,14 +90,14 @@ export interface OutboundCounters {
 
 type CountedOutcomes = Pick<
   OutboundCounters,
-  'attempted' | 'accepted' | 'sent' | 'acknowledged' | 'refused' | 'lost' | 'dropped'
+  'attempted' | 'accepted' | 'sent' | 'acknowledged' | 'refused' | 'lost' | 'stored' | 'dropped'
 >
 
 /** Counts each publish when it starts and when it ends. The numbers are counted in place, without a call. */
 export class OutcomeCount {
   /** Publishes that have started, whatever their outcome. */
   begun = 0
-  readonly ended = { sent: 0, acknowledged: 0, refused: 0, lost: 0 }
+  readonly ended = { sent: 0, acknowledged: 0, refused: 0, lost: 0, stored: 0 }
   private rejected = 0
   readonly dropped: Record<DropReason, number> = {
     offline: 0,
@@ -95,6 +108,8 @@ export class OutcomeCount {
     expired: 0,
     aborted: 0,
     closed: 0,
+    'store-failed': 0,
+    'store-full': 0,
   }
 
   get outcomes(): CountedOutcomes {
@@ -117,9 +132,10 @@ export class OutcomeCount {
  * What happens to a publish that cannot be written now, because there is no connection or the link is slower than the data.
  * `drop`: dropped at once without a connection; otherwise it waits for at most `maxDelayMs`, and is dropped at once if it
  * would wait longer. `latest`: the newest message of each topic waits, even during an outage. `queue`: messages wait in order
- * for up to `maxAgeMs`, even during an outage. `wait`: waits until `timeoutMs` or `signal` of the caller.
+ * for up to `maxAgeMs`, even during an outage. `wait`: waits until `timeoutMs` or `signal` of the caller. `store`: written to the
+ * store of the connection, and sent later, even after a restart; QoS 1 and 2 only.
  */
-export type WhenBlocked = 'drop' | 'latest' | 'queue' | 'wait'
+export type WhenBlocked = 'drop' | 'latest' | 'queue' | 'wait' | 'store'
 
 /** How long publishes wait by default. */
 export interface WaitLimits {
@@ -204,8 +220,17 @@ const wait: WhenBlockedPolicy = {
   refuses: nothing,
 }
 
+/** For what a client sends by itself, such as requests, if `store` is the default of the connection. */
+const store: WhenBlockedPolicy = { ...queue, yields: false, needsPromise: true }
+
 /** A new policy needs one object here, its name in {@link WhenBlocked} and below, and its line in the options. */
-export const POLICIES: Readonly<Record<WhenBlocked, WhenBlockedPolicy>> = { drop, latest, queue, wait }
+export const POLICIES: Readonly<Record<WhenBlocked, WhenBlockedPolicy>> = { drop, latest, queue, wait, store }
 
 /** Every value of `whenBlocked`. */
-export const WHEN_BLOCKED = ['drop', 'latest', 'queue', 'wait'] as const satisfies readonly WhenBlocked[]
+export const WHEN_BLOCKED = [
+  'drop',
+  'latest',
+  'queue',
+  'wait',
+  'store',
+] as const satisfies readonly WhenBlocked[]

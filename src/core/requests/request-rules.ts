@@ -113,6 +113,7 @@ function leaseMsOf(value: string | readonly string[] | undefined): number | unde
 export function requestFailure(topic: string, outcome: PublishOutcome): MqttError | undefined {
   switch (outcome.status) {
     case 'sent':
+    case 'stored':
       return undefined
     case 'acknowledged':
       return outcome.reasonCode === NO_MATCHING_SUBSCRIBERS

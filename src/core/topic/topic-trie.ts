@@ -1,8 +1,7 @@
 import type { TopicFilter } from './topic-filter.js'
 
 interface Node<T> {
-  /** Undefined at the end of most filters. */
-  children: Map<string, Node<T>> | undefined
+  readonly children: Map<string, Node<T>>
   /** Values of the filter that ends at this node. */
   readonly values: Entry<T>[]
   /** Values of the filter that ends at this node with "#", which matches this level and all levels below it. */
@@ -14,7 +13,7 @@ interface Entry<T> {
   readonly value: T
 }
 
-const newNode = <T>(): Node<T> => ({ children: undefined, values: [], subtree: [] })
+const newNode = <T>(): Node<T> => ({ children: new Map(), values: [], subtree: [] })
 
 /**
  * Maps Topic Filters to values, as a tree of levels. A lookup visits only the nodes that can match the Topic Name, so
@@ -35,17 +34,16 @@ export class TopicTrie<T> {
     for (const level of filter.levels) {
       if (level === '#') break
       path.push([node, level])
-      node = node.children?.get(level)
+      node = node.children.get(level)
       if (node === undefined) return
     }
     const slot = filter.levels.at(-1) === '#' ? node.subtree : node.values
     const index = slot.findIndex(entry => entry.value === value)
     if (index >= 0) slot.splice(index, 1)
     for (const [parent, level] of path.reverse()) {
-      const child = parent.children?.get(level)
-      if (child === undefined || (child.children?.size ?? 0) + child.values.length + child.subtree.length > 0)
-        return
-      parent.children?.delete(level)
+      const child = parent.children.get(level)
+      if (child === undefined || child.children.size + child.values.length + child.subtree.length > 0) return
+      parent.children.delete(level)
     }
   }
 
@@ -61,10 +59,8 @@ export class TopicTrie<T> {
       const next: Node<T>[] = []
       for (const node of nodes) {
         if (wildcards && node.subtree.length > 0) found.push(...node.subtree)
-        const { children } = node
-        if (children === undefined) continue
-        const exact = children.get(name)
-        const single = wildcards ? children.get('+') : undefined
+        const exact = node.children.get(name)
+        const single = wildcards ? node.children.get('+') : undefined
         if (exact !== undefined) next.push(exact)
         if (single !== undefined && single !== exact) next.push(single)
       }
@@ -81,8 +77,7 @@ export class TopicTrie<T> {
     let node = this.root
     for (const level of filter.levels) {
       if (level === '#') return node.subtree
-      node.children ??= new Map()
-      const next: Node<T> = node.children.get(level) ?? newNode()
+      const next = node.children.get(level) ?? newNode<T>()
       node.children.set(level, next)
       node = next
     }

@@ -30,6 +30,7 @@ const WELL = {
   isAcknowledgementLate: false,
   heldUp: undefined,
   dropped: { inbound: 0, outbound: 0 },
+  storeProblems: [],
   hasStarted: true,
   isDraining: false,
 }
@@ -94,6 +95,7 @@ describe('the health of a session', () => {
       isAcknowledgementLate: true,
       heldUp: { topic: 'a/b', patterns: ['a/+'], ageMs: 12_000, behind: 7 },
       dropped: { inbound: 3, outbound: 4 },
+      storeProblems: ['the store is 90 % full: 9 messages'],
       hasStarted: false,
       isDraining: true,
     })
@@ -107,6 +109,7 @@ describe('the health of a session', () => {
       'the handler of a/+ holds back the acknowledgements of 7 messages',
       'publishes dropped in the last minute: 4',
       'received messages dropped in the last minute: 3',
+      'the store is 90 % full: 9 messages',
     ])
   })
 })

@@ -116,6 +116,7 @@ describe('resolveOptions: defaults', () => {
       'requests',
       'secrets',
       'sharedGroup',
+      'storing',
       'targets',
       'variables',
     ])

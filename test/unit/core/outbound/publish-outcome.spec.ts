@@ -10,6 +10,8 @@ const NOTHING_DROPPED = {
   expired: 0,
   aborted: 0,
   closed: 0,
+  'store-failed': 0,
+  'store-full': 0,
 }
 const NOTHING = {
   attempted: 0,
@@ -18,6 +20,7 @@ const NOTHING = {
   acknowledged: 0,
   refused: 0,
   lost: 0,
+  stored: 0,
   dropped: NOTHING_DROPPED,
 }
 
