@@ -3,6 +3,7 @@
 import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { config, respondToRequests, say } from '../requests.mjs'
+import { record } from '../telemetry/recording.mjs'
 import { controllerOf, patternsOf, topicsOf } from './handlers.mjs'
 import { BATCH } from './plan.mjs'
 import { SUBJECTS } from './subjects.mjs'
@@ -21,7 +22,8 @@ function take() {
   if (handled === expected) done(performance.now())
 }
 
-async function round({ messages }) {
+async function round({ mode, messages }) {
+  if (mode !== undefined) return record(mode)
   const cpu = process.cpuUsage()
   handled = 0
   expected = messages

@@ -1,6 +1,7 @@
 // One subject in its own process. Each request is one round: a number of messages, as fast as possible.
 import { config, respondToRequests, say } from '../requests.mjs'
-import { SUBJECTS } from './subjects.mjs'
+import { record } from '../telemetry/recording.mjs'
+import { SUBJECTS, TOPIC } from './subjects.mjs'
 
 const IN_FLIGHT = 100
 const subject = await SUBJECTS[config.subject](config)
@@ -27,7 +28,8 @@ async function acknowledged(messages, inFlight) {
   await Promise.all(Array.from({ length: inFlight }, worker))
 }
 
-async function round({ qos, perTurn, messages }) {
+async function round({ mode, qos, perTurn, messages }) {
+  if (mode !== undefined) return record(mode, [TOPIC])
   const cpu = process.cpuUsage()
   const start = performance.now()
   await (qos === 0 ? plain(messages, perTurn) : acknowledged(messages, perTurn === 1 ? 1 : IN_FLIGHT))

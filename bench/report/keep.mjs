@@ -1,7 +1,9 @@
 // Writes the results of a run: <name>.json, .md and .svg, in results/ for the full form and in results/quick/ for the quick
-// one. docs/benchmarks.md is made from the full results of all benchmarks.
+// one. docs/benchmarks.md is made from the full results of all benchmarks, and the table of docs/opentelemetry.md from those of
+// the instrumentation.
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
+import { COSTS, costsTable } from '../telemetry/costs.mjs'
 import { barsOf, plotsOf } from './chart.mjs'
 import { markdownOf } from './table.mjs'
 
@@ -31,7 +33,15 @@ export function keep(sections, { isQuick, order }) {
     writeFileSync(new URL(`${name}.json`, folder), `${JSON.stringify({ title, rows }, rounded, 1)}\n`)
     writeFileSync(new URL(`${name}.md`, folder), `${sectionOf({ title, rows })}\n${machine()}\n`)
   }
-  if (!isQuick) writeFileSync(new URL('benchmarks.md', DOCS), pageOf(order))
+  if (isQuick) return
+  if (sections.some(({ name }) => order.includes(name)))
+    writeFileSync(new URL('benchmarks.md', DOCS), pageOf(order))
+  if (sections.some(({ name }) => name.startsWith('telemetry'))) writeCosts()
+}
+
+function writeCosts() {
+  const page = new URL('opentelemetry.md', DOCS)
+  writeFileSync(page, readFileSync(page, 'utf8').replace(COSTS, costsTable()))
 }
 
 function pageOf(order) {

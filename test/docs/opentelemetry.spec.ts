@@ -3,12 +3,14 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { costsTable } from '../../bench/telemetry/costs.mjs'
 import { EmbeddedBroker } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
 import { DocApp } from './doc-app.js'
 
 const PAGE = 'docs/opentelemetry.md'
+const page = readFileSync(fileURLToPath(new URL(`../../${PAGE}`, import.meta.url)), 'utf8')
 
 describe(`the application of ${PAGE}`, () => {
   const app = new DocApp(PAGE)
@@ -41,6 +43,10 @@ describe(`the application of ${PAGE}`, () => {
     expect(app.fragments).toEqual([])
   })
 
+  it('has the costs that the benchmark has measured', () => {
+    expect(page).toContain(costsTable())
+  })
+
   it('prints its spans', async () => {
     await eventually(() => output.includes("name: 'process rooms/+room/temperature'"))
     await eventually(() => output.includes("name: 'publish rooms/+room/temperature'"))
@@ -52,7 +58,6 @@ describe(`the application of ${PAGE}`, () => {
     await eventually(() => output.includes("name: 'publish rooms/+room/temperature'"))
     const scrape = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { connection: 'close' } })
     const text = await scrape.text()
-    const page = readFileSync(fileURLToPath(new URL(`../../${PAGE}`, import.meta.url)), 'utf8')
     const names = [...page.matchAll(/(?:mqtt_client|messaging)_\w+|mqtt_(?:outcome|slot_state)/g)].map(
       ([name]) => name,
     )

@@ -1,0 +1,2 @@
+/** The table of docs/opentelemetry.md, from the kept results. */
+export declare function costsTable(): string
