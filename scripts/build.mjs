@@ -69,10 +69,14 @@ function packagesOf(file, seen = new Set()) {
 
 /** The command, as an ES module: the CommonJS build has no `import()`, which loads the application of the user. */
 function writeCommand() {
-  const nest = [...packagesOf(join(DIST, 'cli/main.js'))].filter(name => name.startsWith('@nestjs/')).sort()
+  const packages = packagesOf(join(DIST, 'cli/mqtt.asyncapi-command.js'))
+  const nest = [...packages].filter(name => name.startsWith('@nestjs/')).sort()
   const text = `#!/usr/bin/env node
-${nest.map(name => `import '${name}'`).join('\n')}
-import { main } from '../../cli/main.js'
+if (process.argv[2] === 'asyncapi') {
+  // First, since Node 20 crashes when require() meets an ES module that an import() is about to load.
+${nest.map(name => `  await import('${name}')`).join('\n')}
+}
+const { main } = await import('../../cli/main.js')
 
 const writeTo = stream => text => new Promise(resolve => stream.write(text, () => resolve()))
 const code = await main(process.argv.slice(2), {

@@ -9,4 +9,5 @@ export const ENTRY_POINTS = {
   './opentelemetry': 'opentelemetry/index',
   './health': 'health/index',
   './asyncapi': 'asyncapi/index',
+  './store': 'store/index',
 }

@@ -144,6 +144,12 @@ const PROBES: readonly Probe[] = [
     right: typeOnly('mqtt-packet'),
   },
   {
+    rule: 'only-libsql',
+    file: 'src/store/other.ts',
+    wrong: value('libsql'),
+    right: typeOnly('libsql'),
+  },
+  {
     rule: 'only-@nestjs/terminus',
     file: 'src/testing/other.ts',
     wrong: value('@nestjs/terminus'),

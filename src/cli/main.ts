@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util'
 import { isMqttError } from '../core/errors.js'
-import { CliError, type CliHost, writeAsyncApi } from './mqtt.asyncapi-command.js'
+import { CliError, type CliHost } from './cli-host.js'
+import { listStore } from './store-command.js'
 
 const USAGE = `nestjs-mqtt asyncapi <module file> [options]
 
@@ -14,7 +15,18 @@ the application is loaded in preview mode.
   --title <text>        title of the document; by default the name in package.json
   --api-version <text>  version of the document; by default the version in package.json
   --help                shows this text
+
+nestjs-mqtt store <file> [--json]
+
+Lists what a file of sqliteStore() contains: topics, messages, bytes, ages, outcomes and damaged records. It changes nothing,
+and works while a service uses the file.
 `
+
+const MISSING = {
+  asyncapi:
+    'the module file is missing; give the compiled file of the root module, such as dist/app.module.js',
+  store: 'the file of the store is missing; give the path that sqliteStore() has, such as alarms.db',
+}
 
 /** Runs the command line. Returns the exit code. */
 export async function main(args: readonly string[], host: CliHost): Promise<number> {
@@ -32,16 +44,16 @@ async function run(args: readonly string[], host: CliHost): Promise<void> {
   const { values, positionals } = parsed(args)
   const [command, file, ...others] = positionals
   if (values.help === true) return host.out(USAGE)
-  if (command !== 'asyncapi')
+  if (command !== 'asyncapi' && command !== 'store')
     throw new CliError(
-      `${command === undefined ? 'a command is missing' : `unknown command "${command}"`}; use: nestjs-mqtt asyncapi <module file>, or --help`,
+      `${command === undefined ? 'a command is missing' : `unknown command "${command}"`}; use: nestjs-mqtt asyncapi <module file>, nestjs-mqtt store <file>, or --help`,
     )
-  if (file === undefined)
-    throw new CliError(
-      'the module file is missing; give the compiled file of the root module, such as dist/app.module.js',
-    )
+  if (file === undefined) throw new CliError(MISSING[command])
   if (others.length > 0) throw new CliError(`unexpected argument "${others[0]}"; see --help`)
+  if (command === 'store') return listStore({ file, isJson: values.json === true }, host)
   const { out, options, export: exportName, title, 'api-version': version } = values
+  // Needs Nest, which a user of the client alone does not have.
+  const { writeAsyncApi } = await import('./mqtt.asyncapi-command.js')
   await writeAsyncApi({ file, out, options, exportName, title, version }, host)
 }
 
@@ -58,6 +70,7 @@ function parsed(args: readonly string[]) {
         title: text,
         'api-version': text,
         help: { type: 'boolean' },
+        json: { type: 'boolean' },
       },
     })
   } catch (error) {

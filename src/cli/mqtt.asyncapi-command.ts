@@ -6,18 +6,7 @@ import type { Type } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
 import { type AsyncApiOptions, createAsyncApiDocument, toYaml } from '../asyncapi/index.js'
 import { counted } from '../core/log-lines.js'
-
-/** Something that the user of the command can correct. */
-export class CliError extends Error {}
-
-/** What the command needs from its process. */
-export interface CliHost {
-  readonly cwd: string
-  /** `import()`, which the CommonJS build cannot contain. */
-  load(url: string): Promise<unknown>
-  out(text: string): Promise<void>
-  error(text: string): Promise<void>
-}
+import { CliError, type CliHost } from './cli-host.js'
 
 export interface AsyncApiArguments {
   readonly file: string

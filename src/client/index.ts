@@ -50,6 +50,7 @@ export type {
   RequestOptions,
   RespondOptions,
   RetainedOptions,
+  StoreOptions,
   TryPublishOptions,
 } from '../options/client-options.js'
 export {
@@ -85,7 +86,6 @@ export type {
   Verdict,
   WhenBlocked,
 } from '../options/options.js'
-export type { StoreOptions } from '../options/store-options.js'
 export {
   defineTopic,
   type TopicAddress,

@@ -1,5 +1,6 @@
 import * as v from 'valibot'
 import type { LogLevel } from '../core/log-lines.js'
+import type { StoreLimits } from '../core/outbound/message-store.js'
 import type { PublishProperties } from '../core/protocol/packets.js'
 import type { RequestProtocol } from '../core/requests/request-rules.js'
 import type { CodecOption } from './codec.js'
@@ -160,4 +161,87 @@ export interface MessagesOptions extends Omit<HandlerOptions, 'concurrency' | 'o
   readonly limit?: number
   /** Which QoS 0 message is dropped when `limit` messages wait. @default 'drop-oldest' */
   readonly overflow?: 'drop-oldest' | 'drop-newest'
+}
+
+/** The limits of a store. */
+export interface StoreOptions {
+  /** Number of messages. 1 to 1,000,000,000. @default 1000000 */
+  readonly maxMessages?: number
+  /**
+   * Bytes of all messages. Each counts as the size of its packet plus 150 bytes. 1 or more.
+   * @default 67108864
+   */
+  readonly maxBytes?: number
+  /** Age at which a message expires, in milliseconds. 1 or more. @default no limit */
+  readonly maxAgeMs?: number
+  /**
+   * What happens at a limit. `drop-oldest`: the oldest messages are evicted. `drop-newest`: new messages are rejected.
+   * @default 'drop-oldest'
+   */
+  readonly overflow?: 'drop-oldest' | 'drop-newest'
+  /** Number of outcomes in the journal. 0 to 1,000,000. @default 10000 */
+  readonly maxOutcomes?: number
+}
+
+const storeLimits = {
+  maxMessages: v.optional(integer(1, 1_000_000_000), 1_000_000),
+  maxBytes: v.optional(integer(1, Number.MAX_SAFE_INTEGER), 67_108_864),
+  maxAgeMs: v.optional(integer(1, Number.MAX_SAFE_INTEGER)),
+  overflow: v.optional(oneOf(['drop-oldest', 'drop-newest']), 'drop-oldest'),
+  maxOutcomes: v.optional(integer(0, 1_000_000), 10_000),
+}
+
+/** @throws MqttError `INVALID_OPTION` */
+export function resolveStoreOptions(owner: string, options: StoreOptions): StoreLimits {
+  const { maxAgeMs, ...others } = parseOptions(owner, strictObject(storeLimits), options)
+  return { ...others, maxAgeMs }
+}
+
+/** Options of `sqliteStore`. */
+export interface SqliteStoreOptions extends StoreOptions {
+  /**
+   * What reads and writes the file: `node:sqlite` needs Node 22.13 or later, `libsql` the package of that name. Both use the
+   * same files.
+   * @default 'node:sqlite' if Node has it, otherwise 'libsql'
+   */
+  readonly engine?: 'node:sqlite' | 'libsql'
+  /**
+   * What happens to a file that is damaged so that nothing can be read. `fail`: `open` rejects with `STORE_CORRUPT`.
+   * `move-aside`: the file is renamed, and the store starts empty.
+   * @default 'fail'
+   */
+  readonly onCorrupt?: 'fail' | 'move-aside'
+  /**
+   * Time limit for a call, in milliseconds: a call that the disk has not completed by then rejects with `STORE_FAILED`, and
+   * `close` gives up. It rejects after one to two times this limit. 1 to 3,600,000. @default 30000
+   */
+  readonly timeoutMs?: number
+}
+
+/** Options of `sqliteStore`, with defaults. */
+export interface ResolvedSqlite {
+  readonly file: string
+  readonly limits: StoreLimits
+  readonly engine: 'node:sqlite' | 'libsql' | undefined
+  readonly onCorrupt: 'fail' | 'move-aside'
+  readonly timeoutMs: number
+}
+
+const sqlite = strictObject({
+  ...storeLimits,
+  engine: v.optional(oneOf(['node:sqlite', 'libsql'])),
+  onCorrupt: v.optional(oneOf(['fail', 'move-aside']), 'fail'),
+  timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 30_000),
+})
+
+/** @throws MqttError `INVALID_OPTION` */
+export function resolveSqlite(file: string, options: SqliteStoreOptions): ResolvedSqlite {
+  if (typeof file !== 'string' || file === '')
+    throw invalidOption('sqliteStore', 'the file must be a path, such as "alarms.db"')
+  const { engine, onCorrupt, timeoutMs, maxAgeMs, ...others } = parseOptions(
+    'sqliteStore options',
+    sqlite,
+    options,
+  )
+  return { file, limits: { ...others, maxAgeMs }, engine, onCorrupt, timeoutMs }
 }

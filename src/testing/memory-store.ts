@@ -20,7 +20,7 @@ import {
   storedExpiry,
   storeOpen,
 } from '../core/outbound/message-store.js'
-import { resolveStoreOptions, type StoreOptions } from '../options/store-options.js'
+import { resolveStoreOptions, type StoreOptions } from '../options/client-options.js'
 
 /** A store in memory. */
 export interface MemoryStore extends MessageStore {

@@ -7,7 +7,7 @@ import type {
   StoredMessage,
   StoredSettlement,
 } from '../core/outbound/message-store.js'
-import type { StoreOptions } from '../options/store-options.js'
+import type { StoreOptions } from '../options/client-options.js'
 
 /** Where a store keeps its data: a file, or an object. */
 export interface StorePlace {
@@ -27,7 +27,7 @@ export interface StoreCheck {
 }
 
 /** What a check works with. */
-export interface OpenStore {
+interface OpenStore {
   readonly store: MessageStore
   /** What the listener was told, in order. */
   readonly told: StoredSettlement[]
@@ -101,7 +101,7 @@ export async function idsIn(store: MessageStore, after = 0): Promise<string[]> {
   return (await store.read(after, EVERYTHING)).map(({ messageId }) => messageId)
 }
 
-export function rejectsWith(code: MqttErrorCode, work: Promise<unknown>): Promise<void> {
+function rejectsWith(code: MqttErrorCode, work: Promise<unknown>): Promise<void> {
   return rejects(work, (error: unknown) => {
     ok(isMqttError(error, code), `${code} was expected, but it is ${String(error)}`)
     return true

@@ -93,10 +93,12 @@ export interface StoredOutcomeQuery {
   readonly limit?: number
 }
 
-/** Receives the outcomes that the caller of the store did not decide: evicted, expired, set aside. */
+/** Receives what the caller of the store did not decide: evicted, expired and set aside messages, and repairs. */
 export interface StoreListener {
-  /** @param position position of the message in the store */
+  /** @param position position of the message in the store, or 0 if its record could not be read */
   settled(settlement: StoredSettlement, position: number): void
+  /** The store was damaged and has repaired itself. The text is for the log. */
+  repaired?(text: string): void
 }
 
 /**

@@ -17,7 +17,7 @@ describe('memoryStore', () => {
     let store: MessageStore | undefined
     return { store: options => (store ??= memoryStore(options)) }
   })
-  it.each(checks)('$title', check => check.run())
+  for (const { title, run } of checks) it(title, run)
 
   it('rejects every call with the failure of the test, until it is taken back', async () => {
     const store = memoryStore()

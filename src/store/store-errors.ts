@@ -1,0 +1,58 @@
+import { describeCause, isMqttError, MqttError, type MqttErrorCode } from '../core/errors.js'
+import { resultCodeOf, SQLITE } from './sqlite-engine.js'
+
+const { PERM, BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB } = SQLITE
+
+const TEXTS: ReadonlyMap<number | undefined, readonly [MqttErrorCode, string]> = new Map([
+  [FULL, ['STORE_FAILED', 'the disk is full; free space on it, after which the store works again']],
+  [
+    READONLY,
+    ['STORE_FAILED', 'it is read-only; check the permissions of the file and how the disk is mounted'],
+  ],
+  [IOERR, ['STORE_FAILED', 'the disk reported an input/output error; see the log of the operating system']],
+  [
+    CANTOPEN,
+    [
+      'STORE_FAILED',
+      'it cannot be opened; check that its folder exists and that this process may write there',
+    ],
+  ],
+  [PERM, ['STORE_FAILED', 'this process may not use it; check the permissions of the file and its folder']],
+  [BUSY, ['STORE_LOCKED', 'another process uses it; stop that process, or give each service its own file']],
+  [LOCKED, ['STORE_LOCKED', 'another process uses it; stop that process, or give each service its own file']],
+  [
+    CORRUPT,
+    [
+      'STORE_CORRUPT',
+      "it is damaged and cannot be repaired; keep it for analysis under another name, or set onCorrupt: 'move-aside'",
+    ],
+  ],
+  [
+    NOTADB,
+    [
+      'STORE_CORRUPT',
+      "it is not a database; if it was one, keep it for analysis under another name, or set onCorrupt: 'move-aside'",
+    ],
+  ],
+])
+
+/** Returns the error of a call on a file: what is wrong, and what to do. */
+export function storeError(file: string, cause: unknown): MqttError {
+  if (isMqttError(cause)) return cause
+  const [code, text] = TEXTS.get(resultCodeOf(cause)) ?? ['STORE_FAILED', describeCause(cause)]
+  return new MqttError(code, `the store ${file}: ${text}`, { cause })
+}
+
+/** Whether the pages of the file contradict each other, so that SQLite does not read or write them. */
+export function isDamage(error: unknown): boolean {
+  const code = resultCodeOf(error)
+  return code === CORRUPT || code === NOTADB
+}
+
+/** After these the connection is not used any more, and the next call opens a new one. */
+export function needsNewConnection(error: unknown): boolean {
+  const code = resultCodeOf(error)
+  return code === IOERR || code === CANTOPEN || code === READONLY
+}
+
+export const isFull = (error: unknown): boolean => resultCodeOf(error) === FULL

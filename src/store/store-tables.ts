@@ -1,0 +1,172 @@
+import type { StoredSettlement } from '../core/outbound/message-store.js'
+import type { SqlDatabase, SqlStatement, SqlValue } from './sqlite-engine.js'
+import { checksumOf, journalLine, numberIn, type Row, rowOf, textIn } from './store-records.js'
+
+/** What the row `state` holds, so that a start does not count a million messages. */
+export interface StoreState {
+  readonly nextPosition: number
+  readonly messages: number
+  readonly bytes: number
+  readonly setAside: number
+}
+
+/** A message without its content. */
+export interface RecordHead {
+  readonly position: number
+  readonly messageId: string
+  readonly topic: string
+  readonly storedAtMs: number
+  readonly bytes: number
+}
+
+const HEAD = 'SELECT position, message_id, topic, stored_at_ms, bytes FROM messages'
+const COLUMNS =
+  'position, message_id, topic, qos, retain, stored_at_ms, expires_at_ms, properties, payload, bytes, checksum'
+
+/** The statements of one connection. */
+export class StoreTables {
+  private readonly statements = new Map<string, SqlStatement>()
+
+  constructor(readonly database: SqlDatabase) {}
+
+  begin(): void {
+    this.run('BEGIN IMMEDIATE')
+  }
+
+  commit(): void {
+    this.run('COMMIT')
+  }
+
+  /** Also right after SQLite has rolled back itself. */
+  rollback(): void {
+    try {
+      this.run('ROLLBACK')
+    } catch {
+      // There was no transaction any more.
+    }
+  }
+
+  /** Moves the log into the file, which makes room on a full disk. */
+  checkpoint(): void {
+    this.database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()
+  }
+
+  addMessage(record: SqlValue[]): void {
+    this.run(`INSERT INTO messages (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, record)
+  }
+
+  rowsAfter(position: number, count: number): Row[] {
+    return this.rows('SELECT * FROM messages WHERE position > ? ORDER BY position LIMIT ?', [position, count])
+  }
+
+  row(position: number): Row | undefined {
+    return this.rows('SELECT * FROM messages WHERE position = ?', [position])[0]
+  }
+
+  head(position: number): RecordHead | undefined {
+    return this.heads(`${HEAD} WHERE position = ?`, [position])[0]
+  }
+
+  firstHead(): RecordHead | undefined {
+    return this.heads(`${HEAD} ORDER BY position LIMIT 1`, [])[0]
+  }
+
+  headsDue(nowMs: number, count: number): RecordHead[] {
+    return this.heads(`${HEAD} WHERE expires_at_ms <= ? ORDER BY expires_at_ms LIMIT ?`, [nowMs, count])
+  }
+
+  deleteMessage(position: number): void {
+    this.run('DELETE FROM messages WHERE position = ?', [position])
+  }
+
+  setAside(position: number, nowMs: number): void {
+    this.run(
+      `INSERT INTO set_aside (${COLUMNS}, set_aside_at_ms) SELECT ${COLUMNS}, ? FROM messages WHERE position = ?`,
+      [nowMs, position],
+    )
+  }
+
+  trimSetAside(most: number): void {
+    this.run('DELETE FROM set_aside WHERE seq <= (SELECT max(seq) FROM set_aside) - ?', [most])
+  }
+
+  addOutcome(settlement: StoredSettlement): void {
+    const columns = 'message_id, topic, stored_at_ms, settled_at_ms, status, reason_code, reason_string'
+    this.run(`INSERT INTO outcomes (${columns}) VALUES (?, ?, ?, ?, ?, ?, ?)`, journalLine(settlement))
+  }
+
+  trimOutcomes(most: number): void {
+    this.run('DELETE FROM outcomes WHERE seq <= (SELECT max(seq) FROM outcomes) - ?', [most])
+  }
+
+  outcomes(messageId: string | undefined, limit: number): Row[] {
+    if (messageId === undefined) return this.rows('SELECT * FROM outcomes ORDER BY seq DESC LIMIT ?', [limit])
+    const sql = 'SELECT * FROM outcomes WHERE message_id = ? ORDER BY seq DESC LIMIT ?'
+    return this.rows(sql, [messageId, limit])
+  }
+
+  /** Undefined if there is none, or its checksum is wrong. */
+  state(): StoreState | undefined {
+    const [row] = this.rows('SELECT * FROM state', [])
+    const state = {
+      nextPosition: numberIn(row, 'next_position'),
+      messages: numberIn(row, 'messages'),
+      bytes: numberIn(row, 'bytes'),
+      setAside: numberIn(row, 'set_aside'),
+    }
+    return numberIn(row, 'checksum') === checksumOf(Object.values(state)) ? state : undefined
+  }
+
+  saveState({ nextPosition, messages, bytes, setAside }: StoreState): void {
+    const values = [nextPosition, messages, bytes, setAside]
+    this.run('INSERT OR REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?)', [...values, checksumOf(values)])
+  }
+
+  /** Counts everything. Takes as long as there are messages. */
+  countedState(): StoreState {
+    const sql =
+      'SELECT count(*) AS messages, coalesce(sum(bytes), 0) AS bytes, coalesce(max(position), 0) AS last FROM messages'
+    const [row] = this.rows(sql, [])
+    const [aside] = this.rows('SELECT count(*) AS total FROM set_aside', [])
+    return {
+      nextPosition: numberIn(row, 'last') + 1,
+      messages: numberIn(row, 'messages'),
+      bytes: numberIn(row, 'bytes'),
+      setAside: numberIn(aside, 'total'),
+    }
+  }
+
+  close(): void {
+    this.statements.clear()
+    this.database.close()
+  }
+
+  rows(sql: string, values: SqlValue[]): Row[] {
+    return this.statement(sql)
+      .all(...values)
+      .map(rowOf)
+      .filter(row => row !== undefined)
+  }
+
+  run(sql: string, values: SqlValue[] = []): void {
+    this.statement(sql).run(...values)
+  }
+
+  private heads(sql: string, values: SqlValue[]): RecordHead[] {
+    return this.rows(sql, values).map(row => ({
+      position: numberIn(row, 'position'),
+      messageId: textIn(row, 'message_id'),
+      topic: textIn(row, 'topic'),
+      storedAtMs: numberIn(row, 'stored_at_ms'),
+      bytes: numberIn(row, 'bytes'),
+    }))
+  }
+
+  private statement(sql: string): SqlStatement {
+    const known = this.statements.get(sql)
+    if (known !== undefined) return known
+    const prepared = this.database.prepare(sql)
+    this.statements.set(sql, prepared)
+    return prepared
+  }
+}
