@@ -1,14 +1,9 @@
 import { Module } from '@nestjs/common'
 import { MqttModule, type MqttModuleOptions } from 'nestjs-mqtt'
-import { Broker } from './broker/broker.js'
-import { BrokerModule } from './broker/broker.module.js'
-import { CommandsModule } from './commands/commands.module.js'
-import { Config } from './config/config.js'
-import { ConfigModule } from './config/config.module.js'
-import { FleetModule } from './fleet/fleet.module.js'
-import { HealthModule } from './health/health.module.js'
-import { SimulatorModule } from './simulator/simulator.module.js'
-import { TelemetryModule } from './telemetry/telemetry.module.js'
+import { Broker, BrokerModule } from './broker/broker.js'
+import { Config, ConfigModule } from './config.js'
+import { DemoModule } from './demo/demo.module.js'
+import { ServiceModule } from './service/service.module.js'
 
 const ONE_HOUR_SECONDS = 3_600
 
@@ -20,19 +15,16 @@ const ONE_HOUR_SECONDS = 3_600
       useFactory: (config: Config, broker: Broker): MqttModuleOptions => ({
         url: broker.url,
         connect: 'fail-fast',
-        clientId: config.mqttClientId,
-        // The broker stores readings that arrive while this application restarts.
+        clientId: config.instance,
+        // The broker keeps alarms that arrive while this service restarts.
         clean: false,
         properties: { sessionExpiryInterval: ONE_HOUR_SECONDS },
+        reconnect: { delayMs: { min: 100, max: 2_000 } },
+        drainTimeoutMs: 2_000,
       }),
     }),
-    ConfigModule,
-    BrokerModule,
-    FleetModule,
-    TelemetryModule,
-    CommandsModule,
-    HealthModule,
-    SimulatorModule,
+    ServiceModule,
+    DemoModule,
   ],
 })
 export class AppModule {}

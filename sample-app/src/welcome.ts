@@ -5,31 +5,31 @@ export interface WelcomeFacts {
   readonly httpUrl: string
   readonly broker: Broker
   readonly state: ConnectionState
-  readonly simulate: boolean
+  readonly trucks: number
 }
 
-/** Returns the text that the application prints at startup: addresses, and commands to try. */
-export function welcome({ httpUrl, broker, state, simulate }: WelcomeFacts): string {
+/** Returns the text that the application prints when it is ready: where to look, and commands to try. */
+export function welcome({ httpUrl, broker, state, trucks }: WelcomeFacts): string {
   const { protocol, hostname, port, host } = new URL(broker.url)
   const address = `-h ${hostname} -p ${port || '1883'}`
-  const isMqtt5 = state.status === 'connected' && state.session.protocolVersion === 5
-  const truckId = simulate ? 'truck-1' : 'my-truck'
-  const setLimit = `${address} -t trucks/${truckId}/commands/set-limit -m '{"limitCelsius":-25}'`
+  const version = state.status === 'connected' && state.session.protocolVersion === 5 ? '5' : '3.1.1'
+  const kindOfBroker = broker.isEmbedded ? ', embedded; set MQTT_URL=mqtt://… to use your own' : ''
   return `
-The fleet is on the road.
+The fleet is on the road. Open
 
-  Trucks    ${httpUrl}/trucks
-  Health    ${httpUrl}/health
-  AsyncAPI  ${httpUrl}/asyncapi
-  Broker    ${protocol}//${host}${broker.isEmbedded ? ' (embedded; set MQTT_URL=mqtt://… to use your own)' : ''}
-  Drivers   ${simulate ? 'five simulated trucks; the first alarm is raised after about 15 seconds' : 'yours (SIMULATE=true adds five simulated trucks)'}
+  ${httpUrl}
 
-Try in another terminal:
+  ${trucks} trucks        ${httpUrl}/trucks, ${httpUrl}/alarms
+  Health           ${httpUrl}/health
+  Metrics          ${httpUrl}/metrics
+  AsyncAPI         ${httpUrl}/asyncapi
+  Broker           ${protocol}//${host} (MQTT ${version}${kindOfBroker})
 
-  Watch the alarms     npx mqtt sub ${address} -t 'trucks/+/alarm' -v
-  Act as a truck       npx mqtt pub ${address} -q 1 -t trucks/my-truck/telemetry -m '{"temperatureCelsius":-18}'
-  Lower a limit        npx mqtt pub ${setLimit}
-${isMqtt5 ? `  … with a response    mosquitto_rr -V 5 ${setLimit} -e replies/me\n` : ''}
+In another terminal:
+
+  Watch the alarms   npx mqtt sub ${address} -t 'trucks/+/alarms' -v
+  Send a command     curl ${httpUrl}/trucks/truck-5/set-point --json '{"celsius":-25}'
+
 Press Ctrl-C to stop.
 `
 }

@@ -169,7 +169,8 @@ export const openClients: ReadonlySet<ObservedClient> = open
 
 /** One kind of event, for listeners of this client and subscribers of the process-wide diagnostics channel. */
 export class Hook<E> {
-  readonly #listeners = new Set<(event: E) => void>()
+  /** Created with the first listener, because most hooks have none. */
+  #listeners: Set<(event: E) => void> | undefined
   readonly #channel: Channel | undefined
   readonly #onListenerError: (error: unknown) => void
 
@@ -180,7 +181,7 @@ export class Hook<E> {
 
   /** Whether there are listeners. Check this before you create an event, because most clients have none. */
   get hasListeners(): boolean {
-    return this.#listeners.size > 0 || this.#channel?.hasSubscribers === true
+    return (this.#listeners?.size ?? 0) > 0 || this.#channel?.hasSubscribers === true
   }
 
   /** An error thrown by a listener has no effect on the client. */
@@ -199,11 +200,13 @@ export class Hook<E> {
 
   /** @returns a function that removes the listener */
   listen(listener: (event: E) => void): () => void {
+    this.#listeners ??= new Set()
     this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
+    return () => this.#listeners?.delete(listener)
   }
 
   private callListeners(event: E): void {
+    if (this.#listeners === undefined) return
     for (const listener of this.#listeners) {
       try {
         listener(event)

@@ -21,16 +21,14 @@ const SUSPICIOUS_CONNECTIONS = 3
 
 /** Writes log lines for the events of a client: one when a problem starts, and its extent afterwards. */
 export class Journal {
-  private readonly drops = new DropLines()
-  private readonly thinned: ThinnedLog
+  private drops: DropLines | undefined
+  private thinned: ThinnedLog | undefined
   private shortConnections = 0
 
   constructor(
     private readonly log: SessionLog,
     private readonly options: ResolvedOptions,
-  ) {
-    this.thinned = new ThinnedLog(log)
-  }
+  ) {}
 
   readonly write = (notice: Notice): void => {
     switch (notice.type) {
@@ -43,9 +41,10 @@ export class Journal {
       case 'failure-while-ending':
         return this.log.debug(`after the end of the connection: ${notice.cause.message}`)
       case 'publish-dropped':
+        this.drops ??= new DropLines()
         return this.warn(this.drops.dropped(notice.reason, performance.now()))
       case 'drops-over':
-        return this.warn(this.drops.ended(performance.now()))
+        return this.warn(this.drops?.ended(performance.now()))
       case 'dead-letters-downgraded':
         return this.warn(
           `dead letters for "${notice.topic}" are published at QoS 0, because the broker does not support QoS 1; they may be lost`,
@@ -61,6 +60,7 @@ export class Journal {
         return this.warn(gaveUp(notice.afterMs, notice.left))
       default: {
         const { level, line, first } = thinnedLine(notice)
+        this.thinned ??= new ThinnedLog(this.log)
         this.thinned.say(level, line, first)
       }
     }
@@ -68,7 +68,7 @@ export class Journal {
 
   /** Writes the collected lines. */
   flush(): void {
-    this.thinned.flush()
+    this.thinned?.flush()
   }
 
   private state({ state, before }: Extract<Notice, { type: 'state' }>): void {
@@ -76,7 +76,7 @@ export class Journal {
     this.log[level](text)
     if (state.status === 'closed') this.flush()
     if ((state.status === 'connected') !== (before.status === 'connected'))
-      this.warn(this.drops.ended(performance.now()))
+      this.warn(this.drops?.ended(performance.now()))
   }
 
   private connectionLost(wasShort: boolean): void {
@@ -265,20 +265,39 @@ export class ThinnedLog {
 }
 
 /** A logger that tolerates failures of the original: the first failure is reported as a process warning. */
-export function guardedLog(log: SessionLog): SessionLog {
-  let hasFailed = false
-  const failed = (error: unknown): void => {
-    if (!hasFailed) process.emitWarning(`the logger of the client failed: ${describeCause(error)}`)
-    hasFailed = true
+export class GuardedLog implements SessionLog {
+  private hasFailed = false
+
+  constructor(private readonly original: SessionLog) {}
+
+  error(text: string): void {
+    this.write('error', text)
   }
-  const guarded = (level: LogLevel) => (text: string) => {
+
+  warn(text: string): void {
+    this.write('warn', text)
+  }
+
+  log(text: string): void {
+    this.write('log', text)
+  }
+
+  debug(text: string): void {
+    this.write('debug', text)
+  }
+
+  private write(level: LogLevel, text: string): void {
     try {
       // The logger of an application may also be asynchronous.
-      const written: unknown = log[level](text)
-      if (written instanceof Promise) written.catch(failed)
+      const written: unknown = this.original[level](text)
+      if (written instanceof Promise) written.catch(error => this.failed(error))
     } catch (error) {
-      failed(error)
+      this.failed(error)
     }
   }
-  return { error: guarded('error'), warn: guarded('warn'), log: guarded('log'), debug: guarded('debug') }
+
+  private failed(error: unknown): void {
+    if (!this.hasFailed) process.emitWarning(`the logger of the client failed: ${describeCause(error)}`)
+    this.hasFailed = true
+  }
 }

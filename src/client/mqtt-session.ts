@@ -1,10 +1,11 @@
 import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
-import { describeCause, type MqttError } from '../core/errors.js'
+import { closedError, describeCause, type MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/open-messages.js'
 import type { SessionLog } from '../core/log-lines.js'
 import type { OutboundMessage, Publication, PublishTerms } from '../core/outbound/outbound-message.js'
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packets.js'
+import { ResponseTopics } from '../core/requests/request-rules.js'
 import { Refreshes } from '../core/subscriptions/retained-values.js'
 import {
   SubscriptionIdentifiers,
@@ -22,7 +23,7 @@ import { ClientEvents, type PublishPurpose } from './events.js'
 import type { InboundHandler } from './inbound/delivery.js'
 import { DeadLetters } from './inbound/failed-runs.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
-import { guardedLog, Journal } from './journal.js'
+import { GuardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
 import { publishStored } from './outbound/store-ledger.js'
 import { StoredPublishes } from './outbound/stored-publishes.js'
@@ -33,11 +34,20 @@ import { Resubscriptions } from './subscriptions/subscription-entries.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { failStart, hasClosed, whenSubscribed } from './waits.js'
 
+const NO_REQUESTS: MqttStats['requests'] = {
+  open: 0,
+  unexpectedResponses: 0,
+  refusedResponseTopics: 0,
+  openStreams: 0,
+  abandonedStreams: 0,
+  evictedStreams: 0,
+}
+
 /** An MQTT session of this application: the connection, its subscriptions, and its incoming and outgoing messages. */
 export class MqttSession {
   readonly connection: MqttConnection
-  /** Sends requests on this connection. */
-  readonly requester: Requester
+  /** Topics of responses, which wildcard handlers must not receive as events. */
+  readonly responseTopics: ResponseTopics
   readonly identifiers = new SubscriptionIdentifiers()
   readonly subscriptions: SubscriptionTable
   readonly resubscriptions: Resubscriptions
@@ -47,7 +57,6 @@ export class MqttSession {
   readonly publisher: Publisher
   readonly stored: StoredPublishes | undefined
   readonly dispatcher: InboundDispatcher
-  readonly deadLetters: DeadLetters
   readonly log: SessionLog
   readonly events: ClientEvents
   readonly routes = new Routes<InboundHandler>()
@@ -58,6 +67,8 @@ export class MqttSession {
   private isStarting = false
   private hasStarted = false
   private readonly recentDrops = new RecentDrops()
+  private createdRequester: Requester | undefined
+  private createdDeadLetters: DeadLetters | undefined
   readonly shutdown: Shutdown
   readonly presence: Presence | undefined
 
@@ -66,7 +77,7 @@ export class MqttSession {
     log: SessionLog,
     dialler: Dialler = createDialler(options),
   ) {
-    this.log = guardedLog(log)
+    this.log = new GuardedLog(log)
     const failed = (error: unknown) =>
       this.log.error(`a listener of the client failed: ${describeCause(error)}`)
     this.events = new ClientEvents(new ClientView(this), failed)
@@ -85,26 +96,39 @@ export class MqttSession {
       presence: this.presence,
     })
     this.stored = options.storing && new StoredPublishes(options.storing, this)
-    this.deadLetters = new DeadLetters({
-      publish: async letter => this.publish(letter, { whenBlocked: 'wait' }, 'dead-letter'),
-      version: () => this.connection.protocolVersion,
-      maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
-      notice: this.events.notice,
-    })
     this.dispatcher = new InboundDispatcher(
       this,
       new HeldBytes(options.inbound.maxQueuedBytes, dialler.unreleased),
     )
-    this.requester = new Requester(this, options)
+    this.responseTopics = new ResponseTopics(options.requests.responseTopicPrefix)
+    if (options.requests.responseQos > 0) this.dispatcher.pool.trackRequests()
     this.shutdown = new Shutdown(this)
     // SUBSCRIBE is sent before waiting publishes, because this client would otherwise miss its own messages.
     const parts = [this.subscriptions, this.resubscriptions, this.dispatcher, this.publisher, this.presence]
     for (const part of parts) if (part !== undefined) this.connection.attach(part)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
+      lost: cause => this.createdRequester?.lost(cause),
       noticed: cause => this.events.notice.emit({ type: 'failure-while-ending', cause }),
       stateChanged: (state, before) => this.noteState(state, before),
     })
+  }
+
+  /** Sends requests on this connection. Created with the first one, because many clients send none. */
+  get requester(): Requester {
+    this.createdRequester ??= new Requester(this, this.options)
+    return this.createdRequester
+  }
+
+  /** Created with the first dead letter, because most clients send none. */
+  get deadLetters(): DeadLetters {
+    this.createdDeadLetters ??= new DeadLetters({
+      publish: async letter => this.publish(letter, { whenBlocked: 'wait' }, 'dead-letter'),
+      version: () => this.connection.protocolVersion,
+      maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
+      notice: this.events.notice,
+    })
+    return this.createdDeadLetters
   }
 
   private subscriptionRules(): SubscriptionRules {
@@ -121,7 +145,7 @@ export class MqttSession {
 
   /** Whether this client waits for a response from the broker. */
   get awaitsResponses(): boolean {
-    return this.publisher.isWaiting || this.requester.counters.open > 0
+    return this.publisher.isWaiting || (this.createdRequester?.counters.open ?? 0) > 0
   }
 
   get stats(): MqttStats {
@@ -129,7 +153,7 @@ export class MqttSession {
       inbound: this.dispatcher.counters,
       outbound: this.publisher.counters,
       store: this.stored?.ledger.stats,
-      requests: this.requester.counters,
+      requests: this.createdRequester?.counters ?? NO_REQUESTS,
       subscriptions: this.subscriptions.counts,
       retained: this.retainedCounts,
       connection: { ...this.counted },
@@ -267,6 +291,7 @@ export class MqttSession {
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { notice } = this.events
+    if (state.status === 'closed') this.createdRequester?.lost(closedError())
     this.events.connectionChanged(state, before)
     const cause = state.status === 'closed' ? state.cause : undefined
     // The promise of `start()` reports a failed start.

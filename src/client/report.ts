@@ -206,18 +206,22 @@ const INTENDED: ReadonlySet<DropReason> = new Set<DropReason>(['superseded', 'ab
 
 /** Counts the drops of the last minute, from the notices of a client. */
 export class RecentDrops {
-  private readonly inbound = new RecentCount(RECENT_MS)
-  private readonly outbound = new RecentCount(RECENT_MS)
+  private inbound: RecentCount | undefined
+  private outbound: RecentCount | undefined
 
   readonly note = (notice: Notice): void => {
-    if (notice.type === 'inbound-dropped') this.inbound.happened(performance.now())
-    else if (notice.type === 'publish-dropped' && !INTENDED.has(notice.reason))
+    if (notice.type === 'inbound-dropped') {
+      this.inbound ??= new RecentCount(RECENT_MS)
+      this.inbound.happened(performance.now())
+    } else if (notice.type === 'publish-dropped' && !INTENDED.has(notice.reason)) {
+      this.outbound ??= new RecentCount(RECENT_MS)
       this.outbound.happened(performance.now())
+    }
   }
 
   get counts(): MqttHealth['droppedInLastMinute'] {
     const nowMs = performance.now()
-    return { inbound: this.inbound.within(nowMs), outbound: this.outbound.within(nowMs) }
+    return { inbound: this.inbound?.within(nowMs) ?? 0, outbound: this.outbound?.within(nowMs) ?? 0 }
   }
 }
 

@@ -6,36 +6,42 @@ import { turn, WAIT_MS, within } from './real-time.js'
 /** Diagnostics channel on which Node reports every TCP connection that this process opens. */
 const CHANNEL = 'net.client.socket'
 
+/** The client sockets of this process. Shared, so that each socket has one listener, however many doubles there are. */
+const sockets = new Set<Socket>()
+/** The doubles that use them. */
+const users = new Set<ClientEnds>()
+
 /**
  * Finds the client sockets of connections within this process, so that a test can wait until the client has noticed what
  * happened to its connection.
  */
 export class ClientEnds {
-  private readonly sockets = new Set<Socket>()
-
   constructor() {
-    subscribe(CHANNEL, this.add)
+    if (users.size === 0) subscribe(CHANNEL, add)
+    users.add(this)
   }
 
   /** Returns the client socket of an accepted socket; undefined if it is in another process or uses TLS. */
   of(accepted: Duplex): Socket | undefined {
     if (!(accepted instanceof Socket)) return undefined
-    return [...this.sockets].find(
+    return [...sockets].find(
       socket => socket.localPort === accepted.remotePort && socket.remotePort === accepted.localPort,
     )
   }
 
   stop(): void {
-    unsubscribe(CHANNEL, this.add)
-    this.sockets.clear()
+    users.delete(this)
+    if (users.size > 0) return
+    unsubscribe(CHANNEL, add)
+    sockets.clear()
   }
+}
 
-  private readonly add = (message: unknown): void => {
-    const socket = typeof message === 'object' && message !== null && 'socket' in message && message.socket
-    if (!(socket instanceof Socket)) return
-    this.sockets.add(socket)
-    socket.once('close', () => this.sockets.delete(socket))
-  }
+function add(message: unknown): void {
+  const socket = typeof message === 'object' && message !== null && 'socket' in message && message.socket
+  if (!(socket instanceof Socket)) return
+  sockets.add(socket)
+  socket.once('close', () => sockets.delete(socket))
 }
 
 /** Resolves when these streams are closed and have emitted `close`. You need not await it. */

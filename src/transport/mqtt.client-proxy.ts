@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common'
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices'
 import type { PublishProperties } from '../client/connection/link.js'
-import { guardedLog, ThinnedLog } from '../client/journal.js'
+import { GuardedLog, ThinnedLog } from '../client/journal.js'
 import { MqttSession } from '../client/mqtt-session.js'
 import type { OutgoingRequest } from '../client/requests/request-messages.js'
 import type { ConnectionState } from '../core/connection/connection-state.js'
@@ -38,7 +38,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   private readonly isPeerBuiltIn: boolean
   private opened: Promise<void> | undefined
   private readonly logger = loggerOf('MqttClientProxy')
-  private readonly failures = new ThinnedLog(guardedLog(this.logger))
+  private readonly failures = new ThinnedLog(new GuardedLog(this.logger))
   private readonly listeners = new Set<(state: ConnectionState) => void>()
 
   /** @throws MqttError `INVALID_OPTION` */

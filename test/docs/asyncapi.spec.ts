@@ -1,14 +1,12 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
-import { once } from 'node:events'
+import { execFile } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { problemsOf } from '../support/asyncapi.js'
 import { freePort } from '../support/free-port.js'
-import { DocApp } from './doc-app.js'
+import { DocApp, type Service } from './doc-app.js'
 
 const COMMAND = fileURLToPath(new URL('../../dist/esm/cli/nestjs-mqtt.js', import.meta.url))
 const run = promisify(execFile)
@@ -91,26 +89,17 @@ describe.each(['commonjs', 'module'] as const)(
 
 describe('the application of docs/asyncapi.md', () => {
   const app = new DocApp('docs/asyncapi.md')
-  let service: ChildProcess
+  let service: Service
   let port: number
 
   beforeAll(async () => {
     app.write()
     await app.compile()
     port = await freePort()
-    service = spawn(process.execPath, [app.compiled('src/main.ts')], {
-      env: { ...process.env, MQTT_URL: `mqtt://127.0.0.1:${await freePort()}`, PORT: String(port) },
-      stdio: ['ignore', 'pipe', 'ignore'],
-    })
-    if (service.stdout === null) throw new Error('the service has no output')
-    for await (const line of createInterface({ input: service.stdout }))
-      if (line.includes('Nest application successfully started')) break
+    service = await app.start(`mqtt://127.0.0.1:${await freePort()}`, port)
   })
 
-  afterAll(async () => {
-    service.kill('SIGTERM')
-    if (service.exitCode === null) await once(service, 'exit')
-  })
+  afterAll(() => service.stop())
 
   it('serves the page and the document', async () => {
     const get = async (path: string): Promise<string> => {

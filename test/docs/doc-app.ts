@@ -1,6 +1,9 @@
-import { execFile } from 'node:child_process'
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { createInterface } from 'node:readline'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { docBlocks, RELATIVE_IMPORT } from '../../scripts/doc-blocks.mjs'
@@ -25,6 +28,12 @@ const TSCONFIG = {
   },
   include: ['**/*.ts'],
   exclude: ['dist'],
+}
+
+/** A running application. */
+export interface Service {
+  /** Sends SIGTERM. Resolves with the exit code; null if a signal has ended the service. */
+  stop(): Promise<unknown>
 }
 
 /** The code blocks of a page, as an application in a folder of its own, where the packages of this project resolve. */
@@ -66,6 +75,24 @@ export class DocApp {
     return join(this.folder, 'dist', path.replace(/\.ts$/, '.js'))
   }
 
+  /** Runs `src/main.ts` as a service on these ports, until `stop`. Resolves when it has started. */
+  async start(mqttUrl: string, port: number): Promise<Service> {
+    const service = spawn(process.execPath, [this.compiled('src/main.ts')], {
+      env: { ...process.env, MQTT_URL: mqttUrl, PORT: String(port) },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const errors: string[] = []
+    service.stderr.on('data', chunk => errors.push(String(chunk)))
+    const exited = once(service, 'exit').then(([code]: unknown[]) => code)
+    if (!(await says(service.stdout, 'Nest application successfully started')))
+      throw new Error(`the service ended before it started:\n${errors.join('')}`)
+    const stop = (): Promise<unknown> => {
+      service.kill('SIGTERM')
+      return exited
+    }
+    return { stop }
+  }
+
   private get blocks() {
     return docBlocks(join(ROOT, this.page)).filter(
       ({ language, isForeign }) => ['ts', 'js'].includes(language) && !isForeign,
@@ -88,4 +115,9 @@ function readStdout(error: unknown): string {
   return typeof error === 'object' && error !== null && 'stdout' in error
     ? String(error.stdout)
     : String(error)
+}
+
+async function says(output: Readable, text: string): Promise<boolean> {
+  for await (const line of createInterface({ input: output })) if (line.includes(text)) return true
+  return false
 }

@@ -1,16 +1,13 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { createInterface } from 'node:readline'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EmbeddedBroker } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
-import { DocApp } from './doc-app.js'
+import { DocApp, type Service } from './doc-app.js'
 
 describe('the application of docs/health.md', () => {
   const app = new DocApp('docs/health.md')
   let brokerPort: number
-  let service: ChildProcess
+  let service: Service
   let port: number
 
   beforeAll(async () => {
@@ -18,19 +15,10 @@ describe('the application of docs/health.md', () => {
     await app.compile()
     brokerPort = await freePort()
     port = await freePort()
-    service = spawn(process.execPath, [app.compiled('src/main.ts')], {
-      env: { ...process.env, MQTT_URL: `mqtt://127.0.0.1:${brokerPort}`, PORT: String(port) },
-      stdio: ['ignore', 'pipe', 'ignore'],
-    })
-    if (service.stdout === null) throw new Error('the service has no output')
-    for await (const line of createInterface({ input: service.stdout }))
-      if (line.includes('Nest application successfully started')) break
+    service = await app.start(`mqtt://127.0.0.1:${brokerPort}`, port)
   })
 
-  afterAll(async () => {
-    service.kill('SIGTERM')
-    if (service.exitCode === null) await once(service, 'exit')
-  })
+  afterAll(() => service.stop())
 
   const statuses = (): Promise<number[]> =>
     Promise.all(

@@ -1,13 +1,12 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { EmbeddedBroker } from '../../src/testing/index.js'
 import { freePort } from '../support/free-port.js'
-import { DocApp } from './doc-app.js'
+import { DocApp, type Service } from './doc-app.js'
 
 const VITEST = fileURLToPath(new URL('../../node_modules/vitest/vitest.mjs', import.meta.url))
 const PLAIN_CONFIG = fileURLToPath(new URL('plain-vitest.config.mjs', import.meta.url))
@@ -15,7 +14,7 @@ const PLAIN_CONFIG = fileURLToPath(new URL('plain-vitest.config.mjs', import.met
 describe('the application of the README', () => {
   const app = new DocApp('README.md')
   let broker: EmbeddedBroker
-  let service: ChildProcess
+  let service: Service
   let port: number
 
   beforeAll(async () => {
@@ -23,16 +22,11 @@ describe('the application of the README', () => {
     await app.compile()
     broker = await EmbeddedBroker.start()
     port = await freePort()
-    service = spawn(process.execPath, [app.compiled('src/main.ts')], {
-      env: { ...process.env, MQTT_URL: broker.url, PORT: String(port) },
-      stdio: ['ignore', 'pipe', 'inherit'],
-    })
-    await says(service, 'Nest application successfully started')
+    service = await app.start(broker.url, port)
   })
 
   afterAll(async () => {
-    service.kill('SIGTERM')
-    if (service.exitCode === null) await once(service, 'exit')
+    await service.stop()
     await broker.stop()
   })
 
@@ -49,9 +43,7 @@ describe('the application of the README', () => {
   })
 
   it('ends with exit code 0 on SIGTERM', async () => {
-    const exited = once(service, 'exit')
-    service.kill('SIGTERM')
-    expect(await exited).toEqual([0, null])
+    expect(await service.stop()).toBe(0)
   })
 })
 
@@ -69,9 +61,3 @@ it('the test of the README passes in Vitest', { timeout: 120_000 }, async () => 
   const [code] = await once(run, 'exit')
   expect(code, output.join('')).toBe(0)
 })
-
-async function says(service: ChildProcess, text: string): Promise<void> {
-  if (service.stdout === null) throw new Error('the service has no output')
-  for await (const line of createInterface({ input: service.stdout })) if (line.includes(text)) return
-  throw new Error(`the service ended before it said "${text}"`)
-}

@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import { connectAsync } from 'mqtt'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { EmbeddedBroker, FaultLink } from '../../src/testing/index.js'
@@ -33,6 +34,18 @@ describe('a fault link', () => {
     expect(received).toEqual(Array.from({ length: 100 }, (_, index) => String(index)))
     expect(link).toMatchObject({ open: 1, dials: 1 })
     await client.endAsync()
+  })
+
+  it('many links in one process add one listener to a socket, not one each', async () => {
+    const port = Number(new URL(broker.url).port)
+    const links = await Promise.all(Array.from({ length: 12 }, () => FaultLink.start({ port })))
+    const alone = connect(port, '127.0.0.1')
+    const listeners = alone.listenerCount('close')
+    await Promise.all(links.map(other => other.stop()))
+    const later = connect(port, '127.0.0.1')
+    expect(listeners).toBe(later.listenerCount('close'))
+    alone.destroy()
+    later.destroy()
   })
 
   it('cut: both sides are disconnected', async () => {

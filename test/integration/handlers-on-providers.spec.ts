@@ -1,25 +1,18 @@
 import 'reflect-metadata'
 import {
-  type ArgumentsHost,
-  type CallHandler,
-  type CanActivate,
-  Catch,
   Controller,
-  type ExecutionContext,
   Inject,
   Injectable,
   Module,
-  type NestInterceptor,
   ParseIntPipe,
-  type PipeTransform,
   Scope,
   UseFilters,
   UseGuards,
   UseInterceptors,
 } from '@nestjs/common'
 import { NestFactory } from '@nestjs/core'
-import { BaseRpcExceptionFilter, Ctx, EventPattern, Payload, RpcException } from '@nestjs/microservices'
-import { type Observable, of, tap } from 'rxjs'
+import { Ctx, EventPattern, Payload } from '@nestjs/microservices'
+import { type Observable, of } from 'rxjs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import {
   type MqttContext,
@@ -36,9 +29,9 @@ import {
 import { EmbeddedBroker, ScriptedPeer } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { type AppParts, CollectingLogger, startMicroservice } from '../support/nest-app.js'
+import { calls, NoteFilter, NoteInterceptor, PlusOnePipe, TopicGuard } from '../support/noted-calls.js'
 import { message } from '../support/session-on-peer.js'
 
-const calls: unknown[] = []
 let broker: EmbeddedBroker
 const closing: (() => Promise<unknown>)[] = []
 
@@ -55,39 +48,6 @@ async function start(parts: AppParts) {
   const started = await startMicroservice({ url: broker.url }, parts)
   closing.push(() => started.app.close())
   return started
-}
-
-@Injectable()
-class TopicGuard implements CanActivate {
-  canActivate(context: ExecutionContext): boolean {
-    const { topic }: MqttContext = context.switchToRpc().getContext()
-    calls.push(`guard of ${context.getClass().name}`)
-    return topic !== 'doors/forbidden'
-  }
-}
-
-@Injectable()
-class NoteInterceptor implements NestInterceptor {
-  intercept(_context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    calls.push('before')
-    return next.handle().pipe(tap(() => calls.push('after')))
-  }
-}
-
-@Injectable()
-class PlusOnePipe implements PipeTransform {
-  transform(value: unknown): number {
-    if (typeof value !== 'number') throw new RpcException('a number is needed')
-    return value + 1
-  }
-}
-
-@Catch(RpcException)
-class NoteFilter extends BaseRpcExceptionFilter {
-  override catch(exception: RpcException, host: ArgumentsHost): Observable<unknown> {
-    calls.push(`filter ${exception.message}`)
-    return super.catch(exception, host)
-  }
 }
 
 @Injectable()
@@ -124,14 +84,14 @@ describe('a handler on a provider', () => {
   it('fails if a guard refuses the message', async () => {
     const { mqtt } = await start({ providers: [Doors] })
     await broker.deliver('doors/forbidden', 1)
-    expect(calls).toEqual(['guard of Doors', 'filter Forbidden resource'])
+    expect(calls).toEqual(['guard of Doors', 'filter Forbidden resource doors/forbidden'])
     expect(mqtt.stats().inbound).toMatchObject({ handled: 1, failed: 1 })
   })
 
   it('has its errors passed to its exception filter', async () => {
     await start({ providers: [Doors] })
     await broker.deliver('doors/front', { not: 'a number' })
-    expect(calls).toContain('filter a number is needed')
+    expect(calls).toContain('filter a number is needed doors/front')
   })
 
   it('uses the same instance as the rest of the application, and responds to requests and streams', async () => {

@@ -234,7 +234,8 @@ describe('routing', () => {
 describe('a persistent session', () => {
   const kept = { clean: false, clientId: 'kept', inbound: { concurrency: 1 } }
 
-  it('gives back the waiting messages if the broker resumes the session', async () => {
+  /** One handler runs and two messages wait for it. The connection is lost. */
+  async function cutWithThreeMessages() {
     const gate = new Gate()
     const handled: number[] = []
     const { session, peer, connection } = await listening(
@@ -249,6 +250,11 @@ describe('a persistent session', () => {
     for (const messageId of [1, 2, 3]) connection.send(message('a', { qos: 1, messageId }))
     await eventually(() => session.stats.inbound.received === 3)
     connection.cut()
+    return { session, peer, gate, handled }
+  }
+
+  it('gives back the waiting messages if the broker resumes the session', async () => {
+    const { session, peer, gate, handled } = await cutWithThreeMessages()
     const second = await peer.accept({ sessionPresent: true })
     await session.connection.whenConnected()
     gate.open()
@@ -261,20 +267,7 @@ describe('a persistent session', () => {
   })
 
   it('handles the waiting messages if the broker has lost the session', async () => {
-    const gate = new Gate()
-    const handled: number[] = []
-    const { session, peer, connection } = await listening(
-      {
-        a: async packet => {
-          await gate.pass()
-          handled.push(packet.messageId ?? 0)
-        },
-      },
-      kept,
-    )
-    for (const messageId of [1, 2, 3]) connection.send(message('a', { qos: 1, messageId }))
-    await eventually(() => session.stats.inbound.received === 3)
-    connection.cut()
+    const { session, peer, gate, handled } = await cutWithThreeMessages()
     await peer.accept({ sessionPresent: false })
     gate.open()
     await eventually(() => handled.length === 3)

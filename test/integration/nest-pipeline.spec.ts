@@ -1,70 +1,13 @@
-import {
-  type ArgumentsHost,
-  type CallHandler,
-  type CanActivate,
-  Catch,
-  Controller,
-  type ExecutionContext,
-  Injectable,
-  type NestInterceptor,
-  type PipeTransform,
-  Scope,
-  UseFilters,
-  UseGuards,
-  UseInterceptors,
-} from '@nestjs/common'
-import {
-  BaseRpcExceptionFilter,
-  Ctx,
-  EventPattern,
-  MessagePattern,
-  Payload,
-  RpcException,
-  Transport,
-} from '@nestjs/microservices'
+import { Controller, Injectable, Scope, UseFilters, UseGuards, UseInterceptors } from '@nestjs/common'
+import { Ctx, EventPattern, MessagePattern, Payload, RpcException, Transport } from '@nestjs/microservices'
 import { type Observable, of, tap, throwError } from 'rxjs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { handle, type MqttContext, MqttTransport, type PublishPacket, TopicParam } from '../../src/index.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { startMicroservice } from '../support/nest-app.js'
+import { calls, NoteFilter, NoteInterceptor, PlusOnePipe, TopicGuard } from '../support/noted-calls.js'
 import { message } from '../support/session-on-peer.js'
-
-const calls: unknown[] = []
-
-@Injectable()
-class TopicGuard implements CanActivate {
-  canActivate(context: ExecutionContext): boolean {
-    const mqttContext: MqttContext = context.switchToRpc().getContext()
-    calls.push('guard')
-    return mqttContext.topic !== 'pipeline/forbidden'
-  }
-}
-
-@Injectable()
-class NoteInterceptor implements NestInterceptor {
-  intercept(_context: ExecutionContext, next: CallHandler): Observable<unknown> {
-    calls.push('before')
-    return next.handle().pipe(tap(() => calls.push('after')))
-  }
-}
-
-@Injectable()
-class PlusOnePipe implements PipeTransform {
-  transform(value: unknown): number {
-    if (typeof value !== 'number') throw new RpcException('a number is needed')
-    return value + 1
-  }
-}
-
-@Catch(RpcException)
-class NoteFilter extends BaseRpcExceptionFilter {
-  override catch(exception: RpcException, host: ArgumentsHost): Observable<unknown> {
-    const context: MqttContext = host.switchToRpc().getContext()
-    calls.push(`filter ${exception.message} ${context.topic}`)
-    return super.catch(exception, host)
-  }
-}
 
 @Injectable({ scope: Scope.REQUEST })
 class PerMessage {
@@ -149,20 +92,25 @@ describe('an event passes through the pipeline of Nest', () => {
   it('guard, interceptor, pipe and handler, with its context', async () => {
     deliver('pipeline/a', 1, { qos: 1, messageId: 1, retain: true })
     await handled(1)
-    expect(calls).toEqual(['guard', 'before', ['event', 2, 'pipeline/a', 'pipeline/+', 1, true], 'after'])
+    expect(calls).toEqual([
+      'guard of PipelineController',
+      'before',
+      ['event', 2, 'pipeline/a', 'pipeline/+', 1, true],
+      'after',
+    ])
   })
 
   it('a guard prevents the handler from running, and the message counts as failed', async () => {
     deliver('pipeline/forbidden', 1)
     await handled(1)
-    expect(calls).toEqual(['guard', 'filter Forbidden resource pipeline/forbidden'])
+    expect(calls).toEqual(['guard of PipelineController', 'filter Forbidden resource pipeline/forbidden'])
     expect(started.mqtt.stats().inbound.failed).toBe(1)
   })
 
   it('an exception filter receives the error of a pipe', async () => {
     deliver('pipeline/a', 'text')
     await handled(1)
-    expect(calls).toEqual(['guard', 'before', 'filter a number is needed pipeline/a'])
+    expect(calls).toEqual(['guard of PipelineController', 'before', 'filter a number is needed pipeline/a'])
     expect(started.logger.ofMqtt).toContainEqual(
       'error [Mqtt] the handler of "pipeline/+" failed for a message on "pipeline/a": a number is needed',
     )

@@ -186,22 +186,26 @@ describe('a broker that is unavailable for 24 hours', () => {
   })
 })
 
+/** Accepts a connection and drops it after a time. @returns the delay, which has elapsed, before the next attempt */
+async function lossAfter({ session, peer }: ReturnType<typeof watched>, lastsMs: number): Promise<number> {
+  const connection = await peer.accept()
+  await session.connection.whenConnected()
+  vi.advanceTimersByTime(lastsMs)
+  const wait = nextWait(session)
+  connection.cut()
+  const { delayMs } = await wait
+  vi.advanceTimersByTime(delayMs)
+  return delayMs
+}
+
 describe('a broker that flaps', () => {
   /** Accepts and drops at once, or after a time; returns the delays of an hour. */
   async function flap(lastsMs: number): Promise<number[]> {
-    const { session, peer, dials } = watched()
+    const parts = watched()
+    const { session, peer, dials } = parts
     const delays: number[] = []
     await session.start()
-    while (performance.now() < end()) {
-      const connection = await peer.accept()
-      await session.connection.whenConnected()
-      vi.advanceTimersByTime(lastsMs)
-      const wait = nextWait(session)
-      connection.cut()
-      const { delayMs } = await wait
-      delays.push(delayMs)
-      vi.advanceTimersByTime(delayMs)
-    }
+    while (performance.now() < end()) delays.push(await lossAfter(parts, lastsMs))
     // The delay that went by last has led to one more dial.
     await peer.connection()
     expect(dials).toHaveLength(delays.length + 1)
@@ -233,21 +237,12 @@ describe('a broker that flaps', () => {
   })
 
   it('is retried with the first delay again after one good connection between failures', async () => {
-    const { session, peer } = watched()
+    const parts = watched()
     const delays: number[] = []
-    await session.start()
-    for (const lastsMs of [0, 0, 0, 10_000, 0, 0, 10_000]) {
-      const connection = await peer.accept()
-      await session.connection.whenConnected()
-      vi.advanceTimersByTime(lastsMs)
-      const wait = nextWait(session)
-      connection.cut()
-      const { delayMs } = await wait
-      delays.push(delayMs)
-      vi.advanceTimersByTime(delayMs)
-    }
+    await parts.session.start()
+    for (const lastsMs of [0, 0, 0, 10_000, 0, 0, 10_000]) delays.push(await lossAfter(parts, lastsMs))
     expect(delays).toEqual([500, 1_000, 2_000, 500, 1_000, 2_000, 500])
-    await session.close()
+    await parts.session.close()
   })
 
   it('increases one common count by DISCONNECT, by silence and by refusal', async () => {

@@ -41,6 +41,14 @@ async function gated(options: Parameters<typeof subscriberOnPeer>[0]) {
   return { ...parts, ran, end }
 }
 
+/** A handler runs for the message `a`, with the Packet Identifier 7. */
+async function running(protocolVersion: 4 | 5) {
+  const parts = await gated({ protocolVersion })
+  parts.connection.send(qos1('t/1', 7, 'a'))
+  await settle(parts.mqtt)
+  return parts
+}
+
 async function reconnect(parts: SubscriberOnPeer, connack = RESUMED) {
   await goOffline(parts)
   await settle(parts.mqtt)
@@ -51,10 +59,8 @@ async function reconnect(parts: SubscriberOnPeer, connack = RESUMED) {
 
 describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVersion => {
   it('while its handler runs is not handled again, and is acknowledged on the new connection', async () => {
-    const parts = await gated({ protocolVersion })
-    const { mqtt, connection, ran } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
+    const parts = await running(protocolVersion)
+    const { mqtt, ran } = parts
     const second = await reconnect(parts)
     second.send(qos1('t/1', 7, 'a', true))
     await settle(mqtt)
@@ -68,10 +74,8 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
   })
 
   it('after its handler ended without a connection is acknowledged at once', async () => {
-    const parts = await gated({ protocolVersion })
-    const { mqtt, connection, ran } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
+    const parts = await running(protocolVersion)
+    const { mqtt, ran } = parts
     await goOffline(parts)
     await parts.end('a')
     const second = await comeBack(parts, RESUMED)
@@ -85,10 +89,8 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
   })
 
   it('after its handler ended on the new connection is acknowledged on arrival', async () => {
-    const parts = await gated({ protocolVersion })
-    const { mqtt, connection, ran } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
+    const parts = await running(protocolVersion)
+    const { mqtt, ran } = parts
     const second = await reconnect(parts)
     await parts.end('a')
     expect(acks(second)).toEqual([])
@@ -120,10 +122,8 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
   })
 
   it('over several connections is still handled once', async () => {
-    const parts = await gated({ protocolVersion })
+    const parts = await running(protocolVersion)
     const { mqtt, connection, ran } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
     let current = connection
     for (let count = 0; count < 3; count += 1) {
       current = await reconnect({ ...parts, connection: current })
@@ -175,10 +175,8 @@ describe.each(VERSIONS)('MQTT %i: another message with the Packet Identifier', p
     ['with another payload', qos1('t/1', 7, 'b', true)],
     ['of another topic', qos1('t/2', 7, 'a', true)],
   ])('%s is handled', async (_how, other) => {
-    const parts = await gated({ protocolVersion })
-    const { mqtt, connection, ran } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
+    const parts = await running(protocolVersion)
+    const { mqtt, ran } = parts
     const second = await reconnect(parts)
     await parts.end('a')
     second.send(other)
@@ -209,10 +207,8 @@ describe.each(VERSIONS)('MQTT %i: another message with the Packet Identifier', p
 
 describe.each(VERSIONS)('MQTT %i: a session that the broker has lost', protocolVersion => {
   it('has no redeliveries: the same message is a new one', async () => {
-    const parts = await gated({ protocolVersion })
-    const { mqtt, connection, ran } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
+    const parts = await running(protocolVersion)
+    const { mqtt, ran } = parts
     await goOffline(parts)
     await parts.end('a')
     const second = await comeBack(parts, { sessionPresent: false })
@@ -226,10 +222,8 @@ describe.each(VERSIONS)('MQTT %i: a session that the broker has lost', protocolV
   })
 
   it('receives no PUBACK for earlier messages', async () => {
-    const parts = await gated({ protocolVersion })
-    const { mqtt, connection } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
+    const parts = await running(protocolVersion)
+    const { mqtt } = parts
     const second = await reconnect(parts, { sessionPresent: false })
     await parts.end('a')
     expect(acks(second)).toEqual([])
@@ -277,10 +271,8 @@ describe.each(VERSIONS)('MQTT %i: a waiting message at a lost connection', proto
 
 describe.each(VERSIONS)('MQTT %i: a message that arrives twice on one connection', protocolVersion => {
   it('with DUP while its handler runs is handled once and acknowledged once', async () => {
-    const parts = await gated({ protocolVersion })
+    const parts = await running(protocolVersion)
     const { mqtt, connection, ran } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
     connection.send(qos1('t/1', 7, 'a', true))
     await settle(mqtt)
     expect(mqtt.stats().inbound).toMatchObject({ received: 2, repeated: 1, running: 1, waiting: 0 })
@@ -306,10 +298,8 @@ describe.each(VERSIONS)('MQTT %i: a message that arrives twice on one connection
   })
 
   it('with DUP is also handled once on the connection that redelivered it', async () => {
-    const parts = await gated({ protocolVersion })
-    const { mqtt, connection, ran } = parts
-    connection.send(qos1('t/1', 7, 'a'))
-    await settle(mqtt)
+    const parts = await running(protocolVersion)
+    const { mqtt, ran } = parts
     const second = await reconnect(parts)
     for (let count = 0; count < 2; count += 1) second.send(qos1('t/1', 7, 'a', true))
     await settle(mqtt)

@@ -2,7 +2,7 @@ import 'reflect-metadata'
 import { Controller, Inject, Injectable, type OnModuleInit } from '@nestjs/common'
 import { EventPattern } from '@nestjs/microservices'
 import { beforeEach, describe, expect, it } from 'vitest'
-import { MqttService } from '../../src/index.js'
+import { type MqttModuleOptions, MqttService } from '../../src/index.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { responseTo } from '../support/asking.js'
 import { eventually } from '../support/eventually.js'
@@ -69,18 +69,24 @@ it('a request in onModuleInit receives its response, while the messages for the 
   await app.close()
 })
 
+/** An application whose connection has sent a request, and whose handler runs. */
+async function atWork(more: MqttModuleOptions) {
+  const starting = startMicroservice({ ...options(), ...more }, { controllers: [WorkController] })
+  const connection = await peer.accept()
+  await connection.grant()
+  const { app, mqtt } = await starting
+  const first = mqtt.request('ask', 'before')
+  await connection.grant()
+  await respondToNext(connection, 'first')
+  expect(await first).toBe('first')
+  connection.send(message('work', { payload: '1', qos: 1, messageId: 1 }))
+  await gate.reached()
+  return { app, connection }
+}
+
 describe('a request of a handler that the closing application waits for', () => {
   it('receives its response', async () => {
-    const starting = startMicroservice(options(), { controllers: [WorkController] })
-    const connection = await peer.accept()
-    await connection.grant()
-    const { app, mqtt } = await starting
-    const first = mqtt.request('ask', 'before')
-    await connection.grant()
-    await respondToNext(connection, 'first')
-    expect(await first).toBe('first')
-    connection.send(message('work', { payload: '1', qos: 1, messageId: 1 }))
-    await gate.reached()
+    const { app, connection } = await atWork({})
     const closed = app.close()
     const { messageId = 0, unsubscriptions } = await connection.find('unsubscribe')
     expect(unsubscriptions).toEqual(['work'])
@@ -95,19 +101,7 @@ describe('a request of a handler that the closing application waits for', () => 
   })
 
   it('receives its response if the session is persistent', async () => {
-    const starting = startMicroservice(
-      { ...options(), clean: false, clientId: 'kept' },
-      { controllers: [WorkController] },
-    )
-    const connection = await peer.accept()
-    await connection.grant()
-    const { app, mqtt } = await starting
-    const first = mqtt.request('ask', 'before')
-    await connection.grant()
-    await respondToNext(connection, 'first')
-    await first
-    connection.send(message('work', { payload: '1', qos: 1, messageId: 1 }))
-    await gate.reached()
+    const { app, connection } = await atWork({ clean: false, clientId: 'kept' })
     const closed = app.close()
     gate.open()
     await respondToNext(connection, 'second')

@@ -33,6 +33,15 @@ describe('a broker that accepts Topic Aliases', () => {
     await finish(parts)
   })
 
+  it('is not served by a second table of aliases in the client of `mqtt`', async () => {
+    const parts = await aliasing(10)
+    await parts.mqtt.publish(topic(1), 1)
+    const client = parts.mqtt.unwrap<object>()
+    expect(client).toHaveProperty('connected', true)
+    expect(client).not.toHaveProperty('topicAliasSend')
+    await finish(parts)
+  })
+
   it('never receives more aliases than it allows: the least recently used one is assigned again', async () => {
     const parts = await aliasing(2)
     for (const index of [1, 2, 1, 3, 1, 2]) await parts.mqtt.publish(topic(index), index)

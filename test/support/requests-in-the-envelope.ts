@@ -28,7 +28,6 @@ export function requestsInTheEnvelope() {
     connection: {
       state: { status: 'idle' },
       protocolVersion: 4,
-      attach: () => () => {},
     },
     addRoute: ({ subscription }, _options, handler) => {
       added.push(subscription)
@@ -37,6 +36,7 @@ export function requestsInTheEnvelope() {
     },
     subscriptions: { flush: () => {}, whenGranted: async () => {} },
     dispatcher: { pool: { requestOpened: () => () => {}, trackRequests: () => {} } },
+    responseTopics: new ResponseTopics('responses'),
     events: new ClientEvents(OBSERVED_CLIENT, () => {}),
     publisher: { exchanging: () => {} },
     publish: async (message): Promise<PublishOutcome> => {
@@ -50,7 +50,7 @@ export function requestsInTheEnvelope() {
     () => {},
     1_000,
   )
-  const replies = new ReplyTopics(session, open, new ResponseTopics('responses'), 0)
+  const replies = new ReplyTopics(session, open, 0)
   const ask = async (id: string, topic: string) => {
     const heard: unknown[] = []
     open.add(

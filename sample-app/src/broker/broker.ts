@@ -1,43 +1,43 @@
-import { Logger, type OnApplicationShutdown } from '@nestjs/common'
-import { EmbeddedBroker } from 'nestjs-mqtt/testing'
-import type { Config } from '../config/config.js'
+import { Module } from '@nestjs/common'
+import { Child } from '../child.js'
+import { Config, ConfigModule } from '../config.js'
 
-const ANY_FREE_PORT = 0
-
-/** The MQTT broker of this application: the broker at `MQTT_URL`, or an embedded one. */
-export class Broker implements OnApplicationShutdown {
+/** The MQTT broker: the one at `MQTT_URL`, or an embedded one. */
+export class Broker {
   private constructor(
     readonly url: string,
-    private readonly embedded?: EmbeddedBroker,
+    private process?: Child,
   ) {}
 
   static async start({ mqttUrl, mqttPort }: Config): Promise<Broker> {
     if (mqttUrl !== undefined) return new Broker(mqttUrl)
-    const embedded = await startEmbedded(mqttPort)
-    return new Broker(embedded.url, embedded)
+    const { process, url } = await startProcess(mqttPort)
+    return new Broker(url, process)
   }
 
   get isEmbedded(): boolean {
-    return this.embedded !== undefined
+    return this.process !== undefined
   }
 
-  /** Runs in the last hook of Nest, after the connections to the broker have closed. */
-  async onApplicationShutdown(): Promise<void> {
-    await this.embedded?.stop()
-  }
-}
-
-async function startEmbedded(port: number): Promise<EmbeddedBroker> {
-  try {
-    return await EmbeddedBroker.start({ port })
-  } catch (error) {
-    if (!isAddressInUse(error)) throw error
-    const embedded = await EmbeddedBroker.start({ port: ANY_FREE_PORT })
-    new Logger(Broker.name).warn(`Port ${port} is in use; the embedded broker listens on ${embedded.url}`)
-    return embedded
+  /** Kills the embedded broker and starts it again. It keeps nothing: no sessions, no retained messages. */
+  async restart(): Promise<void> {
+    await this.process?.kill()
+    const { process } = await startProcess(Number(new URL(this.url).port))
+    this.process = process
   }
 }
 
-function isAddressInUse(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'EADDRINUSE'
+async function startProcess(port: number): Promise<{ process: Child; url: string }> {
+  const process = new Child('broker/process.js', [String(port)])
+  const url = String(await process.nextMessage())
+  // No hook of Nest runs after the connections have closed. So the broker ends after this process, not before.
+  process.unref()
+  return { process, url }
 }
+
+@Module({
+  imports: [ConfigModule],
+  providers: [{ provide: Broker, inject: [Config], useFactory: (config: Config) => Broker.start(config) }],
+  exports: [Broker],
+})
+export class BrokerModule {}

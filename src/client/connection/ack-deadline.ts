@@ -104,9 +104,10 @@ interface Sent<T> extends Unacknowledged {
 
 const UNSPECIFIED_ERROR = 0x80
 
-/** Packets of one type that wait for a response from the broker, with one deadline. */
-export class AwaitedResponses<T> {
-  private readonly packets = new Map<number, Sent<T>>()
+/** Packets of one type that wait for a response from the broker, with one deadline. Most connections send none of most types. */
+export class AwaitedResponses<T> implements AckWatch<Sent<T>> {
+  private packets: Map<number, Sent<T>> | undefined
+  private link: Link | undefined
   private deadline: AckDeadline<Sent<T>> | undefined
 
   constructor(
@@ -116,37 +117,38 @@ export class AwaitedResponses<T> {
   ) {}
 
   get size(): number {
-    return this.packets.size
+    return this.packets?.size ?? 0
   }
 
   get contents(): T[] {
-    return [...this.packets.values()].map(({ content }) => content)
+    return this.all.map(({ content }) => content)
   }
 
   /** The packets whose wait has exceeded half of the time limit. */
   get late(): T[] {
     if (this.deadline?.isLate !== true) return []
     const dueMs = performance.now() - this.rules.ackTimeoutMs / 2
-    return [...this.packets.values()].filter(({ sentMs }) => sentMs <= dueMs).map(({ content }) => content)
+    return this.all.filter(({ sentMs }) => sentMs <= dueMs).map(({ content }) => content)
   }
 
   connected(link: Link): void {
-    this.deadline = new AckDeadline<Sent<T>>(link, this.rules.ackTimeoutMs, {
-      oldest: () => this.packets.values().next().value,
-      onOverdue: ({ content }) => this.giveUp(content),
-    })
+    this.link = link
+    this.deadline = undefined
   }
 
   sent(messageId: number, content: T): void {
+    this.packets ??= new Map()
     this.packets.set(messageId, { content, sentMs: performance.now() })
-    this.deadline?.sent()
+    if (this.link === undefined) return
+    this.deadline ??= new AckDeadline(this.link, this.rules.ackTimeoutMs, this)
+    this.deadline.sent()
   }
 
   /** A response arrived. @returns what the response is for; undefined if nothing waits for it */
   responded(messageId: number | undefined): T | undefined {
-    const sent = messageId === undefined ? undefined : this.packets.get(messageId)
+    const sent = messageId === undefined ? undefined : this.packets?.get(messageId)
     if (messageId === undefined || sent === undefined) return undefined
-    this.packets.delete(messageId)
+    this.packets?.delete(messageId)
     this.packetIds.release(messageId)
     if (this.deadline !== undefined) this.deadline.acknowledgedMs = performance.now()
     return sent.content
@@ -157,13 +159,22 @@ export class AwaitedResponses<T> {
     const { contents } = this
     this.deadline?.stop()
     this.deadline = undefined
-    for (const messageId of this.packets.keys()) this.packetIds.release(messageId)
-    this.packets.clear()
+    this.link = undefined
+    for (const messageId of this.packets?.keys() ?? []) this.packetIds.release(messageId)
+    this.packets = undefined
     return contents
   }
 
-  private giveUp(oldest: T): void {
-    const text = `the broker did not respond to ${this.describe(oldest)} within ${this.rules.ackTimeoutMs} ms`
+  oldest(): Sent<T> | undefined {
+    return this.packets?.values().next().value
+  }
+
+  onOverdue({ content }: Sent<T>): void {
+    const text = `the broker did not respond to ${this.describe(content)} within ${this.rules.ackTimeoutMs} ms`
     this.rules.onOverdue(new MqttError('TIMEOUT', text, { reasonCode: UNSPECIFIED_ERROR }))
+  }
+
+  private get all(): Sent<T>[] {
+    return this.packets === undefined ? [] : [...this.packets.values()]
   }
 }

@@ -9,9 +9,8 @@ import { printable } from '../../core/log-lines.js'
 import { withoutSecrets } from '../../options/option-checks.js'
 import type { MqttCredentials } from '../../options/options.js'
 import { type DialSecrets, type ResolvedOptions, tlsConflict } from '../../options/resolved-options.js'
-import type { AttemptCredentials, Dialler, Endpoint } from './link.js'
+import { type AttemptCredentials, type Dialler, type Endpoint, Unreleased, UnreleasedStore } from './link.js'
 import { ClientLink, ignore } from './mqtt-link.js'
-import { Unreleased, UnreleasedStore } from './packet-reader.js'
 
 /** One DNS SRV record (RFC 2782). */
 export interface SrvRecord {

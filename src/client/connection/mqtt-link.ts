@@ -218,9 +218,8 @@ export class ClientLink implements Link {
       switch (packet.cmd) {
         case 'puback':
         case 'pubcomp':
-          if (this.writer.unacknowledged > 0) this.writer.unacknowledged -= 1
-          return this.feedback?.acknowledged(packet)
         case 'pubrec':
+          if (packet.cmd !== 'pubrec' && this.writer.unacknowledged > 0) this.writer.unacknowledged -= 1
           return this.feedback?.acknowledged(packet)
         case 'pingresp':
           return this.feedback?.confirmed()
@@ -255,6 +254,8 @@ export class ClientLink implements Link {
       sessionPresent: packet.sessionPresent,
       limits: brokerLimits(this.protocolVersion, packet.properties),
     })
+    // The aliases belong to the packet writer. `mqtt` would create tables for them that nothing uses.
+    if (packet.properties !== undefined) packet.properties.topicAliasMaximum = 0
   }
 
   private check(packet: IPublishPacket | IPubrelPacket): void {

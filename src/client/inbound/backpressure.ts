@@ -206,9 +206,12 @@ export interface Overflow {
 export class Intake {
   /** In order of arrival, each with the runs that have not started. */
   private readonly waiting = new Map<Delivery, HandlerRun | Set<HandlerRun>>()
-  private readonly newest = new Map<string, HandlerRun>()
+  /** The newest run for each topic and handler; undefined unless `overflow` is `latest`. */
+  private readonly newest: Map<string, HandlerRun> | undefined
 
-  constructor(private readonly options: Pick<Required<InboundOptions>, 'maxQueued' | 'overflow'>) {}
+  constructor(private readonly options: Pick<Required<InboundOptions>, 'maxQueued' | 'overflow'>) {
+    this.newest = options.overflow === 'latest' ? new Map() : undefined
+  }
 
   get size(): number {
     return this.waiting.size
@@ -229,7 +232,7 @@ export class Intake {
     const { maxQueued, overflow } = this.options
     const isFull = this.waiting.size >= maxQueued && !this.waiting.has(run.delivery)
     if (overflow === 'drop-newest' && isFull) return { mayStall: false, drop: [run] }
-    const replaced = overflow === 'latest' ? this.replace(run) : undefined
+    const replaced = this.newest && replace(this.newest, run)
     const oldest = isFull ? this.oldest() : []
     const runs = this.waiting.get(run.delivery)
     // Most messages have one handler, and a set with one entry would be most of the cost of a message.
@@ -246,7 +249,7 @@ export class Intake {
     if (runs === run) this.waiting.delete(run.delivery)
     else if (!(runs instanceof Set) || !runs.delete(run)) return
     else if (runs.size === 0) this.waiting.delete(run.delivery)
-    if (this.options.overflow !== 'latest') return
+    if (this.newest === undefined) return
     const key = keyOf(run)
     if (this.newest.get(key) === run) this.newest.delete(key)
   }
@@ -255,13 +258,13 @@ export class Intake {
     for (const runs of this.waiting.values()) return runs instanceof Set ? [...runs] : [runs]
     return []
   }
+}
 
-  private replace(run: HandlerRun): HandlerRun | undefined {
-    const key = keyOf(run)
-    const older = this.newest.get(key)
-    this.newest.set(key, run)
-    return older
-  }
+function replace(newest: Map<string, HandlerRun>, run: HandlerRun): HandlerRun | undefined {
+  const key = keyOf(run)
+  const older = newest.get(key)
+  newest.set(key, run)
+  return older
 }
 
 /** The newest message of each topic per handler, because handlers may have progressed differently. */

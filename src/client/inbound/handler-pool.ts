@@ -35,7 +35,7 @@ export interface PoolSession {
 /** Runs handlers in turn. A run holds a slot only while code of its handler executes. */
 export class HandlerPool implements RunHost {
   private readonly scheduler: RunScheduler<InboundHandler, HandlerRun>
-  private readonly failures: FailedRuns
+  private createdFailures: FailedRuns | undefined
   private readonly events: ClientEvents
   /** Open requests of runs that wait for a delivery at QoS 1. */
   blockable = 0
@@ -45,14 +45,23 @@ export class HandlerPool implements RunHost {
   private isStopped = false
   private willPump = false
 
+  /** Private (`#`), so that `util.inspect` does not repeat the session at every level. */
+  readonly #session: PoolSession
+
   constructor(
-    { options, deadLetters, connection, events }: PoolSession,
+    session: PoolSession,
     private readonly owner: RunOwner,
   ) {
-    const { concurrency, maxQueued } = options.inbound
-    this.events = events
-    this.scheduler = new RunScheduler(concurrency)
-    this.failures = new FailedRuns(this, deadLetters, connection, maxQueued)
+    this.#session = session
+    this.events = session.events
+    this.scheduler = new RunScheduler(session.options.inbound.concurrency)
+  }
+
+  /** Created with the first failure, because most clients have none. */
+  private get failures(): FailedRuns {
+    const { deadLetters, connection, options } = this.#session
+    this.createdFailures ??= new FailedRuns(this, deadLetters, connection, options.inbound.maxQueued)
+    return this.createdFailures
   }
 
   /** Starts a run if it need not wait. @returns false if it must be added */

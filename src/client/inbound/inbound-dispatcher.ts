@@ -26,7 +26,7 @@ export interface InboundSession extends BackpressureSession, PoolSession {
   readonly routes: Routes<InboundHandler>
   readonly identifiers: SubscriptionIdentifiers
   readonly refreshes: Refreshes<InboundHandler>
-  readonly requester: { readonly responseTopics: ResponseTopics }
+  readonly responseTopics: ResponseTopics
 }
 
 /**
@@ -215,7 +215,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     for (const handler of handlers) {
       const { orderKey } = handler
       // Only a handler whose pattern ends with a wildcard could mistake a response for an event.
-      if (handler.isOpenEnded && this.#session.requester.responseTopics.has(topic)) continue
+      if (handler.isOpenEnded && this.#session.responseTopics.has(topic)) continue
       const ownKey = typeof orderKey === 'function' ? orderKey(topic) : undefined
       runs.push(new HandlerRun(delivery, handler, orderKey === 'topic' ? topic : ownKey))
     }

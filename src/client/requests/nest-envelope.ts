@@ -1,5 +1,5 @@
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
-import { type IncomingRequest, type ResponseTopics, readRequest } from '../../core/requests/request-rules.js'
+import { type IncomingRequest, readRequest } from '../../core/requests/request-rules.js'
 import { parseTopicFilter } from '../../core/topic/topic-filter.js'
 import {
   bytesCodec,
@@ -141,7 +141,6 @@ export class ReplyTopics {
   constructor(
     private readonly session: RequestSession,
     private readonly open: OpenRequests<RequestPlan>,
-    private readonly responseTopics: ResponseTopics,
     private readonly qos: 0 | 1,
   ) {}
 
@@ -162,7 +161,7 @@ export class ReplyTopics {
       orderKey: 'none',
       run: async packet => this.take(packet),
     })
-    this.responseTopics.add(topic)
+    this.session.responseTopics.add(topic)
     const remove = this.session.addRoute(filter, responseSubscription(this.qos), handler)
     const grant = new SharedGrant(() => this.session.subscriptions.whenGranted(filter.subscription))
     this.topics.set(topic, { requestTopic, grant, remove })

@@ -4,6 +4,7 @@ import { MqttError } from '../../core/errors.js'
 import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { OutboundMessage, PublishTerms } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
+import type { ResponseTopics } from '../../core/requests/request-rules.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import type { ClientEvents, PublishPurpose } from '../events.js'
@@ -16,7 +17,6 @@ export interface RequestSession {
   readonly connection: {
     readonly state: ConnectionState
     readonly protocolVersion: ProtocolVersion
-    attach(listener: { lost(cause: MqttError): void; stateChanged(state: ConnectionState): void }): () => void
   }
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void
   readonly subscriptions: {
@@ -31,6 +31,7 @@ export interface RequestSession {
       trackRequests(): void
     }
   }
+  readonly responseTopics: ResponseTopics
   readonly events: ClientEvents
   readonly publisher: {
     /** A request was published at QoS 1. */

@@ -2,12 +2,7 @@ import { createHash, randomUUID } from 'node:crypto'
 import { closedError, MqttError } from '../../core/errors.js'
 import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import {
-  isSafe,
-  type RequestProtocol,
-  ResponseTopics,
-  requestFailure,
-} from '../../core/requests/request-rules.js'
+import { isSafe, type RequestProtocol, requestFailure } from '../../core/requests/request-rules.js'
 import { parseTopicFilter, type TopicFilter } from '../../core/topic/topic-filter.js'
 import { Routes } from '../../core/topic/topic-trie.js'
 import type { RequestOptions } from '../../options/client-options.js'
@@ -41,8 +36,6 @@ const RENEWALS_PER_LEASE = 3
 export class Requester {
   private readonly open: OpenRequests<RequestPlan>
   private readonly replyTopics: ReplyTopics
-  /** Topics of responses, which wildcard handlers must not receive as events. */
-  readonly responseTopics: ResponseTopics
   private readonly correlation = new Correlation()
   /** Open streams of this connection as the responder. */
   readonly streams: OpenStreams
@@ -59,7 +52,6 @@ export class Requester {
     private readonly options: ResolvedOptions,
   ) {
     const { responseTopicPrefix, maxOpen, maxStreams, streamLeaseMs, responseQos } = options.requests
-    if (responseQos > 0) session.dispatcher.pool.trackRequests()
     this.renewMs = Math.floor(streamLeaseMs / RENEWALS_PER_LEASE)
     this.open = new OpenRequests(
       maxOpen,
@@ -68,16 +60,14 @@ export class Requester {
       this.renewMs,
     )
     this.streams = new OpenStreams(maxStreams, session.events)
-    this.responseTopics = new ResponseTopics(responseTopicPrefix)
     this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)
     this.grant = new SharedGrant(() => session.subscriptions.whenGranted(this.responses.subscription))
-    this.replyTopics = new ReplyTopics(session, this.open, this.responseTopics, options.requests.responseQos)
-    session.connection.attach({
-      lost: cause => this.open.failAll(cause),
-      stateChanged: ({ status }) => {
-        if (status === 'closed') this.open.failAll(closedError())
-      },
-    })
+    this.replyTopics = new ReplyTopics(session, this.open, responseQos)
+  }
+
+  /** The connection has ended: no response will arrive. */
+  lost(cause: MqttError): void {
+    this.open.failAll(cause)
   }
 
   get counters() {

@@ -81,7 +81,7 @@ export class Responder {
     if (target === undefined || attempt.isAborted) return
     const exchange = { request: packet, target, codec: rules.codec, check: rules.response }
     const { requester } = this.session
-    if (target.kind === 'nest') requester.responseTopics.add(target.topic)
+    if (target.kind === 'nest') this.session.responseTopics.add(target.topic)
     const values = this.results.sourceOf(result) ?? (isAsyncIterable(result) ? result : undefined)
     if (values === undefined) return this.hand(exchange, onlyMessage(exchange, this.results.valueOf(result)))
     const source = new ResponseSource(values, attempt)
@@ -107,7 +107,7 @@ export class Responder {
 
   private sendError(exchange: Exchange, error: unknown): void {
     const { target } = exchange
-    if (target.kind === 'nest') this.session.requester.responseTopics.add(target.topic)
+    if (target.kind === 'nest') this.session.responseTopics.add(target.topic)
     void this.publish(exchange, errorMessage(exchange, this.results.errorOf(error))).catch(() => {})
   }
 

@@ -48,7 +48,7 @@ export class RetainedCache<T> implements Retained<T> {
     this.filter = topicFilter.subscription
     this.values = new RetainedValues(rules)
     this.handler = this.newHandler()
-    session.refreshes.receivers.add(this.handler)
+    session.refreshes.addReceiver(this.handler)
     const { options, isUnsent } = joined(session.subscriptions.entryOf(this.filter), rules.qos)
     this.removeRoute = session.addRoute(topicFilter, options, this.handler)
     this.identifier = session.identifiers.assign(topicFilter)

@@ -67,10 +67,11 @@ export class InboundCount {
   }
 
   /** Messages that a loop has dropped; several loops may drop one message. */
-  private readonly droppedByLoops = new WeakSet<object>()
+  private droppedByLoops: WeakSet<object> | undefined
 
   /** A loop has dropped a message that it had taken over from the dispatcher, where it counts as handled. */
   droppedByLoop(packet: object): void {
+    this.droppedByLoops ??= new WeakSet()
     if (this.droppedByLoops.has(packet)) return
     this.droppedByLoops.add(packet)
     this.counts.handled -= 1

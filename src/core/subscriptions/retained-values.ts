@@ -196,16 +196,22 @@ export class Refresh {
 
 /** Which handlers do not receive retained messages, because the broker sends them again for others. */
 export class Refreshes<H extends { readonly id: number }> {
-  private readonly running = new Set<Refresh>()
-  /** The handlers for which messages are sent again. */
-  readonly receivers = new WeakSet<H>()
+  private running: Set<Refresh> | undefined
+  private receivers: WeakSet<H> | undefined
+
+  /** Adds a handler for which messages are sent again. */
+  addReceiver(handler: H): void {
+    this.receivers ??= new WeakSet()
+    this.receivers.add(handler)
+  }
 
   add(refresh: Refresh): void {
+    this.running ??= new Set()
     this.running.add(refresh)
   }
 
   delete(refresh: Refresh): void {
-    this.running.delete(refresh)
+    this.running?.delete(refresh)
   }
 
   /** Returns the handlers that receive a message with the RETAIN flag. */
@@ -214,10 +220,11 @@ export class Refreshes<H extends { readonly id: number }> {
     topic: string,
     identifier: number | readonly number[] | undefined,
   ): readonly H[] {
+    if (this.running === undefined) return handlers
     let left = handlers
     for (const refresh of this.running)
       if (refresh.brings(topic, identifier))
-        left = left.filter(handler => this.receivers.has(handler) || !refresh.isKnownTo(handler))
+        left = left.filter(handler => this.receivers?.has(handler) || !refresh.isKnownTo(handler))
     return left
   }
 }

@@ -1,7 +1,8 @@
 import type { TopicFilter } from './topic-filter.js'
 
 interface Node<T> {
-  readonly children: Map<string, Node<T>>
+  /** Undefined at the end of most filters. */
+  children: Map<string, Node<T>> | undefined
   /** Values of the filter that ends at this node. */
   readonly values: Entry<T>[]
   /** Values of the filter that ends at this node with "#", which matches this level and all levels below it. */
@@ -13,7 +14,7 @@ interface Entry<T> {
   readonly value: T
 }
 
-const newNode = <T>(): Node<T> => ({ children: new Map(), values: [], subtree: [] })
+const newNode = <T>(): Node<T> => ({ children: undefined, values: [], subtree: [] })
 
 /**
  * Maps Topic Filters to values, as a tree of levels. A lookup visits only the nodes that can match the Topic Name, so
@@ -34,16 +35,17 @@ export class TopicTrie<T> {
     for (const level of filter.levels) {
       if (level === '#') break
       path.push([node, level])
-      node = node.children.get(level)
+      node = node.children?.get(level)
       if (node === undefined) return
     }
     const slot = filter.levels.at(-1) === '#' ? node.subtree : node.values
     const index = slot.findIndex(entry => entry.value === value)
     if (index >= 0) slot.splice(index, 1)
     for (const [parent, level] of path.reverse()) {
-      const child = parent.children.get(level)
-      if (child === undefined || child.children.size + child.values.length + child.subtree.length > 0) return
-      parent.children.delete(level)
+      const child = parent.children?.get(level)
+      if (child === undefined || (child.children?.size ?? 0) + child.values.length + child.subtree.length > 0)
+        return
+      parent.children?.delete(level)
     }
   }
 
@@ -59,8 +61,10 @@ export class TopicTrie<T> {
       const next: Node<T>[] = []
       for (const node of nodes) {
         if (wildcards && node.subtree.length > 0) found.push(...node.subtree)
-        const exact = node.children.get(name)
-        const single = wildcards ? node.children.get('+') : undefined
+        const { children } = node
+        if (children === undefined) continue
+        const exact = children.get(name)
+        const single = wildcards ? children.get('+') : undefined
         if (exact !== undefined) next.push(exact)
         if (single !== undefined && single !== exact) next.push(single)
       }
@@ -77,7 +81,8 @@ export class TopicTrie<T> {
     let node = this.root
     for (const level of filter.levels) {
       if (level === '#') return node.subtree
-      const next = node.children.get(level) ?? newNode<T>()
+      node.children ??= new Map()
+      const next: Node<T> = node.children.get(level) ?? newNode()
       node.children.set(level, next)
       node = next
     }

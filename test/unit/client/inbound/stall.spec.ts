@@ -1,33 +1,17 @@
 import { describe, expect, it, vi } from 'vitest'
-import type { Link } from '../../../../src/client/connection/link.js'
 import { Stall } from '../../../../src/client/inbound/backpressure.js'
 import { holdClock } from '../../../support/held-clock.js'
+import { idleLink } from '../../../support/idle-link.js'
 
 holdClock()
-
-const nothing = (): void => {}
 
 /** A link that notes whether it is read. */
 function newLink() {
   const calls: string[] = []
-  const link: Link = {
-    protocolVersion: 5,
-    unwrap: () => undefined,
-    isIntakePaused: false,
-    intakeResumedMs: 0,
-    behindSinceMs: undefined,
-    writer: { isFlushAwaited: false, isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
-    receivedBytes: 0,
-    reportTo: nothing,
-    deliverTo: nothing,
-    isWritable: () => true,
-    send: nothing,
+  const link = idleLink({
     pauseIntake: () => calls.push('pause'),
     resumeIntake: () => calls.push('resume'),
-    disconnect: nothing,
-    terminate: nothing,
-    destroy: nothing,
-  }
+  })
   return { link, calls }
 }
 

@@ -1,34 +1,20 @@
 import { describe, expect, it } from 'vitest'
-import type { Link, Packet } from '../../../../src/client/connection/link.js'
+import type { Packet } from '../../../../src/client/connection/link.js'
 import { Hook, type Notice } from '../../../../src/client/events.js'
 import { Unsubscriptions } from '../../../../src/client/subscriptions/subscription-entries.js'
 import { brokerLimits, PacketIds } from '../../../../src/core/protocol/packets.js'
+import { idleLink } from '../../../support/idle-link.js'
 
 const nothing = (): void => {}
 
 function newLink() {
   const sent: { readonly messageId: number; readonly filters: readonly string[] }[] = []
-  const link: Link = {
-    protocolVersion: 5,
-    unwrap: () => undefined,
-    isIntakePaused: false,
-    intakeResumedMs: 0,
-    behindSinceMs: undefined,
-    writer: { isFlushAwaited: false, isCongested: () => false, publish: () => 0, sizeOf: () => 0 },
-    receivedBytes: 0,
-    reportTo: nothing,
-    deliverTo: nothing,
-    isWritable: () => true,
+  const link = idleLink({
     send: (packet: Packet) => {
       if (packet.cmd !== 'unsubscribe') throw new Error(`${packet.cmd} was not expected`)
       sent.push({ messageId: packet.messageId ?? 0, filters: packet.unsubscriptions })
     },
-    pauseIntake: nothing,
-    resumeIntake: nothing,
-    disconnect: nothing,
-    terminate: nothing,
-    destroy: nothing,
-  }
+  })
   return { link, sent }
 }
 

@@ -54,7 +54,7 @@ describe('docs/reconnect.md', () => {
   it.each(TABLES)('under "$heading" matches the code, row by row', ({ heading, rules, specified }) => {
     const names = new Map(specified)
     const { head, rows } = tableOf(heading)
-    expect(head).toEqual(['Code', 'Name', 'What follows', 'Why'])
+    expect(head).toEqual(['Code', 'Name', 'Action', 'Why'])
     expect(rows).toEqual(
       rules.map(({ reasonCode, verdict, why }) => [
         hex(reasonCode),

@@ -125,7 +125,7 @@ describe('Refreshes', () => {
 
   function refreshing(identifier: number | undefined) {
     const refreshes = new Refreshes<{ readonly id: number }>()
-    refreshes.receivers.add(cache)
+    refreshes.addReceiver(cache)
     const refresh = new Refresh(identifier, topic => topic.startsWith('a/'), 2, 10)
     refreshes.add(refresh)
     return { refreshes, refresh }

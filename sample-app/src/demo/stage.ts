@@ -1,0 +1,127 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Injectable, type OnModuleDestroy } from '@nestjs/common'
+import { MqttService } from 'nestjs-mqtt'
+import { Broker } from '../broker/broker.js'
+import { Child } from '../child.js'
+import type { LinkCondition } from '../truck/messages.js'
+import { DemoFleet, MORTAL } from './fleet.js'
+import { FREE } from './truck-process.js'
+
+export interface StageEvent {
+  readonly atMs: number
+  readonly text: string
+}
+
+const EVENTS_KEPT = 30
+const BACK_WITHIN_MS = 10_000
+const DEAD_FOR_MS = 3_000
+const LOOK_EVERY_MS = 20
+const GARBAGE_PER_SECOND = 1_000
+
+/** Everything that can go wrong, at the push of a button. */
+@Injectable()
+export class Stage implements OnModuleDestroy {
+  readonly events: StageEvent[] = []
+  condition: LinkCondition = FREE
+  isRestarting = false
+  isDead = false
+  garbageSent = 0
+  private garbage: Child | undefined
+
+  constructor(
+    private readonly mqtt: MqttService,
+    private readonly broker: Broker,
+    private readonly fleet: DemoFleet,
+  ) {}
+
+  async onModuleDestroy(): Promise<void> {
+    await this.garbage?.stop()
+  }
+
+  get isFlooding(): boolean {
+    return this.garbage !== undefined
+  }
+
+  get canRestart(): boolean {
+    return this.broker.isEmbedded
+  }
+
+  setLink(condition: LinkCondition): void {
+    this.condition = condition
+    this.fleet.setLink(condition)
+    this.tell(textOf(condition))
+  }
+
+  async restartBroker(): Promise<void> {
+    if (this.isRestarting || !this.canRestart) return
+    this.isRestarting = true
+    // The embedded broker forgets its sessions. So what it has acknowledged is delivered first, and the trucks come back when
+    // the service has subscribed. A broker that keeps sessions on disk does not need this care.
+    this.fleet.closeAll(true)
+    await this.until(() => this.mqtt.stats().inbound.waiting + this.mqtt.stats().inbound.running === 0)
+    this.tell('The broker is killed and started again.')
+    await this.broker.restart()
+    await this.until(() => this.isSubscribed)
+    this.fleet.closeAll(false)
+    this.isRestarting = false
+    this.tell('The broker is back, and the service has its subscriptions again.')
+  }
+
+  async flood(seconds: number): Promise<void> {
+    if (this.garbage !== undefined) return
+    const garbage = new Child('demo/garbage-process.js', [this.broker.url, String(GARBAGE_PER_SECOND)])
+    this.garbage = garbage
+    const before = this.garbageSent
+    garbage.onMessage(sent => {
+      this.garbageSent = before + Number(sent)
+    })
+    this.tell(`A device publishes ${GARBAGE_PER_SECOND} unusable messages a second, for ${seconds} s.`)
+    await Promise.race([sleep(seconds * 1_000, undefined, { ref: false }), garbage.whenEnded])
+    await garbage.stop()
+    this.garbage = undefined
+    this.tell(`The garbage has ended: ${this.garbageSent - before} messages.`)
+  }
+
+  /** Kills the process of a truck while its door is open, and starts it again. */
+  async killTruck(): Promise<void> {
+    const process = this.fleet.processOf(MORTAL)
+    if (process === undefined || this.isDead) return
+    this.isDead = true
+    process.openDoor()
+    await sleep(LOOK_EVERY_MS)
+    await process.kill()
+    this.tell(`The process of ${MORTAL} was killed.`)
+    await sleep(DEAD_FOR_MS, undefined, { ref: false })
+    process.start()
+    this.isDead = false
+    this.tell(`${MORTAL} is started again.`)
+  }
+
+  private get isSubscribed(): boolean {
+    const { granted, pending } = this.mqtt.stats().subscriptions
+    return this.mqtt.state.status === 'connected' && granted > 0 && pending === 0
+  }
+
+  private async until(condition: () => boolean): Promise<void> {
+    const deadline = Date.now() + BACK_WITHIN_MS
+    while (!condition() && Date.now() < deadline) await sleep(LOOK_EVERY_MS, undefined, { ref: false })
+  }
+
+  private tell(text: string): void {
+    this.events.push({ atMs: Date.now(), text })
+    if (this.events.length > EVENTS_KEPT) this.events.shift()
+  }
+}
+
+function textOf(condition: LinkCondition): string {
+  switch (condition.mode) {
+    case 'throttled':
+      return `The three links carry ${condition.bytesPerSecond / 1_000} KB/s each.`
+    case 'stalled':
+      return 'The three links carry nothing. The connections stay open.'
+    case 'closed':
+      return 'The three links are cut.'
+    case 'free':
+      return 'The three links are free again.'
+  }
+}

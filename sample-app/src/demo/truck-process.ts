@@ -1,0 +1,68 @@
+import * as v from 'valibot'
+import { Child } from '../child.js'
+import { FromTrucks, type LinkCondition, type TruckPlan, type TruckReport } from '../truck/messages.js'
+
+export const FREE: LinkCondition = { mode: 'free' }
+
+type AlarmMessage = Extract<FromTrucks, { type: 'alarm' }>
+
+/** One process with trucks, seen from the demo. It can be killed and started again. */
+export class TruckProcess {
+  /** The last report of each truck. */
+  readonly reports = new Map<string, TruckReport>()
+  private child: Child | undefined
+  private condition: LinkCondition = FREE
+  private isClosed = false
+
+  constructor(
+    readonly trucks: readonly TruckPlan[],
+    private readonly brokerUrl: string,
+    private readonly onAlarm: (alarm: AlarmMessage) => void,
+  ) {}
+
+  get isAlive(): boolean {
+    return this.child?.isAlive ?? false
+  }
+
+  start(): void {
+    const child = new Child('truck/main.js', [
+      JSON.stringify({ brokerUrl: this.brokerUrl, trucks: this.trucks }),
+    ])
+    this.child = child
+    child.onMessage(message => this.receive(v.parse(FromTrucks, message)))
+    this.applyCondition()
+  }
+
+  setLink(condition: LinkCondition): void {
+    this.condition = condition
+    this.applyCondition()
+  }
+
+  /** Cuts the link until it is opened again. It then has its condition from before. */
+  close(isClosed = true): void {
+    this.isClosed = isClosed
+    this.applyCondition()
+  }
+
+  openDoor(): void {
+    this.child?.send({ type: 'open-door' })
+  }
+
+  async kill(): Promise<void> {
+    await this.child?.kill()
+  }
+
+  async stop(): Promise<void> {
+    await this.child?.stop()
+  }
+
+  private applyCondition(): void {
+    const condition: LinkCondition = this.isClosed ? { mode: 'closed' } : this.condition
+    this.child?.send({ type: 'link', condition })
+  }
+
+  private receive(message: FromTrucks): void {
+    if (message.type === 'alarm') this.onAlarm(message)
+    else for (const report of message.trucks) this.reports.set(report.truckId, report)
+  }
+}
