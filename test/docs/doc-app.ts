@@ -1,12 +1,13 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { docBlocks, RELATIVE_IMPORT } from '../../scripts/doc-blocks.mjs'
+import { Program } from '../support/lone-package.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc')
@@ -43,8 +44,11 @@ export class DocApp {
   constructor(
     readonly page: string,
     readonly type: 'commonjs' | 'module' = 'commonjs',
+    /** Only the blocks before this heading, such as `## Step 2`. @default all */
+    private readonly until = '',
   ) {
-    this.folder = join(ROOT, 'node_modules/.cache/doc-apps', `${page.replaceAll(/\W/g, '-')}-${type}`)
+    const name = `${page}-${type}${until}`.replaceAll(/\W/g, '-')
+    this.folder = join(ROOT, 'node_modules/.cache/doc-apps', name)
   }
 
   /** Where a block without a path starts; there must be none. */
@@ -68,6 +72,13 @@ export class DocApp {
     } catch (error) {
       throw new Error(`${this.page} does not compile:\n${readStdout(error)}`)
     }
+  }
+
+  /** Starts a program of the page, or a compiled file. */
+  program(path: string, env: Readonly<Record<string, string>>, args: readonly string[] = []): Program {
+    return new Program(
+      spawn(process.execPath, [path, ...args], { cwd: this.folder, env: { ...process.env, ...env } }),
+    )
   }
 
   /** Path of a compiled file. */
@@ -94,8 +105,11 @@ export class DocApp {
   }
 
   private get blocks() {
-    return docBlocks(join(ROOT, this.page)).filter(
-      ({ language, isForeign }) => ['ts', 'js'].includes(language) && !isForeign,
+    const file = join(ROOT, this.page)
+    const end = this.until === '' ? -1 : readFileSync(file, 'utf8').split('\n').indexOf(this.until)
+    return docBlocks(file).filter(
+      ({ language, isForeign, line }) =>
+        ['ts', 'js'].includes(language) && !isForeign && (end === -1 || line <= end),
     )
   }
 

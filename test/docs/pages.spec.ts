@@ -6,12 +6,17 @@ const PAGES = [
   'docs/asyncapi.md',
   'docs/codecs.md',
   'docs/contracts.md',
+  'docs/deployment.md',
+  'docs/freshness.md',
+  'docs/getting-started.md',
   'docs/handlers.md',
   'docs/health.md',
   'docs/migration.md',
   'docs/opentelemetry.md',
+  'docs/security.md',
   'docs/state.md',
   'docs/testing.md',
+  'docs/tutorial.md',
 ]
 /** Pages that also show parts of files, which are not compiled. */
 const PAGES_WITH_PARTS = ['docs/publishing.md', 'docs/receiving.md', 'docs/requests.md']
