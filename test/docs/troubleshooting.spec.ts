@@ -50,6 +50,8 @@ const REASONS: Record<DropReason, true> = {
   expired: true,
   aborted: true,
   closed: true,
+  'store-failed': true,
+  'store-full': true,
 }
 
 /** Examples of every notice. A new type of notice does not compile without some. */
@@ -72,6 +74,13 @@ const EXAMPLES: { readonly [T in Notice['type']]: readonly Untyped<T>[] } = {
   'dead-letter-without-subscriber': [{ topic: 'dead/a' }],
   'response-not-delivered': [{ topic: 'a/b', why: 'lost' }],
   'stream-evicted': [{ topic: 'a/b' }],
+  'stored-message-ended': [
+    { topic: 'a/b', status: 'evicted' },
+    { topic: 'a/b', status: 'expired' },
+    { topic: 'a/b', status: 'refused' },
+    { topic: 'a/b', status: 'set-aside' },
+  ],
+  'store-failed': [{ why: 'the disk is full' }],
   'subscription-refused': [{ error: refusal('a/b', 'Not authorized') }],
   'subscription-recovered': [{ subscription: 'a/b' }],
   // The other texts of these two are found in the source.
