@@ -5,6 +5,7 @@ import { type Html, html } from './page-html.js'
 /** Schemas that refer to each other could otherwise fill any memory. */
 const MAX_NODES = 400
 const MAX_DEPTH = 12
+const MAX_EXAMPLES = 3
 
 /** How many more properties of one payload may be shown. */
 interface Budget {
@@ -40,7 +41,7 @@ function rowsHtml(
       break
     }
     const isRequired = name !== undefined && must.has(name)
-    const text = name === undefined ? html`<span class="soft">${label}</span>` : html`<code>${name}</code>`
+    const text = name === undefined ? html`<span class="soft">${label}:</span>` : html`<code>${name}</code>`
     const mark = isRequired ? html` <span class="must">required</span>` : undefined
     rows.push(html`<li>${text} ${rowHtml(document, value, mark, budget, place)}</li>`)
   }
@@ -103,7 +104,7 @@ function innerOf(schema: JsonSchema | undefined): Part[] {
   const alternatives = ['oneOf', 'anyOf', 'allOf'].flatMap((key): Part[] => {
     const parts = schema[key]
     if (!Array.isArray(parts)) return []
-    const label = key === 'allOf' ? 'all of:' : 'or'
+    const label = key === 'allOf' ? 'all of' : 'or'
     return parts.map((part, index) => [key !== 'allOf' && index === 0 ? 'either' : label, part])
   })
   const patterns = Object.entries(asObject(patternProperties) ?? {}).map(
@@ -132,16 +133,28 @@ const LIMITS: readonly (readonly [string, string])[] = [
 
 function summaryHtml(schema: JsonSchema | undefined, mark?: Html): Html {
   if (schema === undefined) return html`<span class="type">any</span>${mark}`
-  const { type, const: constant, enum: values, description } = schema
+  const { type, const: constant, enum: values, examples, description } = schema
   const types = Array.isArray(type) ? type.join(' or ') : typeof type === 'string' ? type : ''
-  const limits = LIMITS.flatMap(([key, text]) =>
-    schema[key] === undefined || isSafeInteger(schema[key]) ? [] : [`${text}${shown(schema[key])}`],
+  const limits = LIMITS.filter(([key]) => isTelling(schema, key)).map(
+    ([key, text]) => `${text}${shown(schema[key])}`,
   )
   const oneOf = Array.isArray(values) ? values : constant === undefined ? [] : [constant]
-  const choices = oneOf.slice(0, 50).map(value => html` <code>${JSON.stringify(value)}</code>`)
-  const words = [types, ...limits].filter(word => word !== '').join(', ')
+  const choices = oneOf.slice(0, 50).map(codeHtml)
+  const hasSamples = Array.isArray(examples) && oneOf.length === 0
+  const samples = hasSamples ? examples.slice(0, MAX_EXAMPLES).map(codeHtml) : []
+  const words = [types, ...limits, samples.length === 0 ? '' : 'for example']
+    .filter(word => word !== '')
+    .join(', ')
   const text = typeof description === 'string' ? html`<p>${description}</p>` : undefined
-  return html`<span class="type">${words}</span>${choices}${mark}${text}`
+  return html`<span class="type">${words}</span>${samples}${choices}${mark}${text}`
+}
+
+const codeHtml = (value: unknown): Html => html` <code>${JSON.stringify(value)}</code>`
+
+/** Libraries write the limits of every integer, and a long expression for each format. */
+function isTelling(schema: JsonSchema, key: string): boolean {
+  if (key === 'pattern' && schema['format'] !== undefined) return false
+  return schema[key] !== undefined && !isSafeInteger(schema[key])
 }
 
 /** The limit of every integer in JavaScript, which zod writes for those without a limit. */

@@ -156,8 +156,12 @@ function countOf(found: number, all: number): string {
 /** The address with its parameters in a colour of their own. */
 function addressHtml(address: string): Html {
   const parts = address.split(/(\{[^}]*\})/)
-  return html`${parts.map((part, index) => (index % 2 === 1 ? html`<b>${part}</b>` : part))}`
+  return html`${parts.map((part, index) => (index % 2 === 1 ? html`<b>${part}</b>` : levelsHtml(part)))}`
 }
+
+/** A long topic breaks after a slash. */
+const levelsHtml = (text: string): Html[] =>
+  text.split('/').map((level, index) => (index === 0 ? html`${level}` : html`/<wbr>${level}`))
 
 function parametersHtml(parameters: NonNullable<AsyncApiChannel['parameters']>): Html | undefined {
   const list = Object.entries(parameters)

@@ -166,9 +166,29 @@ describe('the page of an AsyncAPI document', () => {
       .replaceAll(/\s+/g, ' ')
     expect(text).toContain('celsius number, ≥ -40, ≤ 85 required At the sensor.')
     expect(text).toContain('mode string &quot;eco&quot; &quot;boost&quot; required')
-    expect(text).toContain('tags array each item object key string required')
-    expect(text).toContain('cause required either string or integer')
+    expect(text).toContain('tags array each item: object key string required')
+    expect(text).toContain('cause required either: string or: integer')
     expect(text).toContain('send QoS 1 retained')
+  })
+
+  it('shows examples, and no expression for a format that has a name', async () => {
+    const schema = z.object({
+      at: z.iso.datetime().meta({ examples: ['2026-01-01T00:00:00Z', 'two', 'three', 'four'] }),
+      code: z.string().regex(/^[A-Z]+$/),
+    })
+    const { get } = await serve('express', { sends: [defineTopic('out', { schema })] })
+    const text = (await get('/docs/asyncapi?filter=out')).text.replaceAll(/<[^>]+>/g, '')
+    expect(text).toContain(
+      'at string, date-time, for example &quot;2026-01-01T00:00:00Z&quot; &quot;two&quot; &quot;three&quot; required',
+    )
+    expect(text).toContain('code string, matches ^[A-Z]+$ required')
+  })
+
+  it('breaks the line of a long topic after a slash', async () => {
+    const { get } = await serve('express', { sends: [defineTopic('out/+id/values')] })
+    expect((await get('/docs/asyncapi?filter=out')).text).toContain(
+      'out/<wbr><b>{id}</b>/<wbr>values</a></h3>',
+    )
   })
 
   it('shows a schema that contains itself, and one that is larger than any memory', async () => {
