@@ -6,7 +6,7 @@ import type { OutboundMessage, Publication, PublishTerms } from '../core/outboun
 import type { PublishOutcome, TryPublishOutcome } from '../core/outbound/publish-outcome.js'
 import { MAX_PACKET_ID, PacketIds } from '../core/protocol/packets.js'
 import { ResponseTopics } from '../core/requests/request-rules.js'
-import { Refreshes } from '../core/subscriptions/retained-values.js'
+import { Refreshes, totalOf } from '../core/subscriptions/retained-values.js'
 import {
   SubscriptionIdentifiers,
   type SubscriptionOptions,
@@ -30,7 +30,6 @@ import { StoredPublishes } from './outbound/stored-publishes.js'
 import { ClientView, healthOf, type MqttHealth, type MqttStats, RecentDrops } from './report.js'
 import { Requester } from './requests/requester.js'
 import { Presence, Shutdown } from './shutdown.js'
-import { Resubscriptions } from './subscriptions/subscription-entries.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { failStart, hasClosed, whenSubscribed } from './waits.js'
 
@@ -50,7 +49,6 @@ export class MqttSession {
   readonly responseTopics: ResponseTopics
   readonly identifiers = new SubscriptionIdentifiers()
   readonly subscriptions: SubscriptionTable
-  readonly resubscriptions: Resubscriptions
   readonly refreshes = new Refreshes<InboundHandler>()
   /** The caches of retained messages. */
   readonly retained = new Set<{ readonly size: number; readonly bytes: number; readonly dropped: number }>()
@@ -87,7 +85,6 @@ export class MqttSession {
     this.connection = new MqttConnection(options, dialler, failed)
     const rules = this.subscriptionRules()
     this.subscriptions = new SubscriptionTable(packetIds, this.identifiers, rules, this.events.notice)
-    this.resubscriptions = new Resubscriptions(packetIds, rules, this.subscriptions)
     this.presence = options.presence && new Presence(options.presence, this)
     this.publisher = new Publisher(packetIds, options.outbound, options.keepsSession, {
       connection: this.connection,
@@ -104,7 +101,7 @@ export class MqttSession {
     if (options.requests.responseQos > 0) this.dispatcher.pool.trackRequests()
     this.shutdown = new Shutdown(this)
     // SUBSCRIBE is sent before waiting publishes, because this client would otherwise miss its own messages.
-    const parts = [this.subscriptions, this.resubscriptions, this.dispatcher, this.publisher, this.presence]
+    const parts = [this.subscriptions, this.dispatcher, this.publisher, this.presence]
     for (const part of parts) if (part !== undefined) this.connection.attach(part)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
@@ -155,16 +152,9 @@ export class MqttSession {
       store: this.stored?.ledger.stats,
       requests: this.createdRequester?.counters ?? NO_REQUESTS,
       subscriptions: this.subscriptions.counts,
-      retained: this.retainedCounts,
+      retained: totalOf([...this.retained]),
       connection: { ...this.counted },
     }
-  }
-
-  private get retainedCounts(): MqttStats['retained'] {
-    const caches = [...this.retained]
-    const sum = (of: 'size' | 'bytes' | 'dropped'): number =>
-      caches.reduce((all, cache) => all + cache[of], 0)
-    return { caches: caches.length, topics: sum('size'), bytes: sum('bytes'), dropped: sum('dropped') }
   }
 
   get health(): MqttHealth {

@@ -126,30 +126,58 @@ describe.each([4, 5] as const)('retained() on mosquitto, MQTT version %d', proto
     await eventually(() => received.includes(5))
   })
 
-  it('delivers each live message of a known topic once to other handlers while it is synchronised', async () => {
-    for (let site = 0; site < 50; site += 1) await retain(`sites/${site}/state`, 'known')
+  it.each(['sites/+/state', 'sites/#', '#', '+/#'])(
+    'delivers each live message of "%s" once to other handlers while it is synchronised',
+    async filter => {
+      const client = await connect({ protocolVersion })
+      const received: unknown[] = []
+      await client
+        .subscribe(filter, ({ payload }) => void received.push(payload), { order: 'none' })
+        .whenGranted()
+      const sent: string[] = []
+      let isStopped = false
+      // Many connections, because the broker processes one packet of each between two packets of the client.
+      const stream = async (index: number): Promise<void> => {
+        const mine = await connect()
+        for (let number = 0; !isStopped; number += 5) {
+          const names = Array.from({ length: 5 }, (_, offset) => `${index} ${number + offset}`)
+          sent.push(...names)
+          const terms = { qos: 1, retain: true } as const
+          await Promise.all(names.map(name => mine.publish(`sites/${name}/state`, name, terms)))
+        }
+      }
+      const streams = Array.from({ length: 10 }, (_, index) => stream(index))
+      for (let round = 0; round < 20; round += 1) {
+        const cache = client.retained(filter, { quietMs: 0 })
+        const before = sent.length
+        await eventually(() => sent.length > before)
+        await cache.whenComplete()
+        await cache.close()
+      }
+      isStopped = true
+      await Promise.all(streams)
+      await eventually(() => received.length >= sent.length)
+      expect([...received].sort()).toEqual([...sent].sort())
+      const cache = client.retained(filter, { quietMs: 0, maxTopics: 100_000 })
+      await cache.whenComplete()
+      expect([...cache.entries()].map(([, value]) => value).sort()).toEqual([...sent].sort())
+    },
+  )
+
+  it('leaves handlers the retained messages that are still on the way to them', async () => {
+    for (let number = 0; number < 500; number += 1) void retain(`sites/${number}/state`, number)
+    await retain('sites/500/state', 500)
     const client = await connect({ protocolVersion })
     const received: unknown[] = []
     await client
-      .subscribe('sites/+/state', ({ payload }) => void received.push(payload), { order: 'none' })
+      .subscribe('sites/+/state', ({ payload }) => void received.push(payload), { qos: 1 })
       .whenGranted()
-    await eventually(() => received.length === 50)
-    received.length = 0
-    let number = 0
-    let isStopped = false
-    const stream = async (): Promise<void> => {
-      for (; !isStopped; number += 1) await retain(`sites/${number % 50}/state`, number)
-    }
-    const streaming = stream()
-    for (let round = 0; round < 5; round += 1) {
-      const cache = client.retained('sites/+/state', { quietMs: 0 })
-      await cache.whenComplete()
-      await cache.close()
-    }
-    isStopped = true
-    await streaming
-    await eventually(() => received.length >= number)
-    expect(received).toEqual(Array.from({ length: number }, (_, index) => index))
+    const cache = client.retained('sites/+/state', { quietMs: 0 })
+    await cache.whenComplete()
+    expect(cache.size).toBe(501)
+    await eventually(() => received.length >= 501)
+    const numbers = received.map(Number).sort((one, other) => one - other)
+    expect(numbers).toEqual(Array.from({ length: 501 }, (_, index) => index))
   })
 
   it('delivers all retained messages to a second cache of the filter', async () => {

@@ -169,23 +169,38 @@ describe('retained()', () => {
     expect(client.stats().retained.caches).toBe(0)
   })
 
-  it('requests the retained messages again with a separate Subscription Identifier', async () => {
+  it('requests the retained messages again with the same SUBSCRIBE if only caches have the filter', async () => {
     const { client, cache, connection, subscribe, grant, started } = await caching()
     grant()
     await started
     await cache.whenComplete()
     const second = client.retained('sites/+', { quietMs: 0 })
-    const asked = await connection.find('subscribe')
-    const restored = await connection.find('subscribe')
-    const own = subscribe.properties?.subscriptionIdentifier
-    const other = asked.properties?.subscriptionIdentifier
-    expect(asked.subscriptions).toMatchObject([{ topic: 'sites/+', rh: 0, rap: false }])
-    expect(restored.subscriptions).toMatchObject([{ topic: 'sites/+', rh: 2, rap: true }])
-    expect(restored.properties?.subscriptionIdentifier).toBe(own)
-    expect(other).not.toBe(own)
-    for (const { messageId = 0 } of [asked, restored])
-      connection.send({ cmd: 'suback', messageId, granted: [0] })
+    const again = await connection.find('subscribe')
+    expect(again).toMatchObject({ subscriptions: subscribe.subscriptions, properties: subscribe.properties })
+    connection.send(stored('sites/1', '1'))
+    connection.send({ cmd: 'suback', messageId: again.messageId ?? 0, granted: [0] })
     await second.whenComplete()
+    expect([...second.entries()]).toEqual([['sites/1', 1]])
+  })
+
+  it('requests them through a separate filter if a handler has the filter, which is unsubscribed then', async () => {
+    const { client, cache, connection, subscribe, grant, started } = await caching()
+    grant()
+    await started
+    await cache.whenComplete()
+    client.subscribe('sites/+', () => {}, { qos: 0 })
+    client.retained('sites/+', { quietMs: 0, qos: 1 })
+    const raised = await connection.find('subscribe')
+    expect(raised).toMatchObject({
+      subscriptions: [{ topic: 'sites/+', qos: 1, rh: 2 }],
+      properties: subscribe.properties,
+    })
+    connection.send({ cmd: 'suback', messageId: raised.messageId ?? 0, granted: [1] })
+    const separate = await connection.find('subscribe')
+    expect(separate.subscriptions).toMatchObject([{ topic: 'sites/+/#', qos: 1, rh: 0, rap: false }])
+    expect(separate.properties).not.toEqual(subscribe.properties)
+    connection.send({ cmd: 'suback', messageId: separate.messageId ?? 0, granted: [1] })
+    expect(await connection.find('unsubscribe')).toMatchObject({ unsubscriptions: ['sites/+/#'] })
   })
 
   it('keeps the valid values of a contract, and removes one that is followed by an invalid one', async () => {

@@ -197,7 +197,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     const { routes, identifiers, refreshes } = this.#session
     const id = properties?.subscriptionIdentifier
     const handlers = routes.select(topic, id === undefined ? undefined : identifiers.identify(topic, id))
-    return retain ? refreshes.receiversOf(handlers, topic, id) : handlers
+    return retain ? refreshes.receiversOf(handlers, topic) : handlers
   }
 
   /** Responses to requests are accepted in every mode, because handlers that should end may wait for them. */

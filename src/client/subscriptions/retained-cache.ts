@@ -13,12 +13,11 @@ import type { PublishPacket } from '../connection/link.js'
 import { type InboundHandler, lastHandlerId, newHandler } from '../inbound/delivery.js'
 import type { MqttSession } from '../mqtt-session.js'
 import { ChangeReader, type WaitOptions, waitFor } from '../waits.js'
+import { roundTrip, SeparateCopies } from './retained-copies.js'
 import type { Subscription } from './subscription-entries.js'
 
 /** Interval of the checks while the application is starting, because messages are held until then. */
 const STARTING_PAUSE_MS = 20
-/** Interval of further PINGREQ packets, in case a PINGRESP is lost. */
-const PING_AGAIN_MS = 5_000
 
 /** Keeps the values of one filter, and synchronises them with the broker on every connection. */
 export class RetainedCache<T> implements Retained<T> {
@@ -36,8 +35,9 @@ export class RetainedCache<T> implements Retained<T> {
   private decoding = 0
   private readonly leave: (() => void)[]
   private readonly removeRoute: () => Promise<void>
-  /** Subscription Identifier of the retained messages that are sent again for this cache. */
-  private readonly identifier: number
+  private readonly copies: SeparateCopies
+  /** Number of messages with the RETAIN flag. */
+  private flagged = 0
 
   constructor(
     private readonly session: MqttSession,
@@ -51,7 +51,7 @@ export class RetainedCache<T> implements Retained<T> {
     session.refreshes.addReceiver(this.handler)
     const { options, isUnsent } = joined(session.subscriptions.entryOf(this.filter), rules.qos)
     this.removeRoute = session.addRoute(topicFilter, options, this.handler)
-    this.identifier = session.identifiers.assign(topicFilter)
+    this.copies = new SeparateCopies(session, topicFilter, this.handler)
     this.leave = [
       session.connection.attach({
         // After a resumed session, no SUBSCRIBE is sent that would bring the retained messages.
@@ -135,14 +135,17 @@ export class RetainedCache<T> implements Retained<T> {
   }
 
   private async take(packet: PublishPacket): Promise<void> {
-    const { topic, payload } = packet
+    const { topic, payload, retain } = packet
+    const isCopy = this.copies.haveBrought(packet)
     if (this.isClosed || !this.isRetained(packet)) return
+    if (isCopy && !this.values.isNewCopy(topic)) return
     if (payload.length === 0) return this.report(this.values.remove(topic, 'cleared'))
+    const isLive = this.isVersion4 ? !retain : !isCopy && this.copies.areComing
     const { sync } = this.values
     this.decoding += 1
     try {
       const value = await this.decode(packet)
-      this.report(this.values.set(topic, value, bytesOf(packet), sync))
+      this.report(this.values.set(topic, value, bytesOf(packet), !isLive, sync))
     } catch (error) {
       this.report(this.values.remove(topic, 'invalid'))
       throw error
@@ -152,9 +155,14 @@ export class RetainedCache<T> implements Retained<T> {
   }
 
   /** On MQTT 3.1.1 a live message does not show whether the broker has stored it. */
-  private isRetained({ retain, properties }: PublishPacket): boolean {
-    if (retain || this.session.connection.protocolVersion === 4) return true
-    return properties?.subscriptionIdentifier === this.identifier
+  private isRetained({ topic, retain, properties }: PublishPacket): boolean {
+    if (!matchesTopicFilter(this.topicFilter, topic)) return false
+    if (retain) this.flagged += 1
+    return retain || this.isVersion4 || this.copies.obscure(properties?.subscriptionIdentifier)
+  }
+
+  private get isVersion4(): boolean {
+    return this.session.connection.protocolVersion === 4
   }
 
   private report(changes: readonly RetainedChange<T>[]): void {
@@ -171,6 +179,7 @@ export class RetainedCache<T> implements Retained<T> {
     this.running = running
     this.isComplete = false
     this.refusal = undefined
+    void this.copies.unsubscribe()
     if (!hasBegun) this.values.begin()
     this.run(isComing, () => this.running !== running).then(
       isDone => {
@@ -184,54 +193,56 @@ export class RetainedCache<T> implements Retained<T> {
 
   /** @returns false if the connection ended or another synchronisation replaced it */
   private async run(isComing: boolean, isOver: () => boolean): Promise<boolean> {
-    const { subscriptions, refreshes, resubscriptions, connection } = this.session
+    const { subscriptions, routes, refreshes } = this.session
     await subscriptions.whenGranted(this.filter)
     if (isOver()) return false
     if (isComing) return this.settled(isOver)
+    if (this.isVersion4) return this.refreshed(isOver)
+    const hasOthers = routes.of(this.filter).some(handler => !refreshes.isReceiver(handler))
+    if (hasOthers && (await this.copies.subscribe())) {
+      const isSettled = await this.settled(() => isOver() || !this.copies.isSuitable)
+      // Otherwise the filters are those of another synchronisation.
+      if (!isOver()) void this.copies.unsubscribe()
+      if (isSettled) return true
+    }
+    return !isOver() && this.again(isOver)
+  }
+
+  /** The broker sends the retained messages again, on MQTT 3.1.1. */
+  private async refreshed(isOver: () => boolean): Promise<boolean> {
     const upToId = lastHandlerId()
-    // On MQTT 3.1.1, retained messages for other subscriptions must arrive first.
-    if (connection.protocolVersion === 4 && !(await this.roundTrip())) return false
-    if (isOver()) return false
-    const hasIdentifiers = connection.limits?.subscriptionIdentifiersAvailable === true
-    const identifier = hasIdentifiers ? this.identifier : undefined
-    const mostKnown = hasIdentifiers || connection.protocolVersion === 4 ? upToId : 0
-    const matches = (topic: string): boolean => matchesTopicFilter(this.topicFilter, topic)
-    const refresh = new Refresh(identifier, matches, mostKnown, this.rules.maxTopics)
+    // Those for other subscriptions must arrive first.
+    if (!(await this.settled(isOver, () => this.flagged))) return false
+    const { refreshes } = this.session
+    const refresh = new Refresh(topic => matchesTopicFilter(this.topicFilter, topic), upToId)
     refreshes.add(refresh)
     try {
-      await resubscriptions.request(this.filter, identifier)
-      return !isOver() && (await this.settled(isOver))
+      return await this.again(isOver)
     } finally {
       refreshes.delete(refresh)
     }
   }
 
+  private async again(isOver: () => boolean): Promise<boolean> {
+    const { subscriptions } = this.session
+    const entry = subscriptions.entryOf(this.filter)
+    if (entry === undefined) return false
+    await subscriptions.request(entry)
+    return !isOver() && this.settled(isOver)
+  }
+
   /** Waits for a round trip without a new topic, because the broker may send the retained messages in portions. */
-  private async settled(isOver: () => boolean): Promise<boolean> {
+  private async settled(isOver: () => boolean, count = () => this.values.found): Promise<boolean> {
     const { quietMs } = this.rules
     for (;;) {
-      const { found } = this.values
-      if (!(await this.roundTrip()) || isOver()) return false
-      if (this.values.found === found && quietMs > 0) await pause(quietMs)
+      const before = count()
+      if (!(await roundTrip(this.session)) || isOver()) return false
+      if (count() === before && quietMs > 0) await pause(quietMs)
       if (isOver()) return false
       const isStarting = !this.session.dispatcher.hasStarted
       if (isStarting || this.decoding > 0) await pause(STARTING_PAUSE_MS)
-      else if (this.values.found === found) return true
+      else if (count() === before) return true
     }
-  }
-
-  /** Resolves with PINGRESP, or with false if the connection ends. The broker has then sent everything before it. */
-  private async roundTrip(): Promise<boolean> {
-    const { publisher } = this.session
-    return new Promise(resolve => {
-      const timer = setInterval(() => publisher.roundTrip(settle), PING_AGAIN_MS)
-      const settle = (isDone: boolean): void => {
-        clearInterval(timer)
-        // By then, the handlers of earlier messages have started.
-        setImmediate(() => resolve(isDone))
-      }
-      publisher.roundTrip(settle)
-    })
   }
 
   private complete(): void {
@@ -253,6 +264,7 @@ export class RetainedCache<T> implements Retained<T> {
   private pause(): void {
     this.running = undefined
     this.isComplete = false
+    this.copies.interrupt()
   }
 
   private end(): void {
@@ -262,7 +274,7 @@ export class RetainedCache<T> implements Retained<T> {
     for (const leave of this.leave) leave()
     for (const reader of this.readers) reader.end()
     this.session.retained.delete(this)
-    this.session.identifiers.release(this.identifier)
+    void this.copies.end()
     this.settle(closedError())
   }
 

@@ -5,17 +5,17 @@ import { type AckRules, type BrokerLimits, describeReasonCode } from '../../core
 import {
   batches,
   refusal,
+  type SubscriptionCounters,
   type SubscriptionOptions,
-  subscribePacket,
+  uncertainShare,
 } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import { AwaitedResponses } from '../connection/ack-deadline.js'
 import type { Link, Packet } from '../connection/link.js'
-import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { Hook, Notice } from '../events.js'
 import { IdleWaiters, type WaitOptions, waitFor } from '../waits.js'
 
-/** One filter in the table of a connection. */
+/** One filter that a connection subscribes to. */
 export class Subscription {
   status: 'unsent' | 'sent' | 'granted' | 'refused' = 'unsent'
   /** Why it is refused. */
@@ -26,6 +26,8 @@ export class Subscription {
   isShareDoubted = false
   /** Whether the session at the broker has this filter: `maybe` from SUBSCRIBE to SUBACK. */
   atBroker: 'no' | 'maybe' | 'yes' = 'no'
+  /** The options of the last SUBSCRIBE. */
+  sentOptions: SubscriptionOptions | undefined
   private readonly waiters = new Set<(failure?: MqttError) => void>()
 
   constructor(
@@ -39,16 +41,26 @@ export class Subscription {
     return this.filter.subscription
   }
 
-  sent(): void {
+  /** @returns a warning, the first time */
+  sent(protocolVersion: 4 | 5): string | undefined {
     this.status = 'sent'
+    this.sentOptions = this.options
     if (this.atBroker === 'no') this.atBroker = 'maybe'
+    if (protocolVersion === 5 || this.filter.sharedGroup === undefined || this.isShareDoubted)
+      return undefined
+    this.isShareDoubted = true
+    return uncertainShare(this.filter)
   }
 
-  granted(): void {
+  /** @returns whether the filter had been refused, which was logged */
+  granted(): boolean {
+    const hasRecovered = this.isRefusalLogged
     this.status = 'granted'
     this.atBroker = 'yes'
     this.refusal = undefined
+    this.isRefusalLogged = false
     this.settle()
+    return hasRecovered
   }
 
   refused(error: MqttError): void {
@@ -72,6 +84,17 @@ export class Subscription {
     this.waiters.clear()
     for (const waiter of waiters) waiter(failure)
   }
+}
+
+/** @param isKnown whether it is known what the broker has, that is, whether there is a connection */
+export function countsOf(
+  all: readonly Subscription[],
+  isKnown: boolean,
+  unsubscribesRefused: number,
+): SubscriptionCounters {
+  const granted = isKnown ? all.filter(entry => entry.status === 'granted').length : 0
+  const refused = all.filter(entry => entry.status === 'refused').length
+  return { granted, refused, pending: all.length - granted - refused, unsubscribesRefused }
 }
 
 /** Sends refused filters again, after delays that grow: access rules may change during a connection. */
@@ -230,70 +253,5 @@ export class Unsubscriptions {
     entry.reject(error)
     this.refusals += 1
     this.notice.emit({ type: 'subscription-warning', text })
-  }
-}
-
-type Resubscription = { readonly name: string; readonly settle: (failure?: MqttError) => void }
-
-/** Sends SUBSCRIBE again for granted filters, for their retained messages. */
-export class Resubscriptions implements ConnectionListener {
-  private readonly inFlight: AwaitedResponses<Resubscription>
-  private link: Link | undefined
-
-  constructor(
-    private readonly packetIds: PacketIds,
-    rules: AckRules,
-    private readonly table: { entryOf(subscription: string): Subscription | undefined },
-  ) {
-    this.inFlight = new AwaitedResponses(packetIds, rules, ({ name }) => `SUBSCRIBE of "${name}"`)
-  }
-
-  connected(link: Link): void {
-    this.link = link
-    this.inFlight.connected(link)
-  }
-
-  lost(): void {
-    this.link = undefined
-    for (const { settle } of this.inFlight.lost()) settle()
-  }
-
-  responded(packet: Packet): void {
-    if (packet.cmd !== 'suback') return
-    const sent = this.inFlight.responded(packet.messageId)
-    const code = Number(packet.granted[0] ?? FAILURE)
-    sent?.settle(code < FAILURE ? undefined : refusal(sent.name, describeReasonCode(code), code))
-  }
-
-  /**
-   * Requests the retained messages of a filter again. Resolves with SUBACK, or when the connection ends or the filter is
-   * removed.
-   * @param identifier Subscription Identifier of these messages. Live messages have that of the filter, which a second SUBSCRIBE
-   * restores at once.
-   * @throws MqttError `SUBSCRIBE_REFUSED`
-   */
-  async request(name: string, identifier: number | undefined): Promise<void> {
-    const entry = this.table.entryOf(name)
-    if (entry === undefined) return
-    const asked = { ...entry.options, retainHandling: 0, retainAsPublished: false } as const
-    const sent = [this.send(entry, asked, identifier)]
-    if (identifier !== undefined)
-      sent.push(this.send(entry, { ...entry.options, retainHandling: 2 }, entry.identifier))
-    await Promise.all(sent)
-  }
-
-  private send(
-    { name, filter }: Subscription,
-    options: SubscriptionOptions,
-    identifier: number | undefined,
-  ): Promise<void> {
-    const messageId = this.link === undefined ? undefined : this.packetIds.allocate()
-    if (this.link === undefined || messageId === undefined) return Promise.resolve()
-    const { link } = this
-    return new Promise((resolve, reject) => {
-      const settle = (failure?: MqttError): void => (failure === undefined ? resolve() : reject(failure))
-      this.inFlight.sent(messageId, { name, settle })
-      link.send(subscribePacket(messageId, [{ filter, options }], identifier))
-    })
   }
 }

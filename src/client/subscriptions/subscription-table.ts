@@ -12,7 +12,6 @@ import {
   type SubscriptionOptions,
   type SubscriptionRules,
   subscribePacket,
-  uncertainShare,
   unsubscribedError,
 } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
@@ -21,7 +20,7 @@ import type { Link, Packet, SubackPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import type { Hook, Notice } from '../events.js'
 import { IdleWaiters, type WaitOptions } from '../waits.js'
-import { RefusalRetry, Subscription, Unsubscriptions } from './subscription-entries.js'
+import { countsOf, RefusalRetry, Subscription, Unsubscriptions } from './subscription-entries.js'
 
 /** Most filters that health names. */
 const MAX_NAMED = 100
@@ -32,6 +31,8 @@ const FAILURE = 0x80
 /** The subscriptions of this client. After a reconnect all are restored, and each SUBACK is checked. */
 export class SubscriptionTable implements ConnectionListener {
   private readonly table = new Map<string, Subscription>()
+  /** Filters that are subscribed for a short time, besides those of handlers. They are not restored. */
+  private readonly passing = new Set<Subscription>()
   private readonly unsent = new Set<Subscription>()
   private readonly inFlight: AwaitedResponses<readonly Subscription[]>
   private readonly unsubscriptions: Unsubscriptions
@@ -74,17 +75,7 @@ export class SubscriptionTable implements ConnectionListener {
   }
 
   get counts(): SubscriptionCounters {
-    const all = [...this.table.values()]
-    // Without a connection, it is unknown what the broker has.
-    const isKnown = this.current !== undefined
-    const granted = isKnown ? all.filter(entry => entry.status === 'granted').length : 0
-    const refused = all.filter(entry => entry.status === 'refused').length
-    return {
-      granted,
-      refused,
-      pending: all.length - granted - refused,
-      unsubscribesRefused: this.unsubscriptions.refused,
-    }
+    return countsOf([...this.table.values()], this.current !== undefined, this.unsubscriptions.refused)
   }
 
   /** Adds a filter, or raises the options of a known one. `flush` sends it. */
@@ -112,11 +103,29 @@ export class SubscriptionTable implements ConnectionListener {
     const entry = this.table.get(subscription)
     if (entry === undefined) return Promise.resolve()
     this.table.delete(subscription)
-    this.unsent.delete(entry)
     this.identifiers.release(entry.identifier)
-    entry.settle(unsubscribedError(subscription))
-    if (entry.atBroker === 'no') return Promise.resolve()
-    const confirmed = this.unsubscriptions.add(subscription)
+    return this.withdraw(entry)
+  }
+
+  /** Sends SUBSCRIBE again for a filter of the table, or for another filter, until `withdraw`. Resolves with SUBACK. */
+  request(entry: Subscription): Promise<void> {
+    this.unsubscriptions.remove(entry.name)
+    if (!this.isWanted(entry)) this.passing.add(entry)
+    const granted = entry.whenGranted({})
+    this.markUnsent(entry)
+    this.flush()
+    return granted
+  }
+
+  /** Ends the use of a filter. @returns a promise like that of `remove` */
+  withdraw(entry: Subscription): Promise<void> {
+    const { name } = entry
+    this.passing.delete(entry)
+    this.unsent.delete(entry)
+    entry.settle(unsubscribedError(name))
+    const isUsed = this.table.has(name) || [...this.passing].some(other => other.name === name)
+    if (isUsed || entry.atBroker === 'no') return Promise.resolve()
+    const confirmed = this.unsubscriptions.add(name)
     this.unsubscriptions.flush()
     return confirmed
   }
@@ -207,6 +216,10 @@ export class SubscriptionTable implements ConnectionListener {
     this.current = undefined
     this.isRestoring = false
     for (const entry of this.inFlight.lost().flat()) if (this.isWanted(entry)) this.markUnsent(entry)
+    for (const entry of this.passing) {
+      this.unsent.delete(entry)
+      entry.settle(closedError())
+    }
     if (!this.rules.keepsSession) for (const entry of this.table.values()) entry.atBroker = 'no'
     this.unsubscriptions.lost(this.rules.keepsSession)
     this.settled.check()
@@ -248,18 +261,12 @@ export class SubscriptionTable implements ConnectionListener {
     if (first === undefined) return this.packetIds.release(messageId)
     for (const entry of taken) {
       this.unsent.delete(entry)
-      entry.sent()
-      if (link.protocolVersion === 4) this.warnOfShare(entry)
+      const text = entry.sent(link.protocolVersion)
+      if (text !== undefined) this.notice.emit({ type: 'subscription-warning', text })
     }
     this.inFlight.sent(messageId, taken)
     const identifier = limits.subscriptionIdentifiersAvailable ? first.identifier : undefined
     link.send(subscribePacket(messageId, taken, identifier))
-  }
-
-  private warnOfShare(entry: Subscription): void {
-    if (entry.filter.sharedGroup === undefined || entry.isShareDoubted) return
-    entry.isShareDoubted = true
-    this.notice.emit({ type: 'subscription-warning', text: uncertainShare(entry.filter) })
   }
 
   private takeSuback(packet: SubackPacket): void {
@@ -268,17 +275,11 @@ export class SubscriptionTable implements ConnectionListener {
     for (const [index, entry] of entries.entries()) {
       const granted = packet.granted[index]
       const code = typeof granted === 'number' ? granted : FAILURE
-      if (code < FAILURE) this.grant(entry)
-      else this.refuse(entry, refusal(entry.name, describeReasonCode(code), code))
+      if (code >= FAILURE) this.refuse(entry, refusal(entry.name, describeReasonCode(code), code))
+      else if (entry.granted()) this.notice.emit({ type: 'subscription-recovered', subscription: entry.name })
     }
     this.retryRefusedLater()
     this.flush()
-  }
-
-  private grant(entry: Subscription): void {
-    entry.granted()
-    if (entry.isRefusalLogged) this.notice.emit({ type: 'subscription-recovered', subscription: entry.name })
-    entry.isRefusalLogged = false
   }
 
   private retryRefusedLater(): void {

@@ -56,6 +56,8 @@ interface Entry<T> {
   readonly bytes: number
   /** The synchronisation in which it was last seen. */
   readonly sync: number
+  /** In this synchronisation, a message has arrived that may be the stored one. */
+  hasCopy: boolean
 }
 
 /**
@@ -70,7 +72,7 @@ export class RetainedValues<T> {
   bytes = 0
   /** Values that the limits have dropped. */
   dropped = 0
-  /** Topics that were seen for the first time in this synchronisation, and for which there was room. */
+  /** Topics whose stored message may have arrived in this synchronisation, and for which there was room. */
   found = 0
 
   constructor(private readonly limits: RetainedLimits) {}
@@ -103,10 +105,28 @@ export class RetainedValues<T> {
     return gone.flatMap(topic => this.remove(topic, 'gone'))
   }
 
-  /** @param sync the synchronisation in which the message arrived, because its validation may end in a later one */
-  set(topic: string, value: T, bytes: number, sync = this.sync): RetainedChange<T>[] {
+  /**
+   * The broker has sent the stored message of a topic, separately from live messages.
+   * @returns whether it is of use: a message that arrived earlier in this synchronisation is as new, or newer
+   */
+  isNewCopy(topic: string): boolean {
+    const entry = this.entries.get(topic)
+    if (entry?.sync !== this.sync) return true
+    if (!entry.hasCopy) this.found += 1
+    entry.hasCopy = true
+    return false
+  }
+
+  /**
+   * @param mayBeCopy whether it may be the message that the broker has stored; false for a live one
+   * @param sync the synchronisation in which the message arrived, because its validation may end in a later one
+   */
+  set(topic: string, value: T, bytes: number, mayBeCopy = true, sync = this.sync): RetainedChange<T>[] {
     const { maxTopics, maxBytes, overflow } = this.limits
-    const isNew = sync === this.sync && this.entries.get(topic)?.sync !== sync
+    const known = this.entries.get(topic)
+    const hadCopy = known?.sync === sync && known.hasCopy
+    const hasCopy = mayBeCopy || hadCopy
+    const isNew = sync === this.sync && hasCopy && !hadCopy
     // A value that is out of date is worse than none.
     const before = this.remove(topic, 'dropped')
     const isTooLarge = bytes > maxBytes
@@ -124,7 +144,7 @@ export class RetainedValues<T> {
     }
     // With a topic dropped for each one that arrives, there would be new topics for ever.
     if (isNew && changes.length === 0) this.found += 1
-    this.entries.set(topic, { value, bytes, sync })
+    this.entries.set(topic, { value, bytes, sync, hasCopy })
     this.bytes += bytes
     return [...changes, { type: 'set', topic, value }]
   }
@@ -139,6 +159,18 @@ export class RetainedValues<T> {
     this.bytes -= entry.bytes
     return [{ type: 'removed', topic, reason }]
   }
+}
+
+interface Held {
+  readonly size: number
+  readonly bytes: number
+  readonly dropped: number
+}
+
+/** Sums up what several caches hold. */
+export function totalOf(caches: readonly Held[]) {
+  const sum = (of: keyof Held): number => caches.reduce((all, cache) => all + cache[of], 0)
+  return { caches: caches.length, topics: sum('size'), bytes: sum('bytes'), dropped: sum('dropped') }
 }
 
 /** Changes that wait for a reader: the last one of each topic, at most as many as allowed. */
@@ -165,32 +197,19 @@ export class PendingChanges<C extends { readonly topic: string }> {
   }
 }
 
-/** The retained messages of one filter, which the broker sends again for one receiver only. */
+/**
+ * The retained messages of one filter, which the broker sends again for one receiver on MQTT 3.1.1. Every message with the
+ * RETAIN flag is one of them.
+ */
 export class Refresh {
-  private readonly seen = new Set<string>()
-
-  /**
-   * @param identifier Subscription Identifier of the SUBSCRIBE that brings them. Undefined on MQTT 3.1.1, where every message
-   * with the RETAIN flag was stored, and the handlers up to a certain id have already received it.
-   */
+  /** @param upToId the handlers up to this id have received these messages before */
   constructor(
-    private readonly identifier: number | undefined,
     private readonly matches: (topic: string) => boolean,
     private readonly upToId: number,
-    private readonly maxTopics: number,
   ) {}
 
-  /** Whether a message with the RETAIN flag is one of them. The broker sends one for each topic, before live ones. */
-  brings(topic: string, identifier: number | readonly number[] | undefined): boolean {
-    if (this.identifier === undefined) return this.matches(topic)
-    if (identifier !== this.identifier || this.seen.has(topic)) return false
-    if (this.seen.size < this.maxTopics) this.seen.add(topic)
-    return true
-  }
-
-  /** Whether a handler has received these messages before. */
-  isKnownTo({ id }: { readonly id: number }): boolean {
-    return id <= this.upToId
+  isFor({ id }: { readonly id: number }, topic: string): boolean {
+    return id > this.upToId || !this.matches(topic)
   }
 }
 
@@ -214,17 +233,16 @@ export class Refreshes<H extends { readonly id: number }> {
     this.running?.delete(refresh)
   }
 
+  isReceiver(handler: H): boolean {
+    return this.receivers?.has(handler) === true
+  }
+
   /** Returns the handlers that receive a message with the RETAIN flag. */
-  receiversOf(
-    handlers: readonly H[],
-    topic: string,
-    identifier: number | readonly number[] | undefined,
-  ): readonly H[] {
+  receiversOf(handlers: readonly H[], topic: string): readonly H[] {
     if (this.running === undefined) return handlers
     let left = handlers
     for (const refresh of this.running)
-      if (refresh.brings(topic, identifier))
-        left = left.filter(handler => this.receivers?.has(handler) || !refresh.isKnownTo(handler))
+      left = left.filter(handler => this.isReceiver(handler) || refresh.isFor(handler, topic))
     return left
   }
 }

@@ -1,7 +1,12 @@
 import type { DelayRule } from '../connection/reconnect-rules.js'
 import { MqttError } from '../errors.js'
 import type { AckRules, BrokerLimits, SubscribePacket } from '../protocol/packets.js'
-import { matchesTopicFilter, type TopicFilter } from '../topic/topic-filter.js'
+import {
+  MAX_TOPIC_BYTES,
+  matchesTopicFilter,
+  parseTopicFilter,
+  type TopicFilter,
+} from '../topic/topic-filter.js'
 
 /** Options of one filter in SUBSCRIBE. */
 export interface SubscriptionOptions {
@@ -153,6 +158,34 @@ function hashOf(subscription: string): number {
   let hash = 0x811c9dc5
   for (const byte of Buffer.from(subscription)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
   return (hash % MAX_IDENTIFIER) + 1
+}
+
+/**
+ * Other filters that match the topics of a filter, each topic once. Without "#" in the filter they match the topics below
+ * these as well.
+ */
+export interface SeparateFilters {
+  /** Empty if there are none. */
+  readonly filters: readonly TopicFilter[]
+  /** What they match. Its name is that of no subscription, since it is not a valid Topic Filter. */
+  readonly all: TopicFilter
+}
+
+export function separateFilters({ filter, levels }: TopicFilter): SeparateFilters {
+  const isOpenEnded = levels.at(-1) === '#'
+  const parent = levels.slice(0, isOpenEnded ? -1 : undefined).join('/')
+  const names = separateNames(filter, isOpenEnded, parent)
+  const isTooLong = names.some(name => Buffer.byteLength(name) > MAX_TOPIC_BYTES)
+  const all = { filter, levels: isOpenEnded ? levels : [...levels, '#'], subscription: `${filter}\0` }
+  return { filters: isTooLong ? [] : names.map(parseTopicFilter), all }
+}
+
+function separateNames(filter: string, isOpenEnded: boolean, parent: string): string[] {
+  if (!isOpenEnded) return [`${filter}/#`]
+  if (filter === '#') return ['+/#']
+  if (filter === '+/#') return ['#']
+  // "/#" has no parent: a Topic Name is not empty.
+  return parent === '' ? ['/+/#'] : [parent, `${parent}/+/#`]
 }
 
 /** Most filters in one SUBSCRIBE, if they need no Subscription Identifiers. */

@@ -1,7 +1,7 @@
 import { MqttError } from '../errors.js'
 
 /** Maximum length of a UTF-8 Encoded String (MQTT 5, 1.5.4). */
-const MAX_TOPIC_BYTES = 65_535
+export const MAX_TOPIC_BYTES = 65_535
 
 /** A valid Topic Filter. Only `parseTopicFilter` creates one. */
 export interface TopicFilter {

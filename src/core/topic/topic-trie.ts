@@ -109,6 +109,15 @@ export class Routes<H> {
     this.fallback.push(handler)
   }
 
+  /** Adds the handler of messages that are named by a Subscription Identifier only. */
+  addNamed(subscription: string, handler: H): void {
+    this.bySubscription.set(subscription, [...this.of(subscription), handler])
+  }
+
+  removeNamed(subscription: string, handler: H): void {
+    this.drop(subscription, handler)
+  }
+
   /** Returns the handlers of one filter. */
   of(subscription: string): readonly H[] {
     return this.bySubscription.get(subscription) ?? []
@@ -117,9 +126,13 @@ export class Routes<H> {
   /** @returns whether the filter has no more handlers */
   remove(filter: TopicFilter, handler: H): boolean {
     this.trie.remove(filter, handler)
-    const left = (this.bySubscription.get(filter.subscription) ?? []).filter(other => other !== handler)
-    if (left.length > 0) this.bySubscription.set(filter.subscription, left)
-    else this.bySubscription.delete(filter.subscription)
+    return this.drop(filter.subscription, handler)
+  }
+
+  private drop(subscription: string, handler: H): boolean {
+    const left = this.of(subscription).filter(other => other !== handler)
+    if (left.length > 0) this.bySubscription.set(subscription, left)
+    else this.bySubscription.delete(subscription)
     return left.length === 0
   }
 

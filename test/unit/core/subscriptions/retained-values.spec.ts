@@ -60,6 +60,22 @@ describe('RetainedValues', () => {
     expect(values.found).toBe(1)
   })
 
+  it('ignores a stored message that arrives after a live one of its topic', () => {
+    const values = valuesOf()
+    values.begin()
+    values.set('a', 2, 10, false)
+    expect(values.found).toBe(0)
+    expect(values.isNewCopy('a')).toBe(false)
+    expect({ found: values.found, a: values.get('a') }).toEqual({ found: 1, a: 2 })
+    expect(values.isNewCopy('a')).toBe(false)
+    values.set('a', 3, 10, false)
+    expect(values.isNewCopy('a')).toBe(false)
+    expect(values.found).toBe(1)
+    expect(values.isNewCopy('b')).toBe(true)
+    values.begin()
+    expect(values.isNewCopy('a')).toBe(true)
+  })
+
   it.each([
     ['topics', { maxTopics: 2 }],
     ['bytes', { maxBytes: 25 }],
@@ -123,28 +139,14 @@ describe('Refreshes', () => {
   const newer = { id: 3 }
   const all = [old, cache, newer]
 
-  function refreshing(identifier: number | undefined) {
+  it('keep messages that were sent again from the handlers that had them', () => {
     const refreshes = new Refreshes<{ readonly id: number }>()
     refreshes.addReceiver(cache)
-    const refresh = new Refresh(identifier, topic => topic.startsWith('a/'), 2, 10)
+    const refresh = new Refresh(topic => topic.startsWith('a/'), 2)
     refreshes.add(refresh)
-    return { refreshes, refresh }
-  }
-
-  it('keep messages that were sent again from the handlers that had them, by topic on MQTT 3.1.1', () => {
-    const { refreshes, refresh } = refreshing(undefined)
-    expect(refreshes.receiversOf(all, 'a/1', undefined)).toEqual([cache, newer])
-    expect(refreshes.receiversOf(all, 'b/1', undefined)).toEqual(all)
+    expect(refreshes.receiversOf(all, 'a/1')).toEqual([cache, newer])
+    expect(refreshes.receiversOf(all, 'b/1')).toEqual(all)
     refreshes.delete(refresh)
-    expect(refreshes.receiversOf(all, 'a/1', undefined)).toEqual(all)
-  })
-
-  it('know them by their Subscription Identifier on MQTT 5, and the next one of a topic is live', () => {
-    const { refreshes } = refreshing(77)
-    expect(refreshes.receiversOf(all, 'a/1', 5)).toEqual(all)
-    expect(refreshes.receiversOf(all, 'a/1', [5, 77])).toEqual(all)
-    expect(refreshes.receiversOf(all, 'a/1', 77)).toEqual([cache, newer])
-    expect(refreshes.receiversOf(all, 'a/1', 77)).toEqual(all)
-    expect(refreshes.receiversOf(all, 'a/2', 77)).toEqual([cache, newer])
+    expect(refreshes.receiversOf(all, 'a/1')).toEqual(all)
   })
 })
