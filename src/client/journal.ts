@@ -142,8 +142,11 @@ function thinnedLine(notice: ThinnedNotice): ThinnedLine {
       const first = `the oldest stream of responses, to ${printable(notice.topic)}, was ended to make room (requests.maxStreams)`
       return { level: 'warn', line: STREAM_EVICTED, first }
     }
-    case 'stored-message-ended':
-      return storedEnded(notice)
+    case 'stored-message-ended': {
+      const first = `a stored message for ${printable(notice.topic)} ${ENDED[notice.status]}`
+      const level = notice.status === 'set-aside' ? 'error' : 'warn'
+      return { level, line: `stored messages: each ${ENDED[notice.status]}`, first }
+    }
     case 'store-failed':
       return { level: 'error', line: `the store of messages failed: ${oneLine(notice.why)}` }
     case 'dead-letter-without-subscriber': {
@@ -199,12 +202,6 @@ const ENDED = {
   'set-aside': 'was set aside, because its record is damaged',
   delivered: 'was delivered',
   refused: 'was refused by the broker',
-}
-
-function storedEnded({ topic, status }: Extract<Notice, { type: 'stored-message-ended' }>): ThinnedLine {
-  const what = ENDED[status]
-  const first = `a stored message for ${printable(topic)} ${what}`
-  return { level: status === 'set-aside' ? 'error' : 'warn', line: `stored messages: each ${what}`, first }
 }
 
 function gaveUp(afterMs: number, left: LeftBehind): string {

@@ -48,8 +48,9 @@ export class ThreadCalls {
       this.pending.set(this.lastId, { resolve, reject, period: this.period })
       this.timer ??= setTimeout(() => this.endPeriod(), this.timeoutMs)
       if (this.batch.length === 0) Promise.resolve().then(() => this.send())
+      const call: unknown = { kind, id: this.lastId, nowMs, ...given }
       // Seam: TypeScript does not relate `kind` and `given` once they are in one object.
-      this.batch.push({ kind, id: this.lastId, nowMs, ...given } as unknown as StoreCall)
+      this.batch.push(call as StoreCall)
     })
   }
 
