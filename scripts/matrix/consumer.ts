@@ -1,4 +1,4 @@
-import { Controller, Get, Injectable, Module, ParseIntPipe } from '@nestjs/common'
+import { Controller, Get, type INestApplication, Injectable, Module, ParseIntPipe } from '@nestjs/common'
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices'
 import type { HealthCheckService } from '@nestjs/terminus'
 import {
@@ -28,7 +28,9 @@ import {
   type TopicPayload,
   UserProperty,
 } from 'nestjs-mqtt'
+import { type AsyncApiDocument, AsyncApiModule, createAsyncApiDocument } from 'nestjs-mqtt/asyncapi'
 import { MqttHealthIndicator } from 'nestjs-mqtt/health'
+import { contextOf, MqttInstrumentation, type MqttInstrumentationOptions } from 'nestjs-mqtt/opentelemetry'
 import { EmbeddedBroker, FaultLink, ScriptedPeer } from 'nestjs-mqtt/testing'
 
 @Controller('health')
@@ -160,4 +162,19 @@ export async function testing(): Promise<string[]> {
   const peer = new ScriptedPeer()
   await broker.cut()
   return [broker.url, link.url, String(peer.dials)]
+}
+
+export async function seenFromOutside(
+  app: INestApplication,
+  message: MqttMessage,
+): Promise<AsyncApiDocument> {
+  const options: MqttInstrumentationOptions = { topics: [measured, 'alarms/+id'], recordTopic: true }
+  const instrumentation = new MqttInstrumentation(options)
+  instrumentation.setConfig({ ...instrumentation.getConfig(), traces: false })
+  // @ts-expect-error there is no such option
+  instrumentation.setConfig({ recordTopics: true })
+  console.log(contextOf(message.properties).getValue(Symbol('key')))
+  const document = await createAsyncApiDocument(app, { title: 'Fleet', version: '1.0.0', sends: [measured] })
+  AsyncApiModule.setup('asyncapi', app, document)
+  return document
 }

@@ -13,10 +13,12 @@ const LEFT_OUT = /^(eslint|@eslint|typescript-eslint|prettier|oxlint|globals$|@n
 /** What a newcomer pastes, and what the page about testing adds. */
 const PAGES = ['README.md', 'docs/testing.md']
 
-/** What Nest and terminus decide about, so it has to be tried on each version. */
+/** What Nest, terminus and the platform decide about, so it has to be tried on each version. */
 const OF_EACH_VERSION = {
   'src/forgotten.spec.ts': new URL('forgotten.spec.ts', import.meta.url),
+  'src/seen-from-outside.spec.ts': new URL('seen-from-outside.spec.ts', import.meta.url),
   'src/terminus.spec.ts': new URL('terminus.spec.ts', import.meta.url),
+  'same-classes.mjs': new URL('same-classes.mjs', import.meta.url),
 }
 
 const VITEST_CONFIG = `import { defineConfig } from 'vitest/config'
@@ -51,6 +53,9 @@ export class ScratchApp {
       Object.assign(manifest.dependencies, {
         '@nestjs/microservices': `^${nest}.0.0`,
         '@nestjs/terminus': `^${nest}.0.0`,
+        '@opentelemetry/api': '^1.9.0',
+        '@opentelemetry/sdk-trace-base': '^2.0.0',
+        zod: '^4.2.0',
         'nestjs-mqtt': `file:${tarball}`,
       })
       Object.assign(manifest.devDependencies, { aedes })
@@ -66,6 +71,7 @@ export class ScratchApp {
     return {
       build: () => this.npm(['run', 'build'], { node }),
       run: () => checkStart(this.folder, node),
+      import: () => this.npm(['exec', '--yes', `--package=node@${node}`, '--', 'node', 'same-classes.mjs']),
       test: () => this.test(node),
     }
   }
