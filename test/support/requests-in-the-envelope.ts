@@ -34,7 +34,7 @@ export function requestsInTheEnvelope() {
       routes.set(subscription, handler)
       return () => routes.delete(subscription)
     },
-    subscriptions: { flush: () => {}, whenGranted: async () => {} },
+    subscriptions: { flush: () => {}, isGranted: () => true, whenGranted: async () => {} },
     dispatcher: { pool: { requestOpened: () => () => {}, trackRequests: () => {} } },
     responseTopics: new ResponseTopics('responses'),
     events: new ClientEvents(OBSERVED_CLIENT, () => {}),

@@ -97,7 +97,15 @@ export class SharedGrant {
   private readonly waiters = new Set<Waiter>()
   private isWaiting = false
 
-  constructor(private readonly whenGranted: () => Promise<void>) {}
+  constructor(
+    private readonly subscriptions: RequestSession['subscriptions'],
+    private readonly subscription: string,
+  ) {}
+
+  /** Whether nobody needs to wait. */
+  get isGranted(): boolean {
+    return this.subscriptions.isGranted(this.subscription)
+  }
 
   /** @returns a function that stops waiting */
   wait(waiter: Waiter): () => void {
@@ -109,7 +117,7 @@ export class SharedGrant {
   private start(): void {
     if (this.isWaiting) return
     this.isWaiting = true
-    this.whenGranted().then(
+    this.subscriptions.whenGranted(this.subscription).then(
       () => this.settle(undefined),
       (error: unknown) => this.settle(error),
     )
@@ -163,7 +171,7 @@ export class ReplyTopics {
     })
     this.session.responseTopics.add(topic)
     const remove = this.session.addRoute(filter, responseSubscription(this.qos), handler)
-    const grant = new SharedGrant(() => this.session.subscriptions.whenGranted(filter.subscription))
+    const grant = new SharedGrant(this.session.subscriptions, filter.subscription)
     this.topics.set(topic, { requestTopic, grant, remove })
     this.session.subscriptions.flush()
     if (this.topics.size > MAX_REPLY_TOPICS) this.forgetOldest()
@@ -184,6 +192,7 @@ export class ReplyTopics {
     if (reply === undefined || !this.open.has(reply.id)) return
     if (reply.err !== undefined && reply.err !== null)
       return this.open.fail(reply.id, responderError(reply.err))
+    if (reply.hasResponse && reply.isDisposed) return this.open.last(reply.id, reply.response)
     if (reply.hasResponse) this.open.next(reply.id, reply.response)
     if (reply.isDisposed) this.open.end(reply.id)
   }

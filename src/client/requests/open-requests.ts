@@ -4,7 +4,12 @@ import { MqttError } from '../../core/errors.js'
 import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { OutboundMessage, PublishTerms } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import type { ResponseTopics } from '../../core/requests/request-rules.js'
+import {
+  abortedError,
+  blockedError,
+  type ResponseTopics,
+  tooManyError,
+} from '../../core/requests/request-rules.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import type { TopicFilter } from '../../core/topic/topic-filter.js'
 import type { ClientEvents, PublishPurpose } from '../events.js'
@@ -21,6 +26,7 @@ export interface RequestSession {
   addRoute(filter: TopicFilter, options: SubscriptionOptions, handler: InboundHandler): () => void
   readonly subscriptions: {
     flush(): void
+    isGranted(subscription: string): boolean
     whenGranted(subscription: string, wait?: WaitOptions): Promise<void>
   }
   readonly dispatcher: {
@@ -58,13 +64,14 @@ interface OpenRequest<T> {
   readonly receiver: ResponseReceiver
   readonly terms: T
   timer: NodeJS.Timeout | undefined
-  readonly abort: () => void
+  /** Set if the request has a signal. */
+  readonly abort: (() => void) | undefined
   /** Called when the request has ended. */
   readonly onEnded: () => void
   /** Stops waiting for the grant of the response topic. */
   leave: (() => void) | undefined
   /** Topics on which the responders of the stream receive renewals and cancels. */
-  readonly responders: Set<string>
+  responders: Set<string> | undefined
   renewal: NodeJS.Timeout | undefined
 }
 
@@ -122,8 +129,8 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       receiver.fail(tooManyError(this.maxOpen))
       return false
     }
-    const abort = (): void => this.giveUp(key, abortedError(topic, signal))
-    if (signal !== undefined) {
+    const abort = signal && ((): void => this.giveUp(key, abortedError(topic, signal)))
+    if (signal !== undefined && abort !== undefined) {
       // Many requests may share one signal, so many listeners are not a leak.
       setMaxListeners(0, signal)
       signal.addEventListener('abort', abort)
@@ -139,7 +146,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       abort,
       onEnded,
       leave: undefined,
-      responders: new Set(),
+      responders: undefined,
       renewal: undefined,
     }
     this.open.set(key, request)
@@ -169,9 +176,20 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       this.unexpected += 1
       return false
     }
-    this.startTimer(key, request)
+    request.timer?.refresh()
     request.receiver.next(value)
     return true
+  }
+
+  /** Handles the only or the last response. */
+  last(key: string, value: unknown): void {
+    const request = this.over(key)
+    if (request === undefined) {
+      this.unexpected += 1
+      return
+    }
+    request.receiver.next(value)
+    request.receiver.end()
   }
 
   end(key: string): void {
@@ -192,8 +210,10 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
   addResponder(key: string, topic: string): void {
     const request = this.open.get(key)
     if (request === undefined) return this.cancelLate(key, topic)
-    const { responders, terms } = request
-    if (!terms.isStream || responders.has(topic) || responders.size >= MAX_RESPONDERS) return
+    if (!request.terms.isStream) return
+    request.responders ??= new Set()
+    const { responders } = request
+    if (responders.has(topic) || responders.size >= MAX_RESPONDERS) return
     responders.add(topic)
     request.renewal ??= setInterval(() => {
       for (const responder of responders) this.signal(responder, key, 'renew')
@@ -222,9 +242,8 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     request.receiver.fail(error)
   }
 
-  /** Starts the time limit for the next response. */
+  /** Starts the time limit for the next response. Each response restarts it. */
   private startTimer(key: string, request: OpenRequest<T>): void {
-    clearTimeout(request.timer)
     const { topic } = request
     const { timeoutMs } = request.terms
     request.timer = setTimeout(() => {
@@ -238,12 +257,12 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
   /** A responder has ended the request. Other responders of the stream are cancelled. */
   private over(key: string): OpenRequest<T> | undefined {
     const request = this.take(key)
-    if (request !== undefined && request.responders.size > 1) this.cancelAll(key, request)
+    if (request !== undefined && (request.responders?.size ?? 0) > 1) this.cancelAll(key, request)
     return request
   }
 
   private cancelAll(key: string, { responders }: OpenRequest<T>): void {
-    for (const topic of responders) this.signal(topic, key, 'cancel')
+    for (const topic of responders ?? []) this.signal(topic, key, 'cancel')
   }
 
   private cancelLate(key: string, topic: string): void {
@@ -255,7 +274,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
 
   private remember(key: string, { terms, responders }: OpenRequest<T>): void {
     if (!terms.isStream) return
-    this.endedStreams.set(key, responders)
+    this.endedStreams.set(key, responders ?? new Set())
     if (this.endedStreams.size <= MAX_ENDED_STREAMS) return
     const [oldest = ''] = this.endedStreams.keys()
     this.endedStreams.delete(oldest)
@@ -271,23 +290,9 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     clearTimeout(request.timer)
     request.onEnded()
     clearInterval(request.renewal)
-    request.terms.signal?.removeEventListener('abort', request.abort)
+    if (request.abort !== undefined) request.terms.signal?.removeEventListener('abort', request.abort)
     request.leave?.()
     this.remember(key, request)
     return request
   }
-}
-
-function blockedError(topic: string): MqttError {
-  const text = `the request on "${topic}" is blocked: the broker delivers no more messages, because all unacknowledged messages belong to handlers that wait for responses; deliver requests and responses at QoS 0 (requests.responseQos, and qos of the handlers), or raise inbound.maxInFlight (on MQTT 3.1.1 the limit of the broker)`
-  return new MqttError('REQUEST_BLOCKED', text)
-}
-
-function tooManyError(maxOpen: number): MqttError {
-  const text = `there is no room for another request: requests.maxOpen is ${maxOpen}; raise it, or send fewer requests at a time`
-  return new MqttError('TOO_MANY_REQUESTS', text)
-}
-
-function abortedError(topic: string, signal: AbortSignal | undefined): MqttError {
-  return new MqttError('ABORTED', `the request on "${topic}" was aborted`, { cause: signal?.reason })
 }

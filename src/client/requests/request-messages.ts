@@ -202,12 +202,14 @@ export function mqtt5Message(
 ): OutboundMessage {
   const { contentType } = exchange.codec
   if (exchange.check !== undefined) assertValid(exchange.check, exchange, data)
+  const payload = Buffer.isBuffer(data) ? data : exchange.codec.encode(data)
   const isPlain = options.properties === undefined && extra.status === undefined
+  // No spreading, which costs more than encoding the response.
   return {
-    ...base(exchange),
-    ...(options.qos === undefined ? {} : { qos: options.qos }),
-    ...(options.retain === undefined ? {} : { retain: options.retain }),
-    payload: Buffer.isBuffer(data) ? data : exchange.codec.encode(data),
+    topic: target.topic,
+    payload,
+    qos: options.qos ?? exchange.request.qos,
+    retain: options.retain ?? false,
     properties: isPlain
       ? plainProperties(target, contentType)
       : properties(target, { contentType, ...extra }, options.properties),

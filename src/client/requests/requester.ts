@@ -43,7 +43,7 @@ export class Requester {
   private readonly responses: TopicFilter
   private readonly grant: SharedGrant
   /** Topics on which this connection receives requests at QoS 1. */
-  private readonly takenAtQos1 = new Routes<true>()
+  private takenAtQos1: Routes<true> | undefined
   private isListening = false
   private refusedTopics = 0
 
@@ -61,7 +61,7 @@ export class Requester {
     )
     this.streams = new OpenStreams(maxStreams, session.events)
     this.responses = parseTopicFilter(`${responseTopicPrefix}/${privateLevel(options)}`)
-    this.grant = new SharedGrant(() => session.subscriptions.whenGranted(this.responses.subscription))
+    this.grant = new SharedGrant(session.subscriptions, this.responses.subscription)
     this.replyTopics = new ReplyTopics(session, this.open, responseQos)
   }
 
@@ -97,9 +97,10 @@ export class Requester {
 
   /** This connection receives requests of a filter at QoS 1. @returns a function that ends this */
   takesAtQos1(filter: TopicFilter): () => void {
+    this.takenAtQos1 ??= new Routes()
     this.takenAtQos1.add(filter, true)
     this.session.dispatcher.pool.trackRequests()
-    return () => this.takenAtQos1.remove(filter, true)
+    return () => this.takenAtQos1?.remove(filter, true)
   }
 
   /** Returns the grant of the private topic, which is subscribed with its first use. */
@@ -168,11 +169,14 @@ export class Requester {
     const withdrawal = plan.isStream ? new AbortController() : undefined
     const terms = withdrawal === undefined ? plan : { ...plan, signal: anyOf(plan.signal, withdrawal.signal) }
     const grant = plan.protocol === 'mqtt5' ? this.listen() : this.replyTopics.listen(request.topic)
-    const leave = grant.wait(refused => {
-      if (refused !== undefined) return this.open.fail(key, asMqttError(refused))
-      if (this.open.has(key)) this.send(key, request, terms, correlationData)
-    })
-    this.open.setLeave(key, leave)
+    if (grant.isGranted) this.send(key, request, terms, correlationData)
+    else {
+      const leave = grant.wait(refused => {
+        if (refused !== undefined) return this.open.fail(key, asMqttError(refused))
+        if (this.open.has(key)) this.send(key, request, terms, correlationData)
+      })
+      this.open.setLeave(key, leave)
+    }
     return () => {
       this.open.cancel(key)
       withdrawal?.abort()
@@ -181,7 +185,7 @@ export class Requester {
 
   /** Returns which messages of a request are delivered to this connection at QoS 1. */
   private deliveryOf({ topic, qos }: OutgoingRequest): BlockableRequest['delivery'] | undefined {
-    const isTakenHere = qos > 0 && this.takenAtQos1.select(topic, undefined).length > 0
+    const isTakenHere = qos > 0 && (this.takenAtQos1?.select(topic, undefined).length ?? 0) > 0
     if (this.options.requests.responseQos === 0) return isTakenHere ? 'request' : undefined
     return isTakenHere ? 'both' : 'response'
   }
@@ -241,7 +245,8 @@ export class Requester {
         return this.open.end(key)
       case 'value':
         if (responseTopic !== undefined && isSafe(responseTopic)) this.open.addResponder(key, responseTopic)
-        if (this.open.next(key, response.value) && response.isOnly) this.open.end(key)
+        if (response.isOnly) this.open.last(key, response.value)
+        else this.open.next(key, response.value)
     }
   }
 

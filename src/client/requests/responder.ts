@@ -1,8 +1,13 @@
 import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reconnect-rules.js'
 import { MqttError } from '../../core/errors.js'
-import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
+import type { OutboundMessage, PublishTerms } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import { leaseOf, type ResponseTarget, responseTarget } from '../../core/requests/request-rules.js'
+import {
+  isAllowedBy,
+  leaseOf,
+  type ResponseTarget,
+  responseTarget,
+} from '../../core/requests/request-rules.js'
 import { decodePacket } from '../../options/codec.js'
 import type { PublishPacket } from '../connection/link.js'
 import type { HandlerAttempt } from '../inbound/delivery.js'
@@ -19,11 +24,11 @@ import {
   PLAIN_RESULTS,
   type ResultReader,
 } from './request-messages.js'
-import { isAsyncIterable, type PendingResponse, type QueueEnd, ResponseSource } from './response-queue.js'
+import { isAsyncIterable, type PendingResponse, ResponseSource, type Sink } from './response-queue.js'
 import { type OpenStream, type StreamEnd, streamKey } from './streams.js'
 
-/** Time limit for the acknowledgement of a response, in milliseconds. */
-const RESPONSE_TIMEOUT_MS = 30_000
+/** A response waits for the link, and for its acknowledgement, for up to 30 s. */
+const TERMS: PublishTerms = { whenBlocked: 'wait', timeoutMs: 30_000 }
 /** Time without a value, in milliseconds, after which a source no longer holds a concurrency slot. */
 const SILENCE_MS = 1_000
 const SENT = Promise.resolve()
@@ -38,12 +43,6 @@ export interface ReceivedRequest {
   readonly metadata: unknown
   /** Undefined for a message that expects no response, or that may have none. */
   readonly target: ResponseTarget | undefined
-}
-
-/** Turns the values of a source into messages. */
-interface Sink {
-  send(value: unknown, isLast: boolean): PendingResponse
-  finish(end: QueueEnd): void
 }
 
 /** Reads requests and sends the results of their handlers to the requesters. */
@@ -245,8 +244,15 @@ export class Responder {
    * for the broker to acknowledge the response.
    */
   private hand(exchange: Exchange, message: OutboundMessage): void {
-    // The response may exceed the broker's Maximum Packet Size. The error message is smaller.
-    this.publish(exchange, message).catch((error: unknown) => this.sendError(exchange, error))
+    try {
+      this.send(message).then(
+        outcome => this.note(exchange, outcome),
+        (error: unknown) => this.sendError(exchange, error),
+      )
+    } catch (error) {
+      // The response may exceed the broker's Maximum Packet Size. The error message is smaller.
+      this.sendError(exchange, error)
+    }
   }
 
   /** Publishes one response of several. If it is lost, the stream fails, because later responses would be misleading. */
@@ -261,33 +267,28 @@ export class Responder {
   }
 
   private async publish(exchange: Exchange, message: OutboundMessage): Promise<PublishOutcome> {
-    const terms = { whenBlocked: 'wait', timeoutMs: RESPONSE_TIMEOUT_MS } as const
-    const sending = this.session.publish(message, terms, 'response')
-    if (message.qos > 0 && this.session.options.requests.ackPings) this.session.publisher.exchanging()
-    const outcome = await sending
-    if (outcome.status !== 'sent' && outcome.status !== 'acknowledged')
-      this.session.events.notice.emit({
-        type: 'response-not-delivered',
-        topic: exchange.target.topic,
-        why: outcome.status,
-      })
+    const outcome = await this.send(message)
+    this.note(exchange, outcome)
     return outcome
+  }
+
+  private send(message: OutboundMessage): Promise<PublishOutcome> {
+    const sending = this.session.publish(message, TERMS, 'response')
+    if (message.qos > 0 && this.session.options.requests.ackPings) this.session.publisher.exchanging()
+    return sending
+  }
+
+  private note({ target: { topic } }: Exchange, { status: why }: PublishOutcome): void {
+    if (why !== 'sent' && why !== 'acknowledged')
+      this.session.events.notice.emit({ type: 'response-not-delivered', topic, why })
   }
 
   /** @returns undefined if no response may be sent to the target */
   private allowed(target: ResponseTarget | undefined): ResponseTarget | undefined {
-    if (target !== undefined && this.isAllowed(target.topic)) return target
+    if (target !== undefined && isAllowedBy(this.session.options.allowResponseTopic, target.topic))
+      return target
     this.session.requester.refusedTopic()
     return undefined
-  }
-
-  private isAllowed(topic: string): boolean {
-    const { allowResponseTopic } = this.session.options
-    try {
-      return allowResponseTopic === undefined || allowResponseTopic(topic) === true
-    } catch {
-      return false
-    }
   }
 }
 

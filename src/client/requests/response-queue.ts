@@ -17,6 +17,12 @@ export interface PendingResponse {
   readonly sent: Promise<void>
 }
 
+/** Turns the values of a source into messages. */
+export interface Sink {
+  send(value: unknown, isLast: boolean): PendingResponse
+  finish(end: QueueEnd): void
+}
+
 /** A source that emits values by itself, such as an Observable. */
 export interface ValueSource {
   subscribe(observer: {

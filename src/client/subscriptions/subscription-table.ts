@@ -1,7 +1,6 @@
 import type { ConnectedSession, ConnectionState } from '../../core/connection/connection-state.js'
 import { closedError, type MqttError } from '../../core/errors.js'
-import type { PacketIds } from '../../core/protocol/packets.js'
-import { type BrokerLimits, describeReasonCode } from '../../core/protocol/packets.js'
+import { type BrokerLimits, describeReasonCode, type PacketIds } from '../../core/protocol/packets.js'
 import {
   isSameOptions,
   mergeOptions,
@@ -70,8 +69,7 @@ export class SubscriptionTable implements ConnectionListener {
 
   /** Filters whose SUBACK is late, at most 100. */
   get unanswered(): string[] {
-    const late = this.inFlight.late.flat().slice(0, MAX_NAMED)
-    return late.map(entry => entry.name)
+    return this.inFlight.late.flatMap(entries => entries.map(({ name }) => name)).slice(0, MAX_NAMED)
   }
 
   get counts(): SubscriptionCounters {
@@ -130,12 +128,17 @@ export class SubscriptionTable implements ConnectionListener {
     return confirmed
   }
 
+  /** Whether the broker has granted a filter on this connection. */
+  isGranted(subscription: string): boolean {
+    return this.current !== undefined && this.table.get(subscription)?.status === 'granted'
+  }
+
   /** Resolves when the broker grants a filter, and rejects when it refuses it, or has refused it. */
   whenGranted(subscription: string, wait: WaitOptions = {}): Promise<void> {
     const entry = this.table.get(subscription)
     if (entry === undefined) return Promise.reject(unsubscribedError(subscription))
     if (entry.status === 'refused' && entry.refusal !== undefined) return Promise.reject(entry.refusal)
-    if (entry.status === 'granted' && this.current !== undefined) return Promise.resolve()
+    if (this.isGranted(subscription)) return Promise.resolve()
     if (this.isClosed || (this.isEnding && !this.isKept(subscription))) return Promise.reject(closedError())
     return entry.whenGranted(wait)
   }
@@ -177,11 +180,9 @@ export class SubscriptionTable implements ConnectionListener {
   /** Sends UNSUBSCRIBE for everything and resolves with the last UNSUBACK, or at the loss of the connection. */
   unsubscribeAll(isKept: (subscription: string) => boolean = () => false): Promise<void> {
     this.end(isKept)
-    const granted = [...this.table.values()]
-      .filter(entry => entry.status === 'granted' && !isKept(entry.name))
-      .map(entry => entry.name)
     if (this.current === undefined) return Promise.resolve()
-    for (const subscription of granted) void this.unsubscriptions.add(subscription)
+    for (const { name, status } of this.table.values())
+      if (status === 'granted' && !isKept(name)) void this.unsubscriptions.add(name)
     this.unsubscriptions.flush()
     return this.unsubscriptions.whenSettled()
   }

@@ -151,6 +151,8 @@ export class LinkHold {
 
 /** Longest time for which the operating system of this side delays the TCP acknowledgement of received data. */
 const DELAYED_ACK_MS = 40
+/** By then most responses of a broker that holds nothing back have arrived, and the next packet carries the acknowledgement. */
+const QUIET_MS = 1
 /** A broker that responds later than this is far away, or the link is metered. */
 const NEAR_MS = 5
 /** One late PINGRESP may be caused by a busy process. */
@@ -166,6 +168,7 @@ const PINGRESP_BYTES = 2
  */
 export class AckPulse {
   private activeMs = 0
+  private wroteMs = 0
   private activeBytes = 0
   private responses = 0
   /** Number of bytes received when this side last wrote. */
@@ -178,6 +181,7 @@ export class AckPulse {
   /** A request or a response was written at QoS 1. @returns whether to call `beat` */
   begin(nowMs: number, receivedBytes: number, writtenBytes: number): boolean {
     this.activeMs = nowMs
+    this.wroteMs = nowMs
     this.ackedBytes = receivedBytes
     this.writtenBytes = writtenBytes
     return nowMs >= this.farUntilMs
@@ -206,7 +210,7 @@ export class AckPulse {
     }
     if (nowMs - this.activeMs > DELAYED_ACK_MS) return 'stop'
     // After a PINGREQ without a response this is data that arrived since. Its PINGRESP may be held back behind this data.
-    if (receivedBytes === this.ackedBytes) return 'wait'
+    if (receivedBytes === this.ackedBytes || nowMs - this.wroteMs < QUIET_MS) return 'wait'
     this.askedMs ??= nowMs
     this.ackedBytes = receivedBytes
     return 'ping'

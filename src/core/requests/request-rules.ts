@@ -176,3 +176,26 @@ export class ResponseTopics {
     return topic.startsWith(`${this.prefix}/`) || this.topics.has(topic)
   }
 }
+
+export function blockedError(topic: string): MqttError {
+  const text = `the request on "${topic}" is blocked: the broker delivers no more messages, because all unacknowledged messages belong to handlers that wait for responses; deliver requests and responses at QoS 0 (requests.responseQos, and qos of the handlers), or raise inbound.maxInFlight (on MQTT 3.1.1 the limit of the broker)`
+  return new MqttError('REQUEST_BLOCKED', text)
+}
+
+export function tooManyError(maxOpen: number): MqttError {
+  const text = `there is no room for another request: requests.maxOpen is ${maxOpen}; raise it, or send fewer requests at a time`
+  return new MqttError('TOO_MANY_REQUESTS', text)
+}
+
+export function abortedError(topic: string, signal: AbortSignal | undefined): MqttError {
+  return new MqttError('ABORTED', `the request on "${topic}" was aborted`, { cause: signal?.reason })
+}
+
+/** Whether the application accepts a topic that a requester chose for its responses. An error of its function rejects it. */
+export function isAllowedBy(allow: ((topic: string) => boolean) | undefined, topic: string): boolean {
+  try {
+    return allow === undefined || allow(topic) === true
+  } catch {
+    return false
+  }
+}

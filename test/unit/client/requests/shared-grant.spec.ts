@@ -3,9 +3,11 @@ import { SharedGrant } from '../../../../src/client/requests/nest-envelope.js'
 
 const turn = () => new Promise(resolve => setImmediate(resolve))
 
+const SUBSCRIPTIONS = { flush: () => {}, isGranted: () => false }
+
 it('subscribes once for many, and again after it has settled', async () => {
   const whenGranted = vi.fn(() => Promise.resolve())
-  const grant = new SharedGrant(whenGranted)
+  const grant = new SharedGrant({ ...SUBSCRIPTIONS, whenGranted }, 'responses')
   const told: unknown[] = []
   for (const name of ['a', 'b']) grant.wait(refused => told.push([name, refused]))
   expect(whenGranted).toHaveBeenCalledTimes(1)
@@ -25,7 +27,7 @@ it('rejects all waits with the refusal, and keeps nothing of a wait that has end
   const refused = new Promise<void>((_resolve, reject) => {
     refuse = reject
   })
-  const grant = new SharedGrant(() => refused)
+  const grant = new SharedGrant({ ...SUBSCRIPTIONS, whenGranted: () => refused }, 'responses')
   const told: unknown[] = []
   grant.wait(error => told.push(error))
   const leave = grant.wait(() => told.push('left'))

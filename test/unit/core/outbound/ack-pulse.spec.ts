@@ -17,6 +17,12 @@ describe('a PINGREQ that carries a TCP acknowledgement', () => {
     expect(afterPuback().beat(2, 4, 200)).toBe('wait')
   })
 
+  it('is not sent within 1 ms of a write, because a broker that holds nothing back responds by then', () => {
+    const pulse = afterPuback()
+    expect(pulse.beat(0.9, 4, 100)).toBe('wait')
+    expect(pulse.beat(2.9, 4, 100)).toBe('ping')
+  })
+
   it('waits for the PINGRESP of the previous one, and acknowledges it', () => {
     const pulse = afterPuback()
     pulse.beat(2, 4, 100)
