@@ -39,7 +39,6 @@ export class SubscriptionTable implements ConnectionListener {
     () => this.isClosed || (this.unsent.size === 0 && this.inFlight.size === 0),
   )
   private current: { readonly link: Link; readonly limits: BrokerLimits } | undefined
-
   /** Filters of a new connection are not sent yet, so that publishes must wait. */
   isRestoring = false
   /** Nothing is subscribed any more, except what `isKept` names. */

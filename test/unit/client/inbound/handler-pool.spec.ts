@@ -1,11 +1,13 @@
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { ClientEvents } from '../../../../src/client/events.js'
 import {
+  currentContext,
   type DeadLetter,
   type HandlerAttempt,
   type HandlerRun,
   type InboundHandler,
   NotTaken,
+  tracking,
 } from '../../../../src/client/inbound/delivery.js'
 import { HandlerPool } from '../../../../src/client/inbound/handler-pool.js'
 import { deliveryTo, namedHandler } from '../../../support/handler-runs.js'
@@ -87,6 +89,18 @@ describe('a run of HandlerPool', () => {
     expect(events).toEqual([])
     await turn()
     expect(events).toEqual(['ended handled'])
+  })
+
+  it('is tracked while requests are, unless its handler is internal and makes none', async () => {
+    onTestFinished(() => {
+      tracking.isOn = false
+    })
+    running(() => 1).pool.trackRequests()
+    const contexts: unknown[] = []
+    running(() => contexts.push(currentContext()))
+    running(() => contexts.push(currentContext()), { isInternal: true })
+    await turn()
+    expect(contexts).toEqual([expect.anything(), undefined])
   })
 
   it('counts a synchronous exception of a handler as a failure', async () => {

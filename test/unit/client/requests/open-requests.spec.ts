@@ -24,6 +24,7 @@ const LOST = new MqttError('CONNECTION_LOST', 'lost')
 describe('a request ends once', () => {
   it.each([
     ['its end', (open: OpenRequests) => open.end('a'), ['end']],
+    ['its last response', (open: OpenRequests) => open.last('a', 7), [7, 'end']],
     ['an error', (open: OpenRequests) => open.fail('a', LOST), ['CONNECTION_LOST']],
     ['its time', () => vi.advanceTimersByTime(100), ['TIMEOUT']],
     ['the connection', (open: OpenRequests) => open.failAll(LOST), ['CONNECTION_LOST']],
