@@ -16,14 +16,13 @@ import {
   type TopicResponse,
   tryPublishOptionsOf,
 } from '../options/topic-contract.js'
+import { MAX_VALIDATION_MS } from './inbound/handler-rules.js'
 import type { MqttSession } from './mqtt-session.js'
 import { dropReasonOf, NO_OPTIONS, outboundMessage, timeLeft, whenValidated } from './outbound/publishes.js'
 import type { ResponseReceiver } from './requests/open-requests.js'
 import { ResponseStream } from './requests/streams.js'
 
 const MAX_WAITING_RESPONSES = 1_000
-/** Limit of an asynchronous validation of a publish without `timeoutMs`. */
-const MAX_VALIDATION_MS = 10_000
 
 /** The calls of a client that send messages. */
 export class MqttSender {

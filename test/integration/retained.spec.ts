@@ -255,6 +255,33 @@ describe('retained()', () => {
     expect([...slow.entries()]).toEqual([])
   })
 
+  it('gives up the validation of a value after 10 s, and is complete without it', async () => {
+    const { client, connection, grant, started, log } = await caching()
+    grant()
+    await started
+    const validate = (value: unknown) => (value === 1 ? new Promise<never>(() => {}) : { value })
+    const schema: StandardSchema = { '~standard': { version: 1, vendor: 'test', validate } }
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const cache = client.retained(defineTopic('slow/+', { schema }), { quietMs: 0 })
+    const subscribe = await connection.find('subscribe')
+    connection.send(stored('slow/1', '1'))
+    connection.send(stored('slow/2', '2'))
+    connection.send({ cmd: 'suback', messageId: subscribe.messageId ?? 0, granted: [0] })
+    await eventually(() => cache.size === 1 && client.stats().inbound.running === 1)
+    await vi.advanceTimersByTimeAsync(9_999)
+    expect({ running: client.stats().inbound.running, isComplete: cache.isComplete }).toEqual({
+      running: 1,
+      isComplete: false,
+    })
+    await vi.advanceTimersByTimeAsync(1)
+    await eventually(async () => {
+      await vi.advanceTimersByTimeAsync(20)
+      return cache.isComplete
+    })
+    expect([...cache.entries()]).toEqual([['slow/2', 2]])
+    expect(log.visible.join()).toContain('the schema for "slow/1" did not end within 10000 ms')
+  })
+
   it('refuses a Shared Subscription and unknown options', async () => {
     const { client, grant, started } = await caching()
     grant()

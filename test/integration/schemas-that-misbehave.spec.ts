@@ -78,6 +78,28 @@ describe('an asynchronous schema', () => {
     await finish(parts)
   })
 
+  it('that never ends for one message does not stop a loop over messages() for more than 10 s', async () => {
+    const parts = await subscriberOnPeer()
+    const client = new MqttClient(parts.session)
+    const schema = schemaOf(value => (value === 1 ? new Promise(() => {}) : Promise.resolve({ value })))
+    const messages = client.messages(defineTopic('a/b', { schema, qos: 1 }))
+    await parts.connection.grant()
+    for (const id of [1, 2]) parts.connection.send(qos1('a/b', id))
+    await settle(parts.mqtt)
+    const next = messages.next()
+    vi.advanceTimersByTime(9_000)
+    await settle(parts.mqtt)
+    expect(acks(parts.connection)).toEqual([])
+    vi.advanceTimersByTime(1_000)
+    await settle(parts.mqtt)
+    expect((await next).value).toMatchObject({ payload: 2 })
+    void messages.next()
+    await settle(parts.mqtt)
+    expect(acks(parts.connection)).toEqual([1, 2])
+    expect(parts.mqtt.stats().inbound).toMatchObject({ received: 2, handled: 2, failed: 1, running: 0 })
+    await finish(parts)
+  })
+
   it('that never ends for one message does not stop the batches of a handler with timeoutMs', async () => {
     const parts = await subscriberOnPeer()
     const transport = new MqttTransport(parts.session, parts.session.options, Transport.MQTT)

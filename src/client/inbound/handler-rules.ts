@@ -147,10 +147,24 @@ export function validatesInOrder(
   }
 }
 
-function limited(work: Promise<unknown>, name: string, timeoutMs: number | undefined): Promise<unknown> {
+/** Limit of an asynchronous validation that no other time limits. */
+export const MAX_VALIDATION_MS = 10_000
+
+/** Validates a payload. Rejects with `TIMEOUT` if the schema does not end in time. @throws MqttError `PAYLOAD_INVALID` */
+export function validWithin(
+  timeoutMs: number,
+  check: PayloadCheck,
+  packet: { readonly topic: string },
+  value: unknown,
+): unknown {
+  const output = validPayload(check, packet, value)
+  return output instanceof Promise ? limited(output, packet.topic, timeoutMs) : output
+}
+
+function limited<T>(work: Promise<T>, name: string, timeoutMs: number | undefined): Promise<T> {
   if (timeoutMs === undefined) return work
   return new Promise((resolve, reject) => {
-    const text = `the schema of the handler of "${name}" did not end within ${timeoutMs} ms`
+    const text = `the schema for "${name}" did not end within ${timeoutMs} ms`
     const timer = setTimeout(() => reject(new MqttError('TIMEOUT', text)), timeoutMs)
     work.then(resolve, reject).finally(() => clearTimeout(timer))
   })

@@ -32,8 +32,10 @@ import {
   assertHandler,
   type HandlerRules,
   handlerRules,
+  MAX_VALIDATION_MS,
   sourceOf,
   validatesInOrder,
+  validWithin,
   withParamsOf,
 } from './handler-rules.js'
 import { MessageStream } from './message-stream.js'
@@ -197,7 +199,7 @@ export class Subscriber {
     }
     return new RetainedCache(this.session, template.topicFilter, limits, packet => {
       const value = decodePacket(codec, packet)
-      return payload === undefined ? value : validPayload(payload, packet, value)
+      return payload === undefined ? value : validWithin(MAX_VALIDATION_MS, payload, packet, value)
     })
   }
 
@@ -264,7 +266,7 @@ function pushInOrder(rules: HandlerRules, stream: MessageStream<Message>): Inbou
   const push = (packet: PublishPacket, payload: unknown): Promise<void> =>
     stream.push(messageOf(rules, packet, payload), packet.qos === 0 ? bytesOf(packet) : undefined, packet)
   if (check === undefined) return async packet => push(packet, decodePacket(codec, packet))
-  const validate = validatesInOrder(check, rules.runRules)
+  const validate = validatesInOrder(check, { name: rules.runRules.name, timeoutMs: MAX_VALIDATION_MS })
   return async packet => push(packet, await validate(packet, decodePacket(codec, packet)))
 }
 
