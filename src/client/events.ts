@@ -31,8 +31,8 @@ export interface ConnectionChange {
   readonly before: ConnectionState
 }
 
-/** Why a message is published. `signal`: a cancel or a renewal of a stream. */
-export type PublishPurpose = 'message' | 'request' | 'response' | 'dead-letter' | 'signal'
+/** Why a message is published. `signal`: a cancel or a renewal of a stream. `presence`: `online` or `offline`. */
+export type PublishPurpose = 'message' | 'request' | 'response' | 'dead-letter' | 'signal' | 'presence'
 
 /** Adds User Properties to a message that has not been written yet. They are sent on MQTT 5 only. */
 type AddUserProperties = (properties: Readonly<Record<string, string>>) => void

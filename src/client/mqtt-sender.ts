@@ -152,13 +152,17 @@ export class MqttSender {
     const all = publishOptionsOf(contract, options)
     if (validation === undefined) return this.publish(topic, payload, all)
     parseOptions(`publish to "${topic}"`, publishSchema, all)
-    const { connection, publisher } = this.session
+    const { connection, publisher, events } = this.session
     const startMs = performance.now()
     try {
       const wait = { timeoutMs: MAX_VALIDATION_MS, ...all }
       await whenValidated(connection, validation, payloadFor(topic), wait)
     } catch (error) {
-      return publisher.outcomes.dropAtOnce(dropReasonOf(error))
+      const drop = () => publisher.outcomes.dropAtOnce(dropReasonOf(error))
+      if (!events.publish.hasListeners) return drop()
+      const { qos = 0, retain = false } = all
+      // Not encoded yet.
+      return events.publishing({ topic, qos, retain, payload: Buffer.alloc(0) }, 'message', drop)
     }
     await validation
     return this.publish(topic, payload, timeLeft(all, startMs))

@@ -1,6 +1,7 @@
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { describeCause } from '../core/errors.js'
 import type { OutboundMessage } from '../core/outbound/outbound-message.js'
+import type { PublishOutcome } from '../core/outbound/publish-outcome.js'
 import type { Routes } from '../core/topic/topic-trie.js'
 import type { ResolvedOptions, ResolvedPresence } from '../options/resolved-options.js'
 import type { ConnectionListener, MqttConnection } from './connection/mqtt-connection.js'
@@ -194,11 +195,26 @@ export class Presence implements ConnectionListener {
   greet(): void {
     if (this.hasLeft) return
     try {
-      this.session.publisher.publishFirst(this.message(this.messages.online))
+      const { events, publisher } = this.session
+      const message = this.message(this.messages.online)
+      if (events.publish.hasListeners) return this.greetObserved(message)
+      publisher.publishFirst(message)
       this.isWarned = false
     } catch (error) {
       this.warn(describeCause(error))
     }
+  }
+
+  private greetObserved(message: OutboundMessage): void {
+    const { events, publisher } = this.session
+    const publish = (sent: OutboundMessage) =>
+      new Promise<PublishOutcome>(settle => publisher.publishFirst(sent, settle))
+    events.publishing(message, 'presence', publish).then(
+      () => {
+        this.isWarned = false
+      },
+      error => this.warn(describeCause(error)),
+    )
   }
 
   /**
@@ -207,11 +223,15 @@ export class Presence implements ConnectionListener {
    */
   async leave(timeoutMs: number): Promise<boolean> {
     this.hasLeft = true
-    const { connection, publisher } = this.session
+    const { connection, publisher, events } = this.session
     if (connection.state.status !== 'connected' || timeoutMs < 1) return false
     try {
       const terms = { whenBlocked: 'wait', timeoutMs: Math.ceil(timeoutMs) } as const
-      const { status } = await publisher.publish(this.message(this.messages.offline), terms)
+      const message = this.message(this.messages.offline)
+      const publish = (sent: OutboundMessage) => publisher.publish(sent, terms)
+      const { status } = await (events.publish.hasListeners
+        ? events.publishing(message, 'presence', publish)
+        : publish(message))
       return status === 'acknowledged' || status === 'sent'
     } catch {
       // The broker does not support retained messages, which `greet` has reported.

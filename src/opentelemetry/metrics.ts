@@ -30,6 +30,7 @@ const OPERATIONS = {
   response: 'respond',
   'dead-letter': 'dead-letter',
   signal: 'signal',
+  presence: 'presence',
 } as const
 
 /** A stored message is sent later, and counted then. */

@@ -3,7 +3,7 @@ import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { type ClientEvents, openClients } from '../../src/client/events.js'
-import { MQTT_CHANNELS, MqttClient } from '../../src/client/index.js'
+import { defineTopic, MQTT_CHANNELS, MqttClient, type StandardSchema } from '../../src/client/index.js'
 import { EmbeddedBroker } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { RecordingLog } from '../support/recording-log.js'
@@ -27,6 +27,46 @@ afterEach(async () => {
 })
 
 describe('the events of a client', () => {
+  it('report the messages of presence', async () => {
+    const presence = { topic: 'presence/7', online: 'on', offline: 'off' }
+    const present = new MqttClient({ url: broker.url, clientId: '7', presence })
+    const heard: unknown[] = []
+    present.session.events.publish.listen(event => {
+      heard.push([
+        event.type,
+        event.topic,
+        event.purpose,
+        'outcome' in event ? event.outcome?.status : undefined,
+      ])
+    })
+    await present.start()
+    await eventually(() => heard.length === 2)
+    await present.close()
+    expect(heard).toEqual([
+      ['start', 'presence/7', 'presence', undefined],
+      ['end', 'presence/7', 'presence', 'acknowledged'],
+      ['start', 'presence/7', 'presence', undefined],
+      ['end', 'presence/7', 'presence', 'acknowledged'],
+    ])
+  })
+
+  it('report a publish that is dropped while its schema validates', async () => {
+    const validate = () => new Promise<never>(() => {})
+    const schema: StandardSchema = { '~standard': { version: 1, vendor: 'test', validate } }
+    const heard: unknown[] = []
+    events.publish.listen(event => {
+      heard.push([event.type, event.topic, event.qos, 'outcome' in event ? event.outcome : undefined])
+    })
+    await client.start()
+    const signal = AbortSignal.abort()
+    await client.publish(defineTopic('slow', { schema, qos: 1 }).at(), 1, { signal })
+    expect(heard).toEqual([
+      ['start', 'slow', 1, undefined],
+      ['end', 'slow', 1, { status: 'dropped', reason: 'aborted' }],
+    ])
+    expect(client.stats().outbound).toMatchObject({ attempted: 1, dropped: { aborted: 1 } })
+  })
+
   it('report the connection, each publish, and the start and the end of each delivery', async () => {
     const heard: unknown[] = []
     const keys: object[] = []

@@ -103,12 +103,12 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   }
 
   /** Writes a message before all that wait: at QoS 0 if there is no room for QoS 1. @throws MqttError the same as `publish` */
-  publishFirst(message: OutboundMessage): void {
+  publishFirst(message: OutboundMessage, settle?: (outcome: PublishOutcome) => void): void {
     const paced = this.linkFor(message)
     if (paced === undefined) return
     const isSent = message.qos > 0 && this.inFlight.hasRoom()
-    if (!isSent || !this.inFlight.send(paced, new Publication(message), message))
-      void this.writePlain(paced, { ...message, qos: 0 })
+    if (!isSent || !this.inFlight.send(paced, new Publication(message, settle), message))
+      void this.writePlain(paced, { ...message, qos: 0 }).then(settle)
     else this.outcomes.begun += 1
   }
 
