@@ -84,6 +84,7 @@ export class Charts {
       axes: [
         {
           ...axis,
+          size: 30,
           splits: (_plot, _axis, min) => everyQuarter(min),
           values: (_plot, splits) => splits.map(ago),
         },

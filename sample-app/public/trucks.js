@@ -5,11 +5,14 @@ const list = document.querySelector('#trucks')
 
 /** Shows every truck: one card each, created once and then updated. */
 export function showTrucks(trucks) {
-  if (cards.size === 0 && trucks.length > 0) list.replaceChildren()
+  let hasNew = false
   for (const truck of trucks) {
-    const card = cards.get(truck.truckId) ?? createCard(truck.truckId)
-    update(card, truck)
+    const isNew = !cards.has(truck.truckId)
+    update(cards.get(truck.truckId) ?? createCard(truck.truckId), truck)
+    hasNew ||= isNew
   }
+  // The service sorts them.
+  if (hasNew) list.replaceChildren(...trucks.map(({ truckId }) => cards.get(truckId)))
 }
 
 function createCard(truckId) {
@@ -32,7 +35,6 @@ function createCard(truckId) {
     button.addEventListener('click', () => void command(truckId, Number(card.dataset.setPoint) + step))
   }
   cards.set(truckId, card)
-  list.append(card)
   return card
 }
 

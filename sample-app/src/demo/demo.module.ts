@@ -2,6 +2,8 @@ import { Module } from '@nestjs/common'
 import { BrokerModule } from '../broker/broker.js'
 import { ConfigModule } from '../config.js'
 import { ServiceModule } from '../service/service.module.js'
+import { BadDay } from './bad-day.js'
+import { BadDayReport } from './bad-day-report.js'
 import { DemoController } from './demo.controller.js'
 import { DemoFleet } from './fleet.js'
 import { Meter } from './meter.js'
@@ -11,6 +13,6 @@ import { Stage } from './stage.js'
 @Module({
   imports: [ConfigModule, BrokerModule, ServiceModule],
   controllers: [DemoController],
-  providers: [DemoFleet, Meter, Stage],
+  providers: [DemoFleet, Meter, Stage, BadDay, BadDayReport],
 })
 export class DemoModule {}

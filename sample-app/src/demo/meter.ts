@@ -26,6 +26,9 @@ export class Meter implements OnApplicationBootstrap, OnModuleDestroy {
   readonly samples: Sample[] = []
   /** Ages of the readings of each truck when they arrived. */
   readonly ages = new Map(COMPARED.map(({ truckId }) => [truckId, new AgeHistogram()]))
+  /** The same while `isThrottled`. */
+  readonly throttledAges = new Map(COMPARED.map(({ truckId }) => [truckId, new AgeHistogram()]))
+  isThrottled = false
   private readonly dropped: number[][] = []
   private timer: NodeJS.Timeout | undefined
 
@@ -35,7 +38,10 @@ export class Meter implements OnApplicationBootstrap, OnModuleDestroy {
   ) {}
 
   onApplicationBootstrap(): void {
-    this.service.arrivals.subscribe(({ truckId, ageMs }) => this.ages.get(truckId)?.add(ageMs))
+    this.service.arrivals.subscribe(({ truckId, ageMs }) => {
+      this.ages.get(truckId)?.add(ageMs)
+      if (this.isThrottled) this.throttledAges.get(truckId)?.add(ageMs)
+    })
     this.timer = setInterval(() => this.take(), SAMPLE_EVERY_MS)
   }
 

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Injectable, type OnModuleDestroy } from '@nestjs/common'
 import { MqttService } from 'nestjs-mqtt'
+import { Subject } from 'rxjs'
 import { Broker } from '../broker/broker.js'
 import { Child } from '../child.js'
 import type { LinkCondition } from '../truck/messages.js'
@@ -22,6 +23,7 @@ const GARBAGE_PER_SECOND = 1_000
 @Injectable()
 export class Stage implements OnModuleDestroy {
   readonly events: StageEvent[] = []
+  readonly told = new Subject<StageEvent>()
   condition: LinkCondition = FREE
   isRestarting = false
   isDead = false
@@ -108,7 +110,9 @@ export class Stage implements OnModuleDestroy {
   }
 
   private tell(text: string): void {
-    this.events.push({ atMs: Date.now(), text })
+    const event = { atMs: Date.now(), text }
+    this.told.next(event)
+    this.events.push(event)
     if (this.events.length > EVENTS_KEPT) this.events.shift()
   }
 }

@@ -1,0 +1,108 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { Injectable } from '@nestjs/common'
+import { AlarmHistory } from '../service/alarm-history.js'
+import { AgeHistogram } from './age-histogram.js'
+import { DemoFleet } from './fleet.js'
+import { Meter } from './meter.js'
+import { Stage } from './stage.js'
+
+/** A full bad day. Shorter ones have the same events, closer together. */
+export const BAD_DAY_SECONDS = 120
+const THROTTLED_BYTES_PER_SECOND = 5_000
+const ARRIVE_WITHIN_MS = 10_000
+const LOOK_EVERY_MS = 100
+
+export interface Garbage {
+  /** What the service keeps in memory, after a third of the garbage and near its end. */
+  readonly bytesBefore: number
+  readonly bytesAfter: number
+  readonly sent: number
+  /** Alarms of trucks that were recorded meanwhile. */
+  readonly alarms: number
+}
+
+/** Plays everything that can go wrong, one after the other, and measures what becomes of the messages. */
+@Injectable()
+export class BadDay {
+  readonly alarmAges = new AgeHistogram()
+  private secondMs = 1_000
+
+  constructor(
+    private readonly stage: Stage,
+    private readonly fleet: DemoFleet,
+    private readonly meter: Meter,
+    private readonly history: AlarmHistory,
+  ) {
+    history.added.subscribe(({ atMs }) => this.alarmAges.add(Date.now() - atMs))
+  }
+
+  /** @param seconds how long it lasts */
+  async play(seconds: number): Promise<Garbage> {
+    this.secondMs = (seconds / BAD_DAY_SECONDS) * 1_000
+    await this.whenAllArrive()
+    await this.pass(10)
+    this.stage.setLink({ mode: 'throttled', bytesPerSecond: THROTTLED_BYTES_PER_SECOND })
+    await this.pass(2)
+    this.meter.isThrottled = true
+    await this.pass(23)
+    this.meter.isThrottled = false
+    this.stage.setLink({ mode: 'free' })
+    await this.pass(6)
+    this.stage.setLink({ mode: 'closed' })
+    await this.pass(10)
+    this.stage.setLink({ mode: 'free' })
+    await this.pass(6)
+    await this.stage.restartBroker()
+    await this.pass(8)
+    this.stage.setLink({ mode: 'stalled' })
+    await this.pass(10)
+    this.stage.setLink({ mode: 'free' })
+    await this.pass(5)
+    await this.stage.killTruck()
+    await this.pass(2)
+    const garbage = await this.garbage(30)
+    await this.pass(5)
+    await this.until(() => this.fleet.outstanding.size === 0)
+    return garbage
+  }
+
+  private async garbage(seconds: number): Promise<Garbage> {
+    const { garbageSent } = this.stage
+    const { total } = this.history
+    const flood = this.stage.flood((seconds * this.secondMs) / 1_000)
+    await this.pass(seconds / 3)
+    const bytesBefore = bytesInUse()
+    await this.pass(seconds / 2)
+    const bytesAfter = bytesInUse()
+    await flood
+    return {
+      bytesBefore,
+      bytesAfter,
+      sent: this.stage.garbageSent - garbageSent,
+      alarms: this.history.total - total,
+    }
+  }
+
+  private async whenAllArrive(): Promise<void> {
+    await this.until(() => [...this.meter.ages.values()].every(({ count }) => count > 0))
+  }
+
+  private async pass(seconds: number): Promise<void> {
+    await sleep(seconds * this.secondMs)
+  }
+
+  private async until(condition: () => boolean): Promise<void> {
+    const deadline = Date.now() + ARRIVE_WITHIN_MS
+    while (!condition() && Date.now() < deadline) await sleep(LOOK_EVERY_MS)
+  }
+}
+
+/** What is in use after a garbage collection. */
+function bytesInUse(): number {
+  setFlagsFromString('--expose-gc')
+  runInNewContext('gc')()
+  const { heapUsed, external } = process.memoryUsage()
+  return heapUsed + external
+}
