@@ -131,6 +131,27 @@ describe.each([4, 5] as const)('presence on mosquitto, MQTT version %d', protoco
 })
 
 describe('presence on mosquitto', () => {
+  it.each([4, 5] as const)(
+    'is right after two clients took over one Client Identifier in turn, MQTT version %d',
+    async protocolVersion => {
+      const { retained } = await observe()
+      const options = { protocolVersion, clientId: 'device-7', presence: PRESENCE } as const
+      // Return also after 0x8E, as MQTT 3.1.1 does, which does not name the reason.
+      const reconnect = { delayMs: [5], verdict: () => 'retry' as const }
+      const first = await connect({ ...options, reconnect })
+      const second = await connect({ ...options, reconnect })
+      const isStormy = (client: MqttClient): boolean => client.stats().connection.connects >= 10
+      await eventually(() => isStormy(first) && isStormy(second))
+      await second.close()
+      await first.whenConnected()
+      const { status } = await first.publish('after', 'the storm', { qos: 1 })
+      expect(status).toBe('acknowledged')
+      expect(await retained()).toBe('online')
+      await first.close()
+      expect(await retained()).toBe('offline')
+    },
+  )
+
   it('does not publish offline during a short outage if the will is delayed', async () => {
     const { seen } = await observe()
     const { createStream, cut } = cuttable(broker.port)
