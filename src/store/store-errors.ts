@@ -43,8 +43,12 @@ export function storeError(file: string, cause: unknown): MqttError {
   return new MqttError(code, `the store ${file}: ${text}`, { cause })
 }
 
-/** Whether the pages of the file contradict each other, so that SQLite does not read or write them. */
+/** Records contradict each other, although SQLite could read them. */
+export class Contradiction extends Error {}
+
+/** Whether the pages or records of the file contradict each other. */
 export function isDamage(error: unknown): boolean {
+  if (error instanceof Contradiction) return true
   const code = resultCodeOf(error)
   return code === CORRUPT || code === NOTADB
 }

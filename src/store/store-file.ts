@@ -16,7 +16,7 @@ import {
   storedExpiry,
 } from '../core/outbound/message-store.js'
 import type { StoreConnection } from './store-connection.js'
-import { isDamage, isFull, storeError } from './store-errors.js'
+import { Contradiction, isDamage, isFull, storeError } from './store-errors.js'
 import { messageIn, numberIn, type Row, recordOf, settlementIn } from './store-records.js'
 import type { RecordHead, StoreState, StoreTables } from './store-tables.js'
 
@@ -94,10 +94,10 @@ export class StoreFile {
     let position = after
     for (;;) {
       const count = Math.min(ROWS_AT_ONCE, limit.messages - found.length)
-      const rows = count <= 0 ? [] : this.guarded(nowMs, tables => tables.rowsAfter(position, count))
-      if (rows.length === 0) return found
+      if (count <= 0) return found
+      const rows = this.guarded(nowMs, tables => tables.rowsAfter(position, count))
       for (const row of rows) {
-        position = numberIn(row, 'position')
+        position = Math.max(position + 1, numberIn(row, 'position'))
         const message = messageIn(row)
         if (message === undefined) {
           this.setAside(row, nowMs)
@@ -107,7 +107,18 @@ export class StoreFile {
         if (found.length > 0 && bytes > limit.bytes) return found
         found.push(message)
       }
+      if (rows.length === count) continue
+      this.verifyCount(nowMs)
+      return found
     }
+  }
+
+  /** A damaged page can hide records without an error of SQLite. */
+  private verifyCount(nowMs: number): void {
+    this.guarded(nowMs, tables => {
+      if (tables.countedState().messages !== this.state.messages)
+        throw new Contradiction('it has fewer or more records than were stored')
+    })
   }
 
   /** Ends some of the messages that are due. Returns how many, and whether there may be more. */
@@ -182,10 +193,16 @@ export class StoreFile {
   /** If that fails, the next read tries it again. */
   private setAside(row: Row, nowMs: number): void {
     const position = numberIn(row, 'position')
+    let isRepeated = false
     try {
       this.commit(nowMs, tables => {
-        const head = tables.head(position)
-        if (head === undefined) return
+        const head = isDamagedAt(tables, position) ? tables.head(position) : undefined
+        if (head === undefined) {
+          // The repair has counted it.
+          if (isRepeated) return
+          isRepeated = true
+          throw new Contradiction('a record is not where its position says')
+        }
         tables.setAside(position, nowMs)
         tables.trimSetAside(MOST_SET_ASIDE)
         this.end(tables, head, { status: 'set-aside' }, nowMs)
@@ -262,4 +279,10 @@ export class StoreFile {
       }),
     )
   }
+}
+
+/** A damaged record may have the position of another one. */
+function isDamagedAt(tables: StoreTables, position: number): boolean {
+  const row = tables.row(position)
+  return row !== undefined && messageIn(row) === undefined
 }

@@ -24,8 +24,15 @@ export function numberIn(row: Row | undefined, column: string): number {
 
 /** Text, or none in place of what a damaged record holds. */
 export function textIn(row: Row | undefined, column: string): string {
-  const value = row?.[column]
-  return typeof value === 'string' ? value : ''
+  return textOf(row?.[column]) ?? ''
+}
+
+/** Text is read as bytes: see `selectFrom`. */
+function textOf(value: unknown): string | undefined {
+  const bytes = bytesIn(value)
+  return bytes === undefined
+    ? undefined
+    : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString()
 }
 
 /** The values of a record, in the order of the columns. */
@@ -34,7 +41,8 @@ export function recordOf(
   position: number,
   expiresAtMs: number | undefined,
 ): SqlValue[] {
-  const { qos, retain, storedAtMs, payload } = message
+  const { qos, retain, payload } = message
+  const storedAtMs = Math.round(message.storedAtMs)
   const messageId = message.messageId.toWellFormed()
   const topic = message.topic.toWellFormed()
   const properties = propertiesText(message.properties)
@@ -55,11 +63,11 @@ export function recordOf(
 /** Returns the message of a row. Undefined if the row is damaged. */
 export function messageIn(row: Row): StoredMessage | undefined {
   const payload = bytesIn(row['payload'])
-  const { position, message_id: messageId, topic, qos, retain, properties } = row
-  const { stored_at_ms: storedAtMs, expires_at_ms: expiresAtMs, bytes, checksum } = row
-  const fields = [position, messageId, topic, qos, retain, storedAtMs, expiresAtMs, properties, bytes]
+  const [messageId, topic, properties] = ['message_id', 'topic', 'properties'].map(name => textOf(row[name]))
+  const { position, qos, retain, stored_at_ms: storedAtMs, expires_at_ms: expiresAtMs, bytes, checksum } = row
+  const fields = [position, messageId, topic, qos, retain, storedAtMs, expiresAtMs, properties ?? null, bytes]
   if (payload === undefined || checksumOf(fields, payload) !== checksum) return undefined
-  if (typeof messageId !== 'string' || typeof topic !== 'string' || (qos !== 1 && qos !== 2)) return undefined
+  if (messageId === undefined || topic === undefined || (qos !== 1 && qos !== 2)) return undefined
   return {
     position: numberIn(row, 'position'),
     messageId,
@@ -67,7 +75,7 @@ export function messageIn(row: Row): StoredMessage | undefined {
     payload,
     qos,
     retain: retain === 1,
-    ...(typeof properties === 'string' ? { properties: propertiesIn(properties) } : {}),
+    ...(properties === undefined ? {} : { properties: propertiesIn(properties) }),
     storedAtMs: numberIn(row, 'stored_at_ms'),
     ...(typeof expiresAtMs === 'number' ? { expiresAtMs } : {}),
   }
@@ -125,12 +133,12 @@ export function settlementIn(value: unknown): StoredSettlement {
 
 function outcomeIn(row: Row | undefined): StoredOutcome {
   const reasonCode = numberIn(row, 'reason_code')
-  const reasonString = row?.['reason_string']
-  switch (row?.['status']) {
+  const reasonString = textOf(row?.['reason_string'])
+  switch (textIn(row, 'status')) {
     case 'delivered':
       return { status: 'delivered', reasonCode }
     case 'refused':
-      return { status: 'refused', reasonCode, ...(typeof reasonString === 'string' ? { reasonString } : {}) }
+      return { status: 'refused', reasonCode, ...(reasonString === undefined ? {} : { reasonString }) }
     case 'evicted':
       return { status: 'evicted' }
     case 'expired':

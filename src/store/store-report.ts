@@ -6,10 +6,10 @@ import { loadEngine } from './sqlite-engine.js'
 import { storeError } from './store-errors.js'
 import { numberIn, type Row, settlementIn, textIn } from './store-records.js'
 import { assertOurs } from './store-schema.js'
-import { StoreTables } from './store-tables.js'
+import { StoreTables, selectFrom } from './store-tables.js'
 
 /** What waits for one topic. */
-export interface TopicInStore {
+interface TopicInStore {
   readonly topic: string
   readonly messages: number
   readonly bytes: number
@@ -58,14 +58,18 @@ function contentsOf(tables: StoreTables, file: string): StoreFileReport {
   const { messages, bytes, setAside } = tables.state() ?? tables.countedState()
   const oldest = tables.firstHead()
   const topics = tables.rows(
-    `SELECT topic, count(*) AS messages, sum(bytes) AS bytes, min(stored_at_ms) AS oldest
-     FROM messages GROUP BY topic ORDER BY messages DESC, topic LIMIT ?`,
+    `SELECT CAST(topic AS BLOB) AS topic, count(*) AS messages, CAST(total(bytes) AS INTEGER) AS bytes,
+       CAST(min(stored_at_ms) AS INTEGER) AS oldest
+     FROM messages GROUP BY CAST(topic AS BLOB) ORDER BY messages DESC, topic LIMIT ?`,
     [MOST_LINES],
   )
-  const [counted] = tables.rows('SELECT count(DISTINCT topic) AS topics FROM messages', [])
-  const statuses = tables.rows('SELECT status, count(*) AS total FROM outcomes GROUP BY status', [])
+  const [counted] = tables.rows('SELECT count(DISTINCT CAST(topic AS BLOB)) AS topics FROM messages', [])
+  const statuses = tables.rows(
+    'SELECT CAST(status AS BLOB) AS status, count(*) AS total FROM outcomes GROUP BY status',
+    [],
+  )
   const undelivered = tables.rows(
-    "SELECT * FROM outcomes WHERE status <> 'delivered' ORDER BY seq DESC LIMIT ?",
+    `${selectFrom('outcomes')} WHERE status <> 'delivered' ORDER BY seq DESC LIMIT ?`,
     [MOST_LINES],
   )
   return {

@@ -1,7 +1,7 @@
 import type { SqlValue } from './sqlite-engine.js'
 import { isDamage } from './store-errors.js'
 import { numberIn, type Row } from './store-records.js'
-import type { StoreState, StoreTables } from './store-tables.js'
+import { type StoreState, type StoreTables, selectFrom, type TableName } from './store-tables.js'
 
 const ROWS_AT_ONCE = 200
 
@@ -17,7 +17,7 @@ export function copyReadable(
   const before = known ?? readable(() => from.state())
   const last = before === undefined ? lastOf(from) : before.nextPosition - 1
   to.begin()
-  for (const table of ['outcomes', 'set_aside'])
+  for (const table of ['outcomes', 'set_aside'] as const)
     for (const row of rowsOf(from, table, 'seq', readable(() => maxOf(from, table)) ?? 0))
       insert(to, table, row)
   const copied = { messages: 0, bytes: 0 }
@@ -35,12 +35,12 @@ export function copyReadable(
 }
 
 /** The rows of a table in ascending order, without those on damaged pages. */
-function* rowsOf(from: StoreTables, table: string, key: string, last: number): Generator<Row> {
+function* rowsOf(from: StoreTables, table: TableName, key: string, last: number): Generator<Row> {
   let after = 0
   while (after < last) {
     const start = after
     const rows = readable(() =>
-      from.rows(`SELECT * FROM ${table} WHERE ${key} > ? ORDER BY ${key} LIMIT ?`, [start, ROWS_AT_ONCE]),
+      from.rows(`${selectFrom(table)} WHERE ${key} > ? ORDER BY ${key} LIMIT ?`, [start, ROWS_AT_ONCE]),
     )
     if (rows !== undefined && isAscending(rows, key, start, last)) {
       if (rows.length === 0) return
@@ -50,7 +50,7 @@ function* rowsOf(from: StoreTables, table: string, key: string, last: number): G
     }
     after = Math.min(last, start + ROWS_AT_ONCE)
     for (let at = start + 1; at <= after; at += 1) {
-      const row = readable(() => from.rows(`SELECT * FROM ${table} WHERE ${key} = ?`, [at])[0])
+      const row = readable(() => from.rows(`${selectFrom(table)} WHERE ${key} = ?`, [at])[0])
       if (row !== undefined) yield row
     }
   }
@@ -67,9 +67,12 @@ function isAscending(rows: readonly Row[], key: string, after: number, last: num
   })
 }
 
-function insert(to: StoreTables, table: string, row: Row): void {
+/** Read as bytes. */
+const TEXTS: ReadonlySet<string> = new Set(['message_id', 'topic', 'properties', 'status', 'reason_string'])
+
+function insert(to: StoreTables, table: TableName, row: Row): void {
   const columns = Object.keys(row)
-  const places = columns.map(() => '?').join(', ')
+  const places = columns.map(name => (TEXTS.has(name) ? 'CAST(? AS TEXT)' : '?')).join(', ')
   to.run(
     `INSERT OR IGNORE INTO ${table} (${columns.join(', ')}) VALUES (${places})`,
     Object.values(row).map(sqlValueOf),
@@ -85,7 +88,7 @@ function lastOf(from: StoreTables): number {
   return maxOf(from, 'messages', 'position')
 }
 
-function maxOf(from: StoreTables, table: string, key = 'seq'): number {
+function maxOf(from: StoreTables, table: TableName, key = 'seq'): number {
   return numberIn(from.rows(`SELECT max(${key}) AS last FROM ${table}`, [])[0], 'last')
 }
 

@@ -19,7 +19,48 @@ export interface RecordHead {
   readonly bytes: number
 }
 
-const HEAD = 'SELECT position, message_id, topic, stored_at_ms, bytes FROM messages'
+const TABLES = {
+  messages: {
+    numbers: ['position', 'qos', 'retain', 'stored_at_ms', 'expires_at_ms', 'bytes', 'checksum'],
+    bytes: ['message_id', 'topic', 'properties', 'payload'],
+  },
+  outcomes: {
+    numbers: ['seq', 'stored_at_ms', 'settled_at_ms', 'reason_code'],
+    bytes: ['message_id', 'topic', 'status', 'reason_string'],
+  },
+  set_aside: {
+    numbers: [
+      'seq',
+      'position',
+      'qos',
+      'retain',
+      'stored_at_ms',
+      'expires_at_ms',
+      'bytes',
+      'checksum',
+      'set_aside_at_ms',
+    ],
+    bytes: ['message_id', 'topic', 'properties', 'payload'],
+  },
+} as const
+
+export type TableName = keyof typeof TABLES
+
+/**
+ * SELECT with every column of a table. A damaged record may hold a value of any type, and libsql ends the process when
+ * text is not valid UTF-8. So text is read as bytes.
+ */
+export function selectFrom(table: TableName): string {
+  const { numbers, bytes } = TABLES[table]
+  const columns = [
+    ...numbers.map(name => `CAST(${name} AS INTEGER) AS ${name}`),
+    ...bytes.map(name => `CAST(${name} AS BLOB) AS ${name}`),
+  ]
+  return `SELECT ${columns.join(', ')} FROM ${table}`
+}
+
+const HEAD = `SELECT position, CAST(message_id AS BLOB) AS message_id, CAST(topic AS BLOB) AS topic,
+  CAST(stored_at_ms AS INTEGER) AS stored_at_ms, CAST(bytes AS INTEGER) AS bytes FROM messages`
 const COLUMNS =
   'position, message_id, topic, qos, retain, stored_at_ms, expires_at_ms, properties, payload, bytes, checksum'
 
@@ -56,11 +97,14 @@ export class StoreTables {
   }
 
   rowsAfter(position: number, count: number): Row[] {
-    return this.rows('SELECT * FROM messages WHERE position > ? ORDER BY position LIMIT ?', [position, count])
+    return this.rows(`${selectFrom('messages')} WHERE position > ? ORDER BY position LIMIT ?`, [
+      position,
+      count,
+    ])
   }
 
   row(position: number): Row | undefined {
-    return this.rows('SELECT * FROM messages WHERE position = ?', [position])[0]
+    return this.rows(`${selectFrom('messages')} WHERE position = ?`, [position])[0]
   }
 
   head(position: number): RecordHead | undefined {
@@ -100,14 +144,20 @@ export class StoreTables {
   }
 
   outcomes(messageId: string | undefined, limit: number): Row[] {
-    if (messageId === undefined) return this.rows('SELECT * FROM outcomes ORDER BY seq DESC LIMIT ?', [limit])
-    const sql = 'SELECT * FROM outcomes WHERE message_id = ? ORDER BY seq DESC LIMIT ?'
+    if (messageId === undefined)
+      return this.rows(`${selectFrom('outcomes')} ORDER BY seq DESC LIMIT ?`, [limit])
+    const sql = `${selectFrom('outcomes')} WHERE message_id = ? ORDER BY seq DESC LIMIT ?`
     return this.rows(sql, [messageId, limit])
   }
 
   /** Undefined if there is none, or its checksum is wrong. */
   state(): StoreState | undefined {
-    const [row] = this.rows('SELECT * FROM state', [])
+    const [row] = this.rows(
+      `SELECT CAST(next_position AS INTEGER) AS next_position, CAST(messages AS INTEGER) AS messages,
+         CAST(bytes AS INTEGER) AS bytes, CAST(set_aside AS INTEGER) AS set_aside,
+         CAST(checksum AS INTEGER) AS checksum FROM state`,
+      [],
+    )
     const state = {
       nextPosition: numberIn(row, 'next_position'),
       messages: numberIn(row, 'messages'),
@@ -125,7 +175,7 @@ export class StoreTables {
   /** Counts everything. Takes as long as there are messages. */
   countedState(): StoreState {
     const sql =
-      'SELECT count(*) AS messages, coalesce(sum(bytes), 0) AS bytes, coalesce(max(position), 0) AS last FROM messages'
+      'SELECT count(*) AS messages, CAST(total(bytes) AS INTEGER) AS bytes, coalesce(max(position), 0) AS last FROM messages'
     const [row] = this.rows(sql, [])
     const [aside] = this.rows('SELECT count(*) AS total FROM set_aside', [])
     return {

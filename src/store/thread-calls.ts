@@ -56,14 +56,15 @@ export class ThreadCalls {
 
   /** Ends the thread. What is pending rejects. Not awaited without a limit, since a disk may hang. */
   async end(): Promise<void> {
-    const ended = this.worker.terminate()
     this.fail(new MqttError('STORE_FAILED', `${this.name} was closed`))
+    // The process stays alive until the thread has ended, so that the caller gets its result.
+    this.worker.ref()
     let timer: NodeJS.Timeout | undefined
     const limit = new Promise<void>(resolve => {
       timer = setTimeout(resolve, this.timeoutMs)
-      timer.unref()
     })
-    await Promise.race([ended, limit])
+    await Promise.race([this.worker.terminate(), limit])
+    this.worker.unref()
     clearTimeout(timer)
   }
 
