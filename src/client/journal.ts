@@ -11,6 +11,7 @@ import {
   type Repeats,
   type SessionLog,
 } from '../core/log-lines.js'
+import { ENDED } from '../core/outbound/replay-rules.js'
 import { describeReasonCode } from '../core/protocol/packets.js'
 import { describeTarget } from '../options/option-checks.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
@@ -55,6 +56,7 @@ export class Journal {
         return this.log.log(`the broker now grants the subscription "${notice.subscription}"`)
       case 'subscription-warning':
       case 'presence-failed':
+      case 'store-repaired':
         return this.warn(notice.text)
       case 'shutdown-gave-up':
         return this.warn(gaveUp(notice.afterMs, notice.left))
@@ -107,6 +109,7 @@ type ThinnedNotice = Exclude<
       | 'subscription-recovered'
       | 'subscription-warning'
       | 'presence-failed'
+      | 'store-repaired'
       | 'shutdown-gave-up'
   }
 >
@@ -194,14 +197,6 @@ function publishRefused(notice: Extract<Notice, { type: 'publish-refused' }>): T
   const said = notice.reasonString === undefined ? '' : `, ${printable(notice.reasonString)}`
   const first = `the broker refused the publish to ${printable(notice.topic)}: ${code}${said}`
   return { level: 'error', line: `publishes that the broker refused with ${code}`, first }
-}
-
-const ENDED = {
-  evicted: 'was removed, because a limit of the store is reached',
-  expired: 'was removed, because it waited longer than allowed',
-  'set-aside': 'was set aside, because its record is damaged',
-  delivered: 'was delivered',
-  refused: 'was refused by the broker',
 }
 
 function gaveUp(afterMs: number, left: LeftBehind): string {

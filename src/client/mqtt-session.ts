@@ -183,11 +183,12 @@ export class MqttSession {
   private async open(): Promise<void> {
     if (this.shutdown.isClosed) throw hasClosed()
     this.isStarting = true
-    const ended = (): void => {
+    try {
+      await this.stored?.open()
+      await this.connection.open().catch(error => failStart(error, this.stored))
+    } finally {
       this.isStarting = false
     }
-    await this.stored?.open()
-    await this.connection.open().catch(failStart).finally(ended)
   }
 
   /** Adds a route, which `subscriptions.flush` or `listen` sends. @returns a function that removes it */

@@ -105,8 +105,16 @@ export function whenSubscribed(
   })
 }
 
+/** Time limit for closing the store of a client that has not started, in milliseconds. */
+const CLOSE_STORE_MS = 5_000
+
 /** Throws the error of a start with `fail-fast`. If a later attempt could succeed, the error says what to do. */
-export function failStart(error: unknown): never {
+export async function failStart(
+  error: unknown,
+  store?: { close(timeoutMs: number): Promise<void> },
+): Promise<never> {
+  // Another client may open it after the failure.
+  await store?.close(CLOSE_STORE_MS)
   const isOfAttempt = isMqttError(error, 'CONNECT_FAILED') || isMqttError(error, 'CONNECT_REFUSED')
   if (!isOfAttempt || verdictOf(error) === 'stop') throw error
   const { code, message, cause, reasonCode, serverReference } = error

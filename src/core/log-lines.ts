@@ -53,6 +53,7 @@ export type Notice =
       readonly status: StoredOutcome['status']
     }
   | { readonly type: 'store-failed'; readonly why: string }
+  | { readonly type: 'store-repaired'; readonly text: string }
   | { readonly type: 'subscription-refused'; readonly error: MqttError }
   | { readonly type: 'subscription-recovered'; readonly subscription: string }
   | { readonly type: 'subscription-warning'; readonly text: string }

@@ -81,6 +81,11 @@ const EXAMPLES: { readonly [T in Notice['type']]: readonly Untyped<T>[] } = {
     { topic: 'a/b', status: 'set-aside' },
   ],
   'store-failed': [{ why: 'the disk is full' }],
+  'store-repaired': [
+    {
+      text: 'the store "messages.db" was damaged and has been repaired: 12 messages were kept, 1 could not be read. The damaged file is messages.db.damaged',
+    },
+  ],
   'subscription-refused': [{ error: refusal('a/b', 'Not authorized') }],
   'subscription-recovered': [{ subscription: 'a/b' }],
   // The other texts of these two are found in the source.

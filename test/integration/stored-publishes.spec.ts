@@ -10,6 +10,7 @@ import {
   goOffline,
   publisherOnPeer,
 } from '../support/publisher-on-peer.js'
+import { sessionOnPeer } from '../support/session-on-peer.js'
 import {
   Acknowledging,
   publishesOn,
@@ -323,6 +324,26 @@ describe('a store that fails', () => {
     expect(parts.mqtt.stats().store).toMatchObject({ delivered: 1, messages: 0 })
     expect(publishesOn(connection)).toEqual(['alarm 1'])
     await finish(parts)
+  })
+
+  it('that was damaged and has repaired itself is in the log', async () => {
+    const store = memoryStore()
+    const open = store.open.bind(store)
+    store.open = listener => {
+      listener.repaired?.('the store was damaged and has been repaired')
+      return open(listener)
+    }
+    const parts = await storingOnPeer({ store })
+    expect(parts.log.visible).toContain('the store was damaged and has been repaired')
+    await finish(parts)
+  })
+
+  it('is closed again if the start fails, so that the next client can open it', async () => {
+    const store = memoryStore()
+    const { peer, session } = sessionOnPeer({ store, connect: 'fail-fast' })
+    peer.refuse(1)
+    await expect(session.start()).rejects.toMatchObject({ code: 'CONNECT_FAILED' })
+    await finish(await storingOnPeer({ store }))
   })
 
   it('that cannot be opened fails the start', async () => {

@@ -147,6 +147,10 @@ export class StoreLedger {
     }
   }
 
+  repaired(text: string): void {
+    this.events.notice.emit({ type: 'store-repaired', text })
+  }
+
   failed(error: unknown): void {
     this.failedWrites += 1
     this.failedAtMs = performance.now()

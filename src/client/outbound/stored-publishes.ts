@@ -76,6 +76,7 @@ export class StoredPublishes implements ConnectionListener {
     try {
       const { messages } = await this.store.open({
         settled: (settlement, position) => this.gone(settlement, position),
+        repaired: text => this.ledger.repaired(text),
       })
       this.ledger.found(messages)
       this.topics.found(messages)

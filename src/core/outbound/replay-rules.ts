@@ -212,3 +212,12 @@ export function messageToSend(stored: MessageToStore, nowMs: number): OutboundMe
   const left = Math.max(1, messageExpiryInterval - waitedSeconds)
   return { topic, payload, qos, retain, properties: { ...properties, messageExpiryInterval: left } }
 }
+
+/** How a stored message has ended, for a log line. */
+export const ENDED: Readonly<Record<StoredOutcome['status'], string>> = {
+  evicted: 'was removed, because a limit of the store is reached',
+  expired: 'was removed, because it waited longer than allowed',
+  'set-aside': 'was set aside, because its record is damaged',
+  delivered: 'was delivered',
+  refused: 'was refused by the broker',
+}
