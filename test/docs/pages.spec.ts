@@ -15,6 +15,7 @@ const PAGES = [
   'docs/opentelemetry.md',
   'docs/security.md',
   'docs/state.md',
+  'docs/storing.md',
   'docs/testing.md',
   'docs/tutorial.md',
 ]
