@@ -33,12 +33,12 @@ const Alarm = v.object({
   celsius: Celsius,
 })
 
-/** Every alarm counts, however late it arrives, so QoS 1 and a queue. */
+/** Every alarm counts, however late it arrives, so QoS 1, and a store that survives a crash of the truck. */
 export const alarms = defineTopic('trucks/+truckId/alarms', {
   description: 'The door of a truck was opened or closed.',
   schema: Alarm,
   qos: 1,
-  whenBlocked: 'queue',
+  whenBlocked: 'store',
 })
 
 /** Retained, so that a service that starts later knows the state of every truck. */

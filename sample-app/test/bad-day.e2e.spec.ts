@@ -29,7 +29,7 @@ it('plays every event, and prints a line for each kind of truck', () => {
     'are cut',
     'broker is back',
     'carry nothing',
-    'was killed',
+    'was killed. It was offline, and an alarm is stored',
     'garbage has ended',
   ])
     expect(sample.output()).toContain(text)

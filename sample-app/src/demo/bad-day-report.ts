@@ -9,8 +9,8 @@ import { table } from './table.js'
 
 /** 1.2 times `maxDelayMs`, and two readings of 1.5 KB that are on a link of 5 KB/s. */
 const FRESH_MS = 1_800
-/** Readings that are on the wire when a link stalls arrive after the stall. There may be a few of them. */
-const LATE_SHARE = 0.02
+/** Readings that are on the wire when a link stalls arrive after the stall. */
+const LATE_AT_MOST = 20
 /** `inbound.maxQueuedBytes`: how much may wait for handlers and dead letters. */
 const FLAT_BYTES = 67_108_864
 const MB = 1_000_000
@@ -89,8 +89,8 @@ export class BadDayReport {
         this.throttledP99(truckId) <= FRESH_MS,
       ],
       [
-        `of all readings with ${kind}, at most ${LATE_SHARE * 100} % are older`,
-        ages.olderThan(FRESH_MS) <= ages.count * LATE_SHARE,
+        `in the whole day, at most ${LATE_AT_MOST} readings with ${kind} are older: those on a link when it stalled`,
+        ages.olderThan(FRESH_MS) <= LATE_AT_MOST,
       ],
     ]
   }

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { Injectable, type OnApplicationBootstrap, type OnModuleDestroy } from '@nestjs/common'
 import { Broker } from '../broker/broker.js'
 import { Config } from '../config.js'
@@ -26,6 +29,8 @@ export class DemoFleet implements OnApplicationBootstrap, OnModuleDestroy {
   /** Promised alarms that the service has not recorded yet. */
   readonly outstanding = new Set<string>()
   private processes: readonly TruckProcess[] = []
+  /** The disks of the trucks. They outlive a process that is killed, and end with the demo. */
+  private readonly storeFolder = mkdtempSync(join(tmpdir(), 'cold-chain-'))
 
   constructor(
     private readonly config: Config,
@@ -36,9 +41,9 @@ export class DemoFleet implements OnApplicationBootstrap, OnModuleDestroy {
   }
 
   onApplicationBootstrap(): void {
+    const place = { brokerUrl: this.broker.url, storeFolder: this.storeFolder }
     this.processes = plans(this.config.trucks).map(
-      trucks =>
-        new TruckProcess(trucks, this.broker.url, ({ alarmId, status }) => this.promise(alarmId, status)),
+      trucks => new TruckProcess(trucks, place, ({ alarmId, status }) => this.promise(alarmId, status)),
     )
     for (const process of this.processes) process.start()
   }
@@ -46,6 +51,7 @@ export class DemoFleet implements OnApplicationBootstrap, OnModuleDestroy {
   /** Runs after the service has drained and before it disconnects, so that trucks can still say that they go offline. */
   async onModuleDestroy(): Promise<void> {
     await Promise.all(this.processes.map(process => process.stop()))
+    rmSync(this.storeFolder, { recursive: true, force: true })
   }
 
   get reports(): TruckReport[] {

@@ -84,19 +84,23 @@ export class Stage implements OnModuleDestroy {
     this.tell(`The garbage has ended: ${this.garbageSent - before} messages.`)
   }
 
-  /** Kills the process of a truck while its door is open, and starts it again. */
+  /** Kills the process of a truck that has stored an alarm because it is offline, and starts it again. */
   async killTruck(): Promise<void> {
     const process = this.fleet.processOf(MORTAL)
     if (process === undefined || this.isDead) return
     this.isDead = true
-    process.openDoor()
-    await sleep(LOOK_EVERY_MS)
+    process.close()
+    process.useDoor()
+    const { stored } = this.fleet.promised
+    await this.until(() => this.fleet.promised['stored'] !== stored)
     await process.kill()
-    this.tell(`The process of ${MORTAL} was killed.`)
+    this.tell(`${MORTAL} was killed. It was offline, and an alarm is stored on its disk.`)
     await sleep(DEAD_FOR_MS, undefined, { ref: false })
+    process.close(false)
     process.start()
     this.isDead = false
-    this.tell(`${MORTAL} is started again.`)
+    await this.until(() => this.fleet.outstanding.size === 0)
+    this.tell(`${MORTAL} is started again, and its alarm has arrived.`)
   }
 
   private get isSubscribed(): boolean {

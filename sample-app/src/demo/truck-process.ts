@@ -1,6 +1,12 @@
 import * as v from 'valibot'
 import { Child } from '../child.js'
-import { FromTrucks, type LinkCondition, type TruckPlan, type TruckReport } from '../truck/messages.js'
+import {
+  FromTrucks,
+  type LinkCondition,
+  type ProcessPlan,
+  type TruckPlan,
+  type TruckReport,
+} from '../truck/messages.js'
 
 export const FREE: LinkCondition = { mode: 'free' }
 
@@ -16,7 +22,7 @@ export class TruckProcess {
 
   constructor(
     readonly trucks: readonly TruckPlan[],
-    private readonly brokerUrl: string,
+    private readonly place: Omit<ProcessPlan, 'trucks'>,
     private readonly onAlarm: (alarm: AlarmMessage) => void,
   ) {}
 
@@ -25,9 +31,7 @@ export class TruckProcess {
   }
 
   start(): void {
-    const child = new Child('truck/main.js', [
-      JSON.stringify({ brokerUrl: this.brokerUrl, trucks: this.trucks }),
-    ])
+    const child = new Child('truck/main.js', [JSON.stringify({ ...this.place, trucks: this.trucks })])
     this.child = child
     child.onMessage(message => this.receive(v.parse(FromTrucks, message)))
     this.applyCondition()
@@ -44,8 +48,8 @@ export class TruckProcess {
     this.applyCondition()
   }
 
-  openDoor(): void {
-    this.child?.send({ type: 'open-door' })
+  useDoor(): void {
+    this.child?.send({ type: 'use-door' })
   }
 
   async kill(): Promise<void> {

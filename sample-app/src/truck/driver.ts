@@ -24,12 +24,12 @@ export class Driver {
     this.timers.push(setInterval(() => this.read(), READING_EVERY_MS))
     // The doors of different trucks open at different times.
     const firstMs = Math.random() * DOOR_EVERY_MS
-    this.timers.push(setTimeout(() => this.openDoorAgainAndAgain(), firstMs))
+    this.timers.push(setTimeout(() => this.useDoorAgainAndAgain(), firstMs))
   }
 
-  /** Opens the door for some seconds. */
-  openDoor(): void {
-    if (this.cargo.isDoorOpen) return
+  /** Opens the door for some seconds, or closes it if it is open. Either is an alarm. */
+  useDoor(): void {
+    if (this.cargo.isDoorOpen) return this.turnDoor(false)
     this.turnDoor(true)
     this.timers.push(setTimeout(() => this.turnDoor(false), DOOR_OPEN_MS))
   }
@@ -39,9 +39,9 @@ export class Driver {
     await this.vehicle.close()
   }
 
-  private openDoorAgainAndAgain(): void {
-    this.openDoor()
-    this.timers.push(setInterval(() => this.openDoor(), DOOR_EVERY_MS))
+  private useDoorAgainAndAgain(): void {
+    this.useDoor()
+    this.timers.push(setInterval(() => this.useDoor(), DOOR_EVERY_MS))
   }
 
   private read(): void {
@@ -51,6 +51,7 @@ export class Driver {
   }
 
   private turnDoor(isOpen: boolean): void {
+    if (this.cargo.isDoorOpen === isOpen) return
     this.cargo.isDoorOpen = isOpen
     this.vehicle.publishState()
     void this.report(isOpen ? 'door-open' : 'door-closed')

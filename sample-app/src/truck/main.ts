@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import { FaultLink } from 'nestjs-mqtt/testing'
 import * as v from 'valibot'
 import { Cargo } from './cargo.js'
@@ -10,7 +11,7 @@ import { Truck, type Vehicle } from './truck.js'
 
 const REPORT_EVERY_MS = 250
 
-const { brokerUrl, trucks } = v.parse(ProcessPlan, JSON.parse(process.argv[2] ?? ''))
+const { brokerUrl, storeFolder, trucks } = v.parse(ProcessPlan, JSON.parse(process.argv[2] ?? ''))
 const links: FaultLink[] = []
 const drivers = await Promise.all(trucks.map(startTruck))
 
@@ -39,7 +40,8 @@ async function startVehicle(
   options: { truckId: string; url: string; cargo: Cargo },
 ): Promise<Vehicle> {
   if (kind === 'mqtt') return new PlainTruck(options)
-  const truck = new Truck({ ...options, policy: kind })
+  const storePath = join(storeFolder, `${options.truckId}.db`)
+  const truck = new Truck({ ...options, policy: kind, storePath })
   await truck.start()
   return truck
 }
@@ -54,7 +56,7 @@ function urlThrough(link: FaultLink): string {
 
 async function obey(message: ToTrucks): Promise<void> {
   if (message.type === 'stop') return stop()
-  if (message.type === 'open-door') for (const driver of drivers) driver.openDoor()
+  if (message.type === 'use-door') for (const driver of drivers) driver.useDoor()
   if (message.type === 'link') await Promise.all(links.map(link => change(link, message.condition)))
 }
 

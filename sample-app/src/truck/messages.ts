@@ -10,7 +10,11 @@ export const TruckPlan = v.object({ truckId: v.string(), kind: Kind, setPointCel
 export type TruckPlan = v.InferOutput<typeof TruckPlan>
 
 /** The arguments of a process with trucks. */
-export const ProcessPlan = v.object({ brokerUrl: v.string(), trucks: v.array(TruckPlan) })
+export const ProcessPlan = v.object({
+  brokerUrl: v.string(),
+  storeFolder: v.string(),
+  trucks: v.array(TruckPlan),
+})
 export type ProcessPlan = v.InferOutput<typeof ProcessPlan>
 
 /** The condition of a link. `closed` ends its connections and refuses new ones. */
@@ -22,7 +26,7 @@ export type LinkCondition = v.InferOutput<typeof LinkCondition>
 
 export const ToTrucks = v.variant('type', [
   v.object({ type: v.literal('link'), condition: LinkCondition }),
-  v.object({ type: v.literal('open-door') }),
+  v.object({ type: v.literal('use-door') }),
   v.object({ type: v.literal('stop') }),
 ])
 export type ToTrucks = v.InferOutput<typeof ToTrucks>

@@ -16,7 +16,7 @@ export class PlainTruck implements Vehicle {
   private readonly client: MqttClient
   private readonly cargo: Cargo
 
-  constructor({ truckId, url, cargo }: Omit<TruckOptions, 'policy'>) {
+  constructor({ truckId, url, cargo }: Omit<TruckOptions, 'policy' | 'storePath'>) {
     this.truckId = truckId
     this.cargo = cargo
     const { topic } = presences.at({ truckId })

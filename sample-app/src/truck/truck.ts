@@ -1,4 +1,5 @@
 import { MqttClient, type TopicInput } from 'nestjs-mqtt/client'
+import { sqliteStore } from 'nestjs-mqtt/store'
 import { alarms, presences, setPoints, states, telemetry } from '../topics.js'
 import type { Cargo } from './cargo.js'
 import { type Settled, Tally } from './tally.js'
@@ -22,9 +23,12 @@ export interface TruckOptions {
   readonly cargo: Cargo
   /** What happens to a reading that the link cannot carry in time. */
   readonly policy: 'drop' | 'latest'
+  /** File in which alarms wait for a connection. */
+  readonly storePath: string
 }
 
 const CLOSE_WITHIN_MS = 1_000
+const ONE_WEEK_MS = 7 * 24 * 3_600 * 1_000
 
 /** A device with `nestjs-mqtt/client`, without Nest. */
 export class Truck implements Vehicle {
@@ -34,7 +38,7 @@ export class Truck implements Vehicle {
   private readonly client: MqttClient
 
   constructor(private readonly options: TruckOptions) {
-    const { truckId, url } = options
+    const { truckId, url, storePath } = options
     this.truckId = truckId
     this.client = new MqttClient({
       url,
@@ -47,6 +51,7 @@ export class Truck implements Vehicle {
         online: { isOnline: true },
         offline: { isOnline: false },
       },
+      store: sqliteStore(storePath, { maxAgeMs: ONE_WEEK_MS }),
       drainTimeoutMs: CLOSE_WITHIN_MS,
     })
     this.client.respond(setPoints.at({ truckId }), ({ payload }) => this.setPoint(payload.celsius))
