@@ -331,3 +331,39 @@ describe('a handler with batch', () => {
     )
   })
 })
+
+describe('@OnMqttUnmatched beside subscriptions at run time', () => {
+  @Injectable()
+  class Fallback {
+    @OnMqttUnmatched({ codec: 'text' })
+    onUnmatched(@MqttTopic() topic: string): void {
+      calls.push(['unmatched', topic])
+    }
+  }
+
+  it('receives what none of several overlapping filters matches, and $SYS topics that only "#" would', async () => {
+    const { connection, mqtt } = await onPeer({ providers: [Fallback] })
+    const filters = ['#', 'a/#', 'a/+']
+    const subscriptions = filters.map(filter =>
+      mqtt.subscribe(filter, ({ topic }) => void calls.push([filter, topic]), { codec: 'text' }),
+    )
+    for (const topic of ['a/1', 'b', '$SYS/broker/version']) connection.send(message(topic, { payload: 'x' }))
+    await handled(mqtt, 3)
+    expect(calls).toEqual([
+      ...filters.map(filter => [filter, 'a/1']),
+      ['#', 'b'],
+      ['unmatched', '$SYS/broker/version'],
+    ])
+    calls.length = 0
+    void subscriptions[0]?.unsubscribe()
+    connection.send(message('b', { payload: 'x' }))
+    connection.send(message('a/1', { payload: 'x' }))
+    await handled(mqtt, 5)
+    expect(calls).toEqual([
+      ['unmatched', 'b'],
+      ['a/#', 'a/1'],
+      ['a/+', 'a/1'],
+    ])
+    expect(mqtt.stats().inbound).toMatchObject({ received: 5, handled: 5, unmatched: 0 })
+  })
+})
