@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 
 const STOP_WITHIN_MS = 2_000
 
-/** A process of the demo. It ends with this one, whatever happens. */
+/** A process of the demo. It always ends with this one. */
 export class Child {
   private readonly process: ChildProcess
   private readonly ended: Promise<unknown>
@@ -29,7 +29,7 @@ export class Child {
     return this.process.exitCode === null && this.process.signalCode === null
   }
 
-  /** Lets this process end before the other one, which then ends too, because its channel closes. */
+  /** Lets this process end first. The other process then also ends, because its channel closes. */
   unref(): void {
     this.process.unref()
     this.process.channel?.unref()
@@ -39,12 +39,12 @@ export class Child {
     this.process.on('message', listener)
   }
 
-  /** The next message. Rejects if the process ends before. */
+  /** The next message. Rejects if the process ends first. */
   async nextMessage(): Promise<unknown> {
     const message = once(this.process, 'message')
     const first = await Promise.race([message, this.ended.then(() => undefined)])
     if (first !== undefined) return first[0]
-    throw new Error('a process of the demo has ended at its start; its error is above')
+    throw new Error('a process of the demo ended while it started; its error is above')
   }
 
   /** Messages to a process that has ended, or is just ending, are ignored. */

@@ -7,7 +7,7 @@ import * as v from 'valibot'
 const Celsius = v.pipe(v.number(), v.minValue(-60), v.maxValue(60))
 const AtMs = v.pipe(v.number(), v.integer(), v.minValue(0))
 
-/** The newest value is what counts, so `latest` and QoS 0: an old position is of no use to anyone. */
+/** Only the newest value counts, so `latest` and QoS 0: an old position is of no use. */
 export const telemetry = defineTopic('trucks/+truckId/telemetry', {
   description: 'Position and temperature of a truck, ten times a second.',
   schema: v.object({

@@ -10,7 +10,7 @@ the application is loaded in preview mode.
 
   <module file>         compiled file that exports the root module, such as dist/app.module.js
   --out <file>          file to write, as YAML if it ends with .yaml or .yml; otherwise JSON on the standard output
-  --options <file>      compiled file that exports the options of createAsyncApiDocument(), as "asyncApi" or as default
+  --options <file>      compiled file that exports the options of createAsyncApiDocument(), as "asyncApi" or as the default export
   --export <name>       name of the exported module, if the file exports several
   --title <text>        title of the document; by default the name in package.json
   --api-version <text>  version of the document; by default the version in package.json
@@ -18,14 +18,15 @@ the application is loaded in preview mode.
 
 nestjs-mqtt store <file> [--json]
 
-Lists what a file of sqliteStore() contains: topics, messages, bytes, ages, outcomes and damaged records. It changes nothing,
+Lists the contents of a file of sqliteStore(): topics, messages, bytes, ages, outcomes and damaged records. It changes nothing,
 and works while a service uses the file.
 `
 
 const MISSING = {
   asyncapi:
-    'the module file is missing; give the compiled file of the root module, such as dist/app.module.js',
-  store: 'the file of the store is missing; give the path that sqliteStore() has, such as alarms.db',
+    'the module file is missing; specify the compiled file of the root module, such as dist/app.module.js',
+  store:
+    'the file of the store is missing; specify the path that you passed to sqliteStore(), such as alarms.db',
 }
 
 /** Runs the command line. Returns the exit code. */

@@ -55,14 +55,16 @@ async function load(file: string, host: CliHost): Promise<unknown> {
   const path = resolve(host.cwd, file)
   if (/^\.[cm]?tsx?$/.test(extname(path)))
     throw new CliError(
-      `${file} is TypeScript source; build the application first, and give the compiled file, such as dist/app.module.js`,
+      `${file} is TypeScript source; build the application first, and specify the compiled file, such as dist/app.module.js`,
     )
   if (!existsSync(path))
     throw new CliError(
-      `${file} does not exist in ${host.cwd}; build the application first, and give the compiled file of the root module`,
+      `${file} does not exist in ${host.cwd}; build the application first, and specify the compiled file of the root module`,
     )
   if (statSync(path).isDirectory())
-    throw new CliError(`${file} is a folder; give the compiled file, such as ${join(file, 'app.module.js')}`)
+    throw new CliError(
+      `${file} is a folder; specify the compiled file, such as ${join(file, 'app.module.js')}`,
+    )
   try {
     return await host.load(pathToFileURL(path).href)
   } catch (cause) {
@@ -70,7 +72,7 @@ async function load(file: string, host: CliHost): Promise<unknown> {
   }
 }
 
-/** The exports of a file. `import()` has those of a CommonJS file as default, and some of them by name. */
+/** The exports of a file. For a CommonJS file, `import()` returns them as the default export, and some of them by name. */
 function exportsOf(loaded: unknown): [string, unknown][] {
   if (typeof loaded !== 'object' || loaded === null) return []
   const inner: unknown = Reflect.get(loaded, 'default')
@@ -88,14 +90,14 @@ function moduleIn(loaded: unknown, { file, exportName }: AsyncApiArguments): Typ
   const names = modules.map(([name]) => name).join(', ')
   if (modules.length === 0)
     throw new CliError(
-      `${file} exports no class with @Module(); give the compiled file of the root module, such as dist/app.module.js`,
+      `${file} exports no class with @Module(); specify the compiled file of the root module, such as dist/app.module.js`,
     )
   if (exportName === undefined)
     throw new CliError(`${file} exports several modules: ${names}; choose one with --export <name>`)
   throw new CliError(`${file} exports no module named "${exportName}"; use one of: ${names}`)
 }
 
-/** What `@Module()` writes about a class. */
+/** The metadata keys that `@Module()` sets on a class. */
 const MODULE_KEYS = ['imports', 'providers', 'controllers', 'exports']
 
 function isModule(value: unknown): value is Type {
@@ -106,7 +108,7 @@ function optionsIn(loaded: unknown, file: string): Partial<AsyncApiOptions> {
   const exported = new Map(exportsOf(loaded))
   const options = exported.get('asyncApi') ?? exported.get('default')
   if (typeof options === 'object' && options !== null && !Array.isArray(options)) return options
-  throw new CliError(`${file} exports no options; export them as "asyncApi" or as default`)
+  throw new CliError(`${file} exports no options; export them as "asyncApi" or as the default export`)
 }
 
 function withDefaults(

@@ -15,7 +15,7 @@ export interface SqlDatabase {
   close(): unknown
 }
 
-/** The packages that can read and write a file of SQLite. */
+/** The packages that can read and write an SQLite file. */
 export type SqliteEngineName = 'node:sqlite' | 'libsql'
 
 export interface SqliteEngine {
@@ -27,7 +27,7 @@ type Constructor = new (file: string, options: Readonly<Record<string, boolean>>
 
 /**
  * Loads an engine: by default `node:sqlite`, or `libsql` where Node does not have it.
- * @throws MqttError `STORE_FAILED` if it is not there
+ * @throws MqttError `STORE_FAILED` if the engine is not available
  */
 export async function loadEngine(wanted?: SqliteEngineName): Promise<SqliteEngine> {
   const builtIn = wanted === 'libsql' ? undefined : builtInEngine()
@@ -60,20 +60,20 @@ async function libsqlEngine(): Promise<SqliteEngine> {
     )
   })
   const exported: unknown = 'default' in loaded ? loaded.default : loaded
-  // Seam: its declared types are those of another package, and name more than is there.
+  // Seam: libsql declares the types of another package, which name more than libsql has.
   const Database = exported as Constructor
   return {
     name: 'libsql',
     open: (file, { readOnly = false } = {}) => {
       const database = new Database(file, {})
-      // Its own option `readonly` has no effect.
+      // The option `readonly` of libsql has no effect.
       if (readOnly) database.exec('PRAGMA query_only = ON')
       return database
     },
   }
 }
 
-/** The primary result codes of SQLite that have a meaning here. */
+/** The primary result codes of SQLite that the store handles. */
 export const SQLITE = {
   PERM: 3,
   BUSY: 5,
@@ -93,7 +93,7 @@ export function resultCodeOf(error: unknown): number | undefined {
     const code: unknown = Reflect.get(error, name)
     if (typeof code === 'number') return code & 0xff
   }
-  // libsql has the code of a failed open in its message only.
+  // When an open fails, libsql has the code only in its message.
   const [, code] = /ConnectionFailed\(.*: (\d+)"\)$/s.exec(error.message) ?? []
   return code === undefined ? undefined : Number(code) & 0xff
 }

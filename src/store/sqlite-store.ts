@@ -21,15 +21,15 @@ import { ThreadCalls } from './thread-calls.js'
 import type { StoreCall, StoreCalls, StoreReport } from './worker-protocol.js'
 
 /**
- * Returns a store in a file of SQLite, for the option `store` of a connection. A thread of its own reads and writes the file.
- * @param file its path; the file is created if it does not exist, but not its folder
+ * Returns a store in an SQLite file, for the option `store` of a connection. A separate thread reads and writes the file.
+ * @param file path of the file, which is created if it does not exist; its folder must exist
  * @throws MqttError `INVALID_OPTION`
  */
 export function sqliteStore(file: string, options: SqliteStoreOptions = {}): MessageStore {
   return new SqliteStore(resolveSqlite(file, options))
 }
 
-/** Limits of what waits for the disk, so that a slow one does not fill the memory. */
+/** Limits of the messages that wait for the disk, so that a slow disk does not fill the memory. */
 const MOST_WAITING = 100_000
 const MOST_WAITING_BYTES = 16_777_216
 
@@ -132,7 +132,7 @@ class SqliteStore implements MessageStore {
   }
 }
 
-/** Bytes arrive as a Uint8Array, also those that were a Buffer. */
+/** The thread returns bytes as a Uint8Array, even if they were sent as a Buffer. */
 function withBuffers({ properties, ...message }: StoredMessage): StoredMessage {
   const correlationData = properties?.correlationData
   if (properties === undefined) return message
@@ -141,7 +141,7 @@ function withBuffers({ properties, ...message }: StoredMessage): StoredMessage {
 }
 
 function startThread(): Worker {
-  // Without the flags of this process, such as loaders. The warning says that node:sqlite is experimental.
+  // Without the flags of this process, such as loaders. The disabled warning says that node:sqlite is experimental.
   return new Worker(join(__dirname, 'store-worker.js'), {
     execArgv: ['--disable-warning=ExperimentalWarning'],
   })

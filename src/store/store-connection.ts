@@ -95,7 +95,7 @@ export class StoreConnection {
     this.lock = undefined
   }
 
-  /** A lock of the operating system, which ends with the process. Readers do not need it. */
+  /** Takes a lock of the operating system, which ends with the process. Readers do not need it. */
   private acquire(): SqlDatabase {
     const lock = this.engine.open(`${this.file}-lock`)
     try {
@@ -117,7 +117,7 @@ export class StoreConnection {
       this.disconnect()
       const aside = this.moveAside('corrupt')
       this.repairs.push(
-        `the store ${this.file} could not be read and has been moved aside to ${aside}; the store starts empty`,
+        `the store ${this.file} could not be read and has been moved to ${aside}; the store starts empty`,
       )
       return this.openTables()
     }
@@ -157,7 +157,7 @@ export class StoreConnection {
     closeQuietly(tables)
   }
 
-  /** A repair that was interrupted between its last two steps. */
+  /** Completes a repair that was interrupted between its last two steps, and discards any other. */
   private finishRepair(): void {
     const rescued = `${this.file}-rescue`
     if (!existsSync(rescued)) return
@@ -173,7 +173,7 @@ export class StoreConnection {
   }
 }
 
-/** The log first: without it, a file is complete but old. */
+/** Moves the log first: without it, a file is complete but old. */
 function moveDatabase(from: string, to: string): void {
   for (const part of PARTS.toReversed()) if (existsSync(from + part)) renameSync(from + part, to + part)
 }
@@ -186,11 +186,11 @@ function closeQuietly(database: { close(): unknown } | undefined): void {
   try {
     database?.close()
   } catch {
-    // It cannot be used any more either way.
+    // It can no longer be used in any case.
   }
 }
 
-/** Two names of one file must have one lock. */
+/** Two paths to the same file must share one lock. */
 function realPathOf(given: string): string {
   const file = resolve(given)
   try {

@@ -4,7 +4,7 @@ import { resultCodeOf, SQLITE } from './sqlite-engine.js'
 const { PERM, BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB } = SQLITE
 
 const TEXTS: ReadonlyMap<number | undefined, readonly [MqttErrorCode, string]> = new Map([
-  [FULL, ['STORE_FAILED', 'the disk is full; free space on it, after which the store works again']],
+  [FULL, ['STORE_FAILED', 'the disk is full; free some space, and the store works again']],
   [
     READONLY,
     ['STORE_FAILED', 'it is read-only; check the permissions of the file and how the disk is mounted'],
@@ -17,7 +17,10 @@ const TEXTS: ReadonlyMap<number | undefined, readonly [MqttErrorCode, string]> =
       'it cannot be opened; check that its folder exists and that this process may write there',
     ],
   ],
-  [PERM, ['STORE_FAILED', 'this process may not use it; check the permissions of the file and its folder']],
+  [
+    PERM,
+    ['STORE_FAILED', 'this process may not access it; check the permissions of the file and its folder'],
+  ],
   [BUSY, ['STORE_LOCKED', 'another process uses it; stop that process, or give each service its own file']],
   [LOCKED, ['STORE_LOCKED', 'another process uses it; stop that process, or give each service its own file']],
   [
@@ -53,7 +56,7 @@ export function isDamage(error: unknown): boolean {
   return code === CORRUPT || code === NOTADB
 }
 
-/** After these the connection is not used any more, and the next call opens a new one. */
+/** After these errors the connection is no longer used, and the next call opens a new one. */
 export function needsNewConnection(error: unknown): boolean {
   const code = resultCodeOf(error)
   return code === IOERR || code === CANTOPEN || code === READONLY

@@ -20,7 +20,7 @@ import { Contradiction, isDamage, isFull, storeError } from './store-errors.js'
 import { messageIn, numberIn, type Row, recordOf, settlementIn } from './store-records.js'
 import type { RecordHead, StoreState, StoreTables } from './store-tables.js'
 
-/** A call that changes the store. Those that arrive together share one commit. */
+/** A call that changes the store. Calls that arrive together share one commit. */
 export type StoreWrite =
   | { readonly kind: 'add'; readonly message: MessageToStore }
   | {
@@ -28,7 +28,7 @@ export type StoreWrite =
       readonly settlements: readonly { readonly position: number; readonly outcome: StoredOutcome }[]
     }
 
-/** What the listener is told. */
+/** What is reported to the listener. */
 export interface ToldSettlement {
   readonly settlement: StoredSettlement
   readonly position: number
@@ -42,9 +42,9 @@ const MOST_EXPIRED_AT_ONCE = 1_000
 /** Records read at once, since their sizes are known only then. */
 const ROWS_AT_ONCE = 100
 
-/** A file of messages. Every call blocks until the disk has done it, so it runs in a thread of its own. */
+/** A file of messages. Every call blocks until the disk has completed it, so the file is used in a separate thread. */
 export class StoreFile {
-  /** What ended without a call that decided it, since the last `takeTold`. */
+  /** Messages that have ended since the last `takeTold`, except those that a call ended. */
   private told: ToldSettlement[] = []
   private oldest: RecordHead | undefined
   private state: StoreState
@@ -75,7 +75,7 @@ export class StoreFile {
     return this.connection.takeRepairs()
   }
 
-  /** One commit for all of them. On a full disk, what is settled goes first, since it makes room. */
+  /** Writes all of them in one commit. On a full disk, settled messages are still removed, because that frees space. */
   write(writes: readonly StoreWrite[], nowMs: number): WriteResult[] {
     try {
       return this.commit(nowMs, tables => writes.map(write => this.apply(tables, write, nowMs)))
@@ -190,7 +190,7 @@ export class StoreFile {
     return settlement
   }
 
-  /** If that fails, the next read tries it again. */
+  /** If this fails, the next read tries again. */
   private setAside(row: Row, nowMs: number): void {
     const position = numberIn(row, 'position')
     let isRepeated = false
@@ -258,7 +258,7 @@ export class StoreFile {
     }
   }
 
-  /** Messages that a repair could not read any more. */
+  /** Records the messages that a repair could not read. */
   private settleRepair(nowMs: number): void {
     const lost = this.connection.takeLost()
     if (lost === 0) return

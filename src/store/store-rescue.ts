@@ -56,7 +56,7 @@ function* rowsOf(from: StoreTables, table: TableName, key: string, last: number)
   }
 }
 
-/** Pages that point to each other can return anything. */
+/** Damaged pages that point to each other can return any rows. */
 function isAscending(rows: readonly Row[], key: string, after: number, last: number): boolean {
   let before = after
   return rows.every(row => {

@@ -48,7 +48,7 @@ const MIGRATIONS: readonly string[] = [
 ]
 
 /**
- * Write-ahead log, and a commit that returns after fsync. A short wait covers an administrator who looks into the file
+ * Write-ahead log, and a commit that returns after fsync. A short wait is enough if an administrator inspects the file
  * with another tool.
  */
 const SETTINGS = `

@@ -78,12 +78,12 @@ export class StoreTables {
     this.run('COMMIT')
   }
 
-  /** Also right after SQLite has rolled back itself. */
+  /** May also be called right after SQLite itself has rolled back. */
   rollback(): void {
     try {
       this.run('ROLLBACK')
     } catch {
-      // There was no transaction any more.
+      // SQLite had already ended the transaction.
     }
   }
 

@@ -16,7 +16,7 @@ import type {
 
 type WriteCall = CallKind<'add'> | CallKind<'settle'>
 
-/** The thread of a store: it takes all calls that have arrived, and makes one commit of them. */
+/** The thread of a store. It combines all calls that have arrived into one commit. */
 class StoreThread {
   private file: StoreFile | undefined
   private path = ''
@@ -41,7 +41,7 @@ class StoreThread {
     if (first?.kind === 'open') await this.open(first)
     const writes = calls.filter(call => call.kind === 'add' || call.kind === 'settle')
     this.write(writes)
-    // Reads come after the commit, so that nothing is read that is not durable.
+    // Reads run after the commit, so that they return only durable data.
     for (const call of calls) this.readOrEnd(call)
     this.report()
   }
@@ -86,7 +86,7 @@ class StoreThread {
     }
   }
 
-  /** In steps, so that other calls do not wait for all of them. */
+  /** Runs in steps, so that other calls do not wait until all messages have ended. */
   private expire(call: CallKind<'expire'>, file: StoreFile): void {
     const { count, isMore } = file.expireSome(call.untilMs, call.nowMs)
     const ended = call.ended + count

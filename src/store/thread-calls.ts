@@ -3,17 +3,17 @@ import type { Worker } from 'node:worker_threads'
 import { MqttError } from '../core/errors.js'
 import type { SentError, StoreCall, StoreCalls, StoreReport, StoreResult } from './worker-protocol.js'
 
-// Stored when this module is loaded: the disk does not follow the fake timers of a test.
+// Stored when this module is loaded, because fake timers of a test do not control the disk.
 const { setTimeout, clearTimeout } = timers
 
 interface Pending {
   readonly resolve: (value: never) => void
   readonly reject: (error: Error) => void
-  /** The period of the deadline in which it began. */
+  /** The period in which the call began. */
   readonly period: number
 }
 
-/** The calls to the thread of a store. The process stays alive while a call is pending, and no longer. */
+/** The calls to the thread of a store. The process stays alive only while a call is pending. */
 export class ThreadCalls {
   private readonly pending = new Map<number, Pending>()
   private batch: StoreCall[] = []
@@ -54,7 +54,7 @@ export class ThreadCalls {
     })
   }
 
-  /** Ends the thread. What is pending rejects. Not awaited without a limit, since a disk may hang. */
+  /** Ends the thread. Pending calls reject. The wait for the thread has a limit, because a disk may hang. */
   async end(): Promise<void> {
     this.fail(new MqttError('STORE_FAILED', `${this.name} was closed`))
     // The process stays alive until the thread has ended, so that the caller gets its result.
@@ -85,11 +85,11 @@ export class ThreadCalls {
     if (call === undefined) return
     this.pending.delete(result.id)
     if ('error' in result) call.reject(errorOf(result.error))
-    // Seam: the thread answers each call with the result of its kind.
+    // Seam: the thread responds to each call with the result of its kind.
     else call.resolve(result.value as never)
   }
 
-  /** Rejects what has been pending since the last period. */
+  /** Rejects the calls that have been pending since the last period. */
   private endPeriod(): void {
     const late = [...this.pending].filter(([, { period }]) => period < this.period)
     for (const [id, { reject }] of late) {

@@ -14,13 +14,13 @@ import type { SqliteEngineName } from './sqlite-engine.js'
 import type { StorePlaceOptions } from './store-connection.js'
 import type { ToldSettlement } from './store-file.js'
 
-/** What a store is opened with. */
+/** Settings with which a store is opened. */
 export interface StoreSettings extends StorePlaceOptions {
   readonly limits: StoreLimits
   readonly engine: SqliteEngineName | undefined
 }
 
-/** What each call sends to the thread, and what it gets back. */
+/** What each call sends to the thread, and its result. */
 export interface StoreCalls {
   open: { readonly given: { readonly settings: StoreSettings }; readonly result: undefined }
   add: { readonly given: { readonly message: MessageToStore }; readonly result: StoreAddition }

@@ -30,7 +30,7 @@ export class Broker {
 async function startProcess(port: number): Promise<{ process: Child; url: string }> {
   const process = new Child('broker/process.js', [String(port)])
   const url = String(await process.nextMessage())
-  // No hook of Nest runs after the connections have closed. So the broker ends after this process, not before.
+  // Nest has no hook that runs after the connections have closed, so the broker ends after this process, not before it.
   process.unref()
   return { process, url }
 }

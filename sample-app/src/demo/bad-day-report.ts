@@ -30,11 +30,11 @@ const HEAD = [
 
 export interface Report {
   readonly text: string
-  /** The laws that were broken. */
+  /** The rules that were broken. */
   readonly broken: readonly string[]
 }
 
-/** What became of every message of a bad day. */
+/** What happened to every message of a bad day. */
 @Injectable()
 export class BadDayReport {
   constructor(

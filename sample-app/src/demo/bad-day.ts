@@ -23,7 +23,7 @@ export interface Garbage {
   readonly alarms: number
 }
 
-/** Plays everything that can go wrong, one after the other, and measures what becomes of the messages. */
+/** Simulates every fault, one after another, and measures what happens to the messages. */
 @Injectable()
 export class BadDay {
   readonly alarmAges = new AgeHistogram()
@@ -99,7 +99,7 @@ export class BadDay {
   }
 }
 
-/** What is in use after a garbage collection. */
+/** Memory in use after a garbage collection. */
 function bytesInUse(): number {
   setFlagsFromString('--expose-gc')
   runInNewContext('gc')()

@@ -8,7 +8,7 @@ import { AlarmHistory } from '../service/alarm-history.js'
 import type { Kind, LinkCondition, TruckPlan, TruckReport } from '../truck/messages.js'
 import { TruckProcess } from './truck-process.js'
 
-/** Three trucks on the same bad link. They differ in their client only. */
+/** Three trucks on the same bad link. Only their clients differ. */
 export const COMPARED: readonly { readonly truckId: string; readonly kind: Kind }[] = [
   { truckId: 'truck-1', kind: 'drop' },
   { truckId: 'truck-2', kind: 'latest' },
@@ -17,7 +17,7 @@ export const COMPARED: readonly { readonly truckId: string; readonly kind: Kind 
 /** The truck that can be killed. */
 export const MORTAL = 'truck-4'
 
-/** Statuses with which a client promises that the alarm arrives. */
+/** The outcomes with which a client promises that the alarm arrives. */
 const PROMISES = new Set(['acknowledged', 'stored'])
 const OUTSTANDING_KEPT = 10_000
 
@@ -48,7 +48,7 @@ export class DemoFleet implements OnApplicationBootstrap, OnModuleDestroy {
     for (const process of this.processes) process.start()
   }
 
-  /** Runs after the service has drained and before it disconnects, so that trucks can still say that they go offline. */
+  /** Runs after the service has drained and before it disconnects, so that trucks can still publish that they are offline. */
   async onModuleDestroy(): Promise<void> {
     await Promise.all(this.processes.map(process => process.stop()))
     rmSync(this.storeFolder, { recursive: true, force: true })

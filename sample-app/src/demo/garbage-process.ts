@@ -1,6 +1,6 @@
 import { connect } from 'mqtt'
 
-// A device gone mad: a thousand messages a second that nobody can use.
+// A faulty device: it sends a thousand unusable messages a second.
 
 const TICK_MS = 10
 const MEGABYTE = 1_000_000

@@ -58,7 +58,7 @@ export class Stage implements OnModuleDestroy {
     if (this.isRestarting || !this.canRestart) return
     this.isRestarting = true
     // The embedded broker forgets its sessions. So what it has acknowledged is delivered first, and the trucks come back when
-    // the service has subscribed. A broker that keeps sessions on disk does not need this care.
+    // the service has subscribed. A broker that keeps sessions on disk does not need this precaution.
     this.fleet.closeAll(true)
     await this.until(() => this.mqtt.stats().inbound.waiting + this.mqtt.stats().inbound.running === 0)
     this.tell('The broker is killed and started again.')

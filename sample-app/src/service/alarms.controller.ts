@@ -18,7 +18,7 @@ export class AlarmsController {
 
   /**
    * The broker keeps an alarm until this handler has finished. If it fails, it runs again, and in the end the alarm becomes
-   * a dead letter. So an alarm is either recorded or there to be looked at, whatever happens.
+   * a dead letter. So every alarm is either recorded or kept as a dead letter.
    *
    * Alarms have a time and an id, so they need no order: one that fails does not hold back the next.
    */

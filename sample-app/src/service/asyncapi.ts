@@ -1,7 +1,7 @@
 import type { AsyncApiOptions } from 'nestjs-mqtt/asyncapi'
 import { alarmLog, setPoints } from '../topics.js'
 
-/** What the document says besides the handlers. */
+/** What the document contains besides the handlers. */
 export const asyncApi: AsyncApiOptions = {
   title: 'Cold-chain operations',
   version: '0.1.0',

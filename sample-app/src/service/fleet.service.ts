@@ -26,7 +26,7 @@ export interface Arrival {
 /** Anyone may publish with any truck id, so the number of trucks has a limit. */
 const TRUCKS_KEPT = 1_000
 
-/** What is known of the trucks. Readings are kept in memory. State and presence are what the broker retains. */
+/** What is known about the trucks: readings in memory, and the state and presence that the broker retains. */
 @Injectable()
 export class FleetService {
   readonly arrivals = new Subject<Arrival>()

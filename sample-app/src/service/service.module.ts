@@ -10,7 +10,7 @@ import { HealthController } from './health.controller.js'
 import { MetricsController } from './metrics.controller.js'
 import { TelemetryController } from './telemetry.controller.js'
 
-/** The operations service. It knows nothing of the demo around it. */
+/** The operations service. It does not depend on the demo. */
 @Module({
   imports: [ConfigModule, TerminusModule],
   controllers: [TelemetryController, AlarmsController, FleetController, HealthController, MetricsController],

@@ -9,7 +9,7 @@ import { TruckIdPipe } from './truck-id.pipe.js'
 export class TelemetryController {
   constructor(private readonly fleet: FleetService) {}
 
-  /** The schema of the contract has checked the reading. One that it rejects never arrives here. */
+  /** The schema of the contract has validated the reading. An invalid reading never arrives here. */
   @OnMqttEvent(telemetry)
   onTelemetry(
     @Payload() reading: TopicPayload<typeof telemetry>,

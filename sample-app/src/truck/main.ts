@@ -46,7 +46,7 @@ async function startVehicle(
   return truck
 }
 
-/** The URL of the broker, with its user name and password, but the address of the link. */
+/** The URL of the broker, with its user name and password, and with the address of the link. */
 function urlThrough(link: FaultLink): string {
   const url = new URL(brokerUrl)
   url.hostname = '127.0.0.1'

@@ -1,6 +1,6 @@
 import * as v from 'valibot'
 
-// What the demo and the processes of the trucks say to each other.
+// The messages between the demo and the processes of the trucks.
 
 /** Which client a truck uses, and what that client does with readings that the link cannot carry. */
 export const Kind = v.picklist(['drop', 'latest', 'mqtt'])

@@ -28,7 +28,7 @@ export class PlainTruck implements Vehicle {
       this.client.publish(topic, '{"isOnline":true}', { qos: 1, retain: true })
       this.publishState()
     })
-    // It tries again by itself. Without a listener, an error would end the process.
+    // `mqtt` reconnects automatically. Without a listener, an error would end the process.
     this.client.on('error', () => {})
   }
 

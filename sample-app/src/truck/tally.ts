@@ -1,4 +1,4 @@
-/** What became of the messages of one kind. A plain object, so that it can be sent to another process. */
+/** What happened to the messages of one kind. A plain object, so that it can be sent to another process. */
 export interface Counts {
   published: number
   /** Messages whose outcome is not known yet. */

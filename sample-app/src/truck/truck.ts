@@ -4,7 +4,7 @@ import { alarms, presences, setPoints, states, telemetry } from '../topics.js'
 import type { Cargo } from './cargo.js'
 import { type Settled, Tally } from './tally.js'
 
-/** What drives: a truck with a client of this package, or with plain `mqtt` for comparison. */
+/** A truck with a client of this package, or with plain `mqtt` for comparison. */
 export interface Vehicle {
   readonly truckId: string
   readonly readings: Tally

@@ -43,7 +43,7 @@ export class Replay implements ConnectionListener {
   private cursor = 0
   private hasMore = false
   private isReading = false
-  /** Counts what makes the result of a read useless. */
+  /** Counts the changes that make the result of a pending read out of date. */
   private rewinds = 0
   private arrivals = 0
   private readonly sent = new Map<number, KeptMessage>()
@@ -76,7 +76,7 @@ export class Replay implements ConnectionListener {
 
   /** A message that was not sent is in the store now. */
   available(message: StoredMessage): void {
-    // Spares a read of what is sent soon.
+    // A message that is sent soon need not be read from the store.
     const isSoon = this.parts.publisher.paced !== undefined && message.payload.length <= MAX_DIRECT_BYTES
     if (isSoon && this.hasReadAll && this.ahead.length - this.next < READ_AHEAD.messages) {
       this.ahead.push(message)
@@ -125,7 +125,7 @@ export class Replay implements ConnectionListener {
   lost(): void {
     const { sent, obstacles, hasProgress, proof } = this
     const unsent = this.ahead[this.next]
-    // Until the next connection, limits of the store may end it.
+    // A limit of the store may end the message before the next connection.
     if (unsent !== undefined) this.rewind(unsent.position)
     if (sent.size === 0 || hasProgress) return
     if (!obstacles.connectionEnded(proof === 'there' && sent.size === 1)) return
@@ -194,12 +194,12 @@ export class Replay implements ConnectionListener {
     if (this.isStopped || performance.now() < this.pausedUntilMs) return false
     if (sent.size >= replayWindow(parts.publisher.inFlight.mostPending) || this.sentBytes >= MAX_SENT_BYTES)
       return false
-    // Otherwise a disk that fails would cause as many repeats after a restart.
+    // Each uncommitted outcome is a repeat after a restart, so a failing disk must not let them accumulate.
     if (commits.size >= MAX_UNCOMMITTED) return false
     return !obstacles.sendsAlone || (sent.size === 0 && this.isProven())
   }
 
-  /** A message that may be the reason why connections end is sent alone, on a connection that works. */
+  /** A message that may cause connections to end is sent alone, on a connection that works. */
   private isProven(): boolean {
     if (this.proof === 'missing' && this.next < this.ahead.length) {
       this.proof = 'awaited'

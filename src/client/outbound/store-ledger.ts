@@ -57,13 +57,13 @@ export class KeptMessage implements Keeper {
   caller: Publication | undefined
   /** Later messages of the same topic wait for it. */
   isBlocking = false
-  /** It was sent, and has no outcome. */
+  /** It was sent and has no outcome yet. */
   isSent = false
   /** It was sent at least once. */
   wasSent = false
   /** Why it could not be stored. */
   failure: Error | undefined
-  /** The broker has responded before it was in the store. */
+  /** The broker responded before the message was in the store. */
   outcome: StoredOutcome | undefined
   /** Number of calls before it. */
   order = 0
@@ -117,7 +117,7 @@ export class StoreLedger {
     return { messages, bytes, fullness, oldestMs, ...this.counts, failedWrites: this.failedWrites }
   }
 
-  /** What is wrong with the store, for the health. */
+  /** The problems of the store, for `health`. */
   get problems(): string[] {
     return storeProblems(this.stats, performance.now() - this.failedAtMs < RECENT_MS)
   }

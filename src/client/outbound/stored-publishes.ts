@@ -62,7 +62,7 @@ export class StoredPublishes implements ConnectionListener {
     this.replay = new Replay({ store, publisher, topics: this.topics, ledger: this.ledger }, this)
     this.publisher = publisher
     publisher.filler = this.replay
-    // Before the publisher, which settles what is in flight when a connection ends.
+    // Attached before the publisher, which settles the publishes in flight when a connection ends.
     connection.attach(this)
   }
 
@@ -286,7 +286,7 @@ class Opening {
   })
 
   constructor() {
-    // The publishes that wait for it receive the error.
+    // The publishes that wait for the store receive the error.
     this.promise.catch(() => {})
   }
 }

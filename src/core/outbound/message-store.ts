@@ -34,7 +34,7 @@ export type StoredOutcome =
   | { readonly status: 'refused'; readonly reasonCode: number; readonly reasonString?: string }
   /** A limit of the store was reached, and a newer message took its place. */
   | { readonly status: 'evicted' }
-  /** Its time ended before it could be sent. */
+  /** Its time limit ended before it could be sent. */
   | { readonly status: 'expired' }
   /** Its record is damaged and cannot be read. The store keeps what is left of it. */
   | { readonly status: 'set-aside' }
@@ -93,7 +93,7 @@ export interface StoredOutcomeQuery {
   readonly limit?: number
 }
 
-/** Receives what the caller of the store did not decide: evicted, expired and set aside messages, and repairs. */
+/** Receives what the store did without a call: evicted, expired and set-aside messages, and repairs. */
 export interface StoreListener {
   /** @param position position of the message in the store, or 0 if its record could not be read */
   settled(settlement: StoredSettlement, position: number): void
@@ -140,7 +140,7 @@ export interface MessageStore {
    * @throws MqttError `STORE_FAILED`
    */
   outcomes(query?: StoredOutcomeQuery): Promise<readonly StoredSettlement[]>
-  /** What is stored now. Reading it costs nothing. */
+  /** What is stored now. Reading this property does not access the disk. */
   readonly contents: StoreContents
   /** Completes the pending calls and closes the store, which can then be opened again. Does nothing if it is not open. */
   close(): Promise<void>
@@ -155,7 +155,7 @@ export interface StoreLimits {
   readonly maxOutcomes: number
 }
 
-/** What a record takes in addition to its message: id, times, checksum and the share of the indexes. */
+/** Bytes of a record in addition to its message: id, times, checksum and its share of the indexes. */
 const RECORD_BYTES = 150
 
 /** Returns the size of a message as `maxBytes` counts it, which is approximately what it takes in a file. */

@@ -9,12 +9,12 @@ const STORED_AT = 'stored-at'
 
 const SECOND_MS = 1_000
 const UNSPECIFIED_ERROR = 0x80
-/** The broker may accept the same message later. */
+/** Reason Code after which the broker may accept the same message later. */
 const QUOTA_EXCEEDED = 0x97
 
-/** Part of the bytes that stored messages get while other publishes wait for the link: a tenth of all, so a ninth of the others. */
+/** Share of stored messages while other publishes wait for the link: a tenth of all bytes, which is a ninth of the others. */
 const FLOOR_OF_OTHERS = 1 / 9
-/** Stored messages cannot save up more than this for later. */
+/** Largest number of bytes that stored messages may save for later. */
 const MAX_CREDIT_BYTES = 4_096
 /** Part of the unacknowledged publishes that stored messages leave to others. */
 const RESERVED = 1 / 4
@@ -94,7 +94,7 @@ const SUSPICIOUS_ENDINGS = 3
 /** Connections that end while it is sent alone, after which it is given up. */
 const MOST_ENDINGS = 10
 
-/** What follows after the broker refused a message for now. */
+/** What happens after the broker refused a message for now. */
 export type AfterRefusal =
   | { readonly isGivenUp: true }
   | { readonly isGivenUp: false; readonly pauseMs: number }

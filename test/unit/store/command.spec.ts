@@ -92,7 +92,10 @@ describe('nestjs-mqtt store', () => {
   })
 
   it.each([
-    [[], 'the file of the store is missing; give the path that sqliteStore() has, such as alarms.db'],
+    [
+      [],
+      'the file of the store is missing; specify the path that you passed to sqliteStore(), such as alarms.db',
+    ],
     [['/no/such.db'], 'the store /no/such.db does not exist'],
   ])('says what is wrong with the arguments %j', async (args, message) => {
     expect(await run('store', ...args)).toEqual({ code: 1, out: '', error: `nestjs-mqtt: ${message}\n` })

@@ -49,7 +49,7 @@ describe('a store on a full disk', () => {
     expect(failed[0]).toMatchObject({
       error: {
         code: 'STORE_FAILED',
-        message: `the store ${file}: the disk is full; free space on it, after which the store works again`,
+        message: `the store ${file}: the disk is full; free some space, and the store works again`,
       },
     })
     expect(store.read(0, { messages: 100, bytes: 1_000_000 }, NOW_MS)).toHaveLength(messages)
