@@ -9,6 +9,11 @@ const SAMPLE = dirname(fileURLToPath(import.meta.url))
 const LIBRARY = join(SAMPLE, '..')
 const nestBuild = () => [createRequire(import.meta.url).resolve('@nestjs/cli/bin/nest.js'), 'build']
 
+// MQTT 5 on mosquitto, and two instances of the service, each of which handles a part of the alarms.
+if (process.argv[2] === '--mosquitto') {
+  process.argv.splice(2, 1)
+  Object.assign(process.env, { MOSQUITTO: 'true', INSTANCES: '2', SHARED_GROUP: 'operations' })
+}
 process.chdir(SAMPLE)
 build('the library', LIBRARY, 'dist/index.js', () => ['scripts/build.mjs'])
 build('the sample', SAMPLE, 'dist/main.js', nestBuild)

@@ -9,17 +9,22 @@ export class Config {
   readonly mqttUrl: string | undefined
   /** Port of the embedded broker. If it is in use, the operating system chooses a port. */
   readonly mqttPort: number
+  /** Runs mosquitto instead of the embedded broker, and this many instances of the service. */
+  readonly mosquitto: boolean
+  readonly instances: number
   /** Name of this instance of the service, and its Client Identifier. */
   readonly instance: string
   /** Number of simulated trucks. 0: only the service. */
   readonly trucks: number
 
   constructor(env: NodeJS.ProcessEnv) {
-    const { HOST, PORT, MQTT_URL, MQTT_PORT, INSTANCE, TRUCKS } = env
+    const { HOST, PORT, MQTT_URL, MQTT_PORT, INSTANCE, TRUCKS, MOSQUITTO, INSTANCES } = env
     this.host = HOST || '127.0.0.1'
     this.port = readInteger('PORT', PORT || '3000', 0, 65_535)
     this.mqttUrl = MQTT_URL || undefined
     this.mqttPort = readInteger('MQTT_PORT', MQTT_PORT || '1883', 0, 65_535)
+    this.mosquitto = MOSQUITTO === 'true'
+    this.instances = readInteger('INSTANCES', INSTANCES || '1', 1, 9)
     this.instance = INSTANCE || 'operations-1'
     this.trucks = readInteger('TRUCKS', TRUCKS || '12', 0, 200)
   }

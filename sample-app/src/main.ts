@@ -40,11 +40,16 @@ AsyncApiModule.setup('asyncapi', app, await createAsyncApiDocument(app, asyncApi
 await app.init()
 await app.startAllMicroservices()
 
-const { host, port, trucks } = app.get(Config)
+const { host, instance, port, trucks } = app.get(Config)
 await app.listen(port, host)
 
 const { state } = app.get(MqttService)
-console.log(welcome({ httpUrl: await app.getUrl(), broker: app.get(Broker), state, trucks }))
+if (process.send === undefined)
+  console.log(welcome({ httpUrl: await app.getUrl(), broker: app.get(Broker), state, trucks }))
+else console.log(`${instance} listens on ${await app.getUrl()}`)
+// A further instance ends with the one that started it.
+process.once('message', () => void app.close())
+process.once('disconnect', () => void app.close())
 
 if (script === 'bad-day') {
   console.log(`A bad day of ${seconds} s begins.`)

@@ -1,6 +1,7 @@
 import { Module } from '@nestjs/common'
 import { BrokerModule } from '../broker/broker.js'
 import { ConfigModule } from '../config.js'
+import { Instances } from '../instances.js'
 import { ServiceModule } from '../service/service.module.js'
 import { BadDay } from './bad-day.js'
 import { BadDayReport } from './bad-day-report.js'
@@ -13,6 +14,6 @@ import { Stage } from './stage.js'
 @Module({
   imports: [ConfigModule, BrokerModule, ServiceModule],
   controllers: [DemoController],
-  providers: [DemoFleet, Meter, Stage, BadDay, BadDayReport],
+  providers: [DemoFleet, Meter, Stage, BadDay, BadDayReport, Instances],
 })
 export class DemoModule {}

@@ -1,0 +1,44 @@
+import { connectAsync, type MqttClient } from 'mqtt'
+import * as v from 'valibot'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { eventually } from '../../test/support/eventually.js'
+import { Sample } from './sample.js'
+
+const ALARMS = 40
+const Alarms = v.array(v.looseObject({ alarmId: v.string(), truckId: v.string(), handledBy: v.string() }))
+
+let sample: Sample
+let client: MqttClient
+
+beforeAll(async () => {
+  sample = await Sample.start({ TRUCKS: '4' }, ['--mosquitto'])
+  await eventually(() => sample.output().includes('operations-2 listens on'))
+  client = await connectAsync(sample.brokerUrl, { protocolVersion: 5 })
+}, 120_000)
+
+afterAll(async () => {
+  await client?.endAsync(true)
+  sample?.kill()
+})
+
+it('two instances share the alarms on MQTT 5, and both know all of them', async () => {
+  for (let number = 1; number <= ALARMS; number += 1) {
+    const alarm = { alarmId: `a-${number}`, atMs: Date.now(), kind: 'door-open', celsius: -18 }
+    await client.publishAsync('trucks/visitor/alarms', JSON.stringify(alarm), { qos: 1 })
+  }
+  const recorded = async () => {
+    const alarms = v.parse(Alarms, await sample.json('/alarms'))
+    return alarms.filter(({ truckId }) => truckId === 'visitor')
+  }
+  await eventually(async () => (await recorded()).length === ALARMS)
+  const handlers = new Set((await recorded()).map(({ handledBy }) => handledBy))
+  expect([...handlers].toSorted()).toEqual(['operations-1', 'operations-2'])
+  expect(await sample.json('/demo')).toMatchObject({ protocolVersion: 5, isEmbedded: false })
+})
+
+it('ends all of its processes on SIGINT', async () => {
+  expect(await sample.interrupt()).toEqual([0, null])
+  await expect(
+    connectAsync(sample.brokerUrl, { reconnectPeriod: 0, connectTimeout: 1_000 }),
+  ).rejects.toThrow()
+})
