@@ -44,6 +44,7 @@ export const LANES = {
 }
 
 const OLD_MS = 1_500
+const BUSY = 'Broker and service are busy with the garbage, and every reading waits for them.'
 
 /** Creates the cards beside the curves. Returns a function that updates them. */
 export function createLanes(list, compared) {
@@ -64,18 +65,18 @@ export function createLanes(list, compared) {
     list.append(card)
     return card
   })
-  return ({ sample, condition }) => {
+  return ({ sample, condition, isFlooding }) => {
     for (const [index, { kind }] of compared.entries()) {
       const ageMs = sample.agesMs[index]
       write(cards[index], 'age', ageMs === null ? '–' : `${(ageMs / 1_000).toFixed(1)} s`)
       write(cards[index], 'drops', String(sample.dropsPerSecond[index]))
-      write(cards[index], 'says', saying(kind, condition.mode, ageMs))
+      const isOld = ageMs !== null && ageMs > OLD_MS
+      write(cards[index], 'says', isOld && isFlooding ? BUSY : saying(kind, condition.mode, isOld))
     }
   }
 }
 
-function saying(kind, mode, ageMs) {
-  const isOld = ageMs !== null && ageMs > OLD_MS
+function saying(kind, mode, isOld) {
   if (mode === 'free' && isOld) {
     return kind === 'mqtt'
       ? 'The link is free again, but everything that waited has to arrive first.'
