@@ -15,7 +15,13 @@ export {
   type MqttErrorDetails,
   type PayloadIssue,
 } from './core/errors.js'
-export type { CountedInbound, FailurePolicy, InboundCounters } from './core/inbound/inbound-count.js'
+export type {
+  CountedInbound,
+  FailurePolicy,
+  InboundCounters,
+  InboxScope,
+  InboxStore,
+} from './core/inbound/inbound-count.js'
 export type {
   MessageStore,
   MessageToStore,
@@ -94,9 +100,11 @@ export {
 } from './options/codec.js'
 export {
   type BatchOptions,
+  type DedupeOptions,
   deadLetter,
   type HandlerOptions,
   handle,
+  type KeyedMessage,
   type RetryOptions,
 } from './options/handler-options.js'
 export type {

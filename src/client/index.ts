@@ -15,6 +15,8 @@ export type {
   CountedInbound,
   FailurePolicy,
   InboundCounters,
+  InboxScope,
+  InboxStore,
   RunOutcome,
 } from '../core/inbound/inbound-count.js'
 export type {
@@ -67,8 +69,10 @@ export {
 } from '../options/codec.js'
 export {
   type BatchOptions,
+  type DedupeOptions,
   deadLetter,
   type HandlerOptions,
+  type KeyedMessage,
   type RetryOptions,
 } from '../options/handler-options.js'
 export type {

@@ -16,7 +16,7 @@ import {
   type TopicResponse,
   tryPublishOptionsOf,
 } from '../options/topic-contract.js'
-import { MAX_VALIDATION_MS } from './inbound/handler-rules.js'
+import { MAX_VALIDATION_MS } from './inbound/message-stream.js'
 import type { MqttSession } from './mqtt-session.js'
 import { dropReasonOf, NO_OPTIONS, outboundMessage, timeLeft, whenValidated } from './outbound/publishes.js'
 import type { ResponseReceiver } from './requests/open-requests.js'

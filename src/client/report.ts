@@ -34,7 +34,7 @@ export interface StoreStats {
 /** Counters of one client since its start. Every message is counted exactly once. */
 export interface MqttStats {
   /**
-   * received = handled + deadLettered + dropped + givenBack + repeated + waiting + running. A QoS 2 message is `unreleased`
+   * received = handled + deadLettered + dropped + givenBack + repeated + duplicates + waiting + running. A QoS 2 message is `unreleased`
    * before it is received.
    */
   readonly inbound: InboundCounters

@@ -1,4 +1,5 @@
 import type { MqttErrorCode } from './error-codes.js'
+import type { PublishOutcome } from './outbound/publish-outcome.js'
 
 export { MQTT_ERROR_CODES, type MqttErrorCode } from './error-codes.js'
 
@@ -24,6 +25,8 @@ export interface MqttErrorDetails {
   readonly response?: unknown
   /** What is wrong with a payload, if the code is `PAYLOAD_INVALID`: the first 20 issues. */
   readonly issues?: readonly PayloadIssue[]
+  /** What became of the event of an `emit()`, if the code is `NOT_SENT`. */
+  readonly outcome?: PublishOutcome
 }
 
 /**
@@ -36,6 +39,7 @@ export class MqttError extends Error {
   declare readonly serverReference?: string
   declare readonly response?: unknown
   declare readonly issues?: readonly PayloadIssue[]
+  declare readonly outcome?: PublishOutcome
 
   constructor(code: MqttErrorCode, message: string, details: MqttErrorDetails = {}) {
     super(message, 'cause' in details ? { cause: details.cause } : undefined)
@@ -44,6 +48,7 @@ export class MqttError extends Error {
     if (details.reasonCode !== undefined) this.reasonCode = details.reasonCode
     if (details.serverReference !== undefined) this.serverReference = details.serverReference
     if (details.issues !== undefined) this.issues = details.issues
+    if (details.outcome !== undefined) this.outcome = details.outcome
     // Not enumerable, so that loggers do not print data from the network.
     if (details.response !== undefined)
       Object.defineProperty(this, 'response', { value: details.response, enumerable: false })
@@ -117,6 +122,8 @@ export function describeFailure(error: unknown): string {
     // Its cause may quote the payload, which must not appear in a log.
     if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE') || isMqttError(error, 'PAYLOAD_INVALID'))
       return error.message
+    // Says which store, and what it could not do; the cause alone does not.
+    if (isMqttError(error, 'STORE_FAILED')) return error.message
     const known = publicErrorOf(error)
     if (known !== undefined) return known.message
     const isPlain = !isError(error) && typeof error === 'object' && error !== null

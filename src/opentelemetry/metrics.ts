@@ -132,7 +132,7 @@ export class Metrics {
     const failure = event.error === undefined ? event.outcome : errorType(event.error)
     this.processDuration.record(this.secondsOf(key), {
       ...attributes,
-      ...(event.outcome === 'handled' ? {} : { 'error.type': failure }),
+      ...(event.outcome === 'handled' || event.outcome === 'duplicate' ? {} : { 'error.type': failure }),
     })
   }
 

@@ -138,7 +138,7 @@ export class Spans {
     }
     span?.setAttribute('mqtt.outcome', event.outcome)
     const failure = event.error === undefined ? event.outcome : errorType(event.error)
-    if (event.outcome === 'handled') this.end(event.key)
+    if (event.outcome === 'handled' || event.outcome === 'duplicate') this.end(event.key)
     else this.end(event.key, failure, event.error)
   }
 

@@ -154,7 +154,8 @@ export function resolveRetained(filter: string, options: RetainedOptions): Resol
 }
 
 /** Options of `messages` and `messages$`. */
-export interface MessagesOptions extends Omit<HandlerOptions, 'concurrency' | 'order' | 'timeoutMs' | 'ack'> {
+export interface MessagesOptions
+  extends Omit<HandlerOptions, 'concurrency' | 'order' | 'timeoutMs' | 'ack' | 'dedupe'> {
   /** Ends the loop without an error. @default none */
   readonly signal?: AbortSignal
   /** Number of QoS 0 messages that wait for the loop. 1 to 10,000,000. @default 1000 */

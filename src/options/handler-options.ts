@@ -1,6 +1,7 @@
 import * as v from 'valibot'
 import { MqttError } from '../core/errors.js'
-import type { FailurePolicy } from '../core/inbound/inbound-count.js'
+import type { FailurePolicy, InboxStore } from '../core/inbound/inbound-count.js'
+import type { PublishProperties } from '../core/protocol/packets.js'
 import { assertTopicName, isTopicName } from '../core/topic/topic-filter.js'
 import { type CodecOption, isStandardSchema, SCHEMA_ALLOWED, type StandardSchema } from './codec.js'
 import type { BackoffOptions } from './options.js'
@@ -88,6 +89,11 @@ export interface HandlerOptions {
    * @default none: one message at a time
    */
   readonly batch?: BatchOptions
+  /**
+   * Remembers which messages this handler has handled, so that a repeat is acknowledged without another run. For events
+   * only. @default none: every message that arrives is handled
+   */
+  readonly dedupe?: DedupeOptions
   /** Share Name: the broker delivers each message to one member of the group (MQTT 5, 4.8.2). @default none */
   readonly sharedGroup?: string
   /** No Local: the broker does not deliver messages that this connection published. MQTT 5 only (3.8.3.1). @default false */
@@ -108,6 +114,43 @@ export interface BatchOptions {
    * earlier if it is full, or if the client may not receive more. 1 to 60,000. @default 1000
    */
   readonly maxWaitMs?: number
+}
+
+/**
+ * How a handler recognises repeats. A message is remembered after its handler has succeeded; a message that failed, even if
+ * a dead letter was published, runs again when it is repeated. While the handler runs for a message, a copy of it waits.
+ */
+export interface DedupeOptions {
+  /**
+   * The key of a message. `message-id`: its topic and its User Property `message-id` (MQTT 5), which stored publishes have.
+   * A function: the returned string, of any length; `undefined` for a message without a key. A message without a key
+   * always runs, and counts in `stats().inbound.withoutKey`. If the function throws, the run fails.
+   */
+  readonly by: 'message-id' | ((message: KeyedMessage<never>) => string | undefined)
+  /** Keeps the keys. @default in memory: they are lost when the process ends */
+  readonly store?: InboxStore
+  /** How long a message is remembered, in milliseconds. 1 to 31,536,000,000. @default 86400000, a day */
+  readonly maxAgeMs?: number
+  /** Number of messages that are remembered for this handler. 1 to 10,000,000. @default 100000 */
+  readonly maxEntries?: number
+  /**
+   * The keys of this handler in `store`. Handlers with the same scope remember each other's messages as their own.
+   * @default the pattern and the method: `devices/+id/alarm Alarms.onAlarm`; for `subscribe`, the name of the function
+   */
+  readonly scope?: string
+}
+
+/** A message, as passed to the function of `dedupe.by`. Name the type of the payload in its parameter. */
+export interface KeyedMessage<T = unknown> {
+  readonly topic: string
+  /** The decoded payload, before a schema has validated it. */
+  readonly payload: T
+  /** Values of the named wildcards of the pattern. */
+  readonly params: Readonly<Record<string, string>>
+  readonly qos: 0 | 1 | 2
+  readonly retain: boolean
+  readonly dup: boolean
+  readonly properties: PublishProperties
 }
 
 /** How often, and when, a failed run is repeated. */
@@ -138,6 +181,11 @@ const MAX_BATCH_WAIT_MS = 60_000
 
 const flag = 'true or false'
 const level = 'one of 0, 1, 2'
+
+function isInboxStore(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || !('has' in value) || !('add' in value)) return false
+  return typeof value.has === 'function' && typeof value.add === 'function'
+}
 
 function isOrder(value: unknown): boolean {
   return value === 'topic' || value === 'none' || typeof value === 'function'
@@ -177,6 +225,21 @@ const entries = {
     strictObject(
       { maxMessages: integer(1, MAX_UINT16), maxWaitMs: v.optional(integer(1, MAX_BATCH_WAIT_MS), 1_000) },
       'an object with maxMessages',
+    ),
+  ),
+  dedupe: v.optional(
+    strictObject(
+      {
+        by: v.custom<DedupeOptions['by']>(
+          value => value === 'message-id' || typeof value === 'function',
+          '"message-id" or a function of the message',
+        ),
+        store: v.optional(v.custom<InboxStore>(isInboxStore, 'an object with the functions has and add')),
+        maxAgeMs: v.optional(integer(1, 31_536_000_000), 86_400_000),
+        maxEntries: v.optional(integer(1, 10_000_000), 100_000),
+        scope: v.optional(v.pipe(v.string('a string'), v.nonEmpty('a string that is not empty'))),
+      },
+      'an object with by',
     ),
   ),
   sharedGroup: v.optional(sharedGroupSchema),
@@ -227,11 +290,11 @@ export function resolveHandlerOptions(
   kind: HandlerKind = 'events',
 ): ResolvedHandlerOptions {
   const checked = parseOptions(`handler of "${pattern}"`, loose, extras ?? {})
-  if (kind === 'requests' && checked.batch !== undefined)
-    throw new MqttError(
-      'INVALID_OPTION',
-      `handler of "${pattern}": batch is for events only, because every request needs a response of its own; remove it`,
-    )
+  for (const option of ['batch', 'dedupe'] as const) {
+    if (kind === 'events' || checked[option] === undefined) continue
+    const text = `handler of "${pattern}": ${option} is for events only, because every request needs a response of its own; remove it`
+    throw new MqttError('INVALID_OPTION', text)
+  }
   const { qos, order } = KIND_DEFAULTS[kind]
   return { ...checked, qos: checked.qos ?? qos, order: checked.order ?? order }
 }

@@ -23,6 +23,12 @@ export interface MqttClientOptions extends MqttModuleOptions {
    * accepts its own envelope. @default 'nestjs-mqtt'
    */
   readonly peer?: 'nestjs-mqtt' | 'nest'
+  /**
+   * QoS of `emit()`, unless the record of the event has one. With 1 or 2, the Observable completes when the broker has
+   * acknowledged the event, or the store of the connection has it. Otherwise it fails with `NOT_SENT`, and `outcome` of the
+   * error says what became of the event: `dropped`, `refused` or `lost`. @default 0
+   */
+  readonly eventQos?: 0 | 1 | 2
 }
 
 /**
@@ -36,6 +42,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   private readonly codec: Codec
   private readonly ownsSession: boolean
   private readonly isPeerBuiltIn: boolean
+  private readonly eventQos: 0 | 1 | 2
   private opened: Promise<void> | undefined
   private readonly logger = loggerOf('MqttClientProxy')
   private readonly failures = new ThinnedLog(new GuardedLog(this.logger))
@@ -47,13 +54,16 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     shared?: { readonly session: MqttSession; readonly options: ResolvedOptions },
   ) {
     super()
-    const { peer = 'nestjs-mqtt', ...rest } = options
+    const { peer = 'nestjs-mqtt', eventQos = 0, ...rest } = options
     if (peer !== 'nestjs-mqtt' && peer !== 'nest')
       throw new MqttError(
         'INVALID_OPTION',
         'MqttClientProxy options: "peer" must be one of "nestjs-mqtt", "nest"',
       )
+    if (eventQos !== 0 && eventQos !== 1 && eventQos !== 2)
+      throw new MqttError('INVALID_OPTION', 'MqttClientProxy options: "eventQos" must be one of 0, 1, 2')
     this.isPeerBuiltIn = peer === 'nest'
+    this.eventQos = eventQos
     this.options = shared?.options ?? resolveOptions(rest, 'MqttClientProxy options')
     this.session = shared?.session ?? new MqttSession(this.options, this.logger)
     this.ownsSession = shared === undefined
@@ -94,7 +104,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
 
   protected publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
     const options = this.isPeerBuiltIn ? ({ protocol: 'nest' } as const) : {}
-    return this.session.requester.request(this.requestOf(packet), options, true, {
+    return this.session.requester.request(this.requestOf(packet, 0), options, true, {
       next: response => callback({ response }),
       end: () => callback({ isDisposed: true }),
       // As with the built-in client, the caller receives the error object that the responder sent.
@@ -104,7 +114,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   }
 
   protected async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
-    const { data, pattern, metadata, ...message } = this.requestOf(packet)
+    const { data, pattern, metadata, ...message } = this.requestOf(packet, this.eventQos)
     const payload = this.isPeerBuiltIn ? jsonCodec.encode({ pattern, data, metadata }) : message.payload
     const outcome = await this.session.publish({ ...message, payload })
     assertDelivered(message.topic, outcome)
@@ -112,7 +122,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     return undefined as T
   }
 
-  private requestOf(packet: ReadPacket): OutgoingRequest {
+  private requestOf(packet: ReadPacket, qos: 0 | 1 | 2): OutgoingRequest {
     const pattern: unknown = packet.pattern
     assertRoutable(pattern, 'INVALID_TOPIC_NAME')
     const topic = this.normalizePattern(pattern)
@@ -126,7 +136,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
       data,
       metadata,
       payload: encodePayload(this.codec, topic, data),
-      qos: options.qos ?? 0,
+      qos: options.qos ?? qos,
       retain: options.retain ?? false,
       ...(properties === undefined ? {} : { properties }),
     }
@@ -181,7 +191,11 @@ const ACCEPTED: ReadonlySet<PublishOutcome['status']> = new Set(['sent', 'acknow
 function assertDelivered(topic: string, outcome: PublishOutcome): void {
   if (ACCEPTED.has(outcome.status)) return
   const why = outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status
-  throw new MqttError('NOT_SENT', `the event on "${topic}" was not delivered: ${why}`)
+  throw new MqttError('NOT_SENT', `the event on "${topic}" was not delivered: ${why}`, {
+    outcome,
+    ...(outcome.status === 'refused' ? { reasonCode: outcome.reasonCode } : {}),
+    ...(outcome.status === 'lost' ? { cause: outcome.cause } : {}),
+  })
 }
 
 /** Returns the logger of a connection. */

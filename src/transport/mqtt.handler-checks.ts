@@ -2,8 +2,8 @@ import { inspect } from 'node:util'
 import { type ArgumentsHost, Logger } from '@nestjs/common'
 import type { ApplicationConfig } from '@nestjs/core'
 import { BaseRpcExceptionFilter, MqttRecord, type MsObjectPattern, RpcException } from '@nestjs/microservices'
-import { throwError } from 'rxjs'
-import type { ResponseValue } from '../client/requests/request-messages.js'
+import { isObservable, throwError } from 'rxjs'
+import type { ResponseValue, ResultReader } from '../client/requests/request-messages.js'
 import { isMqttError, MqttError, publicErrorOf, readSafely } from '../core/errors.js'
 import { withOriginal } from '../core/log-lines.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
@@ -32,6 +32,18 @@ export function assertLiteral(route: string): void {
   if (isTopicName(route)) return
   const text = `the pattern ${route} is not a valid Topic Name: it must not contain "+", "#" or NUL, and must have at most 65,535 bytes (MQTT 5, 4.7); use a string pattern for wildcards`
   throw new MqttError('INVALID_TOPIC_FILTER', text)
+}
+
+/** A name with a colon is a wildcard in HTTP routes only. */
+export function warnOfColon(
+  route: string,
+  levels: readonly string[],
+  log: { warn(text: string): void },
+): void {
+  const colon = levels.find(level => /^:\w/.test(level))
+  if (colon === undefined) return
+  const text = `the pattern "${route}" matches "${colon}" literally; write "+${colon.slice(1)}" for a wildcard with a name`
+  log.warn(text)
 }
 
 /**
@@ -88,6 +100,14 @@ export function readRecord(owner: string, value: unknown): ResponseValue {
   return { data: value.data, options: value.options ?? {} }
 }
 
+/** What handlers of Nest return. */
+export const NEST_RESULTS: ResultReader = {
+  sourceOf: result => (isObservable(result) ? result : undefined),
+  valueOf: value => readRecord('record of a handler', value),
+  // The exception filters of the application have run.
+  errorOf: error => error,
+}
+
 /** A parameter decorator of this package, noted for the checks at start. */
 export interface Parameter {
   /** As it is written, such as `@MqttTopic()`. */
@@ -121,7 +141,8 @@ interface HandlerCheck {
  * @throws MqttError
  */
 export function assertHandlerOptions(handlers: readonly PatternHandler[], check: HandlerCheck): void {
-  for (const { name, patterns, extras, kind } of handlers)
+  for (const { name, patterns, extras, kind } of handlers) {
+    if (extras !== undefined) methods.set(extras, name)
     for (const pattern of patterns) {
       try {
         check.rulesOf(pattern, extras, kind)
@@ -129,6 +150,15 @@ export function assertHandlerOptions(handlers: readonly PatternHandler[], check:
         throw isMqttError(error) ? new MqttError(error.code, `${name}: ${error.message}`) : error
       }
     }
+  }
+}
+
+/** Nest passes the same object to the transport, but not the name of the method. */
+const methods = new WeakMap<object, string>()
+
+/** The method with these options, in the form `Class.method`. Empty for a handler that Nest has not found in a class. */
+export function methodOf(extras: object): string {
+  return methods.get(extras) ?? ''
 }
 
 /**

@@ -8,10 +8,10 @@ import { isObservable, lastValueFrom, Observable } from 'rxjs'
 import type { PublishPacket } from '../client/connection/link.js'
 import { Batches } from '../client/inbound/batches.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from '../client/inbound/delivery.js'
-import { type HandlerRules, handlerRules, validatesInOrder } from '../client/inbound/handler-rules.js'
+import { deduped, type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
+import { validatesInOrder } from '../client/inbound/message-stream.js'
 import { type MqttMessage, messageOf } from '../client/inbound/subscriber.js'
 import type { MqttSession } from '../client/mqtt-session.js'
-import type { ResultReader } from '../client/requests/request-messages.js'
 import { type ReceivedRequest, Responder } from '../client/requests/responder.js'
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { describeCause, MqttError } from '../core/errors.js'
@@ -27,7 +27,9 @@ import {
   exposeReasons,
   type GlobalEnhancers,
   isRoutable,
-  readRecord,
+  methodOf,
+  NEST_RESULTS,
+  warnOfColon,
 } from './mqtt.handler-checks.js'
 
 /** Key in the extras of the handler for messages that no other handler matches. */
@@ -93,12 +95,16 @@ export class MqttTransport
     // Only for code that lists the handlers that Nest knows. The session routes the messages.
     if (!(UNMATCHED in extras)) this.messageHandlers.set(route, callback)
     const bound: Route = { ...rules, callback }
+    const runs =
+      rules.batch === undefined
+        ? { run: this.runOf(bound, isEventHandler) }
+        : this.batchRuns(bound, rules.batch)
+    const keyed = (packet: PublishPacket) => messageOf(rules, packet, this.dataOf(rules, packet))
     const handler = newHandler({
       ...rules.runRules,
       kind: isEventHandler ? 'event' : 'request',
-      ...(rules.batch === undefined
-        ? { run: this.runOf(bound, isEventHandler) }
-        : this.batchRuns(bound, rules.batch)),
+      ...runs,
+      run: deduped(rules, methodOf(extras), this.session, keyed, runs.run),
       onFailed: ({ topic }, error) =>
         this.session.events.notice.emit({ type: 'handler-failed', pattern: route, topic, error }),
     })
@@ -107,11 +113,7 @@ export class MqttTransport
     this.session.addRoute(rules.template.topicFilter, rules.subscription, handler)
     if (!isEventHandler && rules.subscription.qos > 0)
       this.session.requester.takesAtQos1(rules.template.topicFilter)
-    const colon = isLiteral ? undefined : rules.template.topicFilter.levels.find(level => /^:\w/.test(level))
-    if (colon !== undefined)
-      this.session.log.warn(
-        `the pattern "${route}" matches "${colon}" literally; write "+${colon.slice(1)}" for a wildcard with a name`,
-      )
+    if (!isLiteral) warnOfColon(route, rules.template.topicFilter.levels, this.session.log)
   }
 
   /**
@@ -185,12 +187,17 @@ export class MqttTransport
     const { payload, runRules } = route
     const validate = payload && validatesInOrder(payload, runRules)
     const run = async (packet: PublishPacket, attempt: HandlerAttempt): Promise<void> => {
-      let data = decodePacket(route.codec, packet)
-      if (this.options.envelope === 'all') data = unwrapEvent(packet.topic, data, this.routeOf).data
+      let data = this.dataOf(route, packet)
       if (validate !== undefined) data = await validate(packet, data)
       await batches.push(messageOf(route, packet, data), packet, attempt)
     }
     return { ...batches.memberRules, run }
+  }
+
+  /** The data of an event. */
+  private dataOf({ codec }: HandlerRules, packet: PublishPacket): unknown {
+    const data = decodePacket(codec, packet)
+    return this.options.envelope === 'all' ? unwrapEvent(packet.topic, data, this.routeOf).data : data
   }
 
   /** One function for all that a message goes through, since most messages expect no response. */
@@ -242,13 +249,6 @@ export class MqttTransport
       this.onProcessingStartHook(id, context, done)
     })
   }
-}
-
-const NEST_RESULTS: ResultReader = {
-  sourceOf: result => (isObservable(result) ? result : undefined),
-  valueOf: value => readRecord('record of a handler', value),
-  // The exception filters of the application have run.
-  errorOf: error => error,
 }
 
 /** An event whose handler returns an Observable is handled when the Observable completes. */

@@ -107,8 +107,8 @@ it(
       const inOrder = [...items].toSorted((a, b) => a - b)
       expect([...items], `seed ${SEED}: the first handling on ${topic}`).toEqual(inOrder)
     }
-    const { received, handled, deadLettered, dropped, givenBack, repeated } = mqtt.stats().inbound
-    expect(received).toBe(handled + deadLettered + dropped + givenBack + repeated)
+    const { received, handled, deadLettered, dropped, givenBack, repeated, duplicates } = mqtt.stats().inbound
+    expect(received).toBe(handled + deadLettered + dropped + givenBack + repeated + duplicates)
     expect(ledger.runs).toBeGreaterThanOrEqual(MESSAGES)
     await app.close()
     await client.endAsync(true)

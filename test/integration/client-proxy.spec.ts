@@ -1,7 +1,8 @@
 import { Logger } from '@nestjs/common'
+import { MqttRecordBuilder } from '@nestjs/microservices'
 import { take } from 'rxjs'
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest'
-import { MqttClientProxy, type MqttModuleOptions } from '../../src/index.js'
+import { type MqttClientOptions, MqttClientProxy } from '../../src/index.js'
 import { ScriptedPeer } from '../../src/testing/index.js'
 import { heardFrom } from '../support/askers.js'
 import { publishesOf, responseTo } from '../support/asking.js'
@@ -12,7 +13,7 @@ beforeAll(() => Logger.overrideLogger(false))
 afterAll(() => Logger.overrideLogger(['log', 'warn', 'error']))
 afterEach(() => client.close())
 
-function proxyOn(options: MqttModuleOptions = {}) {
+function proxyOn(options: MqttClientOptions = {}) {
   const peer = new ScriptedPeer()
   client = new MqttClientProxy({
     createStream: peer.createStream,
@@ -116,6 +117,50 @@ it('fails the Observable of an event that was not delivered', async () => {
   })
 })
 
+it('completes emit() with eventQos 1 only after the acknowledgement', async () => {
+  const peer = proxyOn({ eventQos: 1 })
+  let isDone = false
+  const heard = heardFrom(client.emit('event', 1)).finally(() => {
+    isDone = true
+  })
+  const connection = await peer.accept()
+  const event = await connection.find('publish')
+  expect(event.qos).toBe(1)
+  expect(isDone).toBe(false)
+  connection.send({ cmd: 'puback', messageId: event.messageId ?? 0, reasonCode: 0 })
+  expect(await heard).toMatchObject({ error: undefined })
+})
+
+it('keeps the QoS of a record, and of requests, with eventQos', async () => {
+  const peer = proxyOn({ eventQos: 1 })
+  const record = new MqttRecordBuilder(1).setQoS(0).build()
+  const heard = heardFrom(client.emit('event', record))
+  const connection = await peer.accept()
+  expect(await connection.find('publish')).toMatchObject({ topic: 'event', qos: 0 })
+  expect(await heard).toMatchObject({ error: undefined })
+  const asked = heardFrom(client.send('ask', 1))
+  await connection.grant()
+  const request = await connection.find('publish')
+  expect(request).toMatchObject({ topic: 'ask', qos: 0 })
+  connection.send(responseTo(request, { value: 1 }))
+  await asked
+})
+
+it('fails emit() with the outcome of an event that the broker refused, or that was lost', async () => {
+  const peer = proxyOn({ eventQos: 1, reconnect: { delayMs: [60_000] } })
+  const refused = heardFrom(client.emit('event', 1))
+  const connection = await peer.accept()
+  const first = await connection.find('publish')
+  connection.send({ cmd: 'puback', messageId: first.messageId ?? 0, reasonCode: 0x87 })
+  expect(await refused).toMatchObject({
+    error: { code: 'NOT_SENT', reasonCode: 0x87, outcome: { status: 'refused', reasonCode: 0x87 } },
+  })
+  const lost = heardFrom(client.emit('event', 2))
+  await connection.find('publish')
+  await client.close()
+  expect(await lost).toMatchObject({ error: { code: 'NOT_SENT', outcome: { status: 'lost' } } })
+})
+
 it('fails the Observable for an invalid topic', async () => {
   const peer = proxyOn()
   const connecting = client.connect()
@@ -127,7 +172,12 @@ it('fails the Observable for an invalid topic', async () => {
 
 it('refuses an unknown peer and an unknown option', () => {
   proxyOn()
-  const wrong = [{ peer: 'nats' }, { url: 'mqtt://unused', speed: 1 }, {}]
+  const wrong = [
+    { peer: 'nats' },
+    { url: 'mqtt://unused', eventQos: 3 },
+    { url: 'mqtt://unused', speed: 1 },
+    {},
+  ]
   for (const options of wrong)
     expect(() => Reflect.construct(MqttClientProxy, [options])).toThrow(
       expect.objectContaining({ code: 'INVALID_OPTION' }),

@@ -53,9 +53,9 @@ export function countOf(connection: PeerConnection, cmd: string): number {
 
 /** Every received message is in exactly one of the counters. */
 function expectInboundAddsUp(mqtt: MqttService): void {
-  const { received, handled, deadLettered, dropped, givenBack, repeated, waiting, running } =
+  const { received, handled, deadLettered, dropped, givenBack, repeated, duplicates, waiting, running } =
     mqtt.stats().inbound
-  const sum = handled + deadLettered + dropped + givenBack + repeated + waiting + running
+  const sum = handled + deadLettered + dropped + givenBack + repeated + duplicates + waiting + running
   expect({ received, sum }).toEqual({ received, sum: received })
 }
 

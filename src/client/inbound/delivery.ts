@@ -8,9 +8,6 @@ import type { PublishPacket } from '../../core/protocol/packets.js'
 import type { ResolvedBackoff } from '../../options/resolved-options.js'
 import type { ClientEvents, DeliveryFacts, DeliveryKind, RunWrapper } from '../events.js'
 
-/** Thrown by a handler that has not accepted the message: the broker may deliver it again. */
-export class NotTaken extends Error {}
-
 /** The batch of a message failed, and is not repeated. */
 export class BatchFailed extends Error {
   constructor(
@@ -144,7 +141,7 @@ export function newHandler(
   }
 }
 
-/** Rank of the outcomes: with several handlers, the highest is the outcome of the message. */
+/** Rank of the outcomes: with several handlers, the highest is the outcome of the message. Below them: `duplicate`. */
 const GRAVITY: readonly RunOutcome[] = ['handled', 'failed', 'deadLettered', 'dropped', 'givenBack']
 
 /** One message and the state of its handlers. */
@@ -169,7 +166,8 @@ export class Delivery implements OpenMessage {
   /** A handler has ended. @returns whether it was the last one */
   end(outcome: RunOutcome): boolean {
     this.ended += 1
-    if (outcome !== 'handled' && GRAVITY.indexOf(outcome) > GRAVITY.indexOf(this.outcome))
+    const isFirst = this.ended === 1 && this.outcome === 'handled'
+    if (outcome !== this.outcome && (isFirst || GRAVITY.indexOf(outcome) > GRAVITY.indexOf(this.outcome)))
       this.outcome = outcome
     return this.ended === this.runs.length
   }

@@ -4,16 +4,16 @@ import {
   giveBackDelayMs,
   giveBackError,
   NO_MATCHING_SUBSCRIBERS,
-  reconnectDelayMs,
 } from '../../core/connection/reconnect-rules.js'
 import { asFailure, describeFailure, isError, isMqttError, MqttError } from '../../core/errors.js'
 import type { RunOutcome } from '../../core/inbound/inbound-count.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import { InvalidMessage } from '../../options/codec.js'
 import type { PublishProperties } from '../connection/link.js'
 import type { Hook, Notice } from '../events.js'
 import { Pauses } from '../waits.js'
-import { BatchFailed, type DeadLetter, type HandlerRun, type InboundHandler, NotTaken } from './delivery.js'
+import { BatchFailed, type DeadLetter, type HandlerRun } from './delivery.js'
+import { mostAttempts, retryDelayMs } from './handler-rules.js'
+import { CopyRuns, Duplicate, NotTaken } from './message-stream.js'
 
 /** Assigns slots to runs and calls their handlers. */
 export interface RunHost {
@@ -57,9 +57,11 @@ export class FailedRuns {
     // Reading a thrown value may throw, even with instanceof.
     const failure = asFailure(thrown)
     if (failure instanceof NotTaken) return 'givenBack'
-    const attempts = failure instanceof BatchFailed ? failure.attempts : 1
-    const error = failure instanceof BatchFailed ? asFailure(failure.error) : failure
-    run.observation?.attemptFailed(attempts, error)
+    if (failure instanceof Duplicate) return 'duplicate'
+    const isOfBatch = failure instanceof BatchFailed
+    const attempts = isOfBatch ? failure.attempts : Number(!(failure instanceof CopyRuns))
+    const error = isOfBatch ? asFailure(failure.error) : failure
+    if (attempts > 0) run.observation?.attemptFailed(attempts, error)
     try {
       return this.isReported(run, error) ? 'failed' : await this.withinLimit(run, error, attempts)
     } catch {
@@ -91,25 +93,27 @@ export class FailedRuns {
   /** @param done number of attempts so far */
   private async repeat(run: HandlerRun, first: unknown, done: number): Promise<RunOutcome> {
     const { handler } = run
-    const most = first instanceof InvalidMessage ? 1 : 1 + (handler.retries?.attempts ?? 0)
     let error = first
     let attempts = done
-    while (attempts < most && !this.isStopped) {
+    while (!this.isStopped && (error instanceof CopyRuns || attempts < mostAttempts(handler, error))) {
       this.host.paused(run)
-      await this.pauses.wait(retryDelayMs(handler, attempts))
+      await (error instanceof CopyRuns ? error.ended : this.pauses.wait(retryDelayMs(handler, attempts)))
       if (this.isStopped) break
       await this.host.resumed(run)
       if (this.isStopped) break
-      attempts += 1
       try {
-        await this.host.call(run, attempts)
+        await this.host.call(run, attempts + 1)
         return 'handled'
       } catch (next) {
         error = asFailure(next)
+        if (error instanceof Duplicate) return 'duplicate'
+        if (error instanceof CopyRuns) continue
+        attempts += 1
         run.observation?.attemptFailed(attempts, error)
         if (this.isReported(run, error)) return 'failed'
       }
     }
+    if (error instanceof CopyRuns) return 'givenBack'
     handler.onFailed(run.delivery.packet, error)
     return this.settle(run, error, attempts)
   }
@@ -159,12 +163,6 @@ export class FailedRuns {
     this.giveBackPause ??= this.pauses.wait(giveBackDelayMs(failures)).then(disconnect)
     await this.giveBackPause
   }
-}
-
-function retryDelayMs({ retries }: InboundHandler, failures: number): number {
-  if (retries === undefined) return 0
-  const cause = new MqttError('TIMEOUT', 'a handler failed')
-  return reconnectDelayMs(retries.delayMs, failures, cause, 0, Math.random())
 }
 
 export interface DeadLetterRules {

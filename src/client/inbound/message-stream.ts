@@ -1,4 +1,20 @@
-import { NotTaken } from './delivery.js'
+import { type PayloadCheck, validPayload } from '../../options/codec.js'
+import { limited } from '../waits.js'
+import type { InboundHandler } from './delivery.js'
+
+/** Thrown by a handler that has not accepted the message: the broker may deliver it again. */
+export class NotTaken extends Error {}
+
+/** Thrown in place of a run: the handler has handled a copy of the message. */
+export class Duplicate extends Error {}
+
+/** Thrown in place of a run while the handler runs for a copy of the message. */
+export class CopyRuns extends Error {
+  /** @param ended resolves when that run has ended */
+  constructor(readonly ended: Promise<void>) {
+    super('the handler runs for a copy of this message, and inbound.maxQueued messages wait already')
+  }
+}
 
 interface Entry<T> {
   readonly message: T
@@ -156,4 +172,41 @@ const ignore = (): void => {}
 
 function isDroppable({ bytes }: { readonly bytes: number | undefined }): boolean {
   return bytes !== undefined
+}
+
+/**
+ * Returns a function that validates the payloads of a handler in order of arrival: each waits for those before it, because a
+ * schema may take longer for one message than for the next. `timeoutMs` of the handler limits each validation, so that one
+ * that never ends does not stop the handler.
+ */
+export function validatesInOrder(
+  check: PayloadCheck,
+  { name, timeoutMs }: Pick<InboundHandler, 'name' | 'timeoutMs'>,
+): (packet: { readonly topic: string }, value: unknown) => Promise<unknown> {
+  let before: Promise<void> = Promise.resolve()
+  return async (packet, value) => {
+    const output = validPayload(check, packet, value)
+    const valid =
+      output instanceof Promise
+        ? limited(output, `the schema for "${name}"`, timeoutMs)
+        : Promise.resolve(output)
+    // Without a result, which would refer to the payloads of all messages before it.
+    before = Promise.allSettled([valid, before]).then(() => {})
+    await before
+    return valid
+  }
+}
+
+/** Limit of an asynchronous validation that no other time limits. */
+export const MAX_VALIDATION_MS = 10_000
+
+/** Validates a payload. Rejects with `TIMEOUT` if the schema does not end in time. @throws MqttError `PAYLOAD_INVALID` */
+export function validWithin(
+  timeoutMs: number,
+  check: PayloadCheck,
+  packet: { readonly topic: string },
+  value: unknown,
+): unknown {
+  const output = validPayload(check, packet, value)
+  return output instanceof Promise ? limited(output, `the schema for "${packet.topic}"`, timeoutMs) : output
 }

@@ -14,7 +14,7 @@ import {
   resolveHandlerOptions,
 } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
-import { messagesSchema, parseOptions } from '../../options/schema.js'
+import { invalidOption, messagesSchema, parseOptions } from '../../options/schema.js'
 import {
   handlerOptionsOf,
   type TopicContract,
@@ -30,15 +30,13 @@ import type { WaitOptions } from '../waits.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from './delivery.js'
 import {
   assertHandler,
+  deduped,
   type HandlerRules,
   handlerRules,
-  MAX_VALIDATION_MS,
   sourceOf,
-  validatesInOrder,
-  validWithin,
   withParamsOf,
 } from './handler-rules.js'
-import { MessageStream } from './message-stream.js'
+import { MAX_VALIDATION_MS, MessageStream, validatesInOrder, validWithin } from './message-stream.js'
 
 /** A message, as passed to a handler that was added at run time. */
 export interface MqttMessage<T = unknown, P = Readonly<Record<string, string>>> {
@@ -129,11 +127,13 @@ export class Subscriber {
     const { codec, payload: check } = rules
     const runValid = async (packet: PublishPacket, attempt: HandlerAttempt, valid: unknown) =>
       handler(messageOf(rules, packet, await valid), attemptOf(attempt))
-    return this.addHandler(rules, (packet, attempt) => {
+    const run = (packet: PublishPacket, attempt: HandlerAttempt): unknown => {
       const payload = decodePacket(codec, packet)
       if (check !== undefined) return runValid(packet, attempt, validPayload(check, packet, payload))
       return handler(messageOf(rules, packet, payload), attemptOf(attempt))
-    })
+    }
+    const keyed = (packet: PublishPacket) => messageOf(rules, packet, decodePacket(codec, packet))
+    return this.addHandler(rules, deduped(rules, handler.name, this.session, keyed, run))
   }
 
   respond(source: TopicSource, handler: Handler, options: RespondOptions): MqttSubscription {
@@ -157,6 +157,7 @@ export class Subscriber {
     const checked = parseOptions(owner, messagesSchema, options)
     const { signal, limit, overflow, ...handlerOptions } = { ...options, ...checked }
     const rules = this.rulesOf(source, handlerOptions)
+    if (rules.dedupe !== undefined) throw invalidOption(owner, 'dedupe is for handlers; remove it')
     const { dispatcher, events } = this.session
     const onDropped = (packet: object): void => {
       dispatcher.messages.count.droppedByLoop(packet)

@@ -11,6 +11,8 @@ export type RunOutcome =
   | 'dropped'
   /** The broker delivers the message again. */
   | 'givenBack'
+  /** It did not run, because its handler has handled a copy of the message (`dedupe`). */
+  | 'duplicate'
 
 /** Counters of incoming messages. */
 export interface CountedInbound {
@@ -35,6 +37,10 @@ export interface CountedInbound {
    * connection. Acknowledged without another run.
    */
   readonly repeated: number
+  /** Messages that every handler had handled before, according to `dedupe`. Acknowledged without another run. */
+  readonly duplicates: number
+  /** Runs of handlers with `dedupe` for a message without a key, so that a repeat would run again. */
+  readonly withoutKey: number
 }
 
 /** Counters of incoming messages, with those that are not finished. */
@@ -64,6 +70,8 @@ export class InboundCount {
     dropped: 0,
     givenBack: 0,
     repeated: 0,
+    duplicates: 0,
+    withoutKey: 0,
   }
 
   /** Messages that a loop has dropped; several loops may drop one message. */
@@ -79,10 +87,68 @@ export class InboundCount {
   }
 
   done(outcome: RunOutcome): void {
-    if (outcome !== 'failed') this.counts[outcome] += 1
+    if (outcome === 'duplicate') this.counts.duplicates += 1
+    else if (outcome !== 'failed') this.counts[outcome] += 1
     else {
       this.counts.handled += 1
       this.counts.failed += 1
     }
+  }
+}
+
+/** The messages that one handler remembers in an {@link InboxStore}. */
+export interface InboxScope {
+  readonly name: string
+  readonly maxAgeMs: number
+  readonly maxEntries: number
+}
+
+/**
+ * Keeps the keys of handled messages for `dedupe`. If a call throws, rejects or takes longer than 30 s, the run has failed:
+ * `retries` and `onFailure` apply.
+ */
+export interface InboxStore {
+  /** Whether the message with this key was added, and is not older than `maxAgeMs`. */
+  has(key: string, scope: InboxScope): boolean | Promise<boolean>
+  /** Remembers a message that was handled, and removes the oldest of this scope beyond its limits. */
+  add(key: string, scope: InboxScope): unknown
+}
+
+/** V8 keeps what a Map contained for long if entries come and go, so a copy replaces it after this many removals. */
+const RENEWED_AFTER = 64
+
+/** Keys of messages that were handled, bounded by age and number. The oldest go first. */
+export class HandledKeys implements InboxStore {
+  private keys = new Map<string, number>()
+  private removed = 0
+
+  constructor(
+    private readonly limits: Pick<InboxScope, 'maxAgeMs' | 'maxEntries'>,
+    /** A clock that is never set back. */
+    private readonly nowMs: () => number,
+  ) {}
+
+  get size(): number {
+    return this.keys.size
+  }
+
+  has(key: string): boolean {
+    const sinceMs = this.keys.get(key)
+    return sinceMs !== undefined && this.nowMs() - sinceMs < this.limits.maxAgeMs
+  }
+
+  add(key: string): void {
+    const { maxAgeMs, maxEntries } = this.limits
+    const nowMs = this.nowMs()
+    if (this.keys.delete(key)) this.removed += 1
+    this.keys.set(key, nowMs)
+    for (const [oldest, sinceMs] of this.keys) {
+      if (this.keys.size <= maxEntries && nowMs - sinceMs < maxAgeMs) break
+      this.keys.delete(oldest)
+      this.removed += 1
+    }
+    if (this.removed < RENEWED_AFTER + this.keys.size) return
+    this.keys = new Map(this.keys)
+    this.removed = 0
   }
 }

@@ -6,10 +6,10 @@ import {
   type HandlerAttempt,
   type HandlerRun,
   type InboundHandler,
-  NotTaken,
   tracking,
 } from '../../../../src/client/inbound/delivery.js'
 import { HandlerPool } from '../../../../src/client/inbound/handler-pool.js'
+import { NotTaken } from '../../../../src/client/inbound/message-stream.js'
 import { deliveryTo, namedHandler } from '../../../support/handler-runs.js'
 import { holdClock } from '../../../support/held-clock.js'
 import { OBSERVED_CLIENT } from '../../../support/observed-client.js'

@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { NotTaken } from '../../../../src/client/inbound/delivery.js'
-import { MessageStream, type StreamLimits } from '../../../../src/client/inbound/message-stream.js'
+import { MessageStream, NotTaken, type StreamLimits } from '../../../../src/client/inbound/message-stream.js'
 import { HeldBytes } from '../../../../src/core/inbound/open-messages.js'
 
 const NONE = { count: 0, bytes: 0 }
