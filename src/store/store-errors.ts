@@ -39,15 +39,18 @@ const TEXTS: ReadonlyMap<number | undefined, readonly [MqttErrorCode, string]> =
   ],
 ])
 
+/** Records contradict each other, although SQLite could read them. */
+export class Contradiction extends Error {}
+
 /** Returns the error of a call on a file: what is wrong, and what to do. */
 export function storeError(file: string, cause: unknown): MqttError {
   if (isMqttError(cause)) return cause
-  const [code, text] = TEXTS.get(resultCodeOf(cause)) ?? ['STORE_FAILED', describeCause(cause)]
+  const [code, text] = TEXTS.get(cause instanceof Contradiction ? CORRUPT : resultCodeOf(cause)) ?? [
+    'STORE_FAILED',
+    describeCause(cause),
+  ]
   return new MqttError(code, `the store ${file}: ${text}`, { cause })
 }
-
-/** Records contradict each other, although SQLite could read them. */
-export class Contradiction extends Error {}
 
 /** Whether the pages or records of the file contradict each other. */
 export function isDamage(error: unknown): boolean {

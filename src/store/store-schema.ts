@@ -1,5 +1,7 @@
 import { MqttError } from '../core/errors.js'
 import type { SqlDatabase } from './sqlite-engine.js'
+import { Contradiction } from './store-errors.js'
+import { selectFrom } from './store-tables.js'
 
 /** Marks a file as a store of this package: "mqtt". */
 const APPLICATION_ID = 0x6d717474
@@ -69,9 +71,19 @@ export function prepareDatabase(database: SqlDatabase, file: string): void {
   database.exec(SETTINGS)
   const version = pragma(database, 'user_version')
   const steps = MIGRATIONS.slice(version)
-  if (steps.length === 0) return
+  if (steps.length === 0) return assertTables(database)
   const mark = `PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${MIGRATIONS.length};`
   database.exec(`BEGIN IMMEDIATE; ${steps.join('\n')} ${mark} COMMIT;`)
+}
+
+/** A flipped byte can rename a column. */
+function assertTables(database: SqlDatabase): void {
+  try {
+    for (const table of ['messages', 'outcomes', 'set_aside'] as const) database.prepare(selectFrom(table))
+    database.prepare('SELECT id, next_position, messages, bytes, set_aside, checksum FROM state')
+  } catch (cause) {
+    throw new Contradiction('its tables are not those of a store', { cause })
+  }
 }
 
 /**
