@@ -11,7 +11,8 @@ import { Stage } from './stage.js'
 /** A full bad day. Shorter ones have the same events, closer together. */
 export const BAD_DAY_SECONDS = 120
 const THROTTLED_BYTES_PER_SECOND = 5_000
-const ARRIVE_WITHIN_MS = 10_000
+/** After garbage, the broker may have a backlog. */
+const ARRIVE_WITHIN_MS = 60_000
 const LOOK_EVERY_MS = 100
 
 export interface Garbage {
