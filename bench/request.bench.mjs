@@ -53,11 +53,8 @@ export async function* rows({ rounds, share, before }) {
         return pairs[subject].requester.ask({ ...question, count })
       })
       const { qos, atOnce } = question
-      yield rowOf(
-        `mosquitto, ${isNodelay ? 'nodelay' : 'default settings'}, MQTT ${version}, QoS ${qos}, ${atOnce} at once`,
-        figures,
-        budgetsOf(isNodelay, question),
-      )
+      const where = `mosquitto, ${isNodelay ? 'nodelay' : 'default settings'}, MQTT ${version === 5 ? '5' : '3.1.1'}`
+      yield rowOf(`${where}, QoS ${qos}, ${atOnce} at once`, figures, budgetsOf(isNodelay, question))
     }
     for (const { responder, requester } of Object.values(pairs)) {
       await requester.end()

@@ -50,8 +50,9 @@ export async function* rows({ rounds }) {
     const { kilobytes } = await inOwnProcess('connections.mjs', subject, port, ['--expose-gc'])
     return { kilobytes }
   })
+  // Each connection contains a client of `mqtt`, and its own state beside it.
   yield rowOf('an idle connection, of 1,000 in one process', idle, [
-    { figure: 'kilobytes', peer: 'mqtt', atMost: 1.05 },
+    { figure: 'kilobytes', peer: 'mqtt', atMost: 2.5 },
   ])
   await broker.stop()
 }
