@@ -23,6 +23,7 @@ const GUIDE = [
       page('Delivery guarantees', 'delivery'),
       page('Publishing', 'publishing'),
       page('Storing', 'storing'),
+      page('Outbox and inbox', 'outbox'),
       page('Handlers', 'handlers'),
       page('Receiving', 'receiving'),
       page('Contracts', 'contracts'),

@@ -13,6 +13,7 @@ const PAGES = [
   'docs/health.md',
   'docs/migration.md',
   'docs/opentelemetry.md',
+  'docs/outbox.md',
   'docs/security.md',
   'docs/state.md',
   'docs/storing.md',

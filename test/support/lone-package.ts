@@ -53,6 +53,12 @@ export class Program {
     })
   }
 
+  /** Ends it with SIGKILL. */
+  kill(): Promise<Ended> {
+    this.child.kill('SIGKILL')
+    return this.ended
+  }
+
   terminate(): Promise<Ended> {
     this.child.kill('SIGTERM')
     return this.ended
