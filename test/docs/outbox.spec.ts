@@ -1,16 +1,14 @@
-import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import Database from 'libsql'
 import { connectAsync, type MqttClient } from 'mqtt'
 import { afterEach, beforeAll, beforeEach, expect, it } from 'vitest'
-import { PeerConnection } from '../../src/testing/scripted-peer.js'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
 import type { Program } from '../support/lone-package.js'
 import { Mosquitto } from '../support/mosquitto.js'
+import { scriptedBroker } from '../support/scripted-broker.js'
 import { SeededRandom } from '../support/seeded-random.js'
 import { DocApp } from './doc-app.js'
 
@@ -186,51 +184,68 @@ it(`publishes every order in order, and applies each once, over ${KILLS} times k
 })
 
 it('publishes a row again, with the same message-id, after a crash before its acknowledgement', async () => {
-  const connections: PeerConnection[] = []
-  const server = createServer(socket => connections.push(new PeerConnection(socket)))
-  const port = await freePort()
-  await once(server.listen(port, '127.0.0.1'), 'listening')
-  const publishOf = async (index: number) => {
-    await eventually(() => connections.length > index)
-    const connection = connections[index]
-    if (connection === undefined) throw new Error('the relay is not connected')
-    await connection.expect('connect')
-    connection.send({ cmd: 'connack', reasonCode: 0, sessionPresent: false })
-    return { connection, packet: await connection.expect('publish') }
-  }
-
-  const first = await Shop.start(`mqtt://127.0.0.1:${port}`)
+  const peer = await scriptedBroker()
+  const first = await Shop.start(peer.url)
   const ordered = first.order('north', 3)
-  const { packet } = await publishOf(0)
+  const packet = await (await peer.accept(0)).expect('publish')
   expect(await ordered).toBe(1)
   await first.program.kill()
   expect(count('shop', 'outbox')).toBe(1)
 
-  await Shop.start(`mqtt://127.0.0.1:${port}`)
-  const { connection, packet: repeat } = await publishOf(1)
+  await Shop.start(peer.url)
+  const connection = await peer.accept(1)
+  const repeat = await connection.expect('publish')
   expect(repeat.payload).toEqual(packet.payload)
   expect(repeat.properties?.userProperties).toEqual(packet.properties?.userProperties)
   expect(repeat.properties?.userProperties?.['message-id']).toMatch(/^[\da-f-]{36}$/)
   expect(count('shop', 'outbox')).toBe(1)
   connection.send({ cmd: 'puback', messageId: repeat.messageId ?? 0, reasonCode: 0 })
   await eventually(() => count('shop', 'outbox') === 0)
-  server.close()
+  peer.close()
+})
+
+it('keeps a row that the broker refuses, logs it, and publishes it again before the next row', async () => {
+  const peer = await scriptedBroker()
+  const shop = await Shop.start(peer.url)
+  const connection = await peer.accept(0)
+  for (const pieces of [1, 2]) await shop.order('north', pieces)
+  const order = async (reasonCode: number) => {
+    const { payload, messageId = 0 } = await connection.expect('publish')
+    connection.send({ cmd: 'puback', messageId, reasonCode })
+    return JSON.parse(payload.toString()).number
+  }
+  expect([await order(0x87), await order(0), await order(0)]).toEqual([1, 1, 2])
+  await eventually(() => count('shop', 'outbox') === 0)
+  expect(shop.program.output).toMatch(/WARN \[OutboxRelay\][\s\S]*refused/)
+  peer.close()
+})
+
+it('takes orders without a broker, stops on SIGTERM, and publishes them when the broker is back', async () => {
+  await broker.down()
+  const offline = await Shop.start(broker.url)
+  for (const name of SHOPS) await offline.order(name, 1)
+  await offline.program.printed('attempt 3')
+  await offline.program.terminate()
+  expect(count('shop', 'outbox')).toBe(3)
+  await broker.up()
+  await Shop.start(broker.url)
+  await eventually(() => count('shop', 'outbox') === 0)
+})
+
+it('writes no order if its message cannot be written', async () => {
+  const shop = await Shop.start(broker.url)
+  expect(await shop.order('not/one/level', 1)).toBeUndefined()
+  expect({ orders: count('shop', 'orders'), outbox: count('shop', 'outbox') }).toEqual({
+    orders: 0,
+    outbox: 0,
+  })
 })
 
 it('applies a repeat once, and a message without message-id never', async () => {
-  await startWarehouse()
-  const publisher = await connectAsync(broker.url, { protocolVersion: 5 })
-  const dead: string[] = []
-  publisher.on('message', (_topic, payload) => dead.push(payload.toString()))
-  await publisher.subscribeAsync('dead/orders', { qos: 1 })
-  const send = (number: number, userProperties: Record<string, string>) =>
-    publisher.publishAsync('shops/north/orders', JSON.stringify({ number, shop: 'north', pieces: 2 }), {
-      qos: 1,
-      properties: { userProperties },
-    })
-  for (const id of ['a', 'a', 'b', 'a']) await send(1, { 'message-id': id })
-  await send(2, { origin: 'by hand' })
-  await send(3, { 'message-id': 'c' })
+  const { send, dead, end } = await publisherToWarehouse()
+  for (const id of ['a', 'a', 'b', 'a']) await send({ number: 1, pieces: 2 }, { 'message-id': id })
+  await send({ number: 2, pieces: 2 }, { origin: 'by hand' })
+  await send({ number: 3, pieces: 2 }, { 'message-id': 'c' })
   await eventually(() => count('warehouse', 'parcels') === 3 && dead.length === 1)
   expect(rows('warehouse', 'SELECT number FROM parcels ORDER BY id').flat()).toEqual([1, 1, 3])
   expect(rows('warehouse', 'SELECT shop, pieces FROM demand')).toEqual([['north', 6]])
@@ -239,5 +254,34 @@ it('applies a repeat once, and a message without message-id never', async () => 
     'b',
     'c',
   ])
-  await publisher.endAsync()
+  await end()
 })
+
+it('forgets the key of a message whose work failed, so that a later copy is applied', async () => {
+  const { send, dead, end } = await publisherToWarehouse()
+  await send({ number: 1, pieces: null }, { 'message-id': 'a' })
+  await eventually(() => dead.length === 1)
+  expect({ parcels: count('warehouse', 'parcels'), inbox: count('warehouse', 'inbox') }).toEqual({
+    parcels: 0,
+    inbox: 0,
+  })
+  await send({ number: 1, pieces: 2 }, { 'message-id': 'a' })
+  await eventually(() => count('warehouse', 'parcels') === 1)
+  expect(rows('warehouse', 'SELECT shop, pieces FROM demand')).toEqual([['north', 2]])
+  await end()
+})
+
+/** A running warehouse, and a client that publishes orders and notes the dead letters. */
+async function publisherToWarehouse() {
+  await startWarehouse()
+  const client = await connectAsync(broker.url, { protocolVersion: 5 })
+  const dead: string[] = []
+  client.on('message', (_topic, payload) => dead.push(payload.toString()))
+  await client.subscribeAsync('dead/orders', { qos: 1 })
+  const send = (order: object, userProperties: Record<string, string>) =>
+    client.publishAsync('shops/north/orders', JSON.stringify({ shop: 'north', ...order }), {
+      qos: 1,
+      properties: { userProperties },
+    })
+  return { send, dead, end: () => client.endAsync() }
+}
