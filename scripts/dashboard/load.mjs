@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createServer } from 'node:net'
 import { MqttClient } from 'nestjs-mqtt/client'
 import { MqttInstrumentation } from 'nestjs-mqtt/opentelemetry'
-import { FaultLink } from 'nestjs-mqtt/testing'
+import { FaultLink, memoryStore } from 'nestjs-mqtt/testing'
 
 const TEMPERATURE = 'dashboard/rooms/+room/temperature'
 const LIMIT = 'dashboard/rooms/+room/limit'
@@ -11,6 +11,7 @@ const ALARM = 'dashboard/rooms/+room/alarm'
 const JOB = 'dashboard/jobs/+job'
 const LETTERS = 'dashboard/dead-letters'
 const IMAGE = 'dashboard/cameras/+camera/image'
+const THEFT = 'dashboard/cameras/1/theft'
 
 /** The images of a round are more than the link of the camera carries in a second. */
 const IMAGES = 12
@@ -18,6 +19,7 @@ const IMAGE_BYTES = 10_000
 const LINK_BYTES_PER_SECOND = 100_000
 const ROOMS = 5
 const QOS_1 = { qos: 1 }
+const STORED = { ...QOS_1, whenBlocked: 'store' }
 const IMAGE_OPTIONS = { ...QOS_1, codec: 'bytes', whenBlocked: 'wait', timeoutMs: 30_000 }
 
 const quiet = { log() {}, warn() {}, error() {}, debug() {} }
@@ -58,7 +60,12 @@ export class Load {
     this.#clients = {
       service: await MqttClient.connect({ ...options, url }),
       worker: await MqttClient.connect(worker),
-      camera: await MqttClient.connect({ ...options, url: this.#link.url }),
+      camera: await MqttClient.connect({
+        ...options,
+        url: this.#link.url,
+        store: memoryStore(),
+        storeAfterMs: 0,
+      }),
       offline: await MqttClient.connect({ ...options, url: await closedUrl(), connect: 'background' }),
     }
   }
@@ -99,6 +106,7 @@ export class Load {
     await service.request('dashboard/rooms/1/limit', 25)
     await service.request('dashboard/rooms/nobody', 25, QOS_1).catch(() => {})
     await offline.publish('dashboard/rooms/1/temperature', 21)
+    await camera.publish(THEFT, this.#round, STORED)
     await Promise.all(images)
     await worker.whenConnected()
   }

@@ -97,6 +97,37 @@ export const ROWS = [
     ],
   },
   {
+    title: 'Store',
+    panels: [
+      {
+        title: 'Stored messages',
+        description: 'Messages on disk that the broker has not acknowledged.',
+        queries: one(sumBy(['job'], of('mqtt_client_store_messages')), '{{job}}'),
+      },
+      {
+        title: 'Size of the store',
+        unit: 'bytes',
+        queries: one(sumBy(['job'], of('mqtt_client_store_size')), '{{job}}'),
+      },
+      {
+        title: 'Age of the oldest stored message',
+        unit: 's',
+        queries: one(`max by (job) (${of('mqtt_client_store_oldest')})`, '{{job}}'),
+      },
+      {
+        title: 'Stored messages by outcome',
+        description: '"evicted", "expired", "refused" and "set-aside" messages never arrive.',
+        unit: 'ops',
+        queries: one(sumBy(['mqtt_outcome'], rate('mqtt_client_store_outcomes_total')), '{{mqtt_outcome}}'),
+      },
+      {
+        title: 'Failed calls of the store',
+        description: 'The disk is full, read-only or damaged.',
+        queries: one(sumBy(['job'], of('mqtt_client_store_failures')), '{{job}}'),
+      },
+    ],
+  },
+  {
     title: 'Handlers',
     panels: [
       {

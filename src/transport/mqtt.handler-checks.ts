@@ -42,8 +42,9 @@ export function warnOfColon(
 ): void {
   const colon = levels.find(level => /^:\w/.test(level))
   if (colon === undefined) return
-  const text = `the pattern "${route}" matches "${colon}" literally; write "+${colon.slice(1)}" for a wildcard with a name`
-  log.warn(text)
+  log.warn(
+    `the pattern "${route}" matches "${colon}" literally; write "+${colon.slice(1)}" for a wildcard with a name`,
+  )
 }
 
 /**

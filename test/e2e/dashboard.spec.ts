@@ -76,7 +76,8 @@ describe('the Grafana dashboard', () => {
     await eventually(async () => {
       exported = await read()
       const outcomes = exported.get('mqtt_client_deliveries_total')?.map(series => series.get('mqtt_outcome'))
-      return outcomes?.includes('deadLettered') === true && exported.has('mqtt_client_redeliveries_total')
+      const counted = ['mqtt_client_redeliveries_total', 'mqtt_client_store_outcomes_total']
+      return outcomes?.includes('deadLettered') === true && counted.every(metric => exported.has(metric))
     })
   })
   afterAll(async () => {
