@@ -49,6 +49,6 @@ export class AlarmsController {
     this.history.deadLettered += 1
     // Anyone can publish a thousand of them in a second, so the log has the first one of each thousand.
     if (this.history.deadLettered % 1_000 === 1)
-      this.logger.warn(`${this.history.deadLettered} dead letters; the last one has ${letter.length} bytes`)
+      this.logger.warn(`dead letter ${this.history.deadLettered} has ${letter.length} bytes`)
   }
 }
