@@ -20,8 +20,8 @@ import { createDialler } from './connection/dialler.js'
 import type { Dialler } from './connection/link.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
 import { ClientEvents, type PublishPurpose } from './events.js'
+import { DeadLetters } from './inbound/dead-letters.js'
 import type { InboundHandler } from './inbound/delivery.js'
-import { DeadLetters } from './inbound/failed-runs.js'
 import { InboundDispatcher } from './inbound/inbound-dispatcher.js'
 import { GuardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
@@ -124,6 +124,7 @@ export class MqttSession {
       version: () => this.connection.protocolVersion,
       maximumQoS: () => this.connection.limits?.maximumQoS ?? 2,
       notice: this.events.notice,
+      held: this.dispatcher.messages.held,
     })
     return this.createdDeadLetters
   }

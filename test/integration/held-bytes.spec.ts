@@ -1,9 +1,11 @@
 import { describe, expect, it, vi } from 'vitest'
+import { deadLetter } from '../../src/index.js'
+import type { PeerConnection } from '../../src/testing/index.js'
 import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
 import { finish, pass } from '../support/publisher-on-peer.js'
 import { message } from '../support/session-on-peer.js'
-import { acks, json, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+import { acks, json, KEPT, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
 
 holdClock()
 
@@ -100,6 +102,87 @@ describe.each(VERSIONS)('MQTT %i: inbound.maxQueuedBytes', protocolVersion => {
     await settle(mqtt)
     expect(mqtt.stats().inbound).toMatchObject({ received: protocolVersion === 5 ? 6 : 16 })
     await finish(parts)
+  })
+})
+
+describe('dead letters that the broker has not acknowledged', () => {
+  /** Not UTF-8, so that the dead letter on MQTT 3.1.1 contains it as base64. */
+  const bytes = Buffer.alloc(10 * KB, 0xff)
+  const fail = () => Promise.reject(new Error('it is broken'))
+  const raw = (id: number, payload = bytes) => ({ ...qos1(`a/${id}`, id), payload })
+
+  async function failing(protocolVersion: 4 | 5, count: number) {
+    const parts = await subscriberOnPeer({ protocolVersion, inbound, ...KEPT })
+    const { mqtt, connection } = parts
+    mqtt.subscribe('a/+', fail, { codec: 'bytes', onFailure: deadLetter('dead') })
+    await connection.grant()
+    for (let id = 1; id <= count; id += 1) connection.send(raw(id))
+    await settle(mqtt)
+    return parts
+  }
+
+  const lettersTo = (connection: PeerConnection) =>
+    connection.received.flatMap(packet => (packet.cmd === 'publish' ? [packet] : []))
+
+  async function acknowledge(connection: PeerConnection): Promise<void> {
+    const { messageId = 0 } = await connection.find('publish')
+    connection.send({ cmd: 'puback', messageId, reasonCode: 0 })
+    await pass(2, 1)
+  }
+
+  it('count as held bytes on MQTT 3.1.1, where they are copies of the messages', async () => {
+    const parts = await failing(4, 40)
+    const { mqtt, connection } = parts
+    const letters = lettersTo(connection)
+    const { running, queuedBytes } = mqtt.stats().inbound
+    const lettersBytes = letters.reduce((sum, { payload }) => sum + payload.length, 0)
+    expect(letters.length).toBeGreaterThan(0)
+    // The message that reached the limit, and the dead letter that is always published.
+    expect(lettersBytes + running * bytes.length).toBeLessThanOrEqual(MOST + 11 * KB + 14 * KB)
+    expect(queuedBytes).toBeGreaterThan(lettersBytes + running * bytes.length)
+    await finish(parts)
+  })
+
+  it.each(VERSIONS)('make room for the next ones, and lose nothing, on MQTT %i', async version => {
+    const parts = await failing(version, 8)
+    const { mqtt, connection } = parts
+    for (let id = 9; id <= 40; id += 1) {
+      await acknowledge(connection)
+      connection.send(raw(id))
+      await settle(mqtt)
+      expect(mqtt.stats().inbound.queuedBytes).toBeLessThanOrEqual(MOST)
+    }
+    for (let last = 0; last < 8; last += 1) await acknowledge(connection)
+    expect(acks(connection)).toEqual(Array.from({ length: 40 }, (_, index) => index + 1))
+    expect(mqtt.stats().inbound).toMatchObject({ deadLettered: 40, running: 0, queuedBytes: 0 })
+    await finish(parts)
+  })
+
+  it('are one at a time if other messages use up the limit', async () => {
+    const parts = await subscriberOnPeer({ protocolVersion: 4, inbound, ...KEPT })
+    const { mqtt, connection } = parts
+    mqtt.subscribe('hangs', never, { codec: 'bytes' })
+    mqtt.subscribe('a/+', fail, { codec: 'bytes', onFailure: deadLetter('dead') })
+    await connection.grant()
+    await connection.grant()
+    connection.send({ ...qos1('hangs', 1), payload: Buffer.alloc(80 * KB) })
+    for (const id of [2, 3, 4]) connection.send(raw(id, Buffer.alloc(4 * KB, 0xff)))
+    await settle(mqtt)
+    expect(lettersTo(connection)).toHaveLength(1)
+    for (let done = 0; done < 3; done += 1) await acknowledge(connection)
+    expect(mqtt.stats().inbound).toMatchObject({ deadLettered: 3, running: 1 })
+    await finish(parts)
+  })
+
+  it('are given back with their messages if they still wait for room when the client closes', async () => {
+    const parts = await failing(4, 40)
+    const { mqtt, connection } = parts
+    const { length } = lettersTo(connection)
+    expect(mqtt.stats().inbound.running).toBeGreaterThan(length)
+    await finish(parts)
+    await settle(mqtt)
+    expect(lettersTo(connection)).toHaveLength(length)
+    expect(mqtt.stats().inbound).toMatchObject({ deadLettered: 0, running: 0, queuedBytes: 0 })
   })
 })
 

@@ -4,6 +4,7 @@ import type { RunOutcome } from '../../core/inbound/inbound-count.js'
 import { RunScheduler } from '../../core/inbound/run-scheduler.js'
 import type { InboundOptions } from '../../options/options.js'
 import type { ClientEvents } from '../events.js'
+import type { DeadLetters } from './dead-letters.js'
 import {
   callAs,
   currentContext,
@@ -13,7 +14,7 @@ import {
   type InboundHandler,
   tracking,
 } from './delivery.js'
-import { type DeadLetters, FailedRuns, type RunHost } from './failed-runs.js'
+import { FailedRuns, type RunHost } from './failed-runs.js'
 
 /** The receiver of the events of a pool. */
 export interface RunOwner {

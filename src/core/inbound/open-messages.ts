@@ -52,6 +52,11 @@ export class HeldBytes {
     return this.isOver && this.bytes > bytes
   }
 
+  /** Whether so many bytes more are within the limit. */
+  hasRoomFor(bytes: number): boolean {
+    return this.bytes + bytes <= this.most
+  }
+
   /** Number of bytes of QoS 0 messages that one loop may hold, because the loop may never read them. */
   get shareOfLoop(): number {
     return this.most / 4
@@ -70,7 +75,10 @@ export class HeldBytes {
     message.isHeld = false
   }
 
-  /** Changes the number of bytes that loops hold of QoS 0 messages, which are finished for the dispatcher. */
+  /**
+   * Changes the number of bytes that are held besides messages: by loops, of QoS 0 messages that are finished for the
+   * dispatcher, and in the copies that dead letters contain.
+   */
   add(bytes: number): void {
     this.held += bytes
   }

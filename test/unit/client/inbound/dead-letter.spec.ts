@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { PublishPacket } from '../../../../src/client/connection/link.js'
-import { deadLetterMessage } from '../../../../src/client/inbound/failed-runs.js'
+import { deadLetterMessage } from '../../../../src/client/inbound/dead-letters.js'
 import { message } from '../../../support/session-on-peer.js'
 
 const TIME = Date.UTC(2030, 0, 2, 12)
@@ -29,6 +29,11 @@ describe('a dead letter of MQTT 5', () => {
       payload,
       properties: { userProperties: FACTS },
     })
+  })
+
+  it('shares the bytes of the payload with the message, so that it takes no further memory', () => {
+    const payload = Buffer.alloc(100_000)
+    expect(deadLetterMessage(letter({ payload }), 5, TIME).payload).toBe(payload)
   })
 
   it('accepts a string as the payload', () => {

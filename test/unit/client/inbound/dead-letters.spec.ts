@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Hook, type Notice } from '../../../../src/client/events.js'
-import { type DeadLetterPublish, DeadLetters } from '../../../../src/client/inbound/failed-runs.js'
+import { type DeadLetterPublish, DeadLetters } from '../../../../src/client/inbound/dead-letters.js'
+import { HeldBytes } from '../../../../src/core/inbound/open-messages.js'
 import type { PublishOutcome } from '../../../../src/core/outbound/publish-outcome.js'
 import { holdClock } from '../../../support/held-clock.js'
 import { pass } from '../../../support/publisher-on-peer.js'
@@ -30,6 +31,7 @@ function lettersWith(...responses: readonly (PublishOutcome | Error)[]) {
     version: () => 5,
     maximumQoS: () => 2,
     notice,
+    held: new HeldBytes(1_000, { count: 0, bytes: 0 }),
   })
   let state = 'pending'
   const publish = async (qos: 0 | 1 = 1): Promise<void> => {
