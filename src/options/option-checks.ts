@@ -115,7 +115,7 @@ const passThrough = v.looseObject({
   keepalive: v.optional(uint16),
   clean: v.optional(flag),
   clientId: v.optional(utf8String),
-  username: v.optional(v.string('a string')),
+  username: v.optional(utf8String),
   password: v.optional(v.custom<string | Buffer>(isTextOrBuffer, 'a string or a Buffer')),
   rejectUnauthorized: v.optional(flag),
   servername: v.optional(text()),

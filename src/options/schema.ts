@@ -81,10 +81,13 @@ export const MAX_UINT32 = 0xffff_ffff
 export const uint16 = integer(0, MAX_UINT16)
 export const uint32 = integer(0, MAX_UINT32)
 export const flag = v.boolean('true or false')
-const utf8Allowed = 'a string of at most 65,535 bytes of UTF-8'
+const utf8Allowed = 'a string of at most 65,535 bytes of UTF-8 without U+0000'
 export const utf8String = v.pipe(
   v.string(utf8Allowed),
-  v.check(value => value.isWellFormed() && Buffer.byteLength(value) <= MAX_UINT16, utf8Allowed),
+  v.check(
+    value => value.isWellFormed() && !value.includes('\0') && Buffer.byteLength(value) <= MAX_UINT16,
+    utf8Allowed,
+  ),
 )
 const binaryAllowed = 'a Buffer of at most 65,535 bytes'
 export const binaryData = v.custom<Buffer>(

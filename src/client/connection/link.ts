@@ -1,4 +1,4 @@
-import type { IStore } from 'mqtt'
+import type { IClientOptions, IStore } from 'mqtt'
 import type { IPubackPacket, IPubcompPacket, IPubrecPacket, Packet } from 'mqtt-packet'
 import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
 import { describeCause, MqttError } from '../../core/errors.js'
@@ -129,14 +129,19 @@ const PACKET_TOO_LARGE = 0x95
 /** MQTT 5, 3.3.2.1 and 1.5.4. */
 const NOT_IN_TOPIC_NAME = /[+#\0]/
 
-/** Whether a broker may send this before or as CONNACK (MQTT 5, 3.2.0-1). */
-export function mayBeFirst({ cmd }: Packet): boolean {
-  return cmd === 'connack' || cmd === 'auth' || cmd === 'disconnect'
-}
-
-export function tooEarly({ cmd }: Packet): MqttError {
+/** Describes a packet that a broker must not send before or as CONNACK (MQTT 5, 3.2.0-1 and 3.2.2-4). */
+export function faultOfFirst(
+  packet: Packet,
+  { clean, protocolVersion }: IClientOptions,
+): MqttError | undefined {
+  if (packet.cmd === 'auth' || packet.cmd === 'disconnect') return undefined
+  const isUnwanted = packet.cmd === 'connack' && packet.sessionPresent && clean && protocolVersion === 5
+  if (packet.cmd === 'connack' && (!isUnwanted || packet.reasonCode !== 0)) return undefined
+  const what = isUnwanted ? 'CONNACK with Session Present' : `${packet.cmd.toUpperCase()} before CONNACK`
   // The cause prevents this from being taken for a broker that rejects MQTT 5 by closing the connection.
-  const cause = new Error(`the broker sent ${cmd.toUpperCase()} before CONNACK`)
+  const cause = new Error(
+    `the broker sent ${what}${isUnwanted ? ', but CONNECT requested a new session' : ''}`,
+  )
   return new MqttError('CONNECT_FAILED', `could not connect: ${cause.message}`, { cause })
 }
 
@@ -156,6 +161,12 @@ export function faultOf(packet: Extract<Packet, { cmd: 'publish' | 'pubrel' }>):
 
 function fault({ cmd }: Packet, what: string, reasonCode: number): MqttError {
   return new MqttError('CONNECTION_LOST', `the broker sent ${cmd.toUpperCase()} ${what}`, { reasonCode })
+}
+
+/** MQTT 5, 1.5.4. */
+export function notText(): MqttError {
+  const text = 'the broker sent PUBLISH with a text that is not valid UTF-8 or contains U+0000'
+  return new MqttError('CONNECTION_LOST', text, { reasonCode: MALFORMED_PACKET })
 }
 
 export function tooLarge(bytes: number, maxPacketBytes: number): MqttError {

@@ -8,13 +8,11 @@ import type { Link, LinkEvents, MessageReceiver, PublishFeedback, PublishPacket 
 import {
   connectFailed,
   faultOf,
+  faultOfFirst,
   hungUp,
   internalError,
   lostBy,
-  mayBeFirst,
   serverDisconnect,
-  tooEarly,
-  tooLarge,
 } from './link.js'
 import { PacketReader } from './packet-reader.js'
 import { PacketWriter } from './packet-writer.js'
@@ -54,7 +52,7 @@ export class ClientLink implements Link {
     readonly protocolVersion: ProtocolVersion,
     private readonly target: string,
     private readonly events: LinkEvents,
-    private readonly maxPacketBytes: number,
+    maxPacketBytes: number,
   ) {
     this.reader = new PacketReader(client, protocolVersion, maxPacketBytes, this)
     const { stream } = client
@@ -136,8 +134,8 @@ export class ClientLink implements Link {
     return this.connected && this.cause === undefined
   }
 
-  tooLarge(bytes: number): void {
-    if (this.cause === undefined) this.terminate(tooLarge(bytes, this.maxPacketBytes))
+  rejected(cause: MqttError): void {
+    if (this.cause === undefined) this.terminate(cause)
   }
 
   failed(cause: unknown): void {
@@ -214,7 +212,8 @@ export class ClientLink implements Link {
   /** An exception in an event listener of `mqtt` would stop its parser permanently, so it ends the connection instead. */
   private readonly received = (packet: Packet): void => {
     try {
-      if (!this.connected && !mayBeFirst(packet)) return this.refuse(packet, tooEarly(packet))
+      const fault = this.connected ? undefined : faultOfFirst(packet, this.#client.options)
+      if (fault !== undefined) return this.refuse(packet, fault)
       switch (packet.cmd) {
         case 'puback':
         case 'pubcomp':

@@ -1,6 +1,8 @@
 import type { MqttClient } from 'mqtt'
+import type { MqttError } from '../../core/errors.js'
 import { decodePacket, type PubackPacket, packetSizeAt } from '../../core/protocol/packet-decoder.js'
-import type { PublishPacket } from './link.js'
+import { hasValidText } from '../../core/protocol/packet-text.js'
+import { notText, type PublishPacket, tooLarge } from './link.js'
 
 /** A read of this size leaves more data behind: the size of a TLS record. A plain socket returns up to 64 KiB at a time. */
 const FULL_READ_BYTES = 16_384
@@ -60,6 +62,8 @@ const BATCH = 16
 const TURN_MS = 10
 /** Larger packets are not assembled here, but passed to the parser of `mqtt`. */
 const MAX_HELD_BYTES = 65_536
+/** Their beginning is held until their Topic Name and their properties are complete, but not more of it than this. */
+const MAX_HELD_HEADER_BYTES = 131_072
 
 /** Receives the packets of one connection, in order. */
 export interface PacketReceiver {
@@ -68,8 +72,8 @@ export interface PacketReceiver {
   /** Nothing more is handled until `resume`. */
   readonly isIntakePaused: boolean
   taken(packet: PublishPacket | PubackPacket): void
-  /** The current packet exceeds `maxPacketBytes`. */
-  tooLarge(bytes: number): void
+  /** The current packet must end the connection. */
+  rejected(cause: MqttError): void
   failed(cause: unknown): void
 }
 
@@ -213,10 +217,16 @@ export class PacketReader {
     while (at < length) {
       const size = packetSizeAt(bytes, at)
       if (size > maxPacketBytes) {
-        receiver.tooLarge(size)
+        receiver.rejected(tooLarge(size, maxPacketBytes))
         return at
       }
       if (size === 0 || (at + size > length && size <= MAX_HELD_BYTES)) break
+      const isValid = receiver.isOpen ? hasValidText(bytes, at, at + size, protocolVersion) : true
+      if (isValid === undefined && at + size > length && length - at < MAX_HELD_HEADER_BYTES) break
+      if (isValid === false) {
+        receiver.rejected(notText())
+        return at
+      }
       // This includes a malformed length, which the parser of `mqtt` reports.
       if (!(at + size <= length)) {
         this.passing = Number.isNaN(size) ? Number.POSITIVE_INFINITY : at + size - length

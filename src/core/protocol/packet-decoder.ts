@@ -1,7 +1,7 @@
 import type { PublishPacket, PublishProperties } from './packets.js'
 
 /** The bit of a Variable Byte Integer that says that another byte follows. */
-const CONTINUES = 0x80
+export const CONTINUES = 0x80
 const MAX_LENGTH_BYTES = 4
 
 /**
@@ -21,20 +21,23 @@ export function packetSizeAt(bytes: Uint8Array, at: number): number {
   return Number.NaN
 }
 
-const PUBLISH = 3
+export const PUBLISH = 3
 const PUBACK = 4
 
 const NUL = 0x00
 const HASH = 0x23
 const PLUS = 0x2b
 
-const PAYLOAD_FORMAT_INDICATOR = 0x01
-const MESSAGE_EXPIRY_INTERVAL = 0x02
+export const PAYLOAD_FORMAT_INDICATOR = 0x01
+export const MESSAGE_EXPIRY_INTERVAL = 0x02
 const CONTENT_TYPE = 0x03
 const RESPONSE_TOPIC = 0x08
-const CORRELATION_DATA = 0x09
-const SUBSCRIPTION_IDENTIFIER = 0x0b
-const USER_PROPERTY = 0x26
+export const CORRELATION_DATA = 0x09
+export const SUBSCRIPTION_IDENTIFIER = 0x0b
+export const USER_PROPERTY = 0x26
+
+/** Text with these characters may come from bytes that are not UTF-8, or is not allowed (MQTT 5, 1.5.4). */
+const SUSPECT = /[\0\ufffd]/
 
 /** Reason Codes of PUBACK (MQTT 5, 3.4.2.1). */
 const PUBACK_CODES = new Set([0x00, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99])
@@ -177,6 +180,7 @@ function takeUserProperty(bytes: Buffer, at: number, end: number, properties: Pu
   if (valueEnd === 0) return 0
   const name = bytes.toString('utf8', at + 2, nameEnd)
   const value = bytes.toString('utf8', nameEnd + 2, valueEnd)
+  if (SUSPECT.test(name) || SUSPECT.test(value)) return 0
   // Without a prototype, so that a name such as "__proto__" is a name like any other.
   const named: Record<string, string | string[]> = properties.userProperties ?? Object.create(null)
   const before = named[name]
@@ -202,13 +206,13 @@ function takeProperty(bytes: Buffer, at: number, end: number, properties: Publis
       const next = endOfField(bytes, value, end)
       if (properties.contentType !== undefined || next === 0) return 0
       properties.contentType = bytes.toString('utf8', value + 2, next)
-      return next
+      return SUSPECT.test(properties.contentType) ? 0 : next
     }
     case RESPONSE_TOPIC: {
       const next = endOfField(bytes, value, end)
       if (properties.responseTopic !== undefined || next === 0) return 0
       properties.responseTopic = bytes.toString('utf8', value + 2, next)
-      return next
+      return SUSPECT.test(properties.responseTopic) ? 0 : next
     }
     case CORRELATION_DATA: {
       const next = endOfField(bytes, value, end)
@@ -222,7 +226,7 @@ function takeProperty(bytes: Buffer, at: number, end: number, properties: Publis
 }
 
 /** Returns the end of a field with a length of two bytes; 0 if it does not end within its properties. */
-function endOfField(bytes: Uint8Array, at: number, end: number): number {
+export function endOfField(bytes: Uint8Array, at: number, end: number): number {
   if (at + 2 > end) return 0
   const fieldEnd = at + 2 + (((bytes[at] ?? 0) << 8) | (bytes[at + 1] ?? 0))
   return fieldEnd > end ? 0 : fieldEnd

@@ -297,7 +297,7 @@ describe('resolveOptions: choices and flags', () => {
     ['protocolVersion', '5', 'must be one of "auto", 4, 5, but is "5"'],
     ['clean', 'no', 'must be true or false, but is "no"'],
     ['clean', 0, 'must be true or false, but is 0'],
-    ['clientId', 7, 'must be a string of at most 65,535 bytes of UTF-8, but is 7'],
+    ['clientId', 7, 'must be a string of at most 65,535 bytes of UTF-8 without U+0000, but is 7'],
     [
       'codec',
       'xml',
@@ -657,7 +657,7 @@ describe('resolveOptions: options passed to mqtt', () => {
   })
 
   it.each([
-    ['username', 7, 'a string'],
+    ['username', 7, 'a string of at most 65,535 bytes of UTF-8 without U+0000'],
     ['password', 7, 'a string or a Buffer'],
     ['password', ['p'], 'a string or a Buffer'],
   ])('refuses "%s" of the wrong type', (name, value, allowed) => {

@@ -43,7 +43,10 @@ function fieldsOf(packet: Packet | ReturnType<typeof decodePacket>): Record<stri
   return { cmd, messageId, properties, topic, payload, qos, dup, retain, length }
 }
 
-const text = fc.string({ unit: 'grapheme', maxLength: 20 })
+/** Without the characters that leave a packet to the parser of mqtt. */
+const text = fc
+  .string({ unit: 'grapheme', maxLength: 20 })
+  .filter(value => !value.includes('\ufffd') && !value.includes('\0'))
 const topic = fc.stringMatching(/^[ -~]{1,40}$/).filter(value => !value.includes('+') && !value.includes('#'))
 const properties = fc.record(
   {
@@ -154,6 +157,10 @@ describe('decoding of the most frequent packets', () => {
     ['a PUBLISH with a wildcard', Buffer.from([0x30, 4, 0, 1, 0x2b, 0])],
     ['a PUBLISH whose topic is longer than the packet', Buffer.from([0x30, 4, 0, 9, 0x61, 0])],
     ['a PUBLISH with a Topic Alias', publishWith({ properties: { topicAlias: 1 } })],
+    ['a PUBLISH with U+FFFD in Content Type', publishWith({ properties: { contentType: 'a\ufffd' } })],
+    ['a PUBLISH with U+0000 in Response Topic', publishWith({ properties: { responseTopic: 'a\0' } })],
+    ['a PUBLISH with U+FFFD in a name', publishWith({ properties: { userProperties: { '\ufffd': 'a' } } })],
+    ['a PUBLISH with U+FFFD in a value', publishWith({ properties: { userProperties: { a: '\ufffd' } } })],
     ['a PUBLISH with an unknown property', Buffer.from([0x30, 6, 0, 1, 0x61, 2, 0x7f, 0])],
     ['a PUBLISH with a property twice', Buffer.from([0x30, 8, 0, 1, 0x61, 4, 1, 1, 1, 1])],
   ])('leaves %s to the parser of mqtt', (_, bytes) => {
