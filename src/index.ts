@@ -76,6 +76,11 @@ export {
   mqttTransportToken,
 } from './mqtt.service.js'
 export type {
+  AuthenticationExchange,
+  AuthenticationOptions,
+  AuthenticationStart,
+} from './options/authentication.js'
+export type {
   MessagesOptions,
   MqttConnectOptions,
   MqttLogger,

@@ -45,6 +45,11 @@ export type { Retained, RetainedChange } from '../core/subscriptions/retained-va
 export type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 export { fillTopic, type TopicParams } from '../core/topic/topic-filter.js'
 export type {
+  AuthenticationExchange,
+  AuthenticationOptions,
+  AuthenticationStart,
+} from '../options/authentication.js'
+export type {
   MessagesOptions,
   MqttConnectOptions,
   MqttLogger,

@@ -19,6 +19,7 @@ import type { ResolvedOptions } from '../options/resolved-options.js'
 import { createDialler } from './connection/dialler.js'
 import type { Dialler } from './connection/link.js'
 import { MqttConnection } from './connection/mqtt-connection.js'
+import { CredentialRenewal } from './credential-renewal.js'
 import { ClientEvents, type PublishPurpose } from './events.js'
 import { DeadLetters } from './inbound/dead-letters.js'
 import type { InboundHandler } from './inbound/delivery.js'
@@ -27,20 +28,11 @@ import { GuardedLog, Journal } from './journal.js'
 import { Publisher } from './outbound/publisher.js'
 import { publishStored } from './outbound/store-ledger.js'
 import { StoredPublishes } from './outbound/stored-publishes.js'
-import { ClientView, healthOf, type MqttHealth, type MqttStats, RecentDrops } from './report.js'
+import { ClientView, healthOf, type MqttHealth, type MqttStats, NO_REQUESTS, RecentDrops } from './report.js'
 import { Requester } from './requests/requester.js'
 import { Presence, Shutdown } from './shutdown.js'
 import { SubscriptionTable } from './subscriptions/subscription-table.js'
 import { failStart, hasClosed, whenSubscribed } from './waits.js'
-
-const NO_REQUESTS: MqttStats['requests'] = {
-  open: 0,
-  unexpectedResponses: 0,
-  refusedResponseTopics: 0,
-  openStreams: 0,
-  abandonedStreams: 0,
-  evictedStreams: 0,
-}
 
 /** An MQTT session of this application: the connection, its subscriptions, and its incoming and outgoing messages. */
 export class MqttSession {
@@ -68,6 +60,7 @@ export class MqttSession {
   private createdRequester: Requester | undefined
   private createdDeadLetters: DeadLetters | undefined
   readonly shutdown: Shutdown
+  readonly renewal = new CredentialRenewal(this)
   readonly presence: Presence | undefined
 
   constructor(

@@ -78,6 +78,16 @@ export interface MqttStats {
   }
 }
 
+/** Without a requester. */
+export const NO_REQUESTS: MqttStats['requests'] = {
+  open: 0,
+  unexpectedResponses: 0,
+  refusedResponseTopics: 0,
+  openStreams: 0,
+  abandonedStreams: 0,
+  evictedStreams: 0,
+}
+
 /**
  * Health of a client. You can pass it to an indicator of `@nestjs/terminus` and to `JSON.stringify`. A type alias, because an
  * interface is not assignable to a `Record`.

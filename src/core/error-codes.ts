@@ -22,6 +22,8 @@ export const MQTT_ERROR_CODES = [
   'CONNECT_FAILED',
   /** The broker refused the connection in CONNACK; see `reasonCode`. */
   'CONNECT_REFUSED',
+  /** The exchange of AUTH packets failed: this client, the broker or the time limit ended it (MQTT 5, 4.12). */
+  'AUTHENTICATION_FAILED',
   /** The connection ended after CONNACK, or a call needs a connection and there is none. */
   'CONNECTION_LOST',
   /** The application closed the connection, or is closing it. */

@@ -1,6 +1,7 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
 import { WHEN_BLOCKED } from '../core/outbound/publish-outcome.js'
+import { resolveAuthentication } from './authentication.js'
 import type { MqttModuleOptions, ReconnectOptions } from './options.js'
 import { PASS_THROUGH, type PassThroughOptions } from './pass-through.js'
 import {
@@ -13,7 +14,6 @@ import {
 } from './resolved-options.js'
 import {
   aFunction,
-  binaryData,
   codecSchema,
   delays,
   flag,
@@ -107,8 +107,6 @@ const connectProperties = strictObject({
   requestResponseInformation: v.optional(flag),
   requestProblemInformation: v.optional(flag),
   userProperties: v.optional(userProperties),
-  authenticationMethod: v.optional(utf8String),
-  authenticationData: v.optional(binaryData),
 })
 
 const passThrough = v.looseObject({
@@ -199,6 +197,7 @@ const ALWAYS = 'remove it; every subscription is restored after a reconnect'
 
 /** What to use in place of options of Nest's built-in transport, of `nest-mqtt` and of `mqtt`. */
 export const REPLACEMENTS: Replacements = {
+  authPacket: 'use "authentication"',
   beforeHandle: 'use a guard or an interceptor',
   caPaths: 'use "caPath"',
   connectTimeout: 'use "connectTimeoutMs"',
@@ -213,6 +212,8 @@ export const REPLACEMENTS: Replacements = {
   outgoingStore: NO_STORE,
   path: URL_PARTS,
   port: URL_PARTS,
+  'properties.authenticationData': 'use "authentication"',
+  'properties.authenticationMethod': 'use "authentication"',
   protocol: URL_PARTS,
   protocolId: 'use "protocolVersion"',
   qos: 'set it for each handler with handle({ qos }), and for each publish',
@@ -231,23 +232,23 @@ export const REPLACEMENTS: Replacements = {
     'use "properties.userProperties" for CONNECT, and the option "properties" of each publish for messages',
 }
 
-const OWNER = 'MqttModule options'
 const NEVER_EXPIRES = 0xffff_ffff
 
 /**
  * Validates the options and fills in the defaults.
  * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
  */
-export function resolveOptions(options: MqttModuleOptions, owner = OWNER): ResolvedOptions {
+export function resolveOptions(options: MqttModuleOptions, owner = 'MqttModule options'): ResolvedOptions {
   const checked = parseOptions(owner, schema, options, REPLACEMENTS)
   assertConsistent(options, owner)
   const clean = options.clean ?? true
   const urls = checked.createStream === undefined ? [checked.url ?? []].flat() : []
   const clientId = options.clientId || `nestjs-mqtt-${crypto.randomUUID()}`
-  const passed = passThroughOf(options, clean)
-  const { presence, passThrough } = resolvePresence(owner, options, clientId, passed)
+  const { presence, passThrough } = resolvePresence(owner, options, clientId, passThroughOf(options, clean))
+  const authentication = resolveAuthentication(owner, options)
   return {
     credentials: checked.credentials,
+    authentication,
     localAddress: checked.localAddress,
     onStopped: checked.onStopped,
     refusedSubscription: checked.refusedSubscription,
@@ -255,7 +256,7 @@ export function resolveOptions(options: MqttModuleOptions, owner = OWNER): Resol
     sharedGroup: checked.sharedGroup,
     connect: checked.connect,
     connectTimeoutMs: checked.connectTimeoutMs,
-    protocolVersion: checked.protocolVersion,
+    protocolVersion: authentication === undefined ? checked.protocolVersion : 5,
     reconnect: { ...checked.reconnect, verdict: checked.reconnect.verdict },
     inbound: checked.inbound,
     outbound: checked.outbound,

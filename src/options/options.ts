@@ -3,12 +3,20 @@ import type { Verdict } from '../core/connection/reconnect-rules.js'
 import type { MqttError } from '../core/errors.js'
 import type { MessageStore, StoredSettlement } from '../core/outbound/message-store.js'
 import type { WhenBlocked } from '../core/outbound/publish-outcome.js'
+import type { AuthenticationOptions } from './authentication.js'
 import type { CodecOption } from './codec.js'
 import type { MqttCredentials, PassThroughOptions, TlsFileOptions } from './pass-through.js'
 
-export type { MqttCredentials, PassThroughOptions, TlsFileOptions, Verdict, WhenBlocked }
+export type {
+  AuthenticationOptions,
+  MqttCredentials,
+  PassThroughOptions,
+  TlsFileOptions,
+  Verdict,
+  WhenBlocked,
+}
 
-/** Why a connection, or an attempt to connect, failed. The code is `TIMEOUT` or starts with `CONNECT_` or `CONNECTION_`. */
+/** Why a connection, or an attempt to connect, failed. The code is `TIMEOUT`, or starts with `CONNECT` or `AUTHENTICATION`. */
 export type ConnectionFailure = MqttError
 
 /** A delay that doubles with every consecutive failure. */
@@ -227,6 +235,8 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
    * `connectTimeoutMs`. @default none
    */
   readonly credentials?: () => MqttCredentials | Promise<MqttCredentials>
+  /** Enhanced authentication with AUTH packets (MQTT 5, 4.12). The connection then never uses MQTT 3.1.1. @default none */
+  readonly authentication?: AuthenticationOptions
   /** Local IP address to connect from. @default chosen by the operating system */
   readonly localAddress?: string
   /**

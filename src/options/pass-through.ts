@@ -46,4 +46,6 @@ export interface MqttCredentials
     TlsFileOptions {
   /** HTTP headers of the WebSocket handshake. */
   readonly headers?: Readonly<Record<string, string>>
+  /** Authentication Data, such as a token; see the option `authentication`. At most 65,535 bytes. @default none */
+  readonly authenticationData?: string | Buffer
 }

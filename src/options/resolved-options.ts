@@ -1,9 +1,10 @@
 import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
-import type { DelayRule, ResolvedBackoff } from '../core/connection/reconnect-rules.js'
+import type { DelayRule } from '../core/connection/reconnect-rules.js'
 import type { MessageStore, StoredSettlement } from '../core/outbound/message-store.js'
 import type { OutboundMessage, PublishTerms } from '../core/outbound/outbound-message.js'
 import { assertTopicName, fillVariables } from '../core/topic/topic-filter.js'
+import type { ResolvedAuthentication } from './authentication.js'
 import { encodePayload, resolveCodec } from './codec.js'
 import type {
   ConnectionFailure,
@@ -50,8 +51,6 @@ export class Sealed<T> {
   }
 }
 
-export type { ResolvedBackoff }
-
 type Defaulted =
   | 'refusedSubscription'
   | 'connect'
@@ -74,6 +73,7 @@ export interface ResolvedPresence {
 export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>> {
   readonly createStream: (() => Duplex) | undefined
   readonly credentials: (() => MqttCredentials | Promise<MqttCredentials>) | undefined
+  readonly authentication: ResolvedAuthentication | undefined
   readonly localAddress: string | undefined
   readonly onStopped: ((cause: ConnectionFailure) => void) | undefined
   readonly sharedGroup: string | undefined
@@ -204,9 +204,9 @@ function withWill(
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-/** Options that `resolvePresence` and `resolveStoring` check. */
+/** Options that `resolvePresence`, `resolveStoring` and `resolveAuthentication` check. */
 export const checkedElsewhere = v.entriesFromList(
-  ['presence', 'store', 'storeAfterMs', 'onStoredSettled'],
+  ['presence', 'store', 'storeAfterMs', 'onStoredSettled', 'authentication'],
   v.optional(v.unknown()),
 )
 

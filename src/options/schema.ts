@@ -90,7 +90,7 @@ export const utf8String = v.pipe(
   ),
 )
 const binaryAllowed = 'a Buffer of at most 65,535 bytes'
-export const binaryData = v.custom<Buffer>(
+const binaryData = v.custom<Buffer>(
   value => Buffer.isBuffer(value) && value.length <= MAX_UINT16,
   binaryAllowed,
 )

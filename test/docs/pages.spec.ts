@@ -4,6 +4,7 @@ import { DocApp } from './doc-app.js'
 const PAGES = [
   'README.md',
   'docs/asyncapi.md',
+  'docs/authentication.md',
   'docs/codecs.md',
   'docs/contracts.md',
   'docs/deployment.md',

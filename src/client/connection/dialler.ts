@@ -9,8 +9,10 @@ import { printable } from '../../core/log-lines.js'
 import { withoutSecrets } from '../../options/option-checks.js'
 import type { MqttCredentials } from '../../options/options.js'
 import { type DialSecrets, type ResolvedOptions, tlsConflict } from '../../options/resolved-options.js'
-import { type AttemptCredentials, type Dialler, type Endpoint, Unreleased, UnreleasedStore } from './link.js'
+import { LinkAuthentication } from './authentication.js'
+import type { AttemptCredentials, Dialler, Endpoint } from './link.js'
 import { ClientLink, ignore } from './mqtt-link.js'
+import { Unreleased, UnreleasedStore } from './unreleased.js'
 
 /** One DNS SRV record (RFC 2782). */
 export interface SrvRecord {
@@ -46,17 +48,16 @@ export class Endpoints {
     reference: string | undefined,
     protocolVersion: ProtocolVersion = 5,
   ): Promise<Endpoint> {
-    const secrets = this.options.secrets.reveal()
-    const credentials = await readTlsFiles(secrets, (await this.options.credentials?.()) ?? {})
+    const settings = await settingsOf(this.options)
     if (this.options.createStream !== undefined) {
-      return { url: undefined, name: 'the stream from createStream()', credentials }
+      return { url: undefined, name: 'the stream from createStream()', ...settings }
     }
-    const home = secrets.urls[target] ?? ''
+    const home = this.options.secrets.reveal().urls[target] ?? ''
     const url = await this.locate(
       reference === undefined ? home : referenceUrl(home, reference),
       protocolVersion,
     )
-    return { url, name: withoutSecrets(url), credentials }
+    return { url, name: withoutSecrets(url), ...settings }
   }
 
   /** The last endpoint works, so it is tried first next time. */
@@ -82,6 +83,19 @@ export class Endpoints {
     this.last = { service: name, turn, protocolVersion }
     return `${plain}://${userInfoOf(url)}${hostOf(record.name, record.port)}`
   }
+}
+
+/** Requests the credentials, and begins the enhanced authentication if there is one. */
+async function settingsOf(
+  options: ResolvedOptions,
+): Promise<Pick<Endpoint, 'credentials' | 'authentication'>> {
+  const given = (await options.credentials?.()) ?? {}
+  const { authenticationData, ...others } = given
+  const credentials = await readTlsFiles(options.secrets.reveal(), others)
+  if (options.authentication !== undefined)
+    return { credentials, authentication: await LinkAuthentication.start(options.authentication, given) }
+  if (authenticationData === undefined) return { credentials }
+  throw new Error('credentials: "authenticationData" is set, but the option "authentication" is missing')
 }
 
 /** User and password of a URL as written, including the "@". A user without a password has no ":". */
@@ -199,7 +213,14 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
         if (!session.sessionPresent) unreleased.clear()
         events.connected(session)
       }
-      const link = new ClientLink(client, version, endpoint.name, { ...events, connected }, maxPacketBytes)
+      const { name, authentication } = endpoint
+      const link = new ClientLink(
+        client,
+        version,
+        { name, authentication },
+        { ...events, connected },
+        maxPacketBytes,
+      )
       client.incomingStore = new UnreleasedStore(unreleased, done => link.stored(done))
       return link
     },
@@ -219,7 +240,7 @@ function openClient(options: ResolvedOptions, { url = '' }: Endpoint, settings: 
 /** Returns the options of an `mqtt` client that serves one attempt. */
 export function clientOptions(
   options: ResolvedOptions,
-  { credentials, url }: Endpoint,
+  { credentials, url, authentication }: Endpoint,
   protocolVersion: ProtocolVersion,
 ): IClientOptions {
   const { inbound, localAddress } = options
@@ -244,6 +265,7 @@ export function clientOptions(
     const { maximumPacketSize = inbound.maxPacketBytes } = passThrough.properties ?? {}
     settings.properties = {
       ...passThrough.properties,
+      ...authentication?.connectProperties,
       receiveMaximum: inbound.maxInFlight,
       maximumPacketSize: Math.min(maximumPacketSize, inbound.maxPacketBytes),
     }

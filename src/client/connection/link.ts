@@ -1,17 +1,18 @@
-import type { IClientOptions, IStore } from 'mqtt'
-import type { IPubackPacket, IPubcompPacket, IPubrecPacket, Packet } from 'mqtt-packet'
+import type { IClientOptions } from 'mqtt'
+import type { IConnackPacket, IPubackPacket, IPubcompPacket, IPubrecPacket, Packet } from 'mqtt-packet'
 import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
 import { describeCause, MqttError } from '../../core/errors.js'
-import { bytesOf } from '../../core/inbound/open-messages.js'
 import { printable } from '../../core/log-lines.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import {
+  brokerLimits,
   describeReasonCode,
   type PublishPacket,
   type PublishProperties,
 } from '../../core/protocol/packets.js'
 import type { TopicAlias } from '../../core/protocol/write-batch.js'
 import type { MqttCredentials, TlsFileOptions } from '../../options/options.js'
+import type { LinkAuthentication } from './authentication.js'
 
 export type { ISubackPacket as SubackPacket, Packet } from 'mqtt-packet'
 export type { PublishPacket, PublishProperties }
@@ -100,7 +101,7 @@ export interface LinkEvents {
 }
 
 /** Settings of an attempt, after the TLS files are read. */
-export type AttemptCredentials = Omit<MqttCredentials, keyof TlsFileOptions> &
+export type AttemptCredentials = Omit<MqttCredentials, keyof TlsFileOptions | 'authenticationData'> &
   Pick<TlsFileOptions, 'passphrase'>
 
 /** Address and settings of one attempt. */
@@ -110,6 +111,7 @@ export interface Endpoint {
   /** Name for logs and errors. */
   readonly name: string
   readonly credentials: AttemptCredentials
+  readonly authentication?: LinkAuthentication | undefined
 }
 
 /** Opens network connections, one per attempt. */
@@ -174,12 +176,23 @@ export function tooLarge(bytes: number, maxPacketBytes: number): MqttError {
   return new MqttError('CONNECTION_LOST', text, { reasonCode: PACKET_TOO_LARGE })
 }
 
-export function lostBy(cause: Error): MqttError {
-  return new MqttError('CONNECTION_LOST', describeCause(cause), { cause })
+/** The session of a connection that the broker has accepted. */
+export function sessionOf(
+  { sessionPresent, properties }: IConnackPacket,
+  protocolVersion: ProtocolVersion,
+  broker: string,
+): ConnectedSession {
+  return { broker, protocolVersion, sessionPresent, limits: brokerLimits(protocolVersion, properties) }
 }
 
-/** An error before CONNACK, or the error of `mqtt` for a CONNACK with a failure Reason Code. */
-export function connectFailed(cause: Error, target: string, serverReference: string | undefined): MqttError {
+/** An error of the stream, or the error of `mqtt` for a CONNACK with a failure Reason Code. */
+export function failureOf(
+  cause: Error,
+  isConnected: boolean,
+  target: string,
+  serverReference: string | undefined,
+): MqttError {
+  if (isConnected) return new MqttError('CONNECTION_LOST', describeCause(cause), { cause })
   const reasonCode = 'code' in cause && typeof cause.code === 'number' ? cause.code : undefined
   if (reasonCode === undefined)
     return new MqttError('CONNECT_FAILED', `could not connect to ${target}: ${describeCause(cause)}`, {
@@ -216,81 +229,4 @@ export function hungUp(isConnected: boolean, target: string): MqttError {
 
 export function internalError(cause: unknown): MqttError {
   return new MqttError('CONNECTION_LOST', `internal error: ${describeCause(cause)}`, { cause })
-}
-
-/**
- * QoS 2 messages between PUBLISH and PUBREL (MQTT 5, 4.3.3). They belong to the session: if the broker keeps the session,
- * they stay for the next connection.
- */
-export class Unreleased {
-  private readonly packets = new Map<number, PublishPacket>()
-  /** Total bytes. */
-  bytes = 0
-
-  get count(): number {
-    return this.packets.size
-  }
-
-  /** A message that is sent again replaces the earlier copy. */
-  add(packet: PublishPacket): void {
-    const { messageId = 0 } = packet
-    this.take(messageId)
-    this.packets.set(messageId, packet)
-    this.bytes += bytesOf(packet)
-  }
-
-  get(messageId: number | undefined): PublishPacket | undefined {
-    return this.packets.get(messageId ?? 0)
-  }
-
-  /** The broker has released or forgotten it. */
-  take(messageId: number | undefined): void {
-    const packet = this.get(messageId)
-    if (packet === undefined) return
-    this.packets.delete(messageId ?? 0)
-    this.bytes -= bytesOf(packet)
-  }
-
-  clear(): void {
-    this.packets.clear()
-    this.bytes = 0
-  }
-}
-
-type Done = (error?: Error, packet?: Packet) => void
-
-/** The store in which `mqtt` keeps them. `onStored` decides when PUBREC is sent and the parser continues. */
-export class UnreleasedStore implements IStore {
-  constructor(
-    private readonly unreleased: Unreleased,
-    private readonly onStored: (goOn: () => void) => void,
-  ) {}
-
-  put(packet: Packet, done: Done): this {
-    if (packet.cmd === 'publish') this.unreleased.add(packet)
-    this.onStored(() => done())
-    return this
-  }
-
-  get({ messageId }: Pick<Packet, 'messageId'>, done: Done): this {
-    const packet = this.unreleased.get(messageId)
-    if (packet === undefined) done(new Error('there is no message with this Packet Identifier'))
-    else done(undefined, packet)
-    return this
-  }
-
-  del({ messageId }: Pick<Packet, 'messageId'>, done: Done): this {
-    this.unreleased.take(messageId)
-    done()
-    return this
-  }
-
-  /** `mqtt` only calls this on the store of outgoing packets. */
-  createStream(): never {
-    throw new Error('unreleased messages cannot be read as a stream')
-  }
-
-  close(done: Done): void {
-    done()
-  }
 }

@@ -9,12 +9,13 @@ import {
   type ProtocolVersion,
   transition,
 } from '../../core/connection/connection-state.js'
-import { reconnectDelayMs, verdictOf } from '../../core/connection/reconnect-rules.js'
+import { ownVerdict, reconnectDelayMs, verdictOf } from '../../core/connection/reconnect-rules.js'
 import { closedError, describeCause, MqttError } from '../../core/errors.js'
 import type { BrokerLimits } from '../../core/protocol/packets.js'
-import type { Verdict } from '../../options/options.js'
+import type { AuthenticationExchange } from '../../options/authentication.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { type WaitOptions, whenConnected } from '../waits.js'
+import type { LinkAuthentication } from './authentication.js'
 import type { Dialler, Endpoint, Link, LinkEvents, Packet } from './link.js'
 
 type DialEffect = Extract<ConnectionEffect, { type: 'dial' }>
@@ -38,6 +39,8 @@ export class MqttConnection {
   /** Identifies an attempt that was abandoned while its address was being looked up. */
   private attempt: object | undefined
   private link: Link | undefined
+  /** Of the current connection. */
+  private authentication: LinkAuthentication | undefined
   private timer: NodeJS.Timeout | undefined
   private locateTimer: NodeJS.Timeout | undefined
   /** Listeners for the events of the link. Replaced on each change, so that a running notification reaches all of them. */
@@ -136,6 +139,13 @@ export class MqttConnection {
   /** Ends the current network connection with DISCONNECT and this cause. The client reconnects as after any loss. */
   terminate(cause: MqttError): void {
     this.link?.terminate(cause)
+  }
+
+  /** Authenticates again on the current connection. @returns undefined without a connection */
+  reauthenticate(exchange: AuthenticationExchange): Promise<void> | undefined {
+    const { link, authentication, state } = this
+    if (state.status !== 'connected' || link === undefined) return undefined
+    return authentication?.again(exchange, link)
   }
 
   whenConnected(wait: WaitOptions = {}): Promise<void> {
@@ -240,6 +250,7 @@ export class MqttConnection {
     }
     link.current = this.dialler.dial(endpoint, protocolVersion, events)
     this.link = link.current
+    this.authentication = endpoint.authentication
   }
 
   /** Looking up the address is part of the attempt, and must not block it. */
@@ -261,21 +272,6 @@ export class MqttConnection {
 
 function usesLink({ connected, responded }: ConnectionListener): boolean {
   return connected !== undefined || responded !== undefined
-}
-
-const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']
-
-/** An error in the application's function must not stop the client from reconnecting. */
-function ownVerdict(
-  verdict: ((cause: MqttError) => Verdict | undefined) | undefined,
-  cause: MqttError,
-): Verdict | undefined {
-  try {
-    const own = verdict?.(cause)
-    return own !== undefined && VERDICTS.includes(own) ? own : undefined
-  } catch {
-    return undefined
-  }
 }
 
 /** Wrapped in an error of its own, so that it is not taken for a broker that rejects MQTT 5 by closing the connection. */

@@ -3,16 +3,17 @@ import type { IConnackPacket, IPublishPacket, IPubrelPacket, Packet } from 'mqtt
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
 import { MqttError } from '../../core/errors.js'
 import { type PubackPacket, resolveTopicAlias } from '../../core/protocol/packet-decoder.js'
-import { brokerLimits, PACKET_IDENTIFIER_NOT_FOUND } from '../../core/protocol/packets.js'
-import type { Link, LinkEvents, MessageReceiver, PublishFeedback, PublishPacket } from './link.js'
+import { PACKET_IDENTIFIER_NOT_FOUND } from '../../core/protocol/packets.js'
+import { authenticate } from './authentication.js'
+import type { Endpoint, Link, LinkEvents, MessageReceiver, PublishFeedback, PublishPacket } from './link.js'
 import {
-  connectFailed,
+  failureOf,
   faultOf,
   faultOfFirst,
   hungUp,
   internalError,
-  lostBy,
   serverDisconnect,
+  sessionOf,
 } from './link.js'
 import { PacketReader } from './packet-reader.js'
 import { PacketWriter } from './packet-writer.js'
@@ -50,7 +51,7 @@ export class ClientLink implements Link {
   constructor(
     client: MqttClient,
     readonly protocolVersion: ProtocolVersion,
-    private readonly target: string,
+    private readonly peer: Pick<Endpoint, 'name' | 'authentication'>,
     private readonly events: LinkEvents,
     maxPacketBytes: number,
   ) {
@@ -61,7 +62,7 @@ export class ClientLink implements Link {
     this.writer = new PacketWriter(stream, protocolVersion)
     // With Nagle's algorithm on, a request at QoS 1 waits 40 ms for the delayed TCP acknowledgement of the peer.
     if ('setNoDelay' in stream && typeof stream.setNoDelay === 'function') stream.setNoDelay(true)
-    this.listen()
+    this.listen(client, stream)
   }
 
   unwrap(): MqttClient {
@@ -162,11 +163,9 @@ export class ClientLink implements Link {
     this.fail(new MqttError('CONNECTION_CLOSED', 'this application aborted the connection'))
   }
 
-  private listen(): void {
-    const client = this.#client
-    const stream = this.#stream
+  private listen(client: MqttClient, stream: MqttClient['stream']): void {
     const failed = (error: Error): void =>
-      this.fail(this.connected ? lostBy(error) : connectFailed(error, this.target, this.serverReference))
+      this.fail(failureOf(error, this.connected, this.peer.name, this.serverReference))
     client.on('error', failed)
     // `mqtt` drops stream errors that have no code.
     stream.on('error', failed)
@@ -181,8 +180,8 @@ export class ClientLink implements Link {
     // Checked again after each half of the keepalive interval, until PINGRESP arrives.
     client.onKeepaliveTimeout = () => (this.hasStalled ? client.sendPing() : giveUp())
     // MQTT has no half-closed connections, and some streams do not emit 'close' after 'end'.
-    stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.target)))
-    if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.target)))
+    stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.peer.name)))
+    if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.peer.name)))
     stream.on('data', this.reader.take)
     client.on('packetreceive', this.received)
     client.handleMessage = this.take
@@ -226,13 +225,13 @@ export class ClientLink implements Link {
         case 'unsuback':
           return this.events.responded(packet)
         case 'publish':
-          if (packet.properties?.topicAlias !== undefined)
-            resolveTopicAlias(packet, packet.properties.topicAlias, this.topicAliases)
-          return this.check(packet)
         case 'pubrel':
           return this.check(packet)
         case 'connack':
           return this.accept(packet)
+        case 'auth':
+          if (this.cause === undefined) authenticate(this.peer.authentication, packet, this)
+          Object.assign(packet, REFUSED)
       }
     } catch (cause) {
       this.fail(internalError(cause))
@@ -246,18 +245,17 @@ export class ClientLink implements Link {
     if (serverKeepAlive !== undefined) this.#client.options.keepalive = serverKeepAlive
     const code = this.protocolVersion === 5 ? packet.reasonCode : packet.returnCode
     if (code !== 0 || this.connected || this.cause !== undefined) return
+    const fault = this.peer.authentication?.accepted(packet.properties)
+    if (fault !== undefined) return this.terminate(fault)
     this.connected = true
-    this.events.connected({
-      broker: this.target,
-      protocolVersion: this.protocolVersion,
-      sessionPresent: packet.sessionPresent,
-      limits: brokerLimits(this.protocolVersion, packet.properties),
-    })
+    this.events.connected(sessionOf(packet, this.protocolVersion, this.peer.name))
     // The aliases belong to the packet writer. `mqtt` would create tables for them that nothing uses.
     if (packet.properties !== undefined) packet.properties.topicAliasMaximum = 0
   }
 
   private check(packet: IPublishPacket | IPubrelPacket): void {
+    if (packet.cmd === 'publish' && packet.properties?.topicAlias !== undefined)
+      resolveTopicAlias(packet, packet.properties.topicAlias, this.topicAliases)
     const fault = faultOf(packet)
     if (fault !== undefined) return this.refuse(packet, fault)
     if (packet.cmd === 'publish' || this.protocolVersion === 4) return
@@ -291,7 +289,8 @@ export class ClientLink implements Link {
     this.isEnded = true
     this.writer.stop()
     this.reader.lag.stop()
-    this.cause ??= hungUp(this.connected, this.target)
+    this.cause ??= hungUp(this.connected, this.peer.name)
+    this.peer.authentication?.end(this.cause)
     // The timers of `mqtt` stop with this event, which some streams never cause.
     this.#client.emit('close')
     this.events.closed(this.cause)

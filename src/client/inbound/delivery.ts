@@ -1,11 +1,11 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import type { ResolvedBackoff } from '../../core/connection/reconnect-rules.js'
 import type { MqttError } from '../../core/errors.js'
 import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
 import type { FailurePolicy, RunOutcome } from '../../core/inbound/inbound-count.js'
 import { bytesOf, type OpenMessage } from '../../core/inbound/open-messages.js'
 import type { RunState, ScheduledRun } from '../../core/inbound/run-scheduler.js'
 import type { PublishPacket } from '../../core/protocol/packets.js'
-import type { ResolvedBackoff } from '../../options/resolved-options.js'
 import type { ClientEvents, DeliveryFacts, DeliveryKind, RunWrapper } from '../events.js'
 
 /** The batch of a message failed, and is not repeated. */

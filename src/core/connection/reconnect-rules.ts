@@ -113,6 +113,21 @@ export function verdictOf(cause: MqttError): Verdict {
   return verdict === 'go-elsewhere' && !cause.serverReference?.trim() ? 'retry' : verdict
 }
 
+const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']
+
+/** What the option `reconnect.verdict` decides. An error in it must not stop the client from reconnecting. */
+export function ownVerdict(
+  verdict: ((cause: MqttError) => Verdict | undefined) | undefined,
+  cause: MqttError,
+): Verdict | undefined {
+  try {
+    const own = verdict?.(cause)
+    return own !== undefined && VERDICTS.includes(own) ? own : undefined
+  } catch {
+    return undefined
+  }
+}
+
 /** Options of a growing delay, with all defaults. */
 export interface ResolvedBackoff {
   readonly min: number

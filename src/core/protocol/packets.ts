@@ -191,6 +191,8 @@ const NAMES: ReadonlyMap<number, string> = new Map([
   [0x05, 'Not authorized'],
   [0x10, 'No matching subscribers'],
   [0x11, 'No subscription existed'],
+  [0x18, 'Continue authentication'],
+  [0x19, 'Re-authenticate'],
   [0x80, 'Unspecified error'],
   [0x81, 'Malformed Packet'],
   [0x82, 'Protocol Error'],

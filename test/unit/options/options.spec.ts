@@ -95,6 +95,7 @@ describe('resolveOptions: defaults', () => {
   it('has a value or an explicit undefined for every option, and nothing else', () => {
     expect(Object.keys(resolved).toSorted()).toEqual([
       'allowResponseTopic',
+      'authentication',
       'clean',
       'clientId',
       'codec',

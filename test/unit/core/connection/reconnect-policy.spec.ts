@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
+import type { ResolvedBackoff } from '../../../../src/core/connection/reconnect-rules.js'
 import { reconnectDelayMs } from '../../../../src/core/connection/reconnect-rules.js'
 import { MqttError } from '../../../../src/core/errors.js'
-import type { ResolvedBackoff } from '../../../../src/options/resolved-options.js'
 
 const cause = new MqttError('CONNECT_FAILED', 'refused')
 const DAY_MS = 86_400_000
