@@ -174,6 +174,30 @@ describe('after a lost connection', () => {
     await session.close()
   })
 
+  // mosquitto 2.0 keeps a persistent session over a restart, but not its Shared Subscriptions.
+  it('the Shared Subscriptions of a resumed session are sent again, since brokers may have lost them', async () => {
+    const { peer, session, route } = sessionOnPeer({
+      connect: 'background',
+      reconnect: NO_JITTER,
+      clean: false,
+      clientId: 'kept',
+    })
+    for (const filter of ['a', '$share/group/b']) route(filter, async () => {})
+    await session.listen()
+    const first = await peer.accept()
+    await first.grant()
+    await first.grant()
+    await eventually(() => session.stats.subscriptions.granted === 2)
+    first.cut()
+    await nextState(session, 'waiting')
+    vi.advanceTimersByTime(1_000)
+    const second = await peer.accept({ sessionPresent: true })
+    const { subscriptions } = await second.grant()
+    expect(subscriptions.map(({ topic }) => topic)).toEqual(['$share/group/b'])
+    await eventually(() => session.stats.subscriptions.granted === 2)
+    await session.close()
+  })
+
   it('sends a SUBSCRIBE again if its SUBACK did not arrive', async () => {
     const { peer, session, route } = sessionOnPeer({ connect: 'background', reconnect: NO_JITTER })
     route('a', async () => {})

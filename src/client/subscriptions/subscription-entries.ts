@@ -41,6 +41,15 @@ export class Subscription {
     return this.filter.subscription
   }
 
+  /**
+   * Whether a resumed session has the filter. What the broker refused is sent again, and so are Shared Subscriptions: mosquitto
+   * 2.0 loses them in a restart and still reports the session as present. They receive no retained messages, so sending them
+   * again has no other effect.
+   */
+  get isKeptBySession(): boolean {
+    return this.status === 'granted' && this.filter.sharedGroup === undefined
+  }
+
   /** @returns a warning, the first time */
   sent(protocolVersion: 4 | 5): string | undefined {
     this.status = 'sent'

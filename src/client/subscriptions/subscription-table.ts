@@ -205,8 +205,7 @@ export class SubscriptionTable implements ConnectionListener {
     else this.unsubscriptions.clear()
     for (const entry of this.table.values()) {
       if (!session.sessionPresent) entry.atBroker = 'no'
-      // A resumed session still has what the broker granted. What it refused is sent again.
-      if (!session.sessionPresent || entry.status !== 'granted') this.markUnsent(entry)
+      if (!session.sessionPresent || !entry.isKeptBySession) this.markUnsent(entry)
     }
     this.isRestoring = true
     this.flush()
