@@ -36,7 +36,12 @@ export const jsonCodec: Codec = {
   decode: payload => {
     if (payload.length === 0) return undefined
     if (!isUtf8(payload)) throw notUtf8()
-    return JSON.parse(payload.toString())
+    try {
+      return JSON.parse(payload.toString())
+    } catch (error) {
+      // The error of V8 refers to the whole text, which would stay in memory as long as the message waits for its dead letter.
+      throw isError(error) ? new SyntaxError(error.message) : error
+    }
   },
 }
 

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
@@ -218,6 +220,22 @@ describe('a received payload', () => {
     expect(error.code).toBe('PAYLOAD_NOT_DECODABLE')
     expect(error.message).toMatch(/^the payload on "a\/b" could not be decoded \(1 byte: SyntaxError\)$/)
     expect(error.cause).toBeInstanceOf(SyntaxError)
+  })
+
+  it('is not kept in memory by the error of JSON, which the message keeps while it waits', () => {
+    setFlagsFromString('--expose-gc')
+    const collect: () => void = runInNewContext('gc')
+    const payload = Buffer.alloc(1_000_000, 'x')
+    const heldBytes = (): number => {
+      collect()
+      return process.memoryUsage().heapUsed
+    }
+    const before = heldBytes()
+    const errors = Array.from({ length: 50 }, () =>
+      errorOf(() => decodePacket(jsonCodec, { topic: 'a', payload })),
+    )
+    expect(heldBytes() - before).toBeLessThan(10_000_000)
+    expect(errors[49]?.cause).toBeInstanceOf(SyntaxError)
   })
 
   it('does not appear in the error message, because it may be private', () => {
