@@ -13,11 +13,6 @@ export class AgeHistogram {
     this.count += 1
   }
 
-  /** Number of readings that are older. */
-  olderThan(ageMs: number): number {
-    return this.buckets.subarray(Math.ceil(ageMs / BUCKET_MS)).reduce((sum, count) => sum + count, 0)
-  }
-
   /** The age that a share of the readings does not exceed, in milliseconds. */
   percentile(share: number): number {
     let left = Math.ceil(this.count * share)

@@ -5,18 +5,20 @@ import { Injectable } from '@nestjs/common'
 import { AlarmHistory } from '../service/alarm-history.js'
 import { AgeHistogram } from './age-histogram.js'
 import { DemoFleet } from './fleet.js'
-import { Meter } from './meter.js'
+import { Meter, type Sample } from './meter.js'
 import { Stage } from './stage.js'
 
 /** A full bad day. Shorter ones have the same events, closer together. */
 export const BAD_DAY_SECONDS = 120
 const THROTTLED_BYTES_PER_SECOND = 5_000
+/** When the ages are noted after the links became slow. */
+const THROTTLED_AT_SECONDS = [5, 10, 15, 20, 25] as const
 /** After garbage, the broker may have a backlog. */
 const ARRIVE_WITHIN_MS = 60_000
 const LOOK_EVERY_MS = 100
 
 export interface Garbage {
-  /** What the service keeps in memory, after a third of the garbage and near its end. */
+  /** What the service keeps in memory after a third of the garbage, and near its end. */
   readonly bytesBefore: number
   readonly bytesAfter: number
   readonly sent: number
@@ -28,6 +30,8 @@ export interface Garbage {
 @Injectable()
 export class BadDay {
   readonly alarmAges = new AgeHistogram()
+  /** The age of the newest reading of each truck while the links were throttled. */
+  readonly throttled: { readonly seconds: number; readonly agesMs: Sample['agesMs'] }[] = []
   private secondMs = 1_000
 
   constructor(
@@ -45,10 +49,10 @@ export class BadDay {
     await this.whenAllArrive()
     await this.pass(10)
     this.stage.setLink({ mode: 'throttled', bytesPerSecond: THROTTLED_BYTES_PER_SECOND })
-    await this.pass(2)
-    this.meter.isThrottled = true
-    await this.pass(23)
-    this.meter.isThrottled = false
+    for (const seconds of THROTTLED_AT_SECONDS) {
+      await this.pass(THROTTLED_AT_SECONDS[0])
+      this.throttled.push({ seconds, agesMs: this.meter.samples.at(-1)?.agesMs ?? [] })
+    }
     this.stage.setLink({ mode: 'free' })
     await this.pass(6)
     this.stage.setLink({ mode: 'closed' })

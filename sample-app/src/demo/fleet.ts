@@ -6,6 +6,7 @@ import { Broker } from '../broker/broker.js'
 import { Config } from '../config.js'
 import { AlarmHistory } from '../service/alarm-history.js'
 import type { Kind, LinkCondition, TruckPlan, TruckReport } from '../truck/messages.js'
+import { LinkPhases } from './link-phases.js'
 import { TruckProcess } from './truck-process.js'
 
 /** Three trucks on the same bad link. Only their clients differ. */
@@ -28,7 +29,9 @@ export class DemoFleet implements OnApplicationBootstrap, OnModuleDestroy {
   readonly promised: Record<string, number> = { acknowledged: 0, stored: 0 }
   /** Promised alarms that the service has not recorded yet. */
   readonly outstanding = new Set<string>()
+  readonly phases = new LinkPhases()
   private processes: readonly TruckProcess[] = []
+  private condition: LinkCondition = { mode: 'free' }
   /** The disks of the trucks. They outlive a process that is killed, and end with the demo. */
   private readonly storeFolder = mkdtempSync(join(tmpdir(), 'cold-chain-'))
 
@@ -54,17 +57,21 @@ export class DemoFleet implements OnApplicationBootstrap, OnModuleDestroy {
     rmSync(this.storeFolder, { recursive: true, force: true })
   }
 
+  /** A truck whose process was killed has one for each process. */
   get reports(): TruckReport[] {
-    return this.processes.flatMap(process => [...process.reports.values()])
+    return this.processes.flatMap(({ earlier, reports }) => [...earlier, ...reports.values()])
   }
 
   /** Changes the links of the trucks that are compared. */
   setLink(condition: LinkCondition): void {
+    this.condition = condition
+    this.phases.begin(condition.mode)
     for (const { truckId } of COMPARED) this.processOf(truckId)?.setLink(condition)
   }
 
   /** Cuts the links of all trucks. */
   closeAll(isClosed: boolean): void {
+    this.phases.begin(isClosed ? 'closed' : this.condition.mode)
     for (const process of this.processes) process.close(isClosed)
   }
 

@@ -1,20 +1,21 @@
-import { connect } from 'mqtt'
+import { performance } from 'node:perf_hooks'
+import { MqttClient } from 'nestjs-mqtt/client'
 
 // A faulty device: it sends a thousand unusable messages a second.
 
-const TICK_MS = 10
+const TICK_MS = 20
+const REPORT_EVERY_MS = 250
 const MEGABYTE = 1_000_000
-/** The socket may hold this much. Above it, a tick is left out, so that this process stays small. */
-const MOST_BYTES = 16_000_000
+/** Publishes that have not settled. Above it, nothing is sent until the broker has caught up. */
+const MOST_OPEN = 200
+/** Longest time that is made up for after a pause of this process. */
+const LONGEST_PAUSE_MS = 500
+
+type Message = readonly [topic: string, payload: Buffer]
 
 const [url = '', perSecond = '1000'] = process.argv.slice(2)
-const perTick = (Number(perSecond) * TICK_MS) / 1_000
 const large = Buffer.alloc(MEGABYTE, 'x')
-const client = connect(url, { clientId: 'garbage', reconnectPeriod: 200 })
-client.on('error', () => {})
-
-type Message = readonly [topic: string, payload: string | Buffer, qos: 0 | 1]
-
+const odd = Buffer.from('{}')
 const ODD_TOPICS = [
   'trucks//telemetry',
   '/',
@@ -22,37 +23,51 @@ const ODD_TOPICS = [
   `trucks/${'x'.repeat(300)}/alarms`,
   'a/b/c/d/e/f/g',
 ]
-const MESSAGES: readonly Message[] = [
-  ['trucks/truck-5/telemetry', '{"celsius":', 0],
-  ['trucks/truck-5/telemetry', '[1,2', 0],
-  ['trucks/truck-6/telemetry', '{"number":"one","celsius":true}', 0],
-  ['trucks/truck-6/telemetry', JSON.stringify({ number: 1, atMs: -1, celsius: 1e9, vibration: [] }), 0],
-  ['trucks/truck-6/telemetry', 'null', 0],
-  ['trucks/truck-7/telemetry', Buffer.from([0, 255, 254, 0, 128]), 0],
-  ['trucks/truck-7/telemetry', '', 0],
-  ['trucks/truck-8/alarms', '{"alarmId":7}', 1],
-  ['trucks/truck-8/alarms', 'door', 1],
+const SMALL: readonly Message[] = [
+  ['trucks/truck-5/telemetry', Buffer.from('{"celsius":')],
+  ['trucks/truck-5/telemetry', Buffer.from('[1,2')],
+  ['trucks/truck-6/telemetry', Buffer.from('{"number":"one","celsius":true}')],
+  ['trucks/truck-6/telemetry', Buffer.from('{"number":1,"atMs":-1,"celsius":1e9,"vibration":[]}')],
+  ['trucks/truck-6/telemetry', Buffer.from('null')],
+  ['trucks/truck-7/telemetry', Buffer.from([0, 255, 254, 0, 128])],
+  ['trucks/truck-7/telemetry', Buffer.alloc(0)],
+  ['trucks/truck-8/alarms', Buffer.from('{"alarmId":7}')],
+  ['trucks/truck-8/alarms', Buffer.from('door')],
 ]
+/** Two hundred messages, which are sent again and again. */
+const MESSAGES = Array.from({ length: 200 }, (_, number) => messageOf(number))
 
+const client = await MqttClient.connect({ url, clientId: 'garbage', connect: 'background' })
 let sent = 0
-setInterval(() => {
-  if (!client.connected || client.stream.writableLength > MOST_BYTES) return
-  for (let index = 0; index < perTick; index += 1) send(messageOf(sent))
-}, TICK_MS)
-setInterval(() => process.send?.(sent), 250)
+let open = 0
+let due = 0
+let beforeMs = performance.now()
+
+setInterval(tick, TICK_MS)
+setInterval(() => process.send?.(sent), REPORT_EVERY_MS)
 
 process.on('SIGINT', () => {})
 process.on('message', () => process.exit(0))
 process.on('disconnect', () => process.exit(0))
 
-function messageOf(number: number): Message {
-  if (number % 200 === 0) return ['trucks/truck-7/telemetry', large, 0]
-  if (number % 200 === 100) return ['trucks/truck-8/alarms', large, 1]
-  if (number % 10 === 9) return [ODD_TOPICS[((number / 10) % ODD_TOPICS.length) | 0] ?? '/', '{}', 0]
-  return MESSAGES[number % MESSAGES.length] ?? ['/', '', 0]
+function tick(): void {
+  const nowMs = performance.now()
+  due += (Math.min(LONGEST_PAUSE_MS, nowMs - beforeMs) * Number(perSecond)) / 1_000
+  beforeMs = nowMs
+  for (; due >= 1 && open < MOST_OPEN; due -= 1) void send(MESSAGES[sent % MESSAGES.length] ?? ['/', odd])
+  due = Math.min(due, Number(perSecond))
 }
 
-function send([topic, payload, qos]: Message): void {
-  client.publish(topic, payload, { qos }, () => {})
+function messageOf(number: number): Message {
+  if (number === 0) return ['trucks/truck-7/telemetry', large]
+  if (number === 100) return ['trucks/truck-8/alarms', large]
+  if (number % 10 === 9) return [ODD_TOPICS[((number / 10) | 0) % ODD_TOPICS.length] ?? '/', odd]
+  return SMALL[number % SMALL.length] ?? ['/', odd]
+}
+
+async function send([topic, payload]: Message): Promise<void> {
   sent += 1
+  open += 1
+  await client.publish(topic, payload, { whenBlocked: 'wait' })
+  open -= 1
 }

@@ -18,6 +18,8 @@ export interface Sample {
   readonly dropsPerSecond: readonly number[]
 }
 
+const histograms = () => new Map(COMPARED.map(({ truckId }) => [truckId, new AgeHistogram()]))
+
 /** Measures the trucks that are compared. */
 @Injectable()
 export class Meter implements OnApplicationBootstrap, OnModuleDestroy {
@@ -25,10 +27,11 @@ export class Meter implements OnApplicationBootstrap, OnModuleDestroy {
   /** The curves of the last two minutes, so that a page shows them as soon as it is opened. */
   readonly samples: Sample[] = []
   /** Ages of the readings of each truck when they arrived. */
-  readonly ages = new Map(COMPARED.map(({ truckId }) => [truckId, new AgeHistogram()]))
-  /** The same while `isThrottled`. */
-  readonly throttledAges = new Map(COMPARED.map(({ truckId }) => [truckId, new AgeHistogram()]))
-  isThrottled = false
+  readonly ages = histograms()
+  /** Those that met a slow link on their way, and no outage. */
+  readonly throttledAges = histograms()
+  /** Those whose link was free all the way. */
+  readonly freeAges = histograms()
   private readonly dropped: number[][] = []
   private timer: NodeJS.Timeout | undefined
 
@@ -40,7 +43,11 @@ export class Meter implements OnApplicationBootstrap, OnModuleDestroy {
   onApplicationBootstrap(): void {
     this.service.arrivals.subscribe(({ truckId, ageMs }) => {
       this.ages.get(truckId)?.add(ageMs)
-      if (this.isThrottled) this.throttledAges.get(truckId)?.add(ageMs)
+      const nowMs = Date.now()
+      const met = this.fleet.phases.between(nowMs - ageMs, nowMs)
+      if (met.has('stalled') || met.has('closed')) return
+      const ages = met.has('throttled') ? this.throttledAges : this.freeAges
+      ages.get(truckId)?.add(ageMs)
     })
     this.timer = setInterval(() => this.take(), SAMPLE_EVERY_MS)
   }

@@ -16,6 +16,8 @@ type AlarmMessage = Extract<FromTrucks, { type: 'alarm' }>
 export class TruckProcess {
   /** The last report of each truck. */
   readonly reports = new Map<string, TruckReport>()
+  /** The last reports of processes that have ended. */
+  readonly earlier: TruckReport[] = []
   private child: Child | undefined
   private condition: LinkCondition = FREE
   private isClosed = false
@@ -31,6 +33,8 @@ export class TruckProcess {
   }
 
   start(): void {
+    this.earlier.push(...this.reports.values())
+    this.reports.clear()
     const child = new Child('truck/main.js', [JSON.stringify({ ...this.place, trucks: this.trucks })])
     this.child = child
     child.onMessage(message => this.receive(v.parse(FromTrucks, message)))

@@ -13,7 +13,8 @@ const REPORT_EVERY_MS = 250
 
 const { brokerUrl, storeFolder, trucks } = v.parse(ProcessPlan, JSON.parse(process.argv[2] ?? ''))
 const links: FaultLink[] = []
-const drivers = await Promise.all(trucks.map(startTruck))
+const drivers: Driver[] = []
+await Promise.all(trucks.map(startTruck))
 
 process.on('message', message => void obey(v.parse(ToTrucks, message)))
 // Ctrl-C reaches every process of the terminal. The demo ends the trucks; if it is gone, the channel to it closes.
@@ -22,17 +23,19 @@ process.on('disconnect', () => void stop())
 setInterval(report, REPORT_EVERY_MS)
 report()
 
-async function startTruck({ truckId, kind, setPointCelsius }: TruckPlan): Promise<Driver> {
+async function startTruck({ truckId, kind, setPointCelsius }: TruckPlan): Promise<void> {
   const { hostname, port } = new URL(brokerUrl)
   const link = await FaultLink.start({ host: hostname, port: Number(port || 1883) })
   links.push(link)
   const cargo = new Cargo(setPointCelsius)
   const vehicle = await startVehicle(kind, { truckId, url: urlThrough(link), cargo })
-  const driver = new Driver(vehicle, cargo, (truckId, alarmId, { status }) =>
-    tell({ type: 'alarm', truckId, alarmId, status }),
-  )
+  const driver = new Driver(vehicle, cargo, (truckId, alarmId, { status }) => {
+    // The process may be killed as soon as the alarm is stored, and it counts.
+    report()
+    tell({ type: 'alarm', truckId, alarmId, status })
+  })
+  drivers.push(driver)
   driver.start()
-  return driver
 }
 
 async function startVehicle(

@@ -25,6 +25,8 @@ export class PlainTruck implements Vehicle {
       will: { topic, payload: Buffer.from('{"isOnline":false}'), qos: 1, retain: true },
     })
     this.client.on('connect', () => {
+      // `mqtt` adds a listener to the socket for each message that waits. On a slow link there are more than Node expects.
+      this.client.stream.setMaxListeners(0)
       this.client.publish(topic, '{"isOnline":true}', { qos: 1, retain: true })
       this.publishState()
     })
