@@ -14,11 +14,13 @@ export class Config {
   readonly instances: number
   /** Name of this instance of the service, and its Client Identifier. */
   readonly instance: string
+  /** Folder of the history of alarms. */
+  readonly dataFolder: string
   /** Number of simulated trucks. 0: only the service. */
   readonly trucks: number
 
   constructor(env: NodeJS.ProcessEnv) {
-    const { HOST, PORT, MQTT_URL, MQTT_PORT, INSTANCE, TRUCKS, MOSQUITTO, INSTANCES } = env
+    const { HOST, PORT, MQTT_URL, MQTT_PORT, INSTANCE, TRUCKS, MOSQUITTO, INSTANCES, DATA_FOLDER } = env
     this.host = HOST || '127.0.0.1'
     this.port = readInteger('PORT', PORT || '3000', 0, 65_535)
     this.mqttUrl = MQTT_URL || undefined
@@ -26,6 +28,7 @@ export class Config {
     this.mosquitto = MOSQUITTO === 'true'
     this.instances = readInteger('INSTANCES', INSTANCES || '1', 1, 9)
     this.instance = INSTANCE || 'operations-1'
+    this.dataFolder = DATA_FOLDER || 'data'
     this.trucks = readInteger('TRUCKS', TRUCKS || '12', 0, 200)
   }
 }

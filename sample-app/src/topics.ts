@@ -64,10 +64,13 @@ export const setPoints = defineTopic('trucks/+truckId/commands/set-point', {
   response: v.object({ setPointCelsius: Celsius }),
 })
 
+export const RecordedAlarm = v.object({ ...Alarm.entries, truckId: v.string(), handledBy: v.string() })
+export type RecordedAlarm = v.InferOutput<typeof RecordedAlarm>
+
 /** One instance of the service handles an alarm. All instances receive this message and show it. */
 export const alarmLog = defineTopic('operations/alarm-log', {
   description: 'An alarm that an instance of the service has recorded.',
-  schema: v.object({ ...Alarm.entries, truckId: v.string(), handledBy: v.string() }),
+  schema: RecordedAlarm,
   qos: 1,
 })
 

@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const SAMPLE = fileURLToPath(new URL('..', import.meta.url))
@@ -17,12 +19,14 @@ export class Sample {
   ) {}
 
   static async start(env: Record<string, string> = {}, args: readonly string[] = []): Promise<Sample> {
+    const ownFolder = mkdtempSync(join(tmpdir(), 'cold-chain-data-'))
     if (!existsSync(`${LIBRARY}/dist/index.js`)) spawnSync('npm', ['run', 'build'], { cwd: LIBRARY })
     const child = spawn(process.execPath, ['run.mjs', ...args], {
       cwd: SAMPLE,
-      env: { ...process.env, PORT: '0', MQTT_PORT: '0', MQTT_URL: '', ...env },
+      env: { ...process.env, PORT: '0', MQTT_PORT: '0', MQTT_URL: '', DATA_FOLDER: ownFolder, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
+    child.once('exit', () => rmSync(ownFolder, { recursive: true, force: true }))
     let output = ''
     for (const stream of [child.stdout, child.stderr])
       stream?.on('data', (chunk: Buffer) => {

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { connectAsync, type MqttClient } from 'mqtt'
 import * as v from 'valibot'
 import { afterAll, beforeAll, expect, it } from 'vitest'
@@ -8,17 +11,19 @@ const Trucks = v.array(
   v.looseObject({ truckId: v.string(), isOnline: v.boolean(), ageMs: v.optional(v.number()) }),
 )
 
+const DATA_FOLDER = mkdtempSync(join(tmpdir(), 'cold-chain-data-'))
 let sample: Sample
 let client: MqttClient
 
 beforeAll(async () => {
-  sample = await Sample.start({ TRUCKS: '5' })
+  sample = await Sample.start({ TRUCKS: '5', DATA_FOLDER })
   client = await connectAsync(sample.brokerUrl, { protocolVersion: 4 })
 })
 
 afterAll(async () => {
   await client?.endAsync(true)
   sample?.kill()
+  rmSync(DATA_FOLDER, { recursive: true, force: true })
 })
 
 const trucks = async () => v.parse(Trucks, await sample.json('/trucks'))
@@ -116,4 +121,13 @@ it('ends by itself on SIGINT, without a warning', async () => {
   const before = sample.output()
   expect(await sample.interrupt()).toEqual([0, null])
   expect(sample.output().slice(before.length)).toBe('')
+})
+
+it('still has its alarms when it is started again', async () => {
+  sample = await Sample.start({ TRUCKS: '0', DATA_FOLDER })
+  const alarms = v.parse(v.array(v.looseObject({ alarmId: v.string() })), await sample.json('/alarms'))
+  expect(alarms.filter(({ alarmId }) => alarmId === 'a-1')).toMatchObject([
+    { truckId: 'visitor', kind: 'door-open', celsius: -18, handledBy: 'operations-1' },
+  ])
+  expect(await sample.interrupt()).toEqual([0, null])
 })

@@ -12,8 +12,8 @@ import {
 } from '@nestjs/common'
 import { isMqttError, MqttService, type TopicInput, type TopicResponse } from 'nestjs-mqtt'
 import { interval, map, type Observable, startWith } from 'rxjs'
-import { setPoints } from '../topics.js'
-import { AlarmHistory, type RecordedAlarm } from './alarm-history.js'
+import { type RecordedAlarm, setPoints } from '../topics.js'
+import { AlarmHistory } from './alarm-history.js'
 import { FleetService, type TruckView } from './fleet.service.js'
 
 const EVENT_EVERY_MS = 250
