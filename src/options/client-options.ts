@@ -198,8 +198,8 @@ export function resolveStoreOptions(owner: string, options: StoreOptions): Store
   return { ...others, maxAgeMs }
 }
 
-/** Options of `sqliteStore`. */
-export interface SqliteStoreOptions extends StoreOptions {
+/** Options of `sqliteInbox`. */
+export interface SqliteInboxOptions {
   /**
    * What reads and writes the file: `node:sqlite` needs Node 22.13 or later, `libsql` the package of that name. Both use the
    * same files.
@@ -207,42 +207,63 @@ export interface SqliteStoreOptions extends StoreOptions {
    */
   readonly engine?: 'node:sqlite' | 'libsql'
   /**
-   * What happens to a file that is damaged so that nothing can be read. `fail`: `open` rejects with `STORE_CORRUPT`.
+   * What happens to a file that is damaged so that nothing can be read. `fail`: it cannot be opened (`STORE_CORRUPT`).
    * `move-aside`: the file is renamed, and the store starts empty.
    * @default 'fail'
    */
   readonly onCorrupt?: 'fail' | 'move-aside'
   /**
    * Time limit for a call, in milliseconds: a call that the disk has not completed by then rejects with `STORE_FAILED`, and
-   * `close` gives up. It rejects after one to two times this limit. 1 to 3,600,000. @default 30000
+   * `close` gives up. It rejects after one to two times this limit. 1 to 3,600,000.
+   * @default 30000; 10000 for `sqliteInbox`, because a handler waits for it
    */
   readonly timeoutMs?: number
 }
 
-/** Options of `sqliteStore`, with defaults. */
-export interface ResolvedSqlite {
+/** Options of `sqliteStore`. */
+export interface SqliteStoreOptions extends StoreOptions, SqliteInboxOptions {}
+
+/** Options of `sqliteInbox`, with defaults. */
+export interface ResolvedInbox {
   readonly file: string
-  readonly limits: StoreLimits
   readonly engine: 'node:sqlite' | 'libsql' | undefined
   readonly onCorrupt: 'fail' | 'move-aside'
   readonly timeoutMs: number
 }
 
-const sqlite = strictObject({
-  ...storeLimits,
+/** Options of `sqliteStore`, with defaults. */
+export interface ResolvedSqlite extends ResolvedInbox {
+  readonly limits: StoreLimits
+}
+
+const place = (timeoutMs: number) => ({
   engine: v.optional(oneOf(['node:sqlite', 'libsql'])),
   onCorrupt: v.optional(oneOf(['fail', 'move-aside']), 'fail'),
-  timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 30_000),
+  timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), timeoutMs),
 })
+
+const sqlite = strictObject({ ...storeLimits, ...place(30_000) })
+const inbox = strictObject(place(10_000))
 
 /** @throws MqttError `INVALID_OPTION` */
 export function resolveSqlite(file: string, options: SqliteStoreOptions): ResolvedSqlite {
-  if (typeof file !== 'string' || file === '')
-    throw invalidOption('sqliteStore', 'the file must be a path, such as "alarms.db"')
+  assertPath('sqliteStore', file, 'alarms.db')
   const { engine, onCorrupt, timeoutMs, maxAgeMs, ...others } = parseOptions(
     'sqliteStore options',
     sqlite,
     options,
   )
   return { file, limits: { ...others, maxAgeMs }, engine, onCorrupt, timeoutMs }
+}
+
+/** @throws MqttError `INVALID_OPTION` */
+export function resolveInbox(file: string, options: SqliteInboxOptions): ResolvedInbox {
+  assertPath('sqliteInbox', file, 'inbox.db')
+  const { engine, onCorrupt, timeoutMs } = parseOptions('sqliteInbox options', inbox, options)
+  return { file, engine, onCorrupt, timeoutMs }
+}
+
+function assertPath(owner: string, file: unknown, example: string): void {
+  if (typeof file !== 'string' || file === '')
+    throw invalidOption(owner, `the file must be a path, such as "${example}"`)
 }

@@ -1,2 +1,3 @@
-export type { SqliteStoreOptions } from '../options/client-options.js'
+export type { SqliteInboxOptions, SqliteStoreOptions } from '../options/client-options.js'
+export { type SqliteInbox, sqliteInbox } from './sqlite-inbox.js'
 export { sqliteStore } from './sqlite-store.js'

@@ -1,5 +1,3 @@
-import { join } from 'node:path'
-import { Worker } from 'node:worker_threads'
 import {
   type MessageStore,
   type MessageToStore,
@@ -18,7 +16,7 @@ import {
 } from '../core/outbound/message-store.js'
 import { type ResolvedSqlite, resolveSqlite, type SqliteStoreOptions } from '../options/client-options.js'
 import { ThreadCalls } from './thread-calls.js'
-import type { StoreCall, StoreCalls, StoreReport } from './worker-protocol.js'
+import type { StoreCalls, StoreReport } from './worker-protocol.js'
 
 /**
  * Returns a store in an SQLite file, for the option `store` of a connection. A separate thread reads and writes the file.
@@ -35,7 +33,7 @@ const MOST_WAITING_BYTES = 16_777_216
 
 class SqliteStore implements MessageStore {
   contents: StoreContents = NOTHING_STORED
-  private calls: ThreadCalls | undefined
+  private calls: ThreadCalls<StoreCalls, StoreReport> | undefined
   private isOpen = false
   private waiting = 0
   private waitingBytes = 0
@@ -45,7 +43,9 @@ class SqliteStore implements MessageStore {
   async open(listener: StoreListener): Promise<StoreContents> {
     if (this.calls !== undefined) throw storeOpen(this.name)
     const { timeoutMs, ...settings } = this.options
-    const calls = new ThreadCalls(startThread(), this.name, timeoutMs, report => this.take(report, listener))
+    const calls = new ThreadCalls<StoreCalls, StoreReport>('store-worker.js', this.name, timeoutMs, report =>
+      this.take(report, listener),
+    )
     this.calls = calls
     try {
       await calls.call('open', { settings }, Date.now())
@@ -117,7 +117,7 @@ class SqliteStore implements MessageStore {
     return this.waiting === 0 ? bytes : 0
   }
 
-  private async call<K extends StoreCall['kind']>(
+  private async call<K extends keyof StoreCalls>(
     kind: K,
     given: StoreCalls[K]['given'],
   ): Promise<StoreCalls[K]['result']> {
@@ -138,11 +138,4 @@ function withBuffers({ properties, ...message }: StoredMessage): StoredMessage {
   if (properties === undefined) return message
   if (correlationData === undefined) return { ...message, properties }
   return { ...message, properties: { ...properties, correlationData: Buffer.from(correlationData) } }
-}
-
-function startThread(): Worker {
-  // Without the flags of this process, such as loaders. The disabled warning says that node:sqlite is experimental.
-  return new Worker(join(__dirname, 'store-worker.js'), {
-    execArgv: ['--disable-warning=ExperimentalWarning'],
-  })
 }

@@ -2,9 +2,6 @@ import { existsSync, realpathSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { SqlDatabase, SqliteEngine } from './sqlite-engine.js'
 import { isDamage, needsNewConnection, storeError } from './store-errors.js'
-import { copyReadable } from './store-rescue.js'
-import { prepareDatabase } from './store-schema.js'
-import { type StoreState, StoreTables } from './store-tables.js'
 
 export interface StorePlaceOptions {
   readonly file: string
@@ -14,12 +11,35 @@ export interface StorePlaceOptions {
   readonly maxPages?: number | undefined
 }
 
+/** What a file contains, and how a damaged one is repaired. */
+export interface StoreFormat<T, S> {
+  /** `store` or `inbox`. */
+  readonly name: string
+  /** Creates, migrates and checks the tables. @param title for errors */
+  connect(database: SqlDatabase, title: string): T
+  /** Returns what the file contains. Counts it if the file does not say it. */
+  state(tables: T): S
+  /** Copies every record that can be read into an empty file. @param known what the file contained, if that is known */
+  rescue(from: T, to: T, known: S | undefined): Rescue<S>
+}
+
+/** The result of a repair. */
+export interface Rescue<S> {
+  readonly state: S
+  /** Records that could not be read. */
+  readonly lost: number
+  /** What was kept, for the log. */
+  readonly kept: string
+}
+
 const PARTS = ['', '-wal', '-shm'] as const
 
 /** The connection to a file, which is opened again after an error of the disk, and the lock on it. */
-export class StoreConnection {
-  readonly file: string
-  private tables: StoreTables | undefined
+export class StoreConnection<T extends { close(): unknown }, S> {
+  /** For errors. */
+  readonly title: string
+  private readonly file: string
+  private tables: T | undefined
   private lock: SqlDatabase | undefined
   private repairs: string[] = []
   private lost = 0
@@ -27,23 +47,25 @@ export class StoreConnection {
   constructor(
     private readonly engine: SqliteEngine,
     private readonly options: StorePlaceOptions,
+    private readonly format: StoreFormat<T, S>,
   ) {
     this.file = realPathOf(options.file)
+    this.title = `the ${format.name} ${this.file}`
   }
 
   /** @throws MqttError `STORE_LOCKED`, `STORE_VERSION`, `STORE_CORRUPT`, `STORE_FAILED` */
-  open(): StoreState {
+  open(): S {
     try {
       this.lock = this.acquire()
       this.finishRepair()
       return this.openUnlessCorrupt()
     } catch (error) {
       this.close()
-      throw storeError(this.file, error)
+      throw storeError(this.title, error)
     }
   }
 
-  run<T>(work: (tables: StoreTables) => T): T {
+  run<R>(work: (tables: T) => R): R {
     try {
       this.tables ??= this.connect(this.file)
       return work(this.tables)
@@ -54,29 +76,28 @@ export class StoreConnection {
   }
 
   /** Copies what can be read into a new file, and keeps the damaged one under another name. */
-  repair(known: StoreState | undefined): StoreState {
+  repair(known: S | undefined): S {
     const rescued = `${this.file}-rescue`
     removeDatabase(rescued)
     this.tables ??= this.connect(this.file)
     const to = this.connect(rescued)
-    let state: StoreState
+    let rescue: Rescue<S>
     try {
-      const copied = copyReadable(this.tables, to, known)
-      this.lost = copied.lost
-      state = copied.state
+      rescue = this.format.rescue(this.tables, to, known)
     } finally {
       to.close()
       this.disconnect()
     }
     const aside = this.moveAside('damaged')
     moveDatabase(rescued, this.file)
+    this.lost = rescue.lost
     this.repairs.push(
-      `the store ${this.file} was damaged and has been repaired: ${state.messages} messages were kept, ${this.lost} could not be read. The damaged file is ${aside}`,
+      `${this.title} was damaged and has been repaired: ${rescue.kept}. The damaged file is ${aside}`,
     )
-    return state
+    return rescue.state
   }
 
-  /** Messages that the last repair could not read. */
+  /** Records that the last repair could not read. */
   takeLost(): number {
     const { lost } = this
     this.lost = 0
@@ -109,7 +130,7 @@ export class StoreConnection {
     }
   }
 
-  private openUnlessCorrupt(): StoreState {
+  private openUnlessCorrupt(): S {
     try {
       return this.openTables()
     } catch (error) {
@@ -117,34 +138,29 @@ export class StoreConnection {
       this.disconnect()
       const aside = this.moveAside('corrupt')
       this.repairs.push(
-        `the store ${this.file} could not be read and has been moved to ${aside}; the store starts empty`,
+        `${this.title} could not be read and has been moved to ${aside}; the ${this.format.name} starts empty`,
       )
       return this.openTables()
     }
   }
 
-  private openTables(): StoreState {
+  private openTables(): S {
     this.tables = this.connect(this.file)
-    const { tables } = this
     try {
-      const saved = tables.state()
-      if (saved !== undefined) return saved
-      const counted = tables.countedState()
-      tables.saveState(counted)
-      return counted
+      return this.format.state(this.tables)
     } catch (error) {
       if (!isDamage(error)) throw error
       return this.repair(undefined)
     }
   }
 
-  private connect(file: string): StoreTables {
+  private connect(file: string): T {
     const database = this.engine.open(file)
     try {
-      prepareDatabase(database, this.file)
+      const tables = this.format.connect(database, this.title)
       const { maxPages } = this.options
       if (maxPages !== undefined) database.exec(`PRAGMA max_page_count = ${maxPages}`)
-      return new StoreTables(database)
+      return tables
     } catch (error) {
       closeQuietly(database)
       throw error

@@ -4,7 +4,7 @@ import { resultCodeOf, SQLITE } from './sqlite-engine.js'
 const { PERM, BUSY, LOCKED, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB } = SQLITE
 
 const TEXTS: ReadonlyMap<number | undefined, readonly [MqttErrorCode, string]> = new Map([
-  [FULL, ['STORE_FAILED', 'the disk is full; free some space, and the store works again']],
+  [FULL, ['STORE_FAILED', 'the disk is full; free some space, and it works again']],
   [
     READONLY,
     ['STORE_FAILED', 'it is read-only; check the permissions of the file and how the disk is mounted'],
@@ -39,17 +39,23 @@ const TEXTS: ReadonlyMap<number | undefined, readonly [MqttErrorCode, string]> =
   ],
 ])
 
+/** What a write resolves or rejects with. */
+export type WriteResult<T = unknown> = { readonly value: T } | { readonly error: Error }
+
 /** Records contradict each other, although SQLite could read them. */
 export class Contradiction extends Error {}
 
-/** Returns the error of a call on a file: what is wrong, and what to do. */
-export function storeError(file: string, cause: unknown): MqttError {
+/**
+ * Returns the error of a call on a file: what is wrong, and what to do.
+ * @param title what and where it is, such as `the store /var/lib/alarms.db`
+ */
+export function storeError(title: string, cause: unknown): MqttError {
   if (isMqttError(cause)) return cause
   const [code, text] = TEXTS.get(cause instanceof Contradiction ? CORRUPT : resultCodeOf(cause)) ?? [
     'STORE_FAILED',
     describeCause(cause),
   ]
-  return new MqttError(code, `the store ${file}: ${text}`, { cause })
+  return new MqttError(code, `${title}: ${text}`, { cause })
 }
 
 /** Whether the pages or records of the file contradict each other. */

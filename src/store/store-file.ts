@@ -16,7 +16,7 @@ import {
   storedExpiry,
 } from '../core/outbound/message-store.js'
 import type { StoreConnection } from './store-connection.js'
-import { Contradiction, isDamage, isFull, storeError } from './store-errors.js'
+import { Contradiction, isDamage, isFull, storeError, type WriteResult } from './store-errors.js'
 import { messageIn, numberIn, type Row, recordOf, settlementIn } from './store-records.js'
 import type { RecordHead, StoreState, StoreTables } from './store-tables.js'
 
@@ -34,9 +34,6 @@ export interface ToldSettlement {
   readonly position: number
 }
 
-/** What a write resolves or rejects with. */
-export type WriteResult = { readonly value: StoreAddition | undefined } | { readonly error: Error }
-
 const MOST_SET_ASIDE = 1_000
 const MOST_EXPIRED_AT_ONCE = 1_000
 /** Records read at once, since their sizes are known only then. */
@@ -50,7 +47,7 @@ export class StoreFile {
   private state: StoreState
 
   constructor(
-    private readonly connection: StoreConnection,
+    private readonly connection: StoreConnection<StoreTables, StoreState>,
     private readonly limits: StoreLimits,
     nowMs: number,
   ) {
@@ -76,11 +73,11 @@ export class StoreFile {
   }
 
   /** Writes all of them in one commit. On a full disk, settled messages are still removed, because that frees space. */
-  write(writes: readonly StoreWrite[], nowMs: number): WriteResult[] {
+  write(writes: readonly StoreWrite[], nowMs: number): WriteResult<StoreAddition | undefined>[] {
     try {
       return this.commit(nowMs, tables => writes.map(write => this.apply(tables, write, nowMs)))
     } catch (error) {
-      const rejection = { error: storeError(this.connection.file, error) }
+      const rejection = { error: storeError(this.connection.title, error) }
       if (!isFull(error) || writes.every(({ kind }) => kind === 'settle')) return writes.map(() => rejection)
       return writes.map(write =>
         write.kind === 'add' ? rejection : (this.write([write], nowMs)[0] ?? rejection),
@@ -139,7 +136,11 @@ export class StoreFile {
     this.connection.close()
   }
 
-  private apply(tables: StoreTables, write: StoreWrite, nowMs: number): WriteResult {
+  private apply(
+    tables: StoreTables,
+    write: StoreWrite,
+    nowMs: number,
+  ): WriteResult<StoreAddition | undefined> {
     if (write.kind === 'add') return { value: this.add(tables, write.message, nowMs) }
     for (const { position, outcome } of write.settlements) {
       const head = tables.head(position)

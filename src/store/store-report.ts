@@ -5,7 +5,7 @@ import type { StoreContents } from '../core/outbound/message-store.js'
 import { loadEngine } from './sqlite-engine.js'
 import { storeError } from './store-errors.js'
 import { numberIn, type Row, settlementIn, textIn } from './store-records.js'
-import { assertOurs } from './store-schema.js'
+import { assertOurs, STORE_SCHEMA } from './store-schema.js'
 import { StoreTables, selectFrom } from './store-tables.js'
 
 /** What waits for one topic. */
@@ -44,11 +44,11 @@ export async function reportOnStore(given: string): Promise<StoreFileReport> {
     const database = engine.open(file, { readOnly: true })
     tables = new StoreTables(database)
     database.exec('PRAGMA busy_timeout = 2000')
-    if (assertOurs(database, file) === 'empty')
+    if (assertOurs(database, STORE_SCHEMA, `the store ${file}`) === 'empty')
       throw new MqttError('STORE_CORRUPT', `the store ${file}: it is empty; no service has opened it`)
     return contentsOf(tables, file)
   } catch (error) {
-    throw storeError(file, error)
+    throw storeError(`the store ${file}`, error)
   } finally {
     tables?.close()
   }

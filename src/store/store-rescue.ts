@@ -1,27 +1,43 @@
+import type { SqlTables } from './sql-tables.js'
 import type { SqlValue } from './sqlite-engine.js'
+import type { Rescue, StoreFormat } from './store-connection.js'
 import { isDamage } from './store-errors.js'
 import { numberIn, type Row } from './store-records.js'
-import { type StoreState, type StoreTables, selectFrom, type TableName } from './store-tables.js'
+import { prepareDatabase, STORE_SCHEMA } from './store-schema.js'
+import { type StoreState, StoreTables, selectFrom, type TableName } from './store-tables.js'
 
 const ROWS_AT_ONCE = 200
+
+/** A file of messages. */
+export const MESSAGES: StoreFormat<StoreTables, StoreState> = {
+  name: 'store',
+  connect: (database, title) => {
+    prepareDatabase(database, STORE_SCHEMA, title)
+    return new StoreTables(database)
+  },
+  state: tables => {
+    const saved = tables.state()
+    if (saved !== undefined) return saved
+    const counted = tables.countedState()
+    tables.saveState(counted)
+    return counted
+  },
+  rescue,
+}
 
 /**
  * Copies every record of a damaged file that can be read into an empty one.
  * @param known what the file contained before the damage, if that is known
  */
-export function copyReadable(
-  from: StoreTables,
-  to: StoreTables,
-  known: StoreState | undefined,
-): { readonly state: StoreState; readonly lost: number } {
+function rescue(from: StoreTables, to: StoreTables, known: StoreState | undefined): Rescue<StoreState> {
   const before = known ?? readable(() => from.state())
   const last = before === undefined ? lastOf(from) : before.nextPosition - 1
   to.begin()
   for (const table of ['outcomes', 'set_aside'] as const)
-    for (const row of rowsOf(from, table, 'seq', readable(() => maxOf(from, table)) ?? 0))
+    for (const row of rowsOf(from, selectFrom(table), 'seq', readable(() => maxOf(from, table)) ?? 0))
       insert(to, table, row)
   const copied = { messages: 0, bytes: 0 }
-  for (const row of rowsOf(from, 'messages', 'position', last)) {
+  for (const row of rowsOf(from, selectFrom('messages'), 'position', last)) {
     // A record whose checksum is wrong is set aside when it is read.
     insert(to, 'messages', row)
     copied.messages += 1
@@ -31,16 +47,17 @@ export function copyReadable(
   const state = { nextPosition: last + 1, ...copied, setAside }
   to.saveState(state)
   to.commit()
-  return { state, lost: before === undefined ? 0 : Math.max(0, before.messages - copied.messages) }
+  const lost = before === undefined ? 0 : Math.max(0, before.messages - copied.messages)
+  return { state, lost, kept: `${copied.messages} messages were kept, ${lost} could not be read` }
 }
 
-/** The rows of a table in ascending order, without those on damaged pages. */
-function* rowsOf(from: StoreTables, table: TableName, key: string, last: number): Generator<Row> {
+/** The rows of a SELECT without WHERE in ascending order, without those on damaged pages. */
+export function* rowsOf(from: SqlTables, select: string, key: string, last: number): Generator<Row> {
   let after = 0
   while (after < last) {
     const start = after
     const rows = readable(() =>
-      from.rows(`${selectFrom(table)} WHERE ${key} > ? ORDER BY ${key} LIMIT ?`, [start, ROWS_AT_ONCE]),
+      from.rows(`${select} WHERE ${key} > ? ORDER BY ${key} LIMIT ?`, [start, ROWS_AT_ONCE]),
     )
     if (rows !== undefined && isAscending(rows, key, start, last)) {
       if (rows.length === 0) return
@@ -50,7 +67,7 @@ function* rowsOf(from: StoreTables, table: TableName, key: string, last: number)
     }
     after = Math.min(last, start + ROWS_AT_ONCE)
     for (let at = start + 1; at <= after; at += 1) {
-      const row = readable(() => from.rows(`${selectFrom(table)} WHERE ${key} = ?`, [at])[0])
+      const row = readable(() => from.rows(`${select} WHERE ${key} = ?`, [at])[0])
       if (row !== undefined) yield row
     }
   }
@@ -92,7 +109,7 @@ function maxOf(from: StoreTables, table: TableName, key = 'seq'): number {
   return numberIn(from.rows(`SELECT max(${key}) AS last FROM ${table}`, [])[0], 'last')
 }
 
-function readable<T>(read: () => T): T | undefined {
+export function readable<T>(read: () => T): T | undefined {
   try {
     return read()
   } catch (error) {

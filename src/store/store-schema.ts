@@ -3,12 +3,22 @@ import type { SqlDatabase } from './sqlite-engine.js'
 import { Contradiction } from './store-errors.js'
 import { selectFrom } from './store-tables.js'
 
-/** Marks a file as a store of this package: "mqtt". */
-const APPLICATION_ID = 0x6d717474
+/** The tables of a kind of file. */
+export interface Schema {
+  /** Marks a file as one of this package. */
+  readonly applicationId: number
+  /** The steps from each version to the next. A released step is never changed. */
+  readonly migrations: readonly string[]
+  /** Statements that need every table and column. */
+  readonly checks: readonly string[]
+}
 
-/** The steps from each version of the schema to the next. A released step is never changed. */
-const MIGRATIONS: readonly string[] = [
-  `CREATE TABLE messages (
+/** "mqtt". */
+const STORE_ID = 0x6d717474
+/** "mqti". */
+const INBOX_ID = 0x6d717469
+
+const STORE_TABLES = `CREATE TABLE messages (
      position INTEGER PRIMARY KEY,
      message_id TEXT NOT NULL,
      topic TEXT NOT NULL,
@@ -46,8 +56,43 @@ const MIGRATIONS: readonly string[] = [
      bytes INTEGER NOT NULL,
      set_aside INTEGER NOT NULL,
      checksum INTEGER NOT NULL
-   );`,
-]
+   );`
+
+/** A file of messages. */
+export const STORE_SCHEMA: Schema = {
+  applicationId: STORE_ID,
+  migrations: [STORE_TABLES],
+  checks: [
+    ...(['messages', 'outcomes', 'set_aside'] as const).map(selectFrom),
+    'SELECT id, next_position, messages, bytes, set_aside, checksum FROM state',
+  ],
+}
+
+/** `key` has no type, because one that is not valid text is kept as bytes. */
+const INBOX_TABLES = `CREATE TABLE keys (
+     seq INTEGER PRIMARY KEY,
+     scope TEXT NOT NULL,
+     key NOT NULL,
+     added_at_ms INTEGER NOT NULL,
+     checksum INTEGER NOT NULL
+   );
+   CREATE UNIQUE INDEX keys_by_key ON keys (scope, key);
+   CREATE INDEX keys_by_scope ON keys (scope);
+   CREATE TABLE scopes (
+     name TEXT PRIMARY KEY,
+     max_age_ms INTEGER NOT NULL,
+     max_entries INTEGER NOT NULL
+   );`
+
+/** A file of keys. */
+export const INBOX_SCHEMA: Schema = {
+  applicationId: INBOX_ID,
+  migrations: [INBOX_TABLES],
+  checks: [
+    'SELECT seq, scope, key, added_at_ms, checksum FROM keys',
+    'SELECT name, max_age_ms, max_entries FROM scopes',
+  ],
+}
 
 /**
  * Write-ahead log, and a commit that returns after fsync. A short wait is enough if an administrator inspects the file
@@ -65,44 +110,52 @@ const SETTINGS = `
  * Sets the connection up, and creates or migrates the tables.
  * @throws MqttError `STORE_VERSION`, `STORE_CORRUPT`
  */
-export function prepareDatabase(database: SqlDatabase, file: string): void {
+export function prepareDatabase(database: SqlDatabase, schema: Schema, title: string): void {
+  const { applicationId, migrations } = schema
   database.exec('PRAGMA busy_timeout = 2000')
-  assertOurs(database, file)
+  assertOurs(database, schema, title)
   database.exec(SETTINGS)
   const version = pragma(database, 'user_version')
-  const steps = MIGRATIONS.slice(version)
-  if (steps.length === 0) return assertTables(database)
-  const mark = `PRAGMA application_id = ${APPLICATION_ID}; PRAGMA user_version = ${MIGRATIONS.length};`
+  const steps = migrations.slice(version)
+  if (steps.length === 0) return assertTables(database, schema)
+  const mark = `PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${migrations.length};`
   database.exec(`BEGIN IMMEDIATE; ${steps.join('\n')} ${mark} COMMIT;`)
 }
 
 /** A flipped byte can rename a column. */
-function assertTables(database: SqlDatabase): void {
+function assertTables(database: SqlDatabase, { checks }: Schema): void {
   try {
-    for (const table of ['messages', 'outcomes', 'set_aside'] as const) database.prepare(selectFrom(table))
-    database.prepare('SELECT id, next_position, messages, bytes, set_aside, checksum FROM state')
+    for (const sql of checks) database.prepare(sql)
   } catch (cause) {
     throw new Contradiction('its tables are not those of a store', { cause })
   }
+}
+
+const OTHER = 'a database of another application'
+const OWNERS: Readonly<Record<number, string>> = {
+  [STORE_ID]: 'a store of sqliteStore()',
+  [INBOX_ID]: 'an inbox of sqliteInbox()',
 }
 
 /**
  * Whether the file has tables yet.
  * @throws MqttError `STORE_VERSION`, `STORE_CORRUPT`
  */
-export function assertOurs(database: SqlDatabase, file: string): 'empty' | 'ours' {
+export function assertOurs(
+  database: SqlDatabase,
+  { applicationId, migrations }: Schema,
+  title: string,
+): 'empty' | 'ours' {
   const isEmpty = database.prepare('SELECT 1 FROM sqlite_schema LIMIT 1').get() === undefined
   if (isEmpty) return 'empty'
-  if (pragma(database, 'application_id') !== APPLICATION_ID)
-    throw new MqttError(
-      'STORE_CORRUPT',
-      `the store ${file}: it is a database of another application; use another file`,
-    )
+  const id = pragma(database, 'application_id')
+  if (id !== applicationId)
+    throw new MqttError('STORE_CORRUPT', `${title}: it is ${OWNERS[id] ?? OTHER}; use another file`)
   const version = pragma(database, 'user_version')
-  if (version > MIGRATIONS.length)
+  if (version > migrations.length)
     throw new MqttError(
       'STORE_VERSION',
-      `the store ${file}: it has version ${version}, and this version of nestjs-mqtt reads up to ${MIGRATIONS.length}; update nestjs-mqtt, or use another file`,
+      `${title}: it has version ${version}, and this version of nestjs-mqtt reads up to ${migrations.length}; update nestjs-mqtt, or use another file`,
     )
   return 'ours'
 }

@@ -1,6 +1,7 @@
 import type { StoredSettlement } from '../core/outbound/message-store.js'
-import type { SqlDatabase, SqlStatement, SqlValue } from './sqlite-engine.js'
-import { checksumOf, journalLine, numberIn, type Row, rowOf, textIn } from './store-records.js'
+import { SqlTables } from './sql-tables.js'
+import type { SqlValue } from './sqlite-engine.js'
+import { checksumOf, journalLine, numberIn, type Row, textIn } from './store-records.js'
 
 /** What the row `state` holds, so that a start does not count a million messages. */
 export interface StoreState {
@@ -64,34 +65,8 @@ const HEAD = `SELECT position, CAST(message_id AS BLOB) AS message_id, CAST(topi
 const COLUMNS =
   'position, message_id, topic, qos, retain, stored_at_ms, expires_at_ms, properties, payload, bytes, checksum'
 
-/** The statements of one connection. */
-export class StoreTables {
-  private readonly statements = new Map<string, SqlStatement>()
-
-  constructor(readonly database: SqlDatabase) {}
-
-  begin(): void {
-    this.run('BEGIN IMMEDIATE')
-  }
-
-  commit(): void {
-    this.run('COMMIT')
-  }
-
-  /** May also be called right after SQLite itself has rolled back. */
-  rollback(): void {
-    try {
-      this.run('ROLLBACK')
-    } catch {
-      // SQLite had already ended the transaction.
-    }
-  }
-
-  /** Moves the log into the file, which makes room on a full disk. */
-  checkpoint(): void {
-    this.database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()
-  }
-
+/** The tables of a store of messages. */
+export class StoreTables extends SqlTables {
   addMessage(record: SqlValue[]): void {
     this.run(`INSERT INTO messages (${COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, record)
   }
@@ -186,22 +161,6 @@ export class StoreTables {
     }
   }
 
-  close(): void {
-    this.statements.clear()
-    this.database.close()
-  }
-
-  rows(sql: string, values: SqlValue[]): Row[] {
-    return this.statement(sql)
-      .all(...values)
-      .map(rowOf)
-      .filter(row => row !== undefined)
-  }
-
-  run(sql: string, values: SqlValue[] = []): void {
-    this.statement(sql).run(...values)
-  }
-
   private heads(sql: string, values: SqlValue[]): RecordHead[] {
     return this.rows(sql, values).map(row => ({
       position: numberIn(row, 'position'),
@@ -210,13 +169,5 @@ export class StoreTables {
       storedAtMs: numberIn(row, 'stored_at_ms'),
       bytes: numberIn(row, 'bytes'),
     }))
-  }
-
-  private statement(sql: string): SqlStatement {
-    const known = this.statements.get(sql)
-    if (known !== undefined) return known
-    const prepared = this.database.prepare(sql)
-    this.statements.set(sql, prepared)
-    return prepared
   }
 }

@@ -1,7 +1,8 @@
+import { join } from 'node:path'
 import timers from 'node:timers'
-import type { Worker } from 'node:worker_threads'
+import { Worker } from 'node:worker_threads'
 import { MqttError } from '../core/errors.js'
-import type { SentError, StoreCall, StoreCalls, StoreReport, StoreResult } from './worker-protocol.js'
+import type { CallMap, SentError, StoreResult, ThreadReport } from './worker-protocol.js'
 
 // Stored when this module is loaded, because fake timers of a test do not control the disk.
 const { setTimeout, clearTimeout } = timers
@@ -13,22 +14,25 @@ interface Pending {
   readonly period: number
 }
 
-/** The calls to the thread of a store. The process stays alive only while a call is pending. */
-export class ThreadCalls {
+/** The calls to the thread of a file. The process stays alive only while a call is pending. */
+export class ThreadCalls<M extends CallMap<M>, R extends ThreadReport> {
+  private readonly worker: Worker
   private readonly pending = new Map<number, Pending>()
-  private batch: StoreCall[] = []
+  private batch: object[] = []
   private lastId = 0
   private period = 0
   private timer: NodeJS.Timeout | undefined
   private failure: MqttError | undefined
 
   constructor(
-    private readonly worker: Worker,
+    script: string,
     private readonly name: string,
     private readonly timeoutMs: number,
-    private readonly onReport: (report: StoreReport) => void,
+    private readonly onReport: (report: R) => void,
   ) {
-    worker.on('message', (report: StoreReport) => this.settle(report))
+    const worker = startThread(script)
+    this.worker = worker
+    worker.on('message', (report: R) => this.settle(report))
     worker.on('error', cause =>
       this.fail(new MqttError('STORE_FAILED', `${name}: its thread failed`, { cause })),
     )
@@ -36,11 +40,7 @@ export class ThreadCalls {
     worker.unref()
   }
 
-  call<K extends StoreCall['kind']>(
-    kind: K,
-    given: StoreCalls[K]['given'],
-    nowMs: number,
-  ): Promise<StoreCalls[K]['result']> {
+  call<K extends keyof M>(kind: K, given: M[K]['given'], nowMs: number): Promise<M[K]['result']> {
     return new Promise((resolve, reject) => {
       if (this.failure !== undefined) return reject(this.failure)
       this.lastId += 1
@@ -48,9 +48,7 @@ export class ThreadCalls {
       this.pending.set(this.lastId, { resolve, reject, period: this.period })
       this.timer ??= setTimeout(() => this.endPeriod(), this.timeoutMs)
       if (this.batch.length === 0) Promise.resolve().then(() => this.send())
-      const call: unknown = { kind, id: this.lastId, nowMs, ...given }
-      // Seam: TypeScript does not relate `kind` and `given` once they are in one object.
-      this.batch.push(call as StoreCall)
+      this.batch.push({ kind, id: this.lastId, nowMs, ...given })
     })
   }
 
@@ -74,7 +72,7 @@ export class ThreadCalls {
     if (this.failure === undefined) this.worker.postMessage(batch)
   }
 
-  private settle(report: StoreReport): void {
+  private settle(report: R): void {
     this.onReport(report)
     for (const result of report.results) this.settleOne(result)
     if (this.pending.size === 0) this.rest()
@@ -119,6 +117,11 @@ export class ThreadCalls {
     this.pending.clear()
     this.rest()
   }
+}
+
+function startThread(script: string): Worker {
+  // Without the flags of this process, such as loaders. The disabled warning says that node:sqlite is experimental.
+  return new Worker(join(__dirname, script), { execArgv: ['--disable-warning=ExperimentalWarning'] })
 }
 
 function errorOf({ code, message, cause }: SentError): MqttError {

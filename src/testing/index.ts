@@ -1,6 +1,7 @@
 export { type BrokerPayload, EmbeddedBroker, type EmbeddedBrokerOptions } from './embedded-broker.js'
 export { FaultLink, type FaultLinkOptions, type LinkDirection } from './fault-link.js'
-export { type MemoryStore, memoryStore } from './memory-store.js'
+export { type InboxPlace, inboxStoreContract } from './inbox-contract.js'
+export { type MemoryInbox, type MemoryStore, memoryInbox, memoryStore } from './memory-store.js'
 export type { BrokerMessage, NextOptions } from './message-log.js'
 export { type PacketOf, PeerConnection, ScriptedPeer } from './scripted-peer.js'
 export type { StoreCheck, StorePlace } from './store-contract.js'

@@ -1,4 +1,5 @@
 import { MqttError } from '../core/errors.js'
+import { HandledKeys, type InboxScope, type InboxStore } from '../core/inbound/inbound-count.js'
 import {
   exceeds,
   fullnessOf,
@@ -167,4 +168,44 @@ function copyOf(
   const { correlationData, ...others } = properties
   const copied = structuredClone(others)
   return correlationData === undefined ? copied : { ...copied, correlationData: Buffer.from(correlationData) }
+}
+
+/** An inbox in memory. */
+export interface MemoryInbox extends InboxStore {
+  /** Every call throws `STORE_FAILED` with this cause, until it is called with `undefined`. */
+  failWith(cause: Error | undefined): void
+}
+
+/**
+ * Returns an inbox in memory for `dedupe.store`, for tests. Its keys stay until it is no longer used, so that a test can restart
+ * a client on the same inbox.
+ */
+export function memoryInbox(): MemoryInbox {
+  return new KeysInMemory()
+}
+
+class KeysInMemory implements MemoryInbox {
+  private readonly scopes = new Map<string, HandledKeys>()
+  private failure: Error | undefined
+
+  failWith(cause: Error | undefined): void {
+    this.failure = cause
+  }
+
+  has(key: string, scope: InboxScope): boolean {
+    return this.keysOf(scope).has(key, scope)
+  }
+
+  add(key: string, scope: InboxScope): void {
+    this.keysOf(scope).add(key, scope)
+  }
+
+  private keysOf(scope: InboxScope): HandledKeys {
+    const { failure: cause } = this
+    if (cause !== undefined)
+      throw new MqttError('STORE_FAILED', `the inbox in memory: ${cause.message}`, { cause })
+    const keys = this.scopes.get(scope.name) ?? new HandledKeys(scope, () => performance.now())
+    this.scopes.set(scope.name, keys)
+    return keys
+  }
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
-/** A process that writes to a store, from `test/e2e/apps/store-writer.mjs`. */
+/** A process that writes to a store or to an inbox. */
 export class StoreProcess {
   /** What it said, in order. */
   readonly lines: string[] = []
@@ -14,8 +14,8 @@ export class StoreProcess {
   }
 
   /** Resolves when it has opened the store. */
-  static async start(file: string, first = 0): Promise<StoreProcess> {
-    const script = fileURLToPath(new URL('../e2e/apps/store-writer.mjs', import.meta.url))
+  static async start(file: string, first = 0, app = 'store-writer.mjs'): Promise<StoreProcess> {
+    const script = fileURLToPath(new URL(`../e2e/apps/${app}`, import.meta.url))
     const child = spawn(process.execPath, [script, file, String(first)], {
       stdio: ['ignore', 'pipe', 'pipe'],
     })

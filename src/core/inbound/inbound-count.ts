@@ -114,6 +114,8 @@ export interface InboxStore {
   add(key: string, scope: InboxScope): unknown
 }
 
+type InboxLimits = Pick<InboxScope, 'maxAgeMs' | 'maxEntries'>
+
 /** V8 keeps what a Map contained for long if entries come and go, so a copy replaces it after this many removals. */
 const RENEWED_AFTER = 64
 
@@ -123,7 +125,7 @@ export class HandledKeys implements InboxStore {
   private removed = 0
 
   constructor(
-    private readonly limits: Pick<InboxScope, 'maxAgeMs' | 'maxEntries'>,
+    private readonly limits: InboxLimits,
     /** A clock that is never set back. */
     private readonly nowMs: () => number,
   ) {}
@@ -132,13 +134,12 @@ export class HandledKeys implements InboxStore {
     return this.keys.size
   }
 
-  has(key: string): boolean {
+  has(key: string, { maxAgeMs }: InboxLimits = this.limits): boolean {
     const sinceMs = this.keys.get(key)
-    return sinceMs !== undefined && this.nowMs() - sinceMs < this.limits.maxAgeMs
+    return sinceMs !== undefined && this.nowMs() - sinceMs < maxAgeMs
   }
 
-  add(key: string): void {
-    const { maxAgeMs, maxEntries } = this.limits
+  add(key: string, { maxAgeMs, maxEntries }: InboxLimits = this.limits): void {
     const nowMs = this.nowMs()
     if (this.keys.delete(key)) this.removed += 1
     this.keys.set(key, nowMs)

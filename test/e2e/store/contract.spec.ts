@@ -1,5 +1,5 @@
-import { sqliteStore } from 'nestjs-mqtt/store'
-import { messageStoreContract } from 'nestjs-mqtt/testing'
+import { sqliteInbox, sqliteStore } from 'nestjs-mqtt/store'
+import { inboxStoreContract, messageStoreContract } from 'nestjs-mqtt/testing'
 import { describe, it } from 'vitest'
 import { newFile, removeFilesAfterEach } from '../../support/store-places.js'
 
@@ -15,6 +15,14 @@ describe.each(engines)('sqliteStore on %s', engine => {
   const checks = messageStoreContract(() => {
     const file = newFile()
     return { store: options => sqliteStore(file, { ...options, engine }) }
+  })
+  for (const { title, run } of checks) it(title, run)
+})
+
+describe.each(engines)('sqliteInbox on %s', engine => {
+  const checks = inboxStoreContract(() => {
+    const file = newFile()
+    return { inbox: () => sqliteInbox(file, { engine }) }
   })
   for (const { title, run } of checks) it(title, run)
 })

@@ -3,6 +3,7 @@ import { main } from '../../../src/cli/main.js'
 import { loadEngine } from '../../../src/store/sqlite-engine.js'
 import { StoreConnection } from '../../../src/store/store-connection.js'
 import { StoreFile } from '../../../src/store/store-file.js'
+import { MESSAGES } from '../../../src/store/store-rescue.js'
 import { newFile, removeFilesAfterEach } from '../../support/store-places.js'
 
 removeFilesAfterEach()
@@ -24,7 +25,7 @@ async function run(...args: string[]) {
 
 /** A store that stays open, as in a service. */
 async function openStore(file: string): Promise<StoreFile> {
-  const connection = new StoreConnection(await loadEngine(), { file, onCorrupt: 'fail' })
+  const connection = new StoreConnection(await loadEngine(), { file, onCorrupt: 'fail' }, MESSAGES)
   const limits = {
     maxMessages: 100,
     maxBytes: 1e6,

@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import type { StoreLimits } from '../../../src/core/outbound/message-store.js'
+import { InboxFile } from '../../../src/store/inbox-file.js'
+import { KEYS } from '../../../src/store/inbox-tables.js'
 import { loadEngine } from '../../../src/store/sqlite-engine.js'
 import { StoreConnection } from '../../../src/store/store-connection.js'
 import { StoreFile } from '../../../src/store/store-file.js'
+import { MESSAGES } from '../../../src/store/store-rescue.js'
 import { newFile, removeFilesAfterEach } from '../../support/store-places.js'
 
 removeFilesAfterEach()
@@ -33,7 +36,7 @@ const settle = (position: number) =>
 
 /** A store in a file that cannot grow beyond this many pages, as on a full disk. */
 async function storeOn(file: string, maxPages?: number): Promise<StoreFile> {
-  const connection = new StoreConnection(await loadEngine(), { file, onCorrupt: 'fail', maxPages })
+  const connection = new StoreConnection(await loadEngine(), { file, onCorrupt: 'fail', maxPages }, MESSAGES)
   return new StoreFile(connection, LIMITS, NOW_MS)
 }
 
@@ -49,7 +52,7 @@ describe('a store on a full disk', () => {
     expect(failed[0]).toMatchObject({
       error: {
         code: 'STORE_FAILED',
-        message: `the store ${file}: the disk is full; free some space, and the store works again`,
+        message: `the store ${file}: the disk is full; free some space, and it works again`,
       },
     })
     expect(store.read(0, { messages: 100, bytes: 1_000_000 }, NOW_MS)).toHaveLength(messages)
@@ -84,6 +87,65 @@ describe('a store on a full disk', () => {
   })
 })
 
+describe('an inbox on a full disk', () => {
+  it('rejects an addition with STORE_FAILED, keeps what it has, and works again when there is space', async () => {
+    const file = newFile('inbox.db')
+    const inboxOn = async (maxPages?: number) =>
+      new InboxFile(new StoreConnection(await loadEngine(), { file, onCorrupt: 'fail', maxPages }, KEYS))
+    const keyOf = (id: number) => ({
+      scope: 'alarms',
+      key: `key ${id} `.repeat(200),
+      maxAgeMs: 1_000,
+      maxEntries: 1_000,
+    })
+    const full = await inboxOn(20)
+    const added = Array.from({ length: 40 }, (_, id) => full.add([keyOf(id)], NOW_MS)[0]).map(
+      result => result !== undefined && 'value' in result,
+    )
+    expect(added.filter(Boolean).length).toBeGreaterThan(5)
+    expect(added.at(-1)).toBe(false)
+    expect(full.add([keyOf(99)], NOW_MS)).toMatchObject([
+      {
+        error: {
+          code: 'STORE_FAILED',
+          message: `the inbox ${file}: the disk is full; free some space, and it works again`,
+        },
+      },
+    ])
+    expect(added.map((_, id) => full.has(keyOf(id), NOW_MS))).toEqual(added)
+    full.close()
+    const inbox = await inboxOn()
+    expect(inbox.add([keyOf(99)], NOW_MS)).toEqual([{ value: undefined }])
+    expect(inbox.has(keyOf(99), NOW_MS)).toBe(true)
+    expect(added.map((_, id) => inbox.has(keyOf(id), NOW_MS))).toEqual(added)
+    inbox.close()
+  })
+})
+
+describe('an inbox', () => {
+  it('removes old keys in steps, also those of a scope that is no longer used, and keeps all when the clock is set back', async () => {
+    const file = newFile('inbox.db')
+    const open = async () =>
+      new InboxFile(new StoreConnection(await loadEngine(), { file, onCorrupt: 'fail' }, KEYS))
+    const unused = { scope: 'a handler that was removed', maxAgeMs: 1_000, maxEntries: 10_000 }
+    const first = await open()
+    const keys = Array.from({ length: 50 }, (_, id) => ({ ...unused, key: `key ${id}` }))
+    first.add(keys, NOW_MS)
+    expect(first.trimSome(NOW_MS - 3_000)).toBe(false)
+    expect(keys.every(key => first.has(key, NOW_MS - 3_000))).toBe(true)
+    first.close()
+
+    const inbox = await open()
+    expect(inbox.trimSome(NOW_MS + 999)).toBe(false)
+    const steps = [0, 1, 2, 3].map(() => inbox.trimSome(NOW_MS + 1_000))
+    expect(steps).toEqual([true, true, false, false])
+    inbox.close()
+    const database = (await loadEngine()).open(file)
+    expect(database.prepare('SELECT count(*) AS keys FROM keys').get()).toMatchObject({ keys: 0 })
+    database.close()
+  })
+})
+
 describe('the file of a store', () => {
   it('is synchronised at every commit, in a write-ahead log', async () => {
     const file = newFile()
@@ -106,6 +168,7 @@ describe('the file of a store', () => {
           },
         },
         { file, onCorrupt: 'fail' },
+        MESSAGES,
       ),
       LIMITS,
       NOW_MS,
