@@ -12,6 +12,7 @@ import { type DialSecrets, type ResolvedOptions, tlsConflict } from '../../optio
 import { LinkAuthentication } from './authentication.js'
 import type { AttemptCredentials, Dialler, Endpoint } from './link.js'
 import { ClientLink, ignore } from './mqtt-link.js'
+import { refuseTextFrames } from './packet-reader.js'
 import { Unreleased, UnreleasedStore } from './unreleased.js'
 
 /** One DNS SRV record (RFC 2782). */
@@ -207,20 +208,14 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
     dial: (endpoint, version, events) => {
       // The debug formatting of `mqtt` takes a sixth of its time.
       const settings = { ...clientOptions(options, endpoint, version), log: ignore }
+      refuseTextFrames(settings, cause => link.rejected(cause))
       const client = openClient(options, endpoint, settings)
       const connected = (session: ConnectedSession): void => {
         endpoints.keep()
         if (!session.sessionPresent) unreleased.clear()
         events.connected(session)
       }
-      const { name, authentication } = endpoint
-      const link = new ClientLink(
-        client,
-        version,
-        { name, authentication },
-        { ...events, connected },
-        maxPacketBytes,
-      )
+      const link = new ClientLink(client, version, endpoint, { ...events, connected }, maxPacketBytes)
       client.incomingStore = new UnreleasedStore(unreleased, done => link.stored(done))
       return link
     },

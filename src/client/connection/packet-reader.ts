@@ -1,5 +1,7 @@
-import type { MqttClient } from 'mqtt'
-import type { MqttError } from '../../core/errors.js'
+import type { EventEmitter } from 'node:events'
+import type { ClientRequest } from 'node:http'
+import type { IClientOptions, MqttClient } from 'mqtt'
+import { MqttError } from '../../core/errors.js'
 import { decodePacket, type PubackPacket, packetSizeAt } from '../../core/protocol/packet-decoder.js'
 import { hasValidText } from '../../core/protocol/packet-text.js'
 import { notText, type PublishPacket, tooLarge } from './link.js'
@@ -93,6 +95,23 @@ function connectApart(client: MqttClient): NodeJS.WritableStream {
   Reflect.deleteProperty(client.stream, 'pipe')
   if (parser === undefined) throw new Error('mqtt did not pipe its stream into its parser')
   return parser
+}
+
+/**
+ * `ws` passes the content of text and binary frames on alike, but MQTT may only be in binary ones (MQTT 5, 6.0.0-1). Its option
+ * `finishRequest` gives access to the socket.
+ */
+export function refuseTextFrames(settings: IClientOptions, refuse: (cause: MqttError) => void): void {
+  const finishRequest: unknown = Reflect.get(settings.wsOptions ?? {}, 'finishRequest')
+  const finish = (request: ClientRequest, socket: EventEmitter): void => {
+    socket.on('message', (_content: unknown, isBinary: boolean) => {
+      if (!isBinary)
+        refuse(new MqttError('CONNECTION_LOST', 'the broker sent a text frame', { reasonCode: 0x81 }))
+    })
+    if (typeof finishRequest === 'function') finishRequest(request, socket)
+    else request.end()
+  }
+  settings.wsOptions = { ...settings.wsOptions, finishRequest: finish }
 }
 
 /**
