@@ -51,6 +51,7 @@ const GUIDE = [
     items: [
       page('Options', 'options'),
       page('API', 'api/'),
+      page('Conformance', 'conformance'),
       page('Benchmarks', 'benchmarks'),
       page('Changelog', 'changelog'),
       page('Security policy', 'security-policy'),

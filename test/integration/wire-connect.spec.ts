@@ -110,8 +110,11 @@ describe.each(VERSIONS)('MQTT %i: CONNECT', protocolVersion => {
     expect({ clean, isKeptClean }).toEqual({ clean: true, isKeptClean: false })
   })
 
-  it('is all that is sent until CONNACK arrives', async () => {
-    const { client, peer, wires } = wireClient({ protocolVersion })
+  it.each([
+    ['', {}],
+    [', also with an Authentication Method', { properties: { authenticationMethod: 'X' } }],
+  ])('is all that is sent until CONNACK arrives%s', async (_what, given) => {
+    const { client, peer, wires } = wireClient({ protocolVersion, ...given })
     client.subscribe('a', () => {})
     await client.start()
     void client.publish('a', 1, { qos: 1, whenBlocked: 'queue' })
@@ -167,6 +170,12 @@ describe('a string of CONNECT', () => {
     const { clientId, username } = await connectOf({ clientId: '\ufeffa', username: '\ufeffb' })
     expect({ clientId, username }).toEqual({ clientId: '\ufeffa', username: '\ufeffb' })
   })
+})
+
+it.each([3, -1, 1.5])('a will with the QoS %d, which MQTT does not have, is refused', qos => {
+  // Seam: an untyped application may pass any number.
+  const will = { ...WILL, qos } as unknown as typeof WILL
+  expect(() => wireClient({ will })).toThrow('will.qos')
 })
 
 describe('Session Present in CONNACK', () => {

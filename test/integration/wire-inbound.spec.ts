@@ -230,9 +230,10 @@ describe.each(VERSIONS)('MQTT %i: malformed bytes of the broker', protocolVersio
     ['a second CONNACK', Buffer.from(protocolVersion === 5 ? '2003000000' : '20020000', 'hex')],
     ['an AUTH packet that was not asked for', Buffer.from('f0021800', 'hex')],
   ])('end the connection: %s', async (_what, bytes) => {
-    const { client, connection, peer } = await receiving({ protocolVersion })
+    const { client, connection, peer, wire } = await receiving({ protocolVersion })
     connection.sendBytes(bytes)
     await connection.closed()
+    expect(hexOf(wire, TYPE.auth)).toEqual([])
     await peer.accept()
     await client.whenConnected()
     await client.close()

@@ -42,6 +42,15 @@ describe.each(VERSIONS)('MQTT %i: the bytes of SUBSCRIBE', protocolVersion => {
     await client.close()
   })
 
+  it('never ask for No Local in a Shared Subscription', async () => {
+    const { client, wire } = await onWire({ protocolVersion })
+    client.subscribe('$share/group/a', () => {}, { noLocal: true })
+    const { body } = await wire.find(TYPE.subscribe)
+    expect(body.toString()).toContain('$share/group/a')
+    expect(body.readUInt8(body.length - 1) & 0b100).toBe(0)
+    await client.close()
+  })
+
   it('always have at least one filter', async () => {
     const { client, wire } = await onWire({ protocolVersion })
     const subscription = client.subscribe('a', () => {})
