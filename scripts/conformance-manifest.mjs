@@ -45,11 +45,11 @@ function matcherOf(title) {
  * @returns what is wrong, as lines
  */
 export function problemsOf(manifest, collected) {
-  const byFile = Map.groupBy === undefined ? groupBy(collected) : Map.groupBy(collected, ({ file }) => file)
+  const byFile = groupByFile(collected)
   return [...gapsIn(manifest), ...all(manifest).flatMap(statement => problemsOfOne(statement, byFile))]
 }
 
-function groupBy(collected) {
+function groupByFile(collected) {
   const groups = new Map()
   for (const test of collected) groups.set(test.file, [...(groups.get(test.file) ?? []), test])
   return groups

@@ -2,6 +2,7 @@ export interface LockedPackage {
   readonly name?: string
   readonly version?: string
   readonly license?: string
+  readonly hasInstallScript?: boolean
   readonly dependencies?: Readonly<Record<string, string>>
 }
 export interface Lock {

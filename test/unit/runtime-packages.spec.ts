@@ -43,6 +43,10 @@ describe('the packages that an installation brings with it', () => {
     expect(Object.keys(OWN).length).toBeGreaterThan(3)
   })
 
+  it('run no script when they are installed', () => {
+    expect(Object.entries(OWN).filter(([, { hasInstallScript }]) => hasInstallScript === true)).toEqual([])
+  })
+
   it('all have a permissive licence', () => {
     const others = Object.entries(OWN).filter(([, { license }]) => !PERMISSIVE.includes(String(license)))
     expect(others).toEqual([])
