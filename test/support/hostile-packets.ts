@@ -62,10 +62,15 @@ function mutateOnce(random: SeededRandom, bytes: Buffer): Buffer {
   }
 }
 
-/** Bytes of a packet that was damaged in one to three places, or in none. */
-export function hostilePacket(random: SeededRandom, version: 4 | 5): Buffer {
-  let bytes = generate(plausible(random, version), { protocolVersion: version })
+/** The bytes with one to three changes, or with none. */
+export function mutated(random: SeededRandom, packet: Buffer): Buffer {
+  let bytes = packet
   for (let count = random.below(4); count > 0 && bytes.length > 0; count -= 1)
     bytes = mutateOnce(random, bytes)
   return bytes
+}
+
+/** Bytes of a packet that was damaged in one to three places, or in none. */
+export function hostilePacket(random: SeededRandom, version: 4 | 5): Buffer {
+  return mutated(random, generate(plausible(random, version), { protocolVersion: version }))
 }
