@@ -8,6 +8,7 @@ import {
   parseOptions,
   strictObject,
   text,
+  utf8String,
 } from './schema.js'
 
 /** What an exchange of AUTH packets begins with. */
@@ -65,7 +66,7 @@ export interface ResolvedAuthentication {
 const schema = strictObject({
   authentication: strictObject(
     {
-      method: text('the name of an Authentication Method, such as "SCRAM-SHA-256"'),
+      method: v.pipe(text('the name of an Authentication Method, such as "SCRAM-SHA-256"'), utf8String),
       start: v.optional(aFunction<ResolvedAuthentication['start']>('a function that returns an exchange')),
       timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), 5_000),
       maxRounds: v.optional(integer(1, 1_000), 10),

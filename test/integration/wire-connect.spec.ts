@@ -110,11 +110,8 @@ describe.each(VERSIONS)('MQTT %i: CONNECT', protocolVersion => {
     expect({ clean, isKeptClean }).toEqual({ clean: true, isKeptClean: false })
   })
 
-  it.each([
-    ['', {}],
-    [', also with an Authentication Method', { properties: { authenticationMethod: 'X' } }],
-  ])('is all that is sent until CONNACK arrives%s', async (_what, given) => {
-    const { client, peer, wires } = wireClient({ protocolVersion, ...given })
+  it('is all that is sent until CONNACK arrives', async () => {
+    const { client, peer, wires } = wireClient({ protocolVersion })
     client.subscribe('a', () => {})
     await client.start()
     void client.publish('a', 1, { qos: 1, whenBlocked: 'queue' })
@@ -151,6 +148,35 @@ describe('MQTT 5: CONNECT', () => {
   })
 })
 
+describe('MQTT 5: enhanced authentication', () => {
+  const field = (kind: number, text: string): string =>
+    Buffer.concat([Buffer.from([kind, 0, text.length]), Buffer.from(text)]).toString('hex')
+  const METHOD = field(0x15, 'SCRAM')
+
+  it('sends nothing but AUTH before CONNACK: 0x18, the method of CONNECT and the data', async () => {
+    const { client, peer, wires } = wireClient({
+      authentication: { method: 'SCRAM', start: () => ({ data: 'one', onChallenge: () => 'two' }) },
+    })
+    client.subscribe('a', () => {})
+    await client.start()
+    void client.publish('a', 1, { qos: 1, whenBlocked: 'queue' })
+    const connection = await peer.connection()
+    await connection.expect('connect')
+    const wire = wireAt(wires, 0)
+    connection.sendBytes(Buffer.from(`f00a1808${METHOD}`, 'hex'))
+    const { hex } = await wire.find(TYPE.auth)
+    await quiet()
+    expect(wire.packets.map(({ type }) => type)).toEqual([TYPE.connect, TYPE.auth])
+    expect(wire.packets[0]?.hex).toContain(METHOD + field(0x16, 'one'))
+    // No Reason String and no User Property.
+    expect(hex).toBe(`f010180e${METHOD}${field(0x16, 'two')}`)
+    connection.sendBytes(Buffer.from(`200b000008${METHOD}`, 'hex'))
+    await client.whenConnected()
+    await wire.find(TYPE.publish)
+    await client.close()
+  })
+})
+
 describe('a string of CONNECT', () => {
   it.each([
     ['clientId', { clientId: 'a\u0000b' }],
@@ -161,7 +187,7 @@ describe('a string of CONNECT', () => {
     ['will.properties.contentType', { will: { ...WILL, properties: { contentType: '\u0000' } } }],
     ['properties.userProperties', { properties: { userProperties: { 'a\u0000': 'b' } } }],
     ['properties.userProperties', { properties: { userProperties: { a: 'b\u0000' } } }],
-    ['properties.authenticationMethod', { properties: { authenticationMethod: 'a\u0000' } }],
+    ['authentication.method', { authentication: { method: 'a\u0000', start: () => ({}) } }],
   ])('that UTF-8 or MQTT does not allow is refused: %s', (path, options) => {
     expect(() => wireClient(options)).toThrow(path)
   })
