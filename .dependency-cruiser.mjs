@@ -57,7 +57,7 @@ export default {
     only('mqtt', '^src/client/connection/dialler\\.ts$', 'node_modules/mqtt/'),
     only(
       'mqtt-packet',
-      '^src/(client/connection/packet-writer|testing/[^/]+)\\.ts$',
+      '^src/(client/connection/packet-writer|cli/doctor/raw-connection|testing/[^/]+)\\.ts$',
       'node_modules/mqtt-packet/',
     ),
     only('@opentelemetry', '^src/opentelemetry/', 'node_modules/@opentelemetry/'),

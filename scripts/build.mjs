@@ -81,6 +81,7 @@ const { main } = await import('../../cli/main.js')
 const writeTo = stream => text => new Promise(resolve => stream.write(text, () => resolve()))
 const code = await main(process.argv.slice(2), {
   cwd: process.cwd(),
+  env: process.env,
   load: url => import(url),
   out: writeTo(process.stdout),
   error: writeTo(process.stderr),

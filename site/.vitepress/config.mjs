@@ -39,6 +39,9 @@ const GUIDE = [
     items: [
       page('Connections', 'reconnect'),
       page('Deployment', 'deployment'),
+      page('Doctor', 'doctor'),
+      page('Brokers', 'brokers'),
+      page('Interoperability', 'interoperability'),
       page('Security', 'security'),
       page('Health', 'health'),
       page('Traces and metrics', 'opentelemetry'),

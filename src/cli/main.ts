@@ -20,6 +20,22 @@ nestjs-mqtt store <file> [--json]
 
 Lists the contents of a file of sqliteStore(): topics, messages, bytes, ages, outcomes and damaged records. It changes nothing,
 and works while a service uses the file.
+
+nestjs-mqtt doctor <url> [options]
+
+Checks what a broker can do, and what to set because of it. It connects several times, publishes about 700 small messages and one
+of 256 KiB to private topics, and removes what it leaves on the broker.
+
+  <url>               address of the broker, such as mqtts://broker.example:8883; by default MQTT_URL of the environment
+  --username <name>   user name; by default MQTT_USERNAME, or the user of the URL
+  --ca, --cert, --key <file>   certificates and key in PEM format (caPath, certPath, keyPath)
+  --servername <name> host name that the certificate must have, if it is not that of the URL
+  --prefix <topic>    where the private topics are; by default nestjs-mqtt/doctor
+  --timeout <seconds> time limit, 5 to 600; by default 30
+  --json              writes the result as JSON
+
+The password is MQTT_PASSWORD of the environment or that of the URL, and the passphrase of the key is MQTT_PASSPHRASE.
+Exit codes: 0 no warnings, 1 wrong arguments, 2 no connection, 3 warnings, 4 the time limit ended the run.
 `
 
 const MISSING = {
@@ -32,8 +48,7 @@ const MISSING = {
 /** Runs the command line. Returns the exit code. */
 export async function main(args: readonly string[], host: CliHost): Promise<number> {
   try {
-    await run(args, host)
-    return 0
+    return await run(args, host)
   } catch (error) {
     if (!(error instanceof CliError) && !isMqttError(error)) throw error
     await host.error(`nestjs-mqtt: ${error.message}\n`)
@@ -41,21 +56,34 @@ export async function main(args: readonly string[], host: CliHost): Promise<numb
   }
 }
 
-async function run(args: readonly string[], host: CliHost): Promise<void> {
+async function run(args: readonly string[], host: CliHost): Promise<number> {
   const { values, positionals } = parsed(args)
   const [command, file, ...others] = positionals
-  if (values.help === true) return host.out(USAGE)
-  if (command !== 'asyncapi' && command !== 'store')
+  const isJson = values.json === true
+  if (values.help === true) {
+    await host.out(USAGE)
+    return 0
+  }
+  if (command !== 'asyncapi' && command !== 'store' && command !== 'doctor')
     throw new CliError(
-      `${command === undefined ? 'a command is missing' : `unknown command "${command}"`}; use: nestjs-mqtt asyncapi <module file>, nestjs-mqtt store <file>, or --help`,
+      `${command === undefined ? 'a command is missing' : `unknown command "${command}"`}; use: nestjs-mqtt asyncapi <module file>, nestjs-mqtt store <file>, nestjs-mqtt doctor <url>, or --help`,
     )
-  if (file === undefined) throw new CliError(MISSING[command])
   if (others.length > 0) throw new CliError(`unexpected argument "${others[0]}"; see --help`)
-  if (command === 'store') return listStore({ file, isJson: values.json === true }, host)
-  const { out, options, export: exportName, title, 'api-version': version } = values
-  // Needs Nest, which a user of the client alone does not have.
-  const { writeAsyncApi } = await import('./mqtt.asyncapi-command.js')
-  await writeAsyncApi({ file, out, options, exportName, title, version }, host)
+  if (command === 'doctor') {
+    const { timeout, prefix, username, ca, cert, key, servername } = values
+    // Loads the client, which the other commands do not need.
+    const { runDoctor } = await import('./doctor/doctor-command.js')
+    return runDoctor({ url: file, isJson, timeout, prefix, username, ca, cert, key, servername }, host)
+  }
+  if (file === undefined) throw new CliError(MISSING[command])
+  if (command === 'store') await listStore({ file, isJson }, host)
+  else {
+    const { out, options, export: exportName, title, 'api-version': version } = values
+    // Needs Nest, which a user of the client alone does not have.
+    const { writeAsyncApi } = await import('./mqtt.asyncapi-command.js')
+    await writeAsyncApi({ file, out, options, exportName, title, version }, host)
+  }
+  return 0
 }
 
 function parsed(args: readonly string[]) {
@@ -70,6 +98,13 @@ function parsed(args: readonly string[]) {
         export: text,
         title: text,
         'api-version': text,
+        timeout: text,
+        prefix: text,
+        username: text,
+        ca: text,
+        cert: text,
+        key: text,
+        servername: text,
         help: { type: 'boolean' },
         json: { type: 'boolean' },
       },

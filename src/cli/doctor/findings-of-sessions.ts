@@ -1,0 +1,161 @@
+import { describeReasonCode } from '../../core/protocol/packets.js'
+import { note, ok, type Rule, type Said, warning } from './finding.js'
+import type { Observations } from './observations.js'
+
+const NEVER = 0xffff_ffff
+
+function session({ session: observed, protocolVersion }: Observations): Said | undefined {
+  if (observed === undefined) return undefined
+  const options = ['clean', 'clientId', 'properties.sessionExpiryInterval']
+  if (!observed.sessionPresent)
+    return warning(
+      'not kept over a reconnect',
+      'with clean: false, messages that are published during an outage do not arrive',
+      options,
+    )
+  if (!observed.hasQueued)
+    return warning(
+      'kept over a reconnect, but a QoS 1 message of the meantime did not arrive',
+      'check the queue limits of the broker for clients that are offline',
+      options,
+    )
+  const { requestedExpiry, grantedExpiry } = observed
+  const text = 'kept over a reconnect, with the messages of the meantime'
+  if (protocolVersion === 4)
+    return note(
+      `${text}; when it ends is up to the broker`,
+      'check the setting of the broker, such as persistent_client_expiration of mosquitto',
+      options,
+    )
+  if (grantedExpiry === undefined || grantedExpiry === requestedExpiry || grantedExpiry === NEVER)
+    return ok(text, options)
+  return note(
+    `${text}; instead of the ${requestedExpiry} s requested, the session ends after ${grantedExpiry} s`,
+    undefined,
+    options,
+  )
+}
+
+function redelivery({ session: observed }: Observations): Said | undefined {
+  if (observed?.sessionPresent !== true) return undefined
+  if (observed.redeliveredDup === true) return ok('an unacknowledged message arrives again, with DUP')
+  if (observed.redeliveredDup === undefined)
+    return note(
+      `a message that was not acknowledged did not arrive again within ${observed.quietMs} ms after the reconnect`,
+      'some brokers wait for a time limit, such as ack_wait of NATS (30 s); until then the message is late, and others overtake it',
+      ['clean'],
+    )
+  return note(
+    'an unacknowledged message arrives again, but without DUP',
+    'handlers cannot rely on the flag; recognise repeats with "dedupe"',
+    ['dedupe'],
+  )
+}
+
+const WINDOW_OPTIONS = ['inbound.maxInFlight', 'inbound.maxQueuedBytes']
+
+function receiveMaximum({ receiveMaximum: observed }: Observations): Said | undefined {
+  if (observed === undefined) return undefined
+  const { limit, before, after, published } = observed
+  const most = Math.max(before, after)
+  if (most === 1)
+    return warning(
+      'the broker sends one message at a time, and waits for its acknowledgement',
+      'a slow handler, a retry or a dead letter delays every other QoS 1 message of the connection: subscribe at QoS 0 where a loss is acceptable, or use several connections',
+      ['qos', ...WINDOW_OPTIONS],
+    )
+  if (limit === undefined) return unlimited(most, published)
+  if (most > limit)
+    return warning(
+      `overrun${before > limit ? '' : ' after the first acknowledgements'}: ${most} unacknowledged messages where the client allows ${limit}`,
+      'update the broker if a later version keeps it (mosquitto from 2.0.13 on); the client bounds its memory with inbound.maxQueuedBytes, and then stops reading',
+      WINDOW_OPTIONS,
+    )
+  if (most < limit)
+    return note(
+      `kept, but the broker sends only ${most} messages without an acknowledgement`,
+      'raise its own limit, such as max_inflight_messages of mosquitto',
+      WINDOW_OPTIONS,
+    )
+  return ok(`kept: ${most} unacknowledged messages where the client allows ${limit}`, WINDOW_OPTIONS)
+}
+
+function unlimited(most: number, published: number): Said {
+  const text = 'MQTT 3.1.1 has no limit of the client; the broker sends'
+  if (most >= published)
+    return note(
+      `${text} at least ${most} messages without an acknowledgement`,
+      'the client bounds its memory with inbound.maxQueuedBytes, and then stops reading',
+      WINDOW_OPTIONS,
+    )
+  return note(
+    `${text} up to ${most} messages without an acknowledgement`,
+    'a handler that waits holds back the acknowledgements behind it: with that many such messages the broker sends nothing more. Raise the limit of the broker, such as max_inflight_messages of mosquitto or mqtt.prefetch of RabbitMQ',
+    WINDOW_OPTIONS,
+  )
+}
+
+function brokerWindow({ connack, protocolVersion }: Observations): Said {
+  const options = ['outbound.maxInFlight']
+  if (protocolVersion === 4)
+    return note(
+      'MQTT 3.1.1 brokers announce no limit for publishes in flight',
+      'set outbound.maxInFlight to the limit of the broker, if it has one',
+      options,
+    )
+  const { receiveMaximum: maximum = 65_535 } = connack
+  if (maximum >= 1_000)
+    return ok(
+      `${maximum} publishes in flight are accepted; the client uses up to outbound.maxInFlight`,
+      options,
+    )
+  return note(
+    `the broker accepts ${maximum} publishes in flight, and the client keeps that`,
+    'further publishes wait as "whenBlocked" says; raise the limit of the broker (such as max_inflight_messages of mosquitto) for more throughput',
+    [...options, 'whenBlocked'],
+  )
+}
+
+function keepAlive({ connack, protocolVersion }: Observations): Said | undefined {
+  const { serverKeepAlive } = connack
+  if (serverKeepAlive !== undefined)
+    return note(`the broker sets Keep Alive to ${serverKeepAlive} s`, 'nothing to do: the client uses it', [
+      'keepalive',
+    ])
+  return protocolVersion === 5 ? ok('chosen by the client', ['keepalive']) : undefined
+}
+
+function will({ will: observed }: Observations): Said | undefined {
+  if (observed === undefined) return undefined
+  if (observed.hasArrived) return ok('published when the connection was lost', ['will', 'presence'])
+  return warning(
+    'not published within 3 s after the connection was lost',
+    'do not rely on presence to notice a lost client; publish heartbeats',
+    ['will', 'presence'],
+  )
+}
+
+function sysTopics({ sysTopics: observed, brokerVersion }: Observations): Said | undefined {
+  if (observed === undefined) return undefined
+  const { code, messages } = observed
+  if (code === undefined || code >= 0x80)
+    return note(
+      `a subscription to $SYS/# was refused: ${code === undefined ? 'no SUBACK' : describeReasonCode(code)}`,
+    )
+  if (messages === 0) return note('$SYS/# delivers nothing', 'monitor the broker with its own tools')
+  const version = brokerVersion === undefined ? '' : `, version "${brokerVersion}"`
+  return note(
+    `${messages} topics are readable${version}`,
+    'if other clients must not see them, deny $SYS/# in the access rules of the broker',
+  )
+}
+
+export const SESSION_RULES: readonly Rule[] = [
+  { id: 'session', title: 'Session', check: 'session', decide: session },
+  { id: 'redelivery', title: 'Redelivery', check: 'session', decide: redelivery },
+  { id: 'receive-maximum', title: 'Receive Maximum', check: 'receiveMaximum', decide: receiveMaximum },
+  { id: 'broker-window', title: 'Publishes in flight', check: 'connect', decide: brokerWindow },
+  { id: 'keep-alive', title: 'Keep Alive', check: 'connect', isMqtt5: true, decide: keepAlive },
+  { id: 'will', title: 'Will', check: 'will', decide: will },
+  { id: 'sys-topics', title: '$SYS', check: 'sysTopics', decide: sysTopics },
+]
