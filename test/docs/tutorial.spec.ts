@@ -11,6 +11,7 @@ const ENDS = [
   '## Step 3: alarms that are not lost',
   '## Step 4: commands',
   '## Step 5: who is online',
+  '## Step 6: a bad link',
   '## Where to go from here',
 ]
 
@@ -137,5 +138,21 @@ describe('step 5 of the tutorial', () => {
     expect(await terminate(other)).toMatchObject({ code: 0 })
     await eventually(async () => (await count('online')) === 1)
     expect(await get('online')).toEqual(['7'])
+  })
+})
+
+describe('step 6 of the tutorial', () => {
+  const app = stepped(6)
+
+  it('has a truck that sends its last temperature over a link that carries a tenth of its data', async () => {
+    await service(app)
+    const program = start(app, 'dist/src/bad-link.js', '9')
+    await program.printed('superseded:')
+    const [superseded = 0, sent = 0] = ['superseded', 'sent'].map(what =>
+      Number(new RegExp(`${what}: (\\d+)`).exec(program.output)?.[1]),
+    )
+    expect(superseded).toBeGreaterThan(sent)
+    expect(superseded + sent).toBe(2_001)
+    await eventually(async () => Object(await get('trucks'))['9'] === 20)
   })
 })
