@@ -44,8 +44,10 @@ new EventSource('events').addEventListener('message', ({ data }) => {
   showTrucks(trucks)
   write('#alarms-total', alarms.total)
   write('#alarms-dead', alarms.deadLettered)
+  const hasInstances = new Set(alarms.latest.map(({ handledBy }) => handledBy)).size > 1
   showList('#alarms', alarms.latest.slice(0, 7), ({ truckId, kind, handledBy }) => {
-    return `${truckId}: ${kind === 'door-open' ? 'door opened' : 'door closed'} (${handledBy})`
+    const what = `${truckId}: ${kind === 'door-open' ? 'door opened' : 'door closed'}`
+    return hasInstances ? `${what} (${handledBy})` : what
   })
 })
 

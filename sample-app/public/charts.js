@@ -1,7 +1,9 @@
 import { LANES } from './lanes.js'
 import uPlot from './uplot/uPlot.esm.js'
 
-const WINDOW_S = 60
+/** The charts show as much as there is, up to a minute. */
+const WINDOWS_S = [20, 40, 60]
+const LONGEST_S = 60
 const MARGIN_S = 0.5
 
 /** Draws ages and drops. `data` has the numbers that are drawn, in seconds. */
@@ -78,15 +80,15 @@ export class Charts {
       cursor: { show: false },
       legend: { show: false },
       scales: {
-        x: { time: true, range: () => lastMinute(this.ages[0]) },
+        x: { time: true, range: () => windowOf(this.ages[0]) },
         y: { range: (_plot, _min, max) => [0, Math.max(least, (max ?? 0) * 1.1)] },
       },
       axes: [
         {
           ...axis,
           size: 30,
-          splits: (_plot, _axis, min) => everyQuarter(min),
-          values: (_plot, splits) => splits.map(ago),
+          splits: (_plot, _axis, min, max) => quartersOf(min, max),
+          values: (_plot, splits) => splits.map(at => ago(splits.at(-1) - at)),
         },
         { ...axis, values: (_plot, splits) => splits.map(label), size: 48, space: 36 },
       ],
@@ -100,19 +102,20 @@ function seriesOf(kind) {
   return { label: name, stroke: colour(`--${kind}`), width, dash, points: { show: false }, spanGaps: false }
 }
 
-const QUARTERS = [60, 45, 30, 15, 0]
-
-function everyQuarter(first) {
-  return QUARTERS.map(seconds => first + WINDOW_S - seconds)
+function quartersOf(first, last) {
+  const now = last - MARGIN_S
+  return [4, 3, 2, 1, 0].map(quarter => now - ((now - first) * quarter) / 4)
 }
 
-function ago(_at, index) {
-  return QUARTERS[index] === 0 ? 'now' : `−${QUARTERS[index]} s`
+function ago(seconds) {
+  return seconds < 1 ? 'now' : `−${Math.round(seconds)} s`
 }
 
-function lastMinute(times) {
+function windowOf(times) {
   const now = times.at(-1) ?? Date.now() / 1_000
-  return [now - WINDOW_S, now + MARGIN_S]
+  const recorded = now - (times[0] ?? now)
+  const seconds = WINDOWS_S.find(one => one >= recorded) ?? LONGEST_S
+  return [now - seconds, now + MARGIN_S]
 }
 
 function empty(compared) {
@@ -122,7 +125,7 @@ function empty(compared) {
 function push(data, atMs, values) {
   data[0].push(atMs / 1_000)
   for (const [index, value] of values.entries()) data[index + 1].push(value)
-  const first = data[0].findIndex(at => at >= atMs / 1_000 - WINDOW_S - 1)
+  const first = data[0].findIndex(at => at >= atMs / 1_000 - LONGEST_S - 1)
   if (first > 0) for (const list of data) list.splice(0, first)
 }
 
