@@ -75,6 +75,11 @@ export class DemoFleet implements OnApplicationBootstrap, OnModuleDestroy {
     for (const process of this.processes) process.close(isClosed)
   }
 
+  /** Garbage keeps the broker busy, or has ended. */
+  flood(isFlooded: boolean): void {
+    this.phases.begin(isFlooded ? 'flooded' : this.condition.mode)
+  }
+
   processOf(truckId: string): TruckProcess | undefined {
     return this.processes.find(({ trucks }) => trucks.some(truck => truck.truckId === truckId))
   }

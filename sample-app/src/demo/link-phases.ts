@@ -1,6 +1,7 @@
 import type { LinkCondition } from '../truck/messages.js'
 
-export type Phase = LinkCondition['mode']
+/** `flooded`: the links are free, and broker and service are busy with garbage. */
+export type Phase = LinkCondition['mode'] | 'flooded'
 
 interface Begun {
   readonly atMs: number

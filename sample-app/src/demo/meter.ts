@@ -32,6 +32,8 @@ export class Meter implements OnApplicationBootstrap, OnModuleDestroy {
   readonly throttledAges = histograms()
   /** Those whose link was free all the way. */
   readonly freeAges = histograms()
+  /** Those that waited for a broker and a service that were busy with garbage. */
+  readonly floodedAges = histograms()
   private readonly dropped: number[][] = []
   private timer: NodeJS.Timeout | undefined
 
@@ -46,7 +48,8 @@ export class Meter implements OnApplicationBootstrap, OnModuleDestroy {
       const nowMs = Date.now()
       const met = this.fleet.phases.between(nowMs - ageMs, nowMs)
       if (met.has('stalled') || met.has('closed')) return
-      const ages = met.has('throttled') ? this.throttledAges : this.freeAges
+      const others = met.has('flooded') ? this.floodedAges : this.freeAges
+      const ages = met.has('throttled') ? this.throttledAges : others
       ages.get(truckId)?.add(ageMs)
     })
     this.timer = setInterval(() => this.take(), SAMPLE_EVERY_MS)

@@ -73,6 +73,7 @@ export class Stage implements OnModuleDestroy {
     if (this.garbage !== undefined) return
     const garbage = new Child('demo/garbage-process.js', [this.broker.url, String(GARBAGE_PER_SECOND)])
     this.garbage = garbage
+    this.fleet.flood(true)
     const before = this.garbageSent
     garbage.onMessage(sent => {
       this.garbageSent = before + Number(sent)
@@ -81,6 +82,7 @@ export class Stage implements OnModuleDestroy {
     await Promise.race([sleep(seconds * 1_000, undefined, { ref: false }), garbage.whenEnded])
     await garbage.stop()
     this.garbage = undefined
+    this.fleet.flood(false)
     this.tell(`The garbage has ended: ${this.garbageSent - before} messages.`)
   }
 
