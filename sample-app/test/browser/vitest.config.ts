@@ -4,7 +4,8 @@ export default defineConfig({
   test: {
     include: ['*.browser.ts'],
     testTimeout: 30_000,
-    hookTimeout: 60_000,
+    // The first start builds the library and the sample.
+    hookTimeout: 300_000,
     bail: 1,
     reporters: ['verbose'],
   },
