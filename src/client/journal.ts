@@ -152,6 +152,8 @@ function thinnedLine(notice: ThinnedNotice): ThinnedLine {
     }
     case 'store-failed':
       return { level: 'error', line: `the store of messages failed: ${oneLine(notice.why)}` }
+    case 'credentials-not-renewed':
+      return { level: 'warn', line: `the credentials were not renewed: ${oneLine(notice.why)}` }
     case 'dead-letter-without-subscriber': {
       const line = `nobody subscribes to the dead letter topic "${notice.topic}"; its dead letters are lost`
       return { level: 'warn', line }

@@ -1,4 +1,8 @@
-import type { ConnectedSession, ConnectionState } from '../core/connection/connection-state.js'
+import {
+  type ConnectedSession,
+  type ConnectionState,
+  isReplaced,
+} from '../core/connection/connection-state.js'
 import { closedError, describeCause, type MqttError } from '../core/errors.js'
 import { HeldBytes } from '../core/inbound/open-messages.js'
 import type { SessionLog } from '../core/log-lines.js'
@@ -94,11 +98,10 @@ export class MqttSession {
     if (options.requests.responseQos > 0) this.dispatcher.pool.trackRequests()
     this.shutdown = new Shutdown(this)
     // SUBSCRIBE is sent before waiting publishes, because this client would otherwise miss its own messages.
-    const parts = [this.subscriptions, this.dispatcher, this.publisher, this.presence]
+    const parts = [this.subscriptions, this.dispatcher, this.publisher, this.presence, this.renewal]
     for (const part of parts) if (part !== undefined) this.connection.attach(part)
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
-      lost: cause => this.createdRequester?.lost(cause),
       noticed: cause => this.events.notice.emit({ type: 'failure-while-ending', cause }),
       stateChanged: (state, before) => this.noteState(state, before),
     })
@@ -276,13 +279,16 @@ export class MqttSession {
 
   private noteState(state: ConnectionState, before: ConnectionState): void {
     const { notice } = this.events
-    if (state.status === 'closed') this.createdRequester?.lost(closedError())
+    // Without a cause this connection is replaced by the next one, on which responses still arrive.
+    const ended = 'cause' in state ? state.cause : undefined
+    if (state.status === 'closed' || ended !== undefined) this.createdRequester?.lost(ended ?? closedError())
     this.events.connectionChanged(state, before)
     const cause = state.status === 'closed' ? state.cause : undefined
     // The promise of `start()` reports a failed start.
     const isStartFailure = cause !== undefined && this.isStarting
     if (!isStartFailure) notice.emit({ type: 'state', state, before })
-    if (before.status === 'connected' && state.status !== 'closing') this.noteLoss(state)
+    if (before.status === 'connected' && state.status !== 'closing' && !isReplaced(state, before))
+      this.noteLoss(state)
     if (cause === undefined || isStartFailure) return
     try {
       this.options.onStopped?.(cause)

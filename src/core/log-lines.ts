@@ -61,6 +61,7 @@ export type Notice =
   | { readonly type: 'state'; readonly state: ConnectionState; readonly before: ConnectionState }
   | { readonly type: 'connection-lost'; readonly wasShort: boolean }
   | { readonly type: 'session-lost' }
+  | { readonly type: 'credentials-not-renewed'; readonly why: string }
   | { readonly type: 'failure-while-ending'; readonly cause: MqttError }
   | { readonly type: 'shutdown-gave-up'; readonly afterMs: number; readonly left: LeftBehind }
 

@@ -232,7 +232,7 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
   /**
    * Returns the credentials for an attempt to connect. Called before every attempt; the result overrides `username`,
    * `password` and the TLS options. If it rejects, the attempt fails with that cause. Must settle within
-   * `connectTimeoutMs`. @default none
+   * `connectTimeoutMs`. Also called before the credentials expire (`expiresAtMs`), and by `reauthenticate()`. @default none
    */
   readonly credentials?: () => MqttCredentials | Promise<MqttCredentials>
   /** Enhanced authentication with AUTH packets (MQTT 5, 4.12). The connection then never uses MQTT 3.1.1. @default none */

@@ -48,4 +48,10 @@ export interface MqttCredentials
   readonly headers?: Readonly<Record<string, string>>
   /** Authentication Data, such as a token; see the option `authentication`. At most 65,535 bytes. @default none */
   readonly authenticationData?: string | Buffer
+  /**
+   * Until when these credentials hold, in milliseconds since 1970 (like `Date.now()`). The client renews them before: after 75
+   * to 90 % of the remaining time it calls `credentials` again, and authenticates again with AUTH, or without
+   * `authentication` connects again. @default they hold for as long as the connection
+   */
+  readonly expiresAtMs?: number
 }

@@ -99,6 +99,7 @@ const EXAMPLES: { readonly [T in Notice['type']]: readonly Untyped<T>[] } = {
   ],
   'connection-lost': Array.from({ length: 3 }, () => ({ wasShort: true })),
   'session-lost': [{}],
+  'credentials-not-renewed': [{ why: 'the vault is closed' }],
   'failure-while-ending': [{ cause: lost }],
   'shutdown-gave-up': [
     { afterMs: 4_000, left: { running: 1, waiting: 0, streams: 0, unacknowledged: 0, queued: 0 } },

@@ -4,6 +4,7 @@ import {
   AUTH_CONTINUE,
   AuthenticationRounds,
   authenticationFailed,
+  expiryProblem,
   unexpectedAuth,
 } from '../../core/connection/authentication.js'
 import { describeCause, type MqttError } from '../../core/errors.js'
@@ -12,6 +13,8 @@ import type {
   AuthenticationStart,
   ResolvedAuthentication,
 } from '../../options/authentication.js'
+import type { MqttCredentials } from '../../options/options.js'
+import type { ResolvedOptions } from '../../options/resolved-options.js'
 
 /** The part of a link that an exchange needs. */
 interface AuthenticatedLink {
@@ -26,7 +29,19 @@ interface AuthenticationProperties {
 
 const MAX_DATA_BYTES = 65_535
 
-/** AUTH has arrived. Every connection handles it, because `mqtt` would not respond correctly. */
+/** The credentials for an attempt to connect, or for a renewal. Rejects if they are invalid. */
+export async function requestCredentials({
+  credentials,
+  authentication,
+}: Pick<ResolvedOptions, 'credentials' | 'authentication'>): Promise<MqttCredentials> {
+  const given = (await credentials?.()) ?? {}
+  const problem = expiryProblem(given.expiresAtMs)
+  if (problem !== undefined) throw new Error(problem)
+  if (given.authenticationData === undefined || authentication !== undefined) return given
+  throw new Error('credentials: "authenticationData" is set, but the option "authentication" is missing')
+}
+
+/** AUTH has arrived. `mqtt` must ignore the packet afterwards, because it would end the connection. */
 export function authenticate(
   authentication: LinkAuthentication | undefined,
   packet: IAuthPacket,

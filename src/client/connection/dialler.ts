@@ -9,7 +9,7 @@ import { printable } from '../../core/log-lines.js'
 import { withoutSecrets } from '../../options/option-checks.js'
 import type { MqttCredentials } from '../../options/options.js'
 import { type DialSecrets, type ResolvedOptions, tlsConflict } from '../../options/resolved-options.js'
-import { LinkAuthentication } from './authentication.js'
+import { LinkAuthentication, requestCredentials } from './authentication.js'
 import type { AttemptCredentials, Dialler, Endpoint } from './link.js'
 import { ClientLink, ignore } from './mqtt-link.js'
 import { refuseTextFrames } from './packet-reader.js'
@@ -48,8 +48,9 @@ export class Endpoints {
     target: number,
     reference: string | undefined,
     protocolVersion: ProtocolVersion = 5,
+    prepared?: MqttCredentials,
   ): Promise<Endpoint> {
-    const settings = await settingsOf(this.options)
+    const settings = await settingsOf(this.options, prepared)
     if (this.options.createStream !== undefined) {
       return { url: undefined, name: 'the stream from createStream()', ...settings }
     }
@@ -87,16 +88,13 @@ export class Endpoints {
 }
 
 /** Requests the credentials, and begins the enhanced authentication if there is one. */
-async function settingsOf(
-  options: ResolvedOptions,
-): Promise<Pick<Endpoint, 'credentials' | 'authentication'>> {
-  const given = (await options.credentials?.()) ?? {}
-  const { authenticationData, ...others } = given
+async function settingsOf(options: ResolvedOptions, prepared: MqttCredentials | undefined) {
+  const given = prepared ?? (await requestCredentials(options))
+  const { authenticationData, expiresAtMs, ...others } = given
   const credentials = await readTlsFiles(options.secrets.reveal(), others)
-  if (options.authentication !== undefined)
-    return { credentials, authentication: await LinkAuthentication.start(options.authentication, given) }
-  if (authenticationData === undefined) return { credentials }
-  throw new Error('credentials: "authenticationData" is set, but the option "authentication" is missing')
+  const authentication =
+    options.authentication && (await LinkAuthentication.start(options.authentication, given))
+  return { credentials, authentication, expiresAtMs }
 }
 
 /** User and password of a URL as written, including the "@". A user without a password has no ":". */

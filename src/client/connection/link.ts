@@ -101,7 +101,10 @@ export interface LinkEvents {
 }
 
 /** Settings of an attempt, after the TLS files are read. */
-export type AttemptCredentials = Omit<MqttCredentials, keyof TlsFileOptions | 'authenticationData'> &
+export type AttemptCredentials = Omit<
+  MqttCredentials,
+  keyof TlsFileOptions | 'authenticationData' | 'expiresAtMs'
+> &
   Pick<TlsFileOptions, 'passphrase'>
 
 /** Address and settings of one attempt. */
@@ -112,14 +115,20 @@ export interface Endpoint {
   readonly name: string
   readonly credentials: AttemptCredentials
   readonly authentication?: LinkAuthentication | undefined
+  readonly expiresAtMs?: number | undefined
 }
 
 /** Opens network connections, one per attempt. */
 export interface Dialler {
   /** QoS 2 messages that the broker has not released. */
   readonly unreleased: { readonly count: number; readonly bytes: number }
-  /** Finds the address and the credentials of the attempt. Rejects if this fails. */
-  locate(target: number, reference: string | undefined, protocolVersion: ProtocolVersion): Promise<Endpoint>
+  /** Finds the address of the attempt, and its credentials unless they are prepared. Rejects if this fails. */
+  locate(
+    target: number,
+    reference: string | undefined,
+    protocolVersion: ProtocolVersion,
+    prepared?: MqttCredentials,
+  ): Promise<Endpoint>
   /** May throw. */
   dial(endpoint: Endpoint, protocolVersion: ProtocolVersion, events: LinkEvents): Link
 }

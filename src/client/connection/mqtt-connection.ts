@@ -13,10 +13,14 @@ import { ownVerdict, reconnectDelayMs, verdictOf } from '../../core/connection/r
 import { closedError, describeCause, MqttError } from '../../core/errors.js'
 import type { BrokerLimits } from '../../core/protocol/packets.js'
 import type { AuthenticationExchange } from '../../options/authentication.js'
+import type { MqttCredentials } from '../../options/options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { type WaitOptions, whenConnected } from '../waits.js'
 import type { LinkAuthentication } from './authentication.js'
 import type { Dialler, Endpoint, Link, LinkEvents, Packet } from './link.js'
+
+/** How long the broker may take to close a connection after DISCONNECT. */
+const CLOSE_MS = 500
 
 type DialEffect = Extract<ConnectionEffect, { type: 'dial' }>
 
@@ -41,7 +45,12 @@ export class MqttConnection {
   private link: Link | undefined
   /** Of the current connection. */
   private authentication: LinkAuthentication | undefined
+  /** Until when the credentials of the current connection hold, in milliseconds since 1970. */
+  expiresAtMs: number | undefined
+  /** Credentials for the next attempt. */
+  #prepared: MqttCredentials | undefined
   private timer: NodeJS.Timeout | undefined
+  private closeTimer: NodeJS.Timeout | undefined
   private locateTimer: NodeJS.Timeout | undefined
   /** Listeners for the events of the link. Replaced on each change, so that a running notification reaches all of them. */
   private parts: readonly ConnectionListener[] = []
@@ -148,6 +157,13 @@ export class MqttConnection {
     return authentication?.again(exchange, link)
   }
 
+  /** Ends the connection with DISCONNECT, and connects again at once with these credentials. */
+  replace(credentials: MqttCredentials): void {
+    this.#prepared = credentials
+    this.apply({ type: 'replace' })
+    this.closeTimer = setTimeout(() => this.link?.destroy(), CLOSE_MS)
+  }
+
   whenConnected(wait: WaitOptions = {}): Promise<void> {
     return whenConnected(this, wait)
   }
@@ -217,8 +233,10 @@ export class MqttConnection {
     const attempt = {}
     this.attempt = attempt
     try {
+      const prepared = this.#prepared
+      this.#prepared = undefined
       const endpoint = await this.withinConnectTimeout(
-        this.dialler.locate(target, reference, protocolVersion).catch(notLocated),
+        this.dialler.locate(target, reference, protocolVersion, prepared).catch(notLocated),
       )
       if (this.attempt === attempt) this.openLink(endpoint, protocolVersion)
     } catch (cause) {
@@ -241,6 +259,7 @@ export class MqttConnection {
         for (const part of this.parts) part.responded?.(packet)
       }),
       closed: ifCurrent(cause => {
+        clearTimeout(this.closeTimer)
         this.link = undefined
         this.lose(cause)
       }),
@@ -251,6 +270,7 @@ export class MqttConnection {
     link.current = this.dialler.dial(endpoint, protocolVersion, events)
     this.link = link.current
     this.authentication = endpoint.authentication
+    this.expiresAtMs = endpoint.expiresAtMs
   }
 
   /** Looking up the address is part of the attempt, and must not block it. */

@@ -13,10 +13,13 @@ import {
   type Settle,
 } from '../../core/outbound/outbound-message.js'
 import {
+  ACCEPTED,
   type DropReason,
   type OutboundCounters,
   POLICIES,
   type PublishOutcome,
+  SENT,
+  SENT_OUTCOME,
   type TryPublishOutcome,
   type WhenBlocked,
 } from '../../core/outbound/publish-outcome.js'
@@ -37,11 +40,6 @@ import {
 } from './publishes.js'
 import type { Filler } from './store-ledger.js'
 
-const SENT_OUTCOME: PublishOutcome = { status: 'sent' }
-/** Returned for every QoS 0 publish that is written at once. */
-export const SENT = Promise.resolve(SENT_OUTCOME)
-const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
-
 /**
  * Sends messages and reports their outcomes. A message that the link cannot carry soon waits in the buffer, where it can
  * still be dropped. A written message only waits for its acknowledgement.
@@ -54,6 +52,8 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   /** The broker sets no limits on publishes. */
   private takesAll = false
   private isClosing = false
+  /** The link of a connection that is being replaced. Publishes wait for the next one. */
+  private replaced: PacedLink | undefined
   private readonly prompt = new PromptResults<PublishOutcome>()
   private readonly idle = new IdleWaiters(() => !this.isWaiting)
   /** On earlier connections. */
@@ -155,10 +155,20 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
 
   stateChanged(state: ConnectionState): void {
     if (state.status === 'closed') this.end(state.cause ?? closedError())
+    else if (state.status === 'waiting') this.replacing(false)
+  }
+
+  /** True: the connection is about to be replaced, and publishes only wait. False: it stays. */
+  replacing(isReplacing: boolean): void {
+    this.replaced = isReplacing ? this.paced : undefined
+    if (this.paced === undefined) this.waiting.dropBacklog()
+    else if (isReplacing) this.paced.isHeld = true
+    else this.pump()
   }
 
   connected(link: Link, { limits, sessionPresent }: ConnectedSession): void {
     this.paced = new PacedLink(link, limits, this.options, () => this.pump(), this.parts.events)
+    this.replaced = undefined
     this.takesAll = isUnlimited(limits)
     this.paced.isHeld = this.parts.subscriptions.isRestoring
     link.reportTo(this)
@@ -172,7 +182,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     this.paced?.stop()
     this.paced?.link.reportTo(undefined)
     this.paced = undefined
-    this.waiting.drop('offline', ({ mode }) => !POLICIES[mode].isKept)
+    if (this.replaced === undefined) this.waiting.dropBacklog()
     this.inFlight.lost(cause, this.keepsSession && !this.isClosing)
     this.idle.check()
   }
@@ -188,11 +198,6 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     else if (this.filler?.isWaiting) this.pump()
   }
 
-  /** A request or a response was published at QoS 1. */
-  exchanging(): void {
-    this.paced?.exchanging()
-  }
-
   confirmed(): void {
     this.paced?.confirm()
     this.pump()
@@ -203,17 +208,13 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return this.paced === undefined ? done(false) : this.paced.roundTrip(done)
   }
 
-  pinged(): void {
-    this.paced?.pinged()
-  }
+  readonly pinged = (): void => this.paced?.pinged()
 
   flushing(): void {
     this.paced?.flushing()
   }
 
-  flushed(): void {
-    this.pump()
-  }
+  readonly flushed = (): void => this.pump()
 
   dropped(publication: Publication, reason: DropReason): void {
     this.outcomes.settle(publication, { status: 'dropped', reason })
@@ -241,7 +242,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
 
   /** Adds a publish to those that wait. @returns the outcome if it is dropped instead */
   private hold(publication: Publication, mode: WhenBlocked, paced: PacedLink | undefined) {
-    const reason = this.isClosing ? 'closed' : this.waiting.hold(publication, mode, paced)
+    const reason = this.isClosing ? 'closed' : this.waiting.hold(publication, mode, paced ?? this.replaced)
     if (reason !== undefined) return this.outcomes.dropAtOnce(reason)
     this.outcomes.begun += 1
     return undefined
@@ -251,7 +252,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   pump(): void {
     const { paced, queue, waiting } = this
     if (paced === undefined) return
-    if (paced.isHeld) paced.isHeld = this.parts.subscriptions.isRestoring
+    if (paced.isHeld) paced.isHeld = this.replaced !== undefined || this.parts.subscriptions.isRestoring
     if (this.inFlight.unsent > 0) this.inFlight.resend(paced)
     if (queue.size > 0) this.filler?.fill(true)
     while (queue.size > 0) {

@@ -90,6 +90,9 @@ export class WaitingPublishes {
     if (this.queue.size === 0) this.timer.stop()
   }
 
+  /** Without a connection. */
+  readonly dropBacklog = (): void => this.drop('offline', ({ mode }) => !POLICIES[mode].isKept)
+
   private dropLate(nowMs: number): void {
     for (const publication of this.queue.takeLate(nowMs))
       this.observer.dropped(publication, this.reasonOf(publication, publication.lateReason))

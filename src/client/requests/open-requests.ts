@@ -40,8 +40,8 @@ export interface RequestSession {
   readonly responseTopics: ResponseTopics
   readonly events: ClientEvents
   readonly publisher: {
-    /** A request was published at QoS 1. */
-    exchanging(): void
+    /** `exchanging`: a request was published at QoS 1. */
+    readonly paced: { exchanging(): void } | undefined
   }
   publish(message: OutboundMessage, terms?: PublishTerms, purpose?: PublishPurpose): Promise<PublishOutcome>
 }

@@ -1,7 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { closedError, MqttError } from '../../core/errors.js'
 import type { BlockableRequest } from '../../core/inbound/blocked-requests.js'
-import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
+import { type PublishOutcome, SENT } from '../../core/outbound/publish-outcome.js'
 import { isSafe, type RequestProtocol, requestFailure } from '../../core/requests/request-rules.js'
 import { parseTopicFilter, type TopicFilter } from '../../core/topic/topic-filter.js'
 import { Routes } from '../../core/topic/topic-trie.js'
@@ -10,7 +10,6 @@ import { resolveCodec } from '../../options/codec.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { PublishPacket } from '../connection/link.js'
 import { newHandler } from '../inbound/delivery.js'
-import { SENT } from '../outbound/publisher.js'
 import { inEnvelope, ReplyTopics, SharedGrant } from './nest-envelope.js'
 import {
   OpenRequests,
@@ -225,7 +224,7 @@ export class Requester {
         : inEnvelope(key, request)
     const terms = { whenBlocked: 'wait', timeoutMs, ...(signal === undefined ? {} : { signal }) } as const
     const sending = this.session.publish(message, terms, 'request')
-    if (message.qos > 0 && this.options.requests.ackPings) this.session.publisher.exchanging()
+    if (message.qos > 0 && this.options.requests.ackPings) this.session.publisher.paced?.exchanging()
     return sending
   }
 

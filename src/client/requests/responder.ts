@@ -274,7 +274,7 @@ export class Responder {
 
   private send(message: OutboundMessage): Promise<PublishOutcome> {
     const sending = this.session.publish(message, TERMS, 'response')
-    if (message.qos > 0 && this.session.options.requests.ackPings) this.session.publisher.exchanging()
+    if (message.qos > 0 && this.session.options.requests.ackPings) this.session.publisher.paced?.exchanging()
     return sending
   }
 

@@ -78,6 +78,47 @@ export class AuthenticationRounds {
   }
 }
 
+/** Fractions of the remaining lifetime between which credentials are renewed. Clients of a fleet must not renew at once. */
+const RENEW_FROM = 0.75
+const RENEW_UNTIL = 0.9
+const FIRST_RETRY_MS = 1_000
+const LONGEST_RETRY_MS = 60_000
+const SHORTEST_RETRY_MS = 500
+/** As milliseconds, times before 1973; as seconds, all that matter. */
+const LOOKS_LIKE_SECONDS = 100_000_000_000
+/** A clean session is only ended with publishes in flight if the broker would end it soon. */
+const URGENT_MS = 5_000
+
+/**
+ * Returns how long credentials are used before they are renewed, in milliseconds.
+ * @param remainingMs time until they expire
+ * @param random a number from 0 to 1 (exclusive)
+ */
+export function renewalDelayMs(remainingMs: number, random: number): number {
+  return Math.max(0, Math.round(remainingMs * (RENEW_FROM + random * (RENEW_UNTIL - RENEW_FROM))))
+}
+
+/** Returns the delay before another attempt to renew credentials. @param failures consecutive ones, from 1 */
+export function renewalRetryMs(failures: number, remainingMs: number, random: number): number {
+  const backoffMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** (failures - 1)) * (0.5 + random / 2)
+  const mostMs = remainingMs > 0 ? remainingMs / 2 : LONGEST_RETRY_MS
+  return Math.round(Math.max(SHORTEST_RETRY_MS, Math.min(backoffMs, mostMs)))
+}
+
+/** Describes what is wrong with `expiresAtMs` of credentials; undefined if nothing is. */
+export function expiryProblem(expiresAtMs: unknown): string | undefined {
+  if (expiresAtMs === undefined) return undefined
+  const name = 'credentials: "expiresAtMs" must be a time in milliseconds since 1970'
+  if (typeof expiresAtMs !== 'number' || !Number.isFinite(expiresAtMs))
+    return `${name}, such as Date.now() + 3600000`
+  return expiresAtMs < LOOKS_LIKE_SECONDS ? `${name}, but ${expiresAtMs} looks like seconds` : undefined
+}
+
+/** Whether a connection may be replaced while publishes wait for their acknowledgement. */
+export function mayReplace(inFlight: number, keepsSession: boolean, remainingMs: number): boolean {
+  return inFlight === 0 || keepsSession || remainingMs <= URGENT_MS
+}
+
 /** The broker sent an AUTH packet that belongs to no exchange. */
 export function unexpectedAuth(isConfigured: boolean): MqttError {
   return isConfigured

@@ -1,6 +1,6 @@
-import { isError, type MqttError } from '../errors.js'
+import type { MqttError } from '../errors.js'
 import type { BrokerLimits } from '../protocol/packets.js'
-import type { Verdict } from './reconnect-rules.js'
+import { refusesVersion, suggestsOlderBroker, type Verdict } from './reconnect-rules.js'
 
 /** 5, or 4 for MQTT 3.1.1; the number in CONNECT (MQTT 5, 3.1.2.2). */
 export type ProtocolVersion = 4 | 5
@@ -30,7 +30,7 @@ export interface ConnectedSession {
  *                      ▼                         ▼ lost
  *                    closed ◄────────────────────┘
  * ```
- * Not shown: `lost` leads to `closed` if the verdict is `stop`, or if the first round of attempts fails with
+ * Not shown: `replace` leads from `connected` to `connecting`, once the connection has ended. `lost` leads to `closed` if the verdict is `stop`, or if the first round of attempts fails with
  * `fail-fast`. It leads directly to `connecting` if the broker redirects the client, or refuses MQTT 5 with
  * `protocolVersion: 'auto'`. `closed` is final.
  */
@@ -67,6 +67,8 @@ interface Progress {
   readonly isVersionKnown: boolean
   readonly wasConnected: boolean
   readonly connectedAtMs: number
+  /** This client ends the connection to replace it with a new one at once. */
+  readonly isReplacing: boolean
 }
 
 /** State and progress of a connection. */
@@ -82,6 +84,7 @@ export type ConnectionEvent =
   | { readonly type: 'lost'; readonly cause: MqttError; readonly nowMs: number }
   | { readonly type: 'delay-elapsed' }
   | { readonly type: 'close' }
+  | { readonly type: 'replace' }
 
 export type ConnectionEffect =
   | {
@@ -127,6 +130,7 @@ function newProgress(rules: ConnectionRules): Progress {
     isVersionKnown: rules.protocolVersion !== 'auto',
     wasConnected: false,
     connectedAtMs: 0,
+    isReplacing: false,
   }
 }
 
@@ -150,6 +154,7 @@ export function transition(
     case 'connected':
       if (event.type === 'lost') return lostConnection(machine, event, rules)
       if (event.type === 'close') return to(machine, { status: 'closing' }, { type: 'disconnect' })
+      if (event.type === 'replace') return replace(machine)
       break
     case 'waiting':
       if (event.type === 'delay-elapsed') return dial(progress, state.attempt + 1)
@@ -187,6 +192,7 @@ function accept(
         isVersionKnown: progress.isVersionKnown || progress.protocolVersion === 5,
         wasConnected: true,
         connectedAtMs: nowMs,
+        isReplacing: false,
       },
     },
     effects: [],
@@ -201,7 +207,7 @@ function failedAttempt(
 ): Transition {
   const { progress } = machine
   const isAuto = rules.protocolVersion === 'auto'
-  if (isAuto && progress.protocolVersion === 5 && suggestsOlderBroker(cause, progress)) {
+  if (isAuto && progress.protocolVersion === 5 && suggestsOlderBroker(cause, progress.isVersionKnown)) {
     // Only a refusal proves that the broker does not support MQTT 5: a load balancer also hangs up while the broker starts.
     return dial({ ...progress, protocolVersion: 4, isVersionKnown: refusesVersion(cause) }, attempt, cause)
   }
@@ -221,12 +227,28 @@ function failedAttempt(
   return wait(nextTarget(failed, cause, rules), attempt, cause, rules)
 }
 
+/** Ends the connection. The next one follows without a delay, and is no failure. */
+function replace(machine: ConnectionMachine): Transition {
+  const { state, progress } = machine
+  if (progress.isReplacing) return { machine, effects: [] }
+  return {
+    machine: { state, progress: { ...progress, isReplacing: true } },
+    effects: [{ type: 'disconnect' }],
+  }
+}
+
+/** Whether a new connection is being opened in place of one that worked. */
+export function isReplaced(state: ConnectionState, before: ConnectionState): boolean {
+  return before.status === 'connected' && state.status === 'connecting' && state.cause === undefined
+}
+
 function lostConnection(
   machine: ConnectionMachine,
   { cause, nowMs }: Extract<ConnectionEvent, { type: 'lost' }>,
   rules: ConnectionRules,
 ): Transition {
-  const { progress } = machine
+  const progress = { ...machine.progress, isReplacing: false }
+  if (machine.progress.isReplacing && cause.code === 'CONNECTION_CLOSED') return dial(progress, 1)
   const verdict = rules.verdict(cause)
   if (verdict === 'stop') return to(machine, { status: 'closed', cause })
   const isGood = nowMs - progress.connectedAtMs >= rules.resetAfterMs
@@ -273,24 +295,4 @@ function wait(progress: Progress, attempt: number, cause: MqttError, rules: Conn
     },
     effects: [{ type: 'wait', delayMs }],
   }
-}
-
-const UNACCEPTABLE_PROTOCOL_VERSION = 0x01
-const UNSUPPORTED_PROTOCOL_VERSION = 0x84
-
-function refusesVersion(cause: MqttError | undefined): boolean {
-  if (cause?.code !== 'CONNECT_REFUSED') return false
-  return (
-    cause.reasonCode === UNACCEPTABLE_PROTOCOL_VERSION || cause.reasonCode === UNSUPPORTED_PROTOCOL_VERSION
-  )
-}
-
-/** A broker that only supports 3.1.1 refuses in CONNACK, or hangs up because it cannot parse CONNECT. */
-function suggestsOlderBroker(cause: MqttError, progress: Progress): boolean {
-  if (refusesVersion(cause)) return true
-  return !progress.isVersionKnown && cause.code === 'CONNECT_FAILED' && hungUp(cause.cause)
-}
-
-function hungUp(cause: unknown): boolean {
-  return cause === undefined || (isError(cause) && 'code' in cause && cause.code === 'ECONNRESET')
 }

@@ -1,4 +1,4 @@
-import { MqttError } from '../errors.js'
+import { isError, MqttError } from '../errors.js'
 
 /** PUBACK and PUBREC success code: the broker has the message, but nobody subscribes to its topic (MQTT 5, 3.4.2.1). */
 export const NO_MATCHING_SUBSCRIBERS = 0x10
@@ -199,4 +199,25 @@ export function giveBackError(pattern: string, failures: number, cause: unknown)
   const times = failures === 1 ? '' : ` for delivery ${failures} of a message`
   const text = `the handler of "${pattern}" failed${times}, and onFailure is "disconnect"`
   return new MqttError('CONNECTION_LOST', text, { cause, reasonCode: IMPLEMENTATION_SPECIFIC_ERROR })
+}
+
+const UNACCEPTABLE_PROTOCOL_VERSION = 0x01
+const UNSUPPORTED_PROTOCOL_VERSION = 0x84
+
+/** Whether the broker does not support the version of MQTT. */
+export function refusesVersion(cause: MqttError | undefined): boolean {
+  if (cause?.code !== 'CONNECT_REFUSED') return false
+  return (
+    cause.reasonCode === UNACCEPTABLE_PROTOCOL_VERSION || cause.reasonCode === UNSUPPORTED_PROTOCOL_VERSION
+  )
+}
+
+/** A broker that only supports 3.1.1 refuses in CONNACK, or hangs up because it cannot parse CONNECT. */
+export function suggestsOlderBroker(cause: MqttError, isVersionKnown: boolean): boolean {
+  if (refusesVersion(cause)) return true
+  return !isVersionKnown && cause.code === 'CONNECT_FAILED' && hungUp(cause.cause)
+}
+
+function hungUp(cause: unknown): boolean {
+  return cause === undefined || (isError(cause) && 'code' in cause && cause.code === 'ECONNRESET')
 }

@@ -56,6 +56,11 @@ export type TryPublishOutcome =
   | { readonly status: 'accepted' }
   | { readonly status: 'dropped'; readonly reason: DropReason }
 
+export const SENT_OUTCOME: PublishOutcome = { status: 'sent' }
+/** Returned for every QoS 0 publish that is written at once. */
+export const SENT = Promise.resolve(SENT_OUTCOME)
+export const ACCEPTED: TryPublishOutcome = { status: 'accepted' }
+
 /** Counters of publishes. */
 export interface OutboundCounters {
   /** All publishes. */

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest'
-import { AuthenticationRounds, unexpectedAuth } from '../../../../src/core/connection/authentication.js'
+import {
+  AuthenticationRounds,
+  expiryProblem,
+  mayReplace,
+  renewalDelayMs,
+  renewalRetryMs,
+  unexpectedAuth,
+} from '../../../../src/core/connection/authentication.js'
 
 const SUCCESS = 0x00
 const CONTINUE = 0x18
@@ -124,4 +131,42 @@ it('AUTH outside an exchange is a protocol error, and says what to set if nothin
   expect(problemOf(unexpectedAuth(false))).toBe(
     'the broker sent AUTH, but this client uses no enhanced authentication; set the option "authentication"',
   )
+})
+
+describe('the renewal of credentials', () => {
+  it('begins after 75 to 90 % of the remaining time', () => {
+    expect(renewalDelayMs(100_000, 0)).toBe(75_000)
+    expect(renewalDelayMs(100_000, 0.999_999)).toBe(90_000)
+    expect(renewalDelayMs(-1, 0.5)).toBe(0)
+  })
+
+  it('is tried again with growing delays of at most a minute', () => {
+    const delays = [1, 2, 3, 7, 50].map(failures => renewalRetryMs(failures, 1e9, 0.999_999))
+    expect(delays).toEqual([1_000, 2_000, 4_000, 60_000, 60_000])
+    expect(renewalRetryMs(3, 1e9, 0)).toBe(2_000)
+  })
+
+  it('is tried again before the credentials expire, if they hold long enough', () => {
+    expect(renewalRetryMs(50, 20_000, 0.5)).toBe(10_000)
+    expect(renewalRetryMs(50, 100, 0.5)).toBe(500)
+    expect(renewalRetryMs(1, -5_000, 0)).toBe(500)
+  })
+
+  it.each([
+    [undefined, undefined],
+    [1_900_000_000_000, undefined],
+    [1_900_000_000, /but 1900000000 looks like seconds/],
+    [Number.NaN, /must be a time in milliseconds since 1970, such as/],
+    ['soon', /must be a time in milliseconds since 1970, such as/],
+  ])('checks "expiresAtMs": %s', (value, problem) => {
+    if (problem === undefined) expect(expiryProblem(value)).toBeUndefined()
+    else expect(expiryProblem(value)).toMatch(problem)
+  })
+
+  it('replaces a clean session only without publishes in flight, unless its end is near', () => {
+    expect(mayReplace(0, false, 60_000)).toBe(true)
+    expect(mayReplace(1, false, 60_000)).toBe(false)
+    expect(mayReplace(1, true, 60_000)).toBe(true)
+    expect(mayReplace(1, false, 5_000)).toBe(true)
+  })
 })

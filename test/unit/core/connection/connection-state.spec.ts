@@ -85,6 +85,7 @@ const session = (protocolVersion: ProtocolVersion = 5): ConnectedSession => ({
 
 const open: ConnectionEvent = { type: 'open' }
 const close: ConnectionEvent = { type: 'close' }
+const replace: ConnectionEvent = { type: 'replace' }
 const delayElapsed: ConnectionEvent = { type: 'delay-elapsed' }
 const accepted = (nowMs = 0): ConnectionEvent => ({ type: 'accepted', session: session(), nowMs })
 const lost = (cause: Cause = 'connection refused', nowMs = 0): ConnectionEvent => ({
@@ -102,6 +103,7 @@ const EVENTS: Readonly<Record<EventType, ConnectionEvent>> = {
   lost: lost(),
   'delay-elapsed': delayElapsed,
   close,
+  replace,
 }
 
 type Dial = Extract<ConnectionEffect, { type: 'dial' }>
@@ -154,6 +156,7 @@ describe('every state handles every event', () => {
       lost: stays,
       'delay-elapsed': stays,
       close: ['closed'],
+      replace: stays,
     },
     connecting: {
       open: stays,
@@ -161,6 +164,7 @@ describe('every state handles every event', () => {
       lost: ['waiting', { type: 'wait', delayMs: 100 }],
       'delay-elapsed': stays,
       close: ['closing', { type: 'abort' }],
+      replace: stays,
     },
     connected: {
       open: stays,
@@ -168,6 +172,7 @@ describe('every state handles every event', () => {
       lost: ['waiting', { type: 'wait', delayMs: 100 }],
       'delay-elapsed': stays,
       close: ['closing', { type: 'disconnect' }],
+      replace: ['connected', { type: 'disconnect' }],
     },
     waiting: {
       open: stays,
@@ -175,6 +180,7 @@ describe('every state handles every event', () => {
       lost: stays,
       'delay-elapsed': ['connecting', dialOf(0)],
       close: ['closed', { type: 'cancel-wait' }],
+      replace: stays,
     },
     closing: {
       open: stays,
@@ -182,6 +188,7 @@ describe('every state handles every event', () => {
       lost: ['closed'],
       'delay-elapsed': stays,
       close: stays,
+      replace: stays,
     },
     closed: {
       open: stays,
@@ -189,6 +196,7 @@ describe('every state handles every event', () => {
       lost: stays,
       'delay-elapsed': stays,
       close: stays,
+      replace: stays,
     },
   }
 
@@ -204,7 +212,7 @@ describe('every state handles every event', () => {
   )
 
   it('and the table is complete', () => {
-    expect(pairs).toHaveLength(6 * 5)
+    expect(pairs).toHaveLength(6 * 6)
     expect(Object.entries(MACHINES).every(([status, { state }]) => status === state.status)).toBe(true)
   })
 
@@ -1157,5 +1165,40 @@ describe('any sequence of events', () => {
         expect(tried.size).toBe(rules.targets)
       }
     }, 2_000)
+  })
+})
+
+describe('a connection that is replaced', () => {
+  const closedHere = (nowMs = 0): ConnectionEvent => ({
+    type: 'lost',
+    cause: new MqttError('CONNECTION_CLOSED', 'closed by this application'),
+    nowMs,
+  })
+
+  it('ends with DISCONNECT, and the next one follows without a delay and without a cause', () => {
+    const { state, effects } = run([open, accepted(), replace, closedHere()])
+    expect(state).toEqual({ status: 'connecting', attempt: 1 })
+    expect(effects).toEqual([dialOf(0), { type: 'disconnect' }, dialOf(0)])
+  })
+
+  it('sends DISCONNECT once', () => {
+    const { effects } = run([open, accepted(), replace, replace])
+    expect(effects.filter(({ type }) => type === 'disconnect')).toHaveLength(1)
+  })
+
+  it('is a lost connection if the broker ended it first', () => {
+    const { state, delays } = run([open, accepted(), replace, lost('DISCONNECT 0x8B')])
+    expect(state.status).toBe('waiting')
+    expect(delays).toHaveLength(1)
+  })
+
+  it('is a failed attempt if the next one is refused', () => {
+    const { state } = run([open, accepted(), replace, closedHere(), lost()])
+    expect(state).toMatchObject({ status: 'waiting', attempt: 1 })
+  })
+
+  it('is replaced only when asked', () => {
+    const { state } = run([open, accepted(), replace, closedHere(), accepted(), closedHere()])
+    expect(state.status).toBe('waiting')
   })
 })
