@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest'
 import { MqttService } from '../../src/mqtt.service.js'
 import type { MqttCredentials, MqttModuleOptions } from '../../src/options/options.js'
+import { Asked, moment, responseTo } from '../support/asking.js'
 import { AGAIN, auth, METHOD, proof, SUCCESS } from '../support/authenticating-client.js'
 import { holdClock, quiet } from '../support/held-clock.js'
 import { nextState } from '../support/next-state.js'
@@ -197,6 +198,47 @@ describe('credentials that expire, without enhanced authentication', () => {
     await flow()
     expect(await resumed.find('puback')).toMatchObject({ messageId: 7 })
     expect(handled).toEqual(['one'])
+    await session.close()
+  })
+
+  it('leave requests open, and let new ones wait for the next connection', async () => {
+    const parts = await expiring()
+    const { connection, peer, session, mqtt } = parts
+    await pass(RENEWED_MS - 1)
+    const open = new Asked(mqtt.request('ask', 1))
+    await connection.grant()
+    await flow()
+    const request = await connection.expect('publish')
+    await pass(1)
+    await connection.find('disconnect')
+    void connection.cut()
+    const next = await peer.connection()
+    await next.expect('connect')
+    const asked = new Asked(mqtt.request('ask', 2))
+    next.send({ cmd: 'connack', reasonCode: 0, sessionPresent: true })
+    next.send(responseTo(request, { value: 'one' }))
+    await flow()
+    expect(open).toMatchObject({ state: 'responded', value: 'one' })
+    await moment()
+    next.send(responseTo(await next.find('publish'), { value: 'two' }))
+    await flow()
+    expect(asked).toMatchObject({ state: 'responded', value: 'two' })
+    await session.close()
+  })
+
+  it('fail open requests if the next connection fails', async () => {
+    const parts = await expiring()
+    const { connection, peer, session, mqtt } = parts
+    await pass(RENEWED_MS - 1)
+    const open = new Asked(mqtt.request('ask', 1))
+    await connection.grant()
+    await connection.find('publish')
+    peer.refuse(1)
+    await pass(1)
+    await connection.cut()
+    await nextState(session, 'waiting')
+    await quiet()
+    expect(open).toMatchObject({ state: 'failed' })
     await session.close()
   })
 

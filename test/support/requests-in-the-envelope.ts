@@ -38,7 +38,7 @@ export function requestsInTheEnvelope() {
     dispatcher: { pool: { requestOpened: () => () => {}, trackRequests: () => {} } },
     responseTopics: new ResponseTopics('responses'),
     events: new ClientEvents(OBSERVED_CLIENT, () => {}),
-    publisher: { paced: undefined },
+    publisher: { paced: undefined, replaced: undefined },
     publish: async (message): Promise<PublishOutcome> => {
       published.push(message)
       return { status: 'sent' }

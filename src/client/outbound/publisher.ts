@@ -53,7 +53,7 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
   private takesAll = false
   private isClosing = false
   /** The link of a connection that is being replaced. Publishes wait for the next one. */
-  private replaced: PacedLink | undefined
+  replaced: PacedLink | undefined
   private readonly prompt = new PromptResults<PublishOutcome>()
   private readonly idle = new IdleWaiters(() => !this.isWaiting)
   /** On earlier connections. */

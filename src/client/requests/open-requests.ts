@@ -42,6 +42,8 @@ export interface RequestSession {
   readonly publisher: {
     /** `exchanging`: a request was published at QoS 1. */
     readonly paced: { exchanging(): void } | undefined
+    /** Set while a connection is replaced by the next one, for which publishes wait. */
+    readonly replaced: unknown
   }
   publish(message: OutboundMessage, terms?: PublishTerms, purpose?: PublishPurpose): Promise<PublishOutcome>
 }

@@ -148,7 +148,9 @@ export class Requester {
 
   private begin(request: OutgoingRequest, plan: RequestPlan, receiver: ResponseReceiver): () => void {
     const { status } = this.session.connection.state
-    if (status !== 'connected') {
+    // Requests wait for the connection that replaces this one, on which SUBSCRIBE is sent first.
+    const isReplaced = this.session.publisher.replaced !== undefined
+    if (status !== 'connected' && !isReplaced) {
       receiver.fail(
         status === 'closed' || status === 'closing'
           ? closedError()
@@ -168,7 +170,7 @@ export class Requester {
     const withdrawal = plan.isStream ? new AbortController() : undefined
     const terms = withdrawal === undefined ? plan : { ...plan, signal: anyOf(plan.signal, withdrawal.signal) }
     const grant = plan.protocol === 'mqtt5' ? this.listen() : this.replyTopics.listen(request.topic)
-    if (grant.isGranted) this.send(key, request, terms, correlationData)
+    if (grant.isGranted || isReplaced) this.send(key, request, terms, correlationData)
     else {
       const leave = grant.wait(refused => {
         if (refused !== undefined) return this.open.fail(key, asMqttError(refused))
