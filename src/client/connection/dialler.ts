@@ -213,7 +213,10 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
         if (!session.sessionPresent) unreleased.clear()
         events.connected(session)
       }
-      const link = new ClientLink(client, version, endpoint, { ...events, connected }, maxPacketBytes)
+      // The link must not hold the URL and the credentials, which `util.inspect` would show.
+      const { name, authentication } = endpoint
+      const peer = { name, authentication }
+      const link = new ClientLink(client, version, peer, { ...events, connected }, maxPacketBytes)
       client.incomingStore = new UnreleasedStore(unreleased, done => link.stored(done))
       return link
     },
