@@ -25,8 +25,9 @@ import {
 import { MqttSender } from './mqtt-sender.js'
 import { MqttSession } from './mqtt-session.js'
 import { NO_OPTIONS } from './outbound/publishes.js'
+import { STORE_CALL_MS } from './outbound/store-ledger.js'
 import type { MqttHealth, MqttStats } from './report.js'
-import { hasClosed, type WaitOptions } from './waits.js'
+import { hasClosed, limited, type WaitOptions } from './waits.js'
 
 /**
  * An MQTT client with one connection. It reconnects after every loss, until `close()`. A closed client cannot be used again;
@@ -174,7 +175,7 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
   async storedOutcomes(query: StoredOutcomeQuery = NO_OPTIONS): Promise<readonly StoredSettlement[]> {
     const { storing } = this.session.options
     if (storing === undefined) throw withoutStore('storedOutcomes')
-    return storing.store.outcomes(query)
+    return limited(storing.store.outcomes(query), 'the store', STORE_CALL_MS)
   }
 
   /**

@@ -214,7 +214,7 @@ export interface SqliteInboxOptions {
   readonly onCorrupt?: 'fail' | 'move-aside'
   /**
    * Time limit for a call, in milliseconds: a call that the disk has not completed by then rejects with `STORE_FAILED`, and
-   * `close` gives up. It rejects after one to two times this limit. 1 to 3,600,000.
+   * `close` gives up. It rejects after one to two times this limit. 1 to 120,000.
    * @default 30000; 10000 for `sqliteInbox`, because a handler waits for it
    */
   readonly timeoutMs?: number
@@ -236,10 +236,13 @@ export interface ResolvedSqlite extends ResolvedInbox {
   readonly limits: StoreLimits
 }
 
+/** A client waits for a call for five minutes. */
+const MAX_CALL_MS = 120_000
+
 const place = (timeoutMs: number) => ({
   engine: v.optional(oneOf(['node:sqlite', 'libsql'])),
   onCorrupt: v.optional(oneOf(['fail', 'move-aside']), 'fail'),
-  timeoutMs: v.optional(integer(1, MAX_TIMEOUT_MS), timeoutMs),
+  timeoutMs: v.optional(integer(1, MAX_CALL_MS), timeoutMs),
 })
 
 const sqlite = strictObject({ ...storeLimits, ...place(30_000) })

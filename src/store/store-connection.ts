@@ -1,7 +1,8 @@
-import { existsSync, realpathSync, renameSync, rmSync } from 'node:fs'
+import { copyFileSync, existsSync, realpathSync, renameSync, rmSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import type { SqlDatabase, SqliteEngine } from './sqlite-engine.js'
-import { isDamage, needsNewConnection, storeError } from './store-errors.js'
+import { Contradiction, isDamage, needsNewConnection, storeError } from './store-errors.js'
+import { commitsAfterDamage } from './write-ahead-log.js'
 
 export interface StorePlaceOptions {
   readonly file: string
@@ -40,6 +41,7 @@ export class StoreConnection<T extends { close(): unknown }, S> {
   readonly title: string
   private readonly file: string
   private tables: T | undefined
+  private inode: bigint | undefined
   private lock: SqlDatabase | undefined
   private repairs: string[] = []
   private lost = 0
@@ -58,6 +60,7 @@ export class StoreConnection<T extends { close(): unknown }, S> {
     try {
       this.lock = this.acquire()
       this.finishRepair()
+      this.checkLog()
       return this.openUnlessCorrupt()
     } catch (error) {
       this.close()
@@ -68,6 +71,7 @@ export class StoreConnection<T extends { close(): unknown }, S> {
   run<R>(work: (tables: T) => R): R {
     try {
       this.tables ??= this.connect(this.file)
+      this.assertInPlace()
       return work(this.tables)
     } catch (error) {
       if (needsNewConnection(error)) this.disconnect()
@@ -88,12 +92,12 @@ export class StoreConnection<T extends { close(): unknown }, S> {
       to.close()
       this.disconnect()
     }
-    const aside = this.moveAside('damaged')
+    const aside = existsSync(this.file)
+      ? `The damaged file is ${this.moveAside('damaged')}`
+      : 'Its file had been removed'
     moveDatabase(rescued, this.file)
     this.lost = rescue.lost
-    this.repairs.push(
-      `${this.title} was damaged and has been repaired: ${rescue.kept}. The damaged file is ${aside}`,
-    )
+    this.repairs.push(`${this.title} was damaged and has been repaired: ${rescue.kept}. ${aside}`)
     return rescue.state
   }
 
@@ -130,6 +134,18 @@ export class StoreConnection<T extends { close(): unknown }, S> {
     }
   }
 
+  /** SQLite ignores what follows a damaged part of the log, and deletes it. */
+  private checkLog(): void {
+    const log = `${this.file}-wal`
+    const commits = commitsAfterDamage(log)
+    if (commits === 0) return
+    const aside = `${log}.damaged-${timeInName()}`
+    copyFileSync(log, aside)
+    this.repairs.push(
+      `the log of ${this.title} is damaged, so ${commits === 1 ? 'one commit' : `${commits} commits`} of the last process were lost: the ${this.format.name} continues with those before. The damaged log is ${aside}`,
+    )
+  }
+
   private openUnlessCorrupt(): S {
     try {
       return this.openTables()
@@ -154,10 +170,16 @@ export class StoreConnection<T extends { close(): unknown }, S> {
     }
   }
 
+  /** If the file was removed, everything that is written from now on would be lost when the process ends. */
+  private assertInPlace(): void {
+    if (inodeOf(this.file) !== this.inode) throw new Contradiction('its file was removed or replaced')
+  }
+
   private connect(file: string): T {
     const database = this.engine.open(file)
     try {
       const tables = this.format.connect(database, this.title)
+      if (file === this.file) this.inode = inodeOf(file)
       const { maxPages } = this.options
       if (maxPages !== undefined) database.exec(`PRAGMA max_page_count = ${maxPages}`)
       return tables
@@ -182,12 +204,13 @@ export class StoreConnection<T extends { close(): unknown }, S> {
   }
 
   private moveAside(why: 'damaged' | 'corrupt'): string {
-    const time = new Date().toISOString().replace(/[:.]/g, '-')
-    const aside = `${this.file}.${why}-${time}`
+    const aside = `${this.file}.${why}-${timeInName()}`
     moveDatabase(this.file, aside)
     return aside
   }
 }
+
+const timeInName = (): string => new Date().toISOString().replace(/[:.]/g, '-')
 
 /** Moves the log first: without it, a file is complete but old. */
 function moveDatabase(from: string, to: string): void {
@@ -204,6 +227,10 @@ function closeQuietly(database: { close(): unknown } | undefined): void {
   } catch {
     // It can no longer be used in any case.
   }
+}
+
+function inodeOf(file: string): bigint | undefined {
+  return statSync(file, { bigint: true, throwIfNoEntry: false })?.ino
 }
 
 /** Two paths to the same file must share one lock. */

@@ -164,8 +164,9 @@ export class StoreFile {
       messages: this.state.messages + 1,
       bytes: this.state.bytes + bytes,
     }
-    tables.addMessage(recordOf(message, position, storedExpiry(message, this.limits.maxAgeMs)))
-    return { position }
+    const expiresAtMs = storedExpiry(message, this.limits.maxAgeMs)
+    tables.addMessage(recordOf(message, position, expiresAtMs))
+    return expiresAtMs === undefined ? { position } : { position, expiresAtMs }
   }
 
   private end(tables: StoreTables, head: RecordHead, outcome: StoredOutcome, nowMs: number): void {

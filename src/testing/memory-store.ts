@@ -83,7 +83,7 @@ class MessagesInMemory implements MemoryStore {
       position: this.last,
     })
     this.bytes += bytes
-    return { position: this.last }
+    return { position: this.last, ...(expiresAtMs === undefined ? {} : { expiresAtMs }) }
   }
 
   async read(after: number, limit: StoreReadLimit): Promise<readonly StoredMessage[]> {

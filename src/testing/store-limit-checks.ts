@@ -80,7 +80,8 @@ const limitChecks: Checks = {
 
   'expires messages at maxAgeMs or their own time, whichever is earlier': async open => {
     const { store } = await open({ maxAgeMs: 500 })
-    await store.add(messageFor('by age'))
+    const added = await store.add(messageFor('by age'))
+    equal('expiresAtMs' in added ? added.expiresAtMs : undefined, 1_500)
     await store.add(messageFor('by itself', { expiresAtMs: 1_400 }))
     await store.add(messageFor('by age, too', { expiresAtMs: 9_999 }))
     const read = await store.read(0, EVERYTHING)

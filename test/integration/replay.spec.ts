@@ -206,6 +206,22 @@ describe('a stored message that ends every connection', () => {
     await finish(parts)
   })
 
+  it('is given up later in a persistent session, which sends it again before anything else', async () => {
+    const parts = await withStored(1, { clean: false, clientId: 'device' })
+    let connection = await comeBack(parts)
+    let connections = 1
+    for (; parts.settlements.length === 0 && connections < 200; connections += 1) {
+      await flow()
+      await goOffline({ ...parts, connection })
+      connection = await comeBack(parts, { sessionPresent: true })
+      await flow()
+    }
+    expect(parts.settlements).toMatchObject([{ outcome: { status: 'refused', reasonCode: 0x80 } }])
+    expect(connections).toBeGreaterThan(20)
+    expect(connections).toBeLessThan(130)
+    await finish(parts)
+  })
+
   it('is not given up while connections end without a sign of life', async () => {
     const parts = await withStored(2)
     let connection = await comeBack(parts)

@@ -39,6 +39,12 @@ export class StoreProcess {
     while (this.lines.length < count) await once(this.child.stdout ?? this.child, 'data')
   }
 
+  /** Resolves when it has said a line that begins with this word. */
+  async hasSaidWord(word: string): Promise<void> {
+    while (!this.lines.some(line => line.startsWith(word)))
+      await once(this.child.stdout ?? this.child, 'data')
+  }
+
   /** Ends it with SIGKILL. */
   async kill(): Promise<void> {
     this.child.kill('SIGKILL')

@@ -273,7 +273,7 @@ export class Replay implements ConnectionListener {
     if (this.ahead.length - this.next > READ_AHEAD.messages / 2) return
     this.isReading = true
     const { rewinds, arrivals } = this
-    this.parts.store.read(this.cursor, READ_AHEAD).then(
+    this.parts.ledger.calls.limited(this.parts.store.read(this.cursor, READ_AHEAD)).then(
       messages => {
         this.isReading = false
         if (rewinds === this.rewinds) this.took(messages, arrivals)

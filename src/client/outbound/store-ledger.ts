@@ -1,4 +1,4 @@
-import { closedError, describeCause } from '../../core/errors.js'
+import { closedError, describeCause, MqttError } from '../../core/errors.js'
 import type {
   MessageStore,
   MessageToStore,
@@ -95,12 +95,59 @@ export class KeptMessage implements Keeper {
   }
 }
 
+/** Time limit for a call of a store. The limit of `sqliteStore` is shorter. */
+export const STORE_CALL_MS = 300_000
+
+/** Limits the calls of a store, so that one that hangs ends. */
+class StoreCalls {
+  private readonly timers = new Set<NodeJS.Timeout>()
+
+  /** Settles like the call, or rejects with `STORE_FAILED` after five minutes. */
+  limited<T>(call: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.timers.delete(timer)
+        const text = `the store did not complete a call within ${STORE_CALL_MS} ms; it may still complete it later`
+        reject(new MqttError('STORE_FAILED', text))
+      }, STORE_CALL_MS)
+      this.timers.add(timer)
+      const end = (): void => {
+        this.timers.delete(timer)
+        clearTimeout(timer)
+      }
+      call.then(resolve, reject).finally(end)
+    })
+  }
+
+  /** A call that hangs does not keep the process alive any more. */
+  stop(): void {
+    for (const timer of this.timers) clearTimeout(timer)
+    this.timers.clear()
+  }
+}
+
+/** The store is open, or could not be opened. */
+export class Opening {
+  resolve: () => void = () => {}
+  reject: (error: unknown) => void = () => {}
+  readonly promise = new Promise<void>((resolve, reject) => {
+    this.resolve = resolve
+    this.reject = reject
+  })
+
+  constructor() {
+    // The publishes that wait for the store receive the error.
+    this.promise.catch(() => {})
+  }
+}
+
 const UNSENT: ReadonlySet<StoredOutcome['status']> = new Set(['evicted', 'expired', 'set-aside'])
 /** Failures of the store before this time do not affect the health. */
 const RECENT_MS = 60_000
 
 /** Counts and reports what happens to stored messages. */
 export class StoreLedger {
+  readonly calls = new StoreCalls()
   private readonly counts = { stored: 0, delivered: 0, evicted: 0, expired: 0, refused: 0, setAside: 0 }
   private failedWrites = 0
   private failedAtMs = Number.NEGATIVE_INFINITY
@@ -221,20 +268,22 @@ export class Commits {
     if (this.isCommitting || this.open.size === 0) return
     this.isCommitting = true
     const commits = [...this.open.values()]
-    this.store.settle(commits.map(({ position, outcome }) => ({ position, outcome }))).then(
-      () => {
-        this.isCommitting = false
-        for (const commit of commits) this.committed(commit)
-        if (this.open.size > 0) this.schedule()
-        this.idle.check()
-        this.onCommitted()
-      },
-      (error: unknown) => {
-        this.isCommitting = false
-        this.ledger.failed(error)
-        this.retry.arm(performance.now() + RETRY_MS)
-      },
-    )
+    this.ledger.calls
+      .limited(this.store.settle(commits.map(({ position, outcome }) => ({ position, outcome }))))
+      .then(
+        () => {
+          this.isCommitting = false
+          for (const commit of commits) this.committed(commit)
+          if (this.open.size > 0) this.schedule()
+          this.idle.check()
+          this.onCommitted()
+        },
+        (error: unknown) => {
+          this.isCommitting = false
+          this.ledger.failed(error)
+          this.retry.arm(performance.now() + RETRY_MS)
+        },
+      )
   }
 
   private committed(commit: Commit): void {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { closedError, describeCause, isError, MqttError } from '../../core/errors.js'
-import type { MessageStore, StoredSettlement } from '../../core/outbound/message-store.js'
+import type { MessageStore, StoreAddition, StoredSettlement } from '../../core/outbound/message-store.js'
 import { Publication } from '../../core/outbound/outbound-message.js'
 import type { DropReason, PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import {
@@ -16,7 +16,7 @@ import type { ClientEvents } from '../events.js'
 import { DeadlineTimer, IdleWaiters, settlesWithin } from '../waits.js'
 import type { Publisher } from './publisher.js'
 import { Replay } from './replay.js'
-import { KeptMessage, StoreLedger } from './store-ledger.js'
+import { KeptMessage, Opening, StoreLedger } from './store-ledger.js'
 
 /** Messages that wait to be written to the store. */
 const MAX_ADDING = 20_000
@@ -74,10 +74,11 @@ export class StoredPublishes implements ConnectionListener {
 
   private async openStore(): Promise<void> {
     try {
-      const { messages } = await this.store.open({
+      const opening = this.store.open({
         settled: (settlement, position) => this.gone(settlement, position),
         repaired: text => this.ledger.repaired(text),
       })
+      const { messages } = await this.ledger.calls.limited(opening)
       this.ledger.found(messages)
       this.topics.found(messages)
       if (messages > 0) this.replay.arrived()
@@ -152,6 +153,7 @@ export class StoredPublishes implements ConnectionListener {
     const closed = this.store.close().catch((error: unknown) => this.ledger.failed(error))
     await settlesWithin(closed, Math.max(1, timeoutMs - (performance.now() - startMs)))
     for (const kept of this.adding) this.notStored(kept, 'closed', closedError())
+    this.ledger.calls.stop()
   }
 
   private keptMessage(given: StorableMessage, nowMs: number): KeptMessage {
@@ -207,20 +209,24 @@ export class StoredPublishes implements ConnectionListener {
     adding.add(kept)
     this.addingBytes += kept.bytes
     if (!kept.isSent) this.block(kept)
-    this.opened.promise
-      .then(() => this.store.add(kept.stored))
-      .then(
-        addition => {
-          this.endAdding(kept)
-          if ('position' in addition) this.added(kept, addition.position)
-          else this.notStored(kept, 'store-full', fullError(kept))
-        },
-        (error: unknown) => {
-          this.endAdding(kept)
-          this.ledger.failed(error)
-          this.notStored(kept, 'store-failed', isError(error) ? error : new Error(describeCause(error)))
-        },
-      )
+    const call = this.opened.promise.then(() => this.store.add(kept.stored))
+    this.ledger.calls.limited(call).then(
+      addition => {
+        this.endAdding(kept)
+        if ('position' in addition) this.added(kept, addition)
+        else this.notStored(kept, 'store-full', fullError(kept))
+      },
+      (error: unknown) => {
+        this.endAdding(kept)
+        this.ledger.failed(error)
+        this.notStored(kept, 'store-failed', isError(error) ? error : new Error(describeCause(error)))
+        // After its time limit, the call may still succeed. Otherwise it has failed.
+        call.then(
+          addition => this.addedLate(kept, addition),
+          () => {},
+        )
+      },
+    )
   }
 
   private endAdding(kept: KeptMessage): void {
@@ -228,13 +234,22 @@ export class StoredPublishes implements ConnectionListener {
     if (this.adding.size === 0) this.idle.check()
   }
 
-  private added(kept: KeptMessage, position: number): void {
+  /** The message is in the store, although its caller was told that it is not. */
+  private addedLate({ stored }: KeptMessage, addition: StoreAddition): void {
+    if (!('position' in addition)) return
+    this.ledger.added(stored)
+    this.topics.add(stored.topic)
+    this.replay.available({ ...stored, ...addition })
+  }
+
+  private added(kept: KeptMessage, addition: Extract<StoreAddition, { readonly position: number }>): void {
     const { stored, outcome, isSent } = kept
+    const { position } = addition
     kept.position = position
     this.ledger.added(stored)
     if (kept.caller !== undefined && isSent) this.publisher.outcomes.kept += 1
     this.settle(kept, { status: 'stored', messageId: stored.messageId })
-    if (!isSent && outcome === undefined) return this.replay.available({ ...stored, position })
+    if (!isSent && outcome === undefined) return this.replay.available({ ...stored, ...addition })
     this.replay.claim(kept, position)
     if (outcome !== undefined) this.replay.end(kept, outcome)
   }
@@ -271,23 +286,10 @@ export class StoredPublishes implements ConnectionListener {
   }
 
   private expire(): void {
-    this.store.expire(Date.now()).catch((error: unknown) => this.ledger.failed(error))
+    this.ledger.calls
+      .limited(this.store.expire(Date.now()))
+      .catch((error: unknown) => this.ledger.failed(error))
     this.expireTimer.arm(performance.now() + EXPIRE_MS)
-  }
-}
-
-/** The store is open, or could not be opened. */
-class Opening {
-  resolve: () => void = () => {}
-  reject: (error: unknown) => void = () => {}
-  readonly promise = new Promise<void>((resolve, reject) => {
-    this.resolve = resolve
-    this.reject = reject
-  })
-
-  constructor() {
-    // The publishes that wait for the store receive the error.
-    this.promise.catch(() => {})
   }
 }
 

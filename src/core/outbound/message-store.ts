@@ -23,8 +23,13 @@ export interface StoredMessage {
 /** A message to be stored. The store assigns its position. */
 export type MessageToStore = Omit<StoredMessage, 'position'>
 
-/** Result of `add`: the position of the message, or why the store did not take it. */
-export type StoreAddition = { readonly position: number } | { readonly rejected: 'full' }
+/**
+ * Result of `add`: the position of the message, and when it expires by a limit of the store or by itself; or why the store did
+ * not take it.
+ */
+export type StoreAddition =
+  | { readonly position: number; readonly expiresAtMs?: number }
+  | { readonly rejected: 'full' }
 
 /** How a stored message ended. */
 export type StoredOutcome =
@@ -103,7 +108,7 @@ export interface StoreListener {
 
 /**
  * Keeps messages until the broker has acknowledged them. A store belongs to one client. Calls can be made while others
- * are pending; they take effect in the order of the calls.
+ * are pending; they take effect in the order of the calls. A call that takes longer than five minutes has failed for the client.
  */
 export interface MessageStore {
   /**

@@ -1,4 +1,4 @@
-// Adds and settles messages until it is killed, and says on its standard output what has resolved.
+// Adds and settles messages until it is killed, and says on its standard output what has resolved, and what has failed.
 //   node store-writer.mjs <file> <first number>
 import { sqliteStore } from 'nestjs-mqtt/store'
 
@@ -14,16 +14,19 @@ for (;;) {
     next += 1
     const id = String(next)
     const message = { messageId: id, topic: `topics/${next % 3}`, payload: Buffer.from(id.repeat(9)), qos: 1 }
-    return store
-      .add({ ...message, retain: false, storedAtMs: Date.now() })
-      .then(({ position }) => say(`added ${id} ${position}`))
+    return store.add({ ...message, retain: false, storedAtMs: Date.now() }).then(
+      ({ position }) => say(`added ${id} ${position}`),
+      ({ code }) => say(`failed ${code}`),
+    )
   })
   await Promise.all(burst)
   if (next % 2 === 0) continue
   const messages = await store.read(0, { messages: 3, bytes: 10_000 })
-  say(`settling ${messages.map(({ messageId }) => messageId).join(' ')}`)
-  await store.settle(
-    messages.map(({ position }) => ({ position, outcome: { status: 'delivered', reasonCode: 0 } })),
+  const ids = messages.map(({ messageId }) => messageId).join(' ')
+  say(`settling ${ids}`)
+  const outcome = { status: 'delivered', reasonCode: 0 }
+  await store.settle(messages.map(({ position }) => ({ position, outcome }))).then(
+    () => say(`settled ${ids}`),
+    ({ code }) => say(`failed ${code}`),
   )
-  say(`settled ${messages.map(({ messageId }) => messageId).join(' ')}`)
 }
