@@ -53,6 +53,31 @@ it('PUBREC 0x91 for a resent PUBLISH: the broker has it, PUBREL follows', async 
   await session.close()
 })
 
+it('PUBREL is resent before the PUBLISH of later messages, so that the broker does not forward them first', async () => {
+  const { peer, session } = sessionOnPeer(kept)
+  const started = session.start()
+  const first = await peer.accept()
+  await started
+  const outcomes = ['a', 'b'].map(topic => session.publish(out(topic, 2)))
+  const { messageId: a = 0 } = await first.expect('publish')
+  const { messageId: b = 0 } = await first.expect('publish')
+  first.send({ cmd: 'pubrec', messageId: a })
+  await first.expect('pubrel')
+  first.cut()
+  const second = await peer.accept({ sessionPresent: true })
+  await second.expect('pubrel')
+  await second.expect('publish')
+  expect(second.received.map(({ cmd }) => cmd).filter(cmd => cmd.startsWith('pub'))).toEqual([
+    'pubrel',
+    'publish',
+  ])
+  second.send({ cmd: 'pubrec', messageId: b })
+  await second.expect('pubrel')
+  for (const messageId of [a, b]) second.send({ cmd: 'pubcomp', messageId })
+  for (const outcome of outcomes) expect(await outcome).toMatchObject({ status: 'acknowledged' })
+  await session.close()
+})
+
 it('a publish that exceeds the limit of the resumed connection is not resent', async () => {
   const { peer, session } = sessionOnPeer(kept)
   const started = session.start()

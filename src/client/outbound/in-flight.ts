@@ -160,6 +160,7 @@ export class InFlight implements AckWatch<Publication> {
       publication.isReleaseRepeated ||= publication.isSent && publication.isReleased
       publication.isSent = false
     }
+    this.releasedFirst()
     this.unsent = this.pending.size
     this.next = undefined
   }
@@ -168,6 +169,21 @@ export class InFlight implements AckWatch<Publication> {
   loseAll(cause: MqttError): void {
     this.fruitless = 0
     for (const publication of [...this.pending.values()]) this.end(publication, { status: 'lost', cause })
+  }
+
+  /**
+   * PUBREL is resent before the PUBLISH of later messages. Otherwise, on a slow link, the flow of these could end first, and the
+   * broker would forward them in the wrong order (MQTT 5, 4.6).
+   */
+  private releasedFirst(): void {
+    const { pending } = this
+    const publications = [...pending.values()]
+    if (!publications.some(({ isReleased }) => isReleased)) return
+    for (const publication of publications) {
+      if (publication.isReleased) continue
+      pending.delete(publication.messageId)
+      pending.set(publication.messageId, publication)
+    }
   }
 
   private resumed(): void {
