@@ -13,6 +13,7 @@ import type { CallKind, StoreCall, StoreReport, StoreSettings } from './worker-p
 class StoreThread extends FileThread<StoreCall> {
   protected title = 'the store'
   private file: StoreFile | undefined
+  private isClosed = false
 
   protected override async open({ settings, nowMs }: CallKind<'open'>): Promise<void> {
     this.title = `the store ${settings.file}`
@@ -37,8 +38,9 @@ class StoreThread extends FileThread<StoreCall> {
       case 'expire':
         return this.expire(call)
       case 'close':
-        this.file?.close()
-        this.file = undefined
+        if (!this.isClosed) this.file?.close()
+        // The file is kept for its contents, which are reported after the close too.
+        this.isClosed = true
         return undefined
       default:
         return undefined
@@ -64,7 +66,8 @@ class StoreThread extends FileThread<StoreCall> {
   }
 
   private get openedFile(): StoreFile {
-    if (this.file === undefined) throw new MqttError('STORE_FAILED', `${this.title} is not open`)
+    if (this.file === undefined || this.isClosed)
+      throw new MqttError('STORE_FAILED', `${this.title} is not open`)
     return this.file
   }
 }

@@ -283,7 +283,7 @@ export const basicChecks: Readonly<Record<string, Check>> = {
     await store.close()
   },
 
-  'completes the pending calls before it closes': async open => {
+  'completes the pending calls before it closes, and keeps its contents': async open => {
     const { store, restart } = await open()
     const added = addAll(
       store,
@@ -291,6 +291,7 @@ export const basicChecks: Readonly<Record<string, Check>> = {
     )
     const { store: restarted } = await restart()
     equal((await added).length, 3)
+    equal(store.contents.messages, 3)
     deepEqual(await idsIn(restarted), ['a', 'b', 'c'])
   },
 }
