@@ -11,7 +11,7 @@ import { Mosquitto } from '../support/mosquitto.js'
 import { startMicroservice } from '../support/nest-app.js'
 import { SeededRandom } from '../support/seeded-random.js'
 
-/** A longer run: INBOUND_MESSAGES=100000 INBOUND_CUTS=200, or `npm run soak`. */
+/** A longer run: INBOUND_MESSAGES=100000 INBOUND_CUTS=200, or `npm run soak:specs`. */
 const MESSAGES = Number(process.env['INBOUND_MESSAGES'] ?? 5_000)
 const CUTS = Number(process.env['INBOUND_CUTS'] ?? 20)
 /** The publisher is so many messages ahead of the handlers. */

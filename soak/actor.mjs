@@ -1,0 +1,217 @@
+// What the publishers, services and consumers of a run have in common: a client, a journal, and calls from the conductor.
+import { subscribe } from 'node:diagnostics_channel'
+import { readdirSync } from 'node:fs'
+import { setTimeout as wait } from 'node:timers/promises'
+import { MQTT_CHANNELS, MqttClient } from 'nestjs-mqtt/client'
+import { Journal, RecentLog } from './journal.mjs'
+import { Random } from './random.mjs'
+import { serve } from './remote.mjs'
+
+/** Numbers of one process start at `life` times this, so that they ascend over all lives. */
+const PER_LIFE = 1_000_000
+
+/** Client of the last `connection` event: the one of this process. */
+let observed
+subscribe(MQTT_CHANNELS.connection, ({ client }) => {
+  observed = client
+})
+
+export class Actor {
+  progress = {}
+  log = new RecentLog()
+  isOperating = false
+  operations = Promise.resolve()
+  connectedAtMs = 0
+
+  constructor(role) {
+    this.role = role
+    this.random = new Random(role.seed, `${role.name}/${role.life}`)
+    this.journal = new Journal(role.journal)
+    this.next = role.life * PER_LIFE
+    this.journal.note('L', role.life)
+  }
+
+  /** Starts the process: it opens its client and then does what the conductor calls for. */
+  static async begin(Kind) {
+    const actor = new Kind(JSON.parse(process.argv[2]))
+    await actor.open()
+    serve(actor)
+  }
+
+  // What a kind of actor adds.
+  options() {
+    return {}
+  }
+  prepare() {}
+  async operate() {}
+  async rested() {}
+  get openCalls() {
+    return 0
+  }
+
+  async open() {
+    const { role } = this
+    this.client = new MqttClient({
+      url: role.url,
+      clientId: role.name,
+      clean: role.clean,
+      protocolVersion: role.protocolVersion,
+      connect: 'background',
+      connectTimeoutMs: 3_000,
+      keepalive: 5,
+      drainTimeoutMs: 3_000,
+      reconnect: { delayMs: [50, 100, 200, 400], resetAfterMs: 0 },
+      logger: this.log,
+      ...this.options(),
+    })
+    this.client.subscribe(`soak/flood/${role.name}`, () => this.advance('flood'), { qos: 0, codec: 'bytes' })
+    this.client.onState(({ status }) => {
+      if (status === 'connected') this.connectedAtMs = Date.now()
+    })
+    this.prepare(this.client)
+    await this.client.start()
+  }
+
+  advance(kind) {
+    this.progress[kind] = (this.progress[kind] ?? 0) + 1
+  }
+
+  violation(law, text) {
+    this.journal.violation(law, `${this.role.name}: ${text}`)
+  }
+
+  // The calls of the conductor.
+
+  /** Operations go on until `rest`. */
+  start() {
+    if (this.isOperating) return
+    this.isOperating = true
+    this.operations = this.operateUntilRest()
+  }
+
+  async operateUntilRest() {
+    while (this.isOperating) {
+      await this.operate()
+      await wait(this.random.between(40, 160))
+    }
+  }
+
+  async rest() {
+    this.isOperating = false
+    await this.operations
+    await this.rested()
+  }
+
+  /** What is not finished. At a quiet point, all of it is 0. */
+  pending() {
+    const { outbound, inbound, requests, subscriptions, store } = this.client.stats()
+    const { inFlight, queued, storing } = outbound
+    const { waiting, running, unreleased } = inbound
+    return {
+      disconnected: this.client.state.status === 'connected' ? 0 : 1,
+      calls: this.openCalls,
+      ...{ inFlight, queued, storing, waiting, running, unreleased },
+      openRequests: requests.open,
+      openStreams: requests.openStreams,
+      pendingSubscriptions: subscriptions.pending + subscriptions.refused,
+      rows: store?.messages ?? 0,
+    }
+  }
+
+  /** Since when it is connected and has all subscriptions, or 0. */
+  subscribedSinceMs() {
+    const { subscriptions } = this.client.stats()
+    const isReady = this.client.state.status === 'connected' && subscriptions.pending === 0
+    return isReady ? this.connectedAtMs : 0
+  }
+
+  report() {
+    const { user, system } = process.cpuUsage()
+    return { progress: this.progress, stats: this.client.stats(), cpuMs: (user + system) / 1_000 }
+  }
+
+  recentLog() {
+    return this.log.lines.slice(-20)
+  }
+
+  /** Closes the client, which drains it, and opens another one. */
+  async reopen() {
+    await this.closeClient()
+    await this.open()
+  }
+
+  async closeClient() {
+    const { client } = this
+    await client.close()
+    await this.settled()
+    this.checkCounters(client.stats())
+  }
+
+  async settled() {}
+
+  async finish() {
+    await this.rest()
+    await this.closeClient()
+    this.journal.note('E', this.role.life)
+    process.disconnect()
+  }
+
+  /** Counters that must add up at any moment. */
+  checkCounters({ inbound, outbound, store } = this.client.stats()) {
+    const sum = (counters, names) => names.reduce((total, name) => total + counters[name], 0)
+    const ends = ['handled', 'deadLettered', 'dropped', 'givenBack', 'repeated', 'duplicates']
+    const received = sum(inbound, [...ends, 'waiting', 'running'])
+    if (inbound.received !== received)
+      this.violation(
+        'counters',
+        `received ${inbound.received}, but its ends are ${received}: ${JSON.stringify(inbound)}`,
+      )
+    const settled = sum(outbound, ['sent', 'acknowledged', 'refused', 'lost', 'stored'])
+    const dropped = Object.values(outbound.dropped).reduce((total, count) => total + count, 0)
+    const attempted = settled + dropped + sum(outbound, ['inFlight', 'queued', 'storing'])
+    if (outbound.attempted !== attempted)
+      this.violation(
+        'counters',
+        `attempted ${outbound.attempted}, but its ends are ${attempted}: ${JSON.stringify(outbound)}`,
+      )
+    if (store === undefined) return
+    const stored = sum(store, ['delivered', 'refused', 'evicted', 'expired', 'setAside', 'messages'])
+    if (store.stored !== stored)
+      this.violation(
+        'counters',
+        `stored ${store.stored}, but its ends are ${stored}: ${JSON.stringify(store)}`,
+      )
+  }
+
+  /** What a leak would make grow. Called at quiet points. */
+  async measure() {
+    this.checkCounters()
+    for (let round = 0; round < 4; round += 1) {
+      globalThis.gc()
+      await wait(25)
+    }
+    const { heapUsed, external } = process.memoryUsage()
+    const resources = process.getActiveResourcesInfo()
+    const timers = resources.filter(name => name === 'Timeout' || name === 'Immediate').length
+    return {
+      heapBytes: heapUsed + external,
+      timers,
+      handles: resources.length - timers,
+      descriptors: descriptors(),
+      listeners: listeners(this.client),
+      slots: observed?.handlerSlots.inUse ?? 0,
+      queuedBytes: this.client.stats().inbound.queuedBytes,
+      subscriptions: this.client.stats().subscriptions.granted,
+    }
+  }
+}
+
+function descriptors() {
+  return process.platform === 'linux' ? readdirSync('/proc/self/fd').length : 0
+}
+
+function listeners(client) {
+  const { parts, observers } = client.session.connection
+  const ofProcess = process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), 0)
+  return ofProcess + parts.length + observers.size
+}

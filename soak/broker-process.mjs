@@ -1,0 +1,112 @@
+// The broker of a run: mosquitto, or the embedded broker where mosquitto is not installed.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, writeFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as wait } from 'node:timers/promises'
+import { EmbeddedBroker } from 'nestjs-mqtt/testing'
+import { serve } from './remote.mjs'
+
+const { folder, kind } = JSON.parse(process.argv[2])
+const PLACES = ['/usr/sbin', '/usr/local/sbin', '/opt/homebrew/sbin', '/usr/bin']
+const binary = PLACES.map(place => join(place, 'mosquitto')).find(existsSync)
+
+class Mosquitto {
+  kind = 'mosquitto'
+
+  async open() {
+    this.port = await freePort()
+    const lines = [
+      `listener ${this.port} 127.0.0.1`,
+      'allow_anonymous true',
+      'set_tcp_nodelay true',
+      'user root',
+      'persistence true',
+      `persistence_location ${folder}/`,
+      'max_queued_messages 0',
+      'max_inflight_messages 0',
+    ]
+    writeFileSync(join(folder, 'mosquitto.conf'), `${lines.join('\n')}\n`)
+    await this.up()
+  }
+
+  async up() {
+    if (this.child !== undefined) return
+    const child = spawn(binary, ['-c', join(folder, 'mosquitto.conf')], { stdio: 'ignore' })
+    this.child = child
+    while (!(await accepts(this.port))) {
+      if (child.exitCode !== null) throw new Error(`mosquitto ended with ${child.exitCode}`)
+      await wait(10)
+    }
+  }
+
+  /** It writes its sessions and messages to a file first. */
+  async down() {
+    const { child } = this
+    this.child = undefined
+    if (child === undefined) return
+    const ended = once(child, 'exit')
+    child.kill('SIGTERM')
+    await ended
+  }
+
+  async pause(ms) {
+    const { child } = this
+    child?.kill('SIGSTOP')
+    await wait(ms)
+    child?.kill('SIGCONT')
+  }
+
+  end() {
+    this.child?.kill('SIGKILL')
+  }
+}
+
+/** It keeps its sessions in memory, so a restart only cuts the connections. */
+class Embedded {
+  kind = 'embedded'
+
+  async open() {
+    this.broker = await EmbeddedBroker.start()
+    this.port = Number(new URL(this.broker.url).port)
+  }
+  async up() {}
+  async down() {
+    await this.broker.cut()
+  }
+  async pause() {}
+  end() {}
+}
+
+async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  server.close()
+  await once(server, 'close')
+  return port
+}
+
+function accepts(port) {
+  return new Promise(resolve => {
+    const socket = connect(port, '127.0.0.1')
+    socket.once('connect', () => resolve(true) ?? socket.destroy())
+    socket.once('error', () => resolve(false))
+  })
+}
+
+const broker =
+  kind === 'embedded' || (kind === undefined && binary === undefined) ? new Embedded() : new Mosquitto()
+process.on('exit', () => broker.end())
+await broker.open()
+serve({
+  place: () => ({ port: broker.port, kind: broker.kind }),
+  up: () => broker.up(),
+  down: () => broker.down(),
+  pause: ms => broker.pause(ms),
+  async finish() {
+    broker.end()
+    process.disconnect()
+  },
+})

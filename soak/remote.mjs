@@ -1,0 +1,80 @@
+// Calls between the conductor and its processes, over the IPC channel of `fork`.
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+
+const CALL_MS = 60_000
+const MOST_ERROR_TEXT = 8_192
+
+/** Calls the methods of an object for the parent process, and ends with it. */
+export function serve(target) {
+  process.on('message', async ({ id, method, args }) => {
+    try {
+      const result = await target[method](...args)
+      if (process.connected) process.send({ id, result })
+    } catch (error) {
+      if (process.connected) process.send({ id, error: String(error?.stack ?? error) })
+    }
+  })
+  process.on('disconnect', () => process.exit(process.exitCode ?? 0))
+  process.send({ ready: true })
+}
+
+/** A process that serves calls. */
+export class Remote {
+  calls = new Map()
+  next = 0
+  errors = ''
+  isExpectedToEnd = false
+
+  constructor(file, role, { execArgv = [], onLost = () => {} } = {}) {
+    this.child = fork(file, [JSON.stringify(role)], { execArgv, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
+    this.child.stderr.on('data', text => {
+      this.errors = (this.errors + text).slice(-MOST_ERROR_TEXT)
+    })
+    this.closed = once(this.child, 'close')
+    this.ready = new Promise((resolve, reject) => {
+      this.child.on('message', message => (message.ready ? resolve() : this.settle(message)))
+      this.child.once('exit', (code, signal) => {
+        const error = new Error(`${file} ended with ${signal ?? code}: ${this.errors}`)
+        reject(error)
+        for (const call of this.calls.values()) call.reject(error)
+        this.calls.clear()
+        if (!this.isExpectedToEnd) onLost(error)
+      })
+    })
+    this.ready.catch(() => {})
+  }
+
+  get isAlive() {
+    return this.child.exitCode === null && this.child.signalCode === null
+  }
+
+  call(method, ...args) {
+    const id = this.next++
+    return new Promise((resolve, reject) => {
+      const late = () => {
+        this.calls.delete(id)
+        reject(new Error(`${method} did not return within ${CALL_MS} ms`))
+      }
+      const timer = setTimeout(late, CALL_MS)
+      this.calls.set(id, { resolve, reject, timer })
+      this.child.send({ id, method, args }, error => error && this.settle({ id, error: error.message }))
+    })
+  }
+
+  settle({ id, result, error }) {
+    const call = this.calls.get(id)
+    this.calls.delete(id)
+    if (call === undefined) return
+    clearTimeout(call.timer)
+    if (error === undefined) call.resolve(result)
+    else call.reject(new Error(error))
+  }
+
+  /** Ends it with SIGKILL. */
+  async kill() {
+    this.isExpectedToEnd = true
+    this.child.kill('SIGKILL')
+    await this.closed
+  }
+}

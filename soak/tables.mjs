@@ -1,0 +1,79 @@
+/** Rows of words as text with aligned columns. */
+function table(rows) {
+  const widths = rows[0].map((_, column) => Math.max(...rows.map(row => String(row[column]).length)))
+  return rows
+    .map(row =>
+      row
+        .map((cell, column) => String(cell).padEnd(widths[column]))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}
+
+const listOf = counts =>
+  Object.entries(counts)
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => `${count} ${name}`)
+    .join(', ')
+
+const megabytes = bytes => (bytes / 1_048_576).toFixed(1)
+
+/** The result of a run, for people. */
+export function tablesOf({ conductor, verdict, reports, laws, cpuMs, wallMs }) {
+  const { stage, faults, quietPoints } = conductor
+  const processes = stage.actors.map(({ name, life, kills }, index) => {
+    const { connection, inbound } = reports[index].stats
+    const of = what =>
+      quietPoints.length === 0 ? '' : `${quietPoints[0][index][what]} → ${quietPoints.at(-1)[index][what]}`
+    const heap =
+      quietPoints.length === 0
+        ? ''
+        : `${megabytes(quietPoints[0][index].heapBytes)} → ${megabytes(quietPoints.at(-1)[index].heapBytes)}`
+    return [
+      name,
+      life,
+      kills,
+      connection.losses,
+      inbound.received,
+      heap,
+      of('timers'),
+      of('handles'),
+      of('descriptors'),
+      of('listeners'),
+    ]
+  })
+  return [
+    '',
+    `broker: ${stage.broker.kind}; faults: ${listOf(faults)}`,
+    '',
+    table([
+      [
+        'process',
+        'lives',
+        'kills',
+        'losses*',
+        'received*',
+        'heap MB',
+        'timers',
+        'handles',
+        'descriptors',
+        'listeners',
+      ],
+      ...processes,
+    ]),
+    '* of the last client',
+    '',
+    ...Object.entries(verdict.outcomes).map(([name, counts]) => `${name}: ${listOf(counts)}`),
+    `${verdict.publishes} publishes; the witness received ${verdict.witnessed.distinct} of them in ${verdict.witnessed.copies} copies`,
+    `${verdict.handled.distinct} handled in ${verdict.handled.runs} runs, ${verdict.deadLetters} dead letters; ${verdict.withoutGroup} arrived at the broker before a service had subscribed again`,
+    `CPU: ${Math.round(cpuMs)} ms in ${Math.round(wallMs)} ms, ${((100 * cpuMs) / wallMs).toFixed(0)} % of one core (without the broker and killed processes)`,
+    '',
+    table([
+      ['law', 'checks', 'broken', ''],
+      ...laws.map(({ name, text, checks, broken }) => [name, checks, broken === 0 ? '-' : broken, text]),
+    ]),
+    '',
+    ...laws.flatMap(({ name, examples }) => examples.map(example => `${name}: ${example}`)),
+  ].join('\n')
+}
