@@ -96,7 +96,9 @@ it('keeps recording alarms between garbage', async () => {
   await expect.poll(recorded, { timeout: 20_000 }).toBeGreaterThan(before)
   await demo.screenshots('garbage')
   await demo.shows(/The garbage has ended: \d+ messages\./)
-})
+  // On a busy machine, the broker still has some of it.
+  await demo.until(({ ages }) => Math.max(...ages) < 1, 60_000)
+}, 120_000)
 
 it('sends a command to a truck, and shows its response', async () => {
   await demo.click('Lower the set point of truck-5')
