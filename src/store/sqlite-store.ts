@@ -29,7 +29,7 @@ export function sqliteStore(file: string, options: SqliteStoreOptions = {}): Mes
 
 /** Limits of the messages that wait for the disk, so that a slow disk does not fill the memory. */
 const MOST_WAITING = 100_000
-const MOST_WAITING_BYTES = 16_777_216
+const MOST_WAITING_BYTES = 134_217_728
 
 class SqliteStore implements MessageStore {
   contents: StoreContents = NOTHING_STORED

@@ -50,7 +50,7 @@ export class Replay implements ConnectionListener {
   private sentBytes = 0
   /** Positions in `ahead` that the store has ended. */
   private readonly overtaken = new Set<number>()
-  private readonly commits: Commits
+  readonly commits: Commits
   private share = new ReplayShare()
   private readonly obstacles = new Obstacles()
   private readonly pauseTimer: DeadlineTimer
@@ -164,9 +164,9 @@ export class Replay implements ConnectionListener {
       this.commits.gone(position)
       return false
     }
-    const [first] = this.ahead.slice(this.next, this.next + 1)
-    if (first !== undefined && position >= first.position && position <= this.cursor)
-      this.overtaken.add(position)
+    const first = this.ahead[this.next]?.position ?? Number.POSITIVE_INFINITY
+    // A pending read may return it as well.
+    if (position > this.cursor ? this.isReading : position >= first) this.overtaken.add(position)
     return true
   }
 
@@ -174,11 +174,6 @@ export class Replay implements ConnectionListener {
   stop(): void {
     this.isStopped = true
     this.pauseTimer.stop()
-  }
-
-  /** Resolves when all outcomes are in the store. */
-  whenCommitted(): Promise<void> {
-    return this.commits.idle.wait()
   }
 
   private get hasReadAll(): boolean {
@@ -281,6 +276,7 @@ export class Replay implements ConnectionListener {
       },
       (error: unknown) => {
         this.isReading = false
+        if (this.isStopped) return
         this.parts.ledger.failed(error)
         this.pausedUntilMs = performance.now() + RETRY_MS
         this.pauseTimer.arm(this.pausedUntilMs)
@@ -289,12 +285,10 @@ export class Replay implements ConnectionListener {
   }
 
   private took(messages: readonly StoredMessage[], arrivals: number): void {
-    if (messages.length === 0) {
-      if (arrivals === this.arrivals) this.hasMore = false
-      return
-    }
+    if (messages.length === 0 && arrivals === this.arrivals) this.hasMore = false
     this.ahead = [...this.ahead.slice(this.next), ...messages]
     this.next = 0
     this.cursor = messages.at(-1)?.position ?? this.cursor
+    for (const position of this.overtaken) if (position > this.cursor) this.overtaken.delete(position)
   }
 }

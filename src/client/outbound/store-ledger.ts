@@ -126,21 +126,6 @@ class StoreCalls {
   }
 }
 
-/** The store is open, or could not be opened. */
-export class Opening {
-  resolve: () => void = () => {}
-  reject: (error: unknown) => void = () => {}
-  readonly promise = new Promise<void>((resolve, reject) => {
-    this.resolve = resolve
-    this.reject = reject
-  })
-
-  constructor() {
-    // The publishes that wait for the store receive the error.
-    this.promise.catch(() => {})
-  }
-}
-
 const UNSENT: ReadonlySet<StoredOutcome['status']> = new Set(['evicted', 'expired', 'set-aside'])
 /** Failures of the store before this time do not affect the health. */
 const RECENT_MS = 60_000
@@ -187,10 +172,12 @@ export class StoreLedger {
     if (UNSENT.has(outcome.status))
       notice.emit({ type: 'stored-message-ended', topic, status: outcome.status })
     if (store.hasListeners) store.emit({ client, type: 'settled', settlement })
+    const { onListenerError } = this.events
     try {
-      this.onSettled?.(settlement)
+      const result: unknown = this.onSettled?.(settlement)
+      if (result instanceof Promise) result.catch(onListenerError)
     } catch (error) {
-      this.events.onListenerError(error)
+      onListenerError(error)
     }
   }
 
@@ -224,6 +211,7 @@ export class Commits {
   private readonly open = new Map<number, Commit>()
   private isCommitting = false
   private isScheduled = false
+  private isStopped = false
   private readonly retry = new DeadlineTimer(() => this.commit())
 
   constructor(
@@ -251,7 +239,9 @@ export class Commits {
     this.idle.check()
   }
 
+  /** A failed commit is not repeated any more. */
   stop(): void {
+    this.isStopped = true
     this.retry.stop()
   }
 
@@ -281,7 +271,7 @@ export class Commits {
         (error: unknown) => {
           this.isCommitting = false
           this.ledger.failed(error)
-          this.retry.arm(performance.now() + RETRY_MS)
+          if (!this.isStopped) this.retry.arm(performance.now() + RETRY_MS)
         },
       )
   }

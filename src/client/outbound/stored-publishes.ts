@@ -4,6 +4,7 @@ import type { MessageStore, StoreAddition, StoredSettlement } from '../../core/o
 import { Publication } from '../../core/outbound/outbound-message.js'
 import type { DropReason, PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import {
+  EarlyEnds,
   expiresAtMs,
   identified,
   isForNow,
@@ -16,7 +17,7 @@ import type { ClientEvents } from '../events.js'
 import { DeadlineTimer, IdleWaiters, settlesWithin } from '../waits.js'
 import type { Publisher } from './publisher.js'
 import { Replay } from './replay.js'
-import { KeptMessage, Opening, StoreLedger } from './store-ledger.js'
+import { KeptMessage, StoreLedger } from './store-ledger.js'
 
 /** Messages that wait to be written to the store. */
 const MAX_ADDING = 20_000
@@ -46,7 +47,7 @@ export class StoredPublishes implements ConnectionListener {
   private readonly adding = new Set<KeptMessage>()
   private addingBytes = 0
   private readonly idle = new IdleWaiters(() => this.adding.size === 0)
-  private readonly opened = new Opening()
+  private readonly early = new EarlyEnds(this.topics)
   private start: Promise<void> | undefined
   private isClosed = false
   private calls = 0
@@ -66,28 +67,22 @@ export class StoredPublishes implements ConnectionListener {
     connection.attach(this)
   }
 
-  /** Repeated calls share one opening. @throws MqttError `STORE_LOCKED`, `STORE_VERSION`, `STORE_CORRUPT` or `STORE_FAILED` */
+  /** Opens the store once, at the start or with the first message for it. @throws MqttError the same as `open` of the store */
   open(): Promise<void> {
     this.start ??= this.openStore()
     return this.start
   }
 
   private async openStore(): Promise<void> {
-    try {
-      const opening = this.store.open({
-        settled: (settlement, position) => this.gone(settlement, position),
-        repaired: text => this.ledger.repaired(text),
-      })
-      const { messages } = await this.ledger.calls.limited(opening)
-      this.ledger.found(messages)
-      this.topics.found(messages)
-      if (messages > 0) this.replay.arrived()
-      this.expireTimer.arm(performance.now() + EXPIRE_MS)
-      this.opened.resolve()
-    } catch (error) {
-      this.opened.reject(error)
-      throw error
-    }
+    const opening = this.store.open({
+      settled: (settlement, position) => this.gone(settlement, position),
+      repaired: text => this.ledger.repaired(text),
+    })
+    const { messages } = await this.ledger.calls.limited(opening)
+    this.ledger.found(messages)
+    this.topics.found(messages)
+    if (messages > 0) this.replay.arrived()
+    if (!this.isClosed) this.expireTimer.arm(performance.now() + EXPIRE_MS)
   }
 
   /** @throws MqttError if the message exceeds the limits that the broker sent in CONNACK */
@@ -132,7 +127,7 @@ export class StoredPublishes implements ConnectionListener {
   /** Resolves when everything that is to be stored is stored. */
   async whenIdle(): Promise<void> {
     await this.idle.wait()
-    await this.replay.whenCommitted()
+    await this.replay.commits.idle.wait()
   }
 
   /** Sends no more stored messages. Publishes are still sent or stored. */
@@ -147,9 +142,9 @@ export class StoredPublishes implements ConnectionListener {
     this.replay.stop()
     this.lateTimer.stop()
     this.expireTimer.stop()
-    this.opened.reject(new MqttError('CONNECTION_CLOSED', 'the client was closed before it was started'))
     const startMs = performance.now()
     await settlesWithin(this.whenIdle(), timeoutMs)
+    this.replay.commits.stop()
     const closed = this.store.close().catch((error: unknown) => this.ledger.failed(error))
     await settlesWithin(closed, Math.max(1, timeoutMs - (performance.now() - startMs)))
     for (const kept of this.adding) this.notStored(kept, 'closed', closedError())
@@ -159,7 +154,8 @@ export class StoredPublishes implements ConnectionListener {
   private keptMessage(given: StorableMessage, nowMs: number): KeptMessage {
     const { message, messageId } = identified(given, randomUUID(), new Date(nowMs).toISOString())
     const expiryMs = expiresAtMs(message.properties, nowMs)
-    const stored = { ...message, messageId, storedAtMs: nowMs }
+    // A copy, because the caller may use its buffer again as soon as the message is stored.
+    const stored = { ...message, payload: Buffer.from(message.payload), messageId, storedAtMs: nowMs }
     return new KeptMessage(expiryMs === undefined ? stored : { ...stored, expiresAtMs: expiryMs }, this)
   }
 
@@ -209,7 +205,7 @@ export class StoredPublishes implements ConnectionListener {
     adding.add(kept)
     this.addingBytes += kept.bytes
     if (!kept.isSent) this.block(kept)
-    const call = this.opened.promise.then(() => this.store.add(kept.stored))
+    const call = this.open().then(() => this.store.add(kept.stored))
     this.ledger.calls.limited(call).then(
       addition => {
         this.endAdding(kept)
@@ -247,8 +243,10 @@ export class StoredPublishes implements ConnectionListener {
     const { position } = addition
     kept.position = position
     this.ledger.added(stored)
+    const hasEnded = this.early.added(position, this.adding.size > 0)
     if (kept.caller !== undefined && isSent) this.publisher.outcomes.kept += 1
     this.settle(kept, { status: 'stored', messageId: stored.messageId })
+    if (hasEnded) return this.unblock(kept)
     if (!isSent && outcome === undefined) return this.replay.available({ ...stored, ...addition })
     this.replay.claim(kept, position)
     if (outcome !== undefined) this.replay.end(kept, outcome)
@@ -257,8 +255,7 @@ export class StoredPublishes implements ConnectionListener {
   /** The message could not be stored. If it was sent, the broker may still acknowledge it. */
   private notStored(kept: KeptMessage, reason: DropReason, cause: Error): void {
     kept.failure = cause
-    if (kept.isBlocking) this.topics.remove(kept.stored.topic)
-    kept.isBlocking = false
+    this.unblock(kept)
     if (kept.isSent) return
     this.settle(kept, kept.wasSent ? { status: 'lost', cause } : { status: 'dropped', reason })
   }
@@ -267,6 +264,11 @@ export class StoredPublishes implements ConnectionListener {
   private block(kept: KeptMessage): void {
     kept.isBlocking = true
     this.topics.add(kept.stored.topic)
+  }
+
+  private unblock(kept: KeptMessage): void {
+    if (kept.isBlocking) this.topics.remove(kept.stored.topic)
+    kept.isBlocking = false
   }
 
   private settle(kept: KeptMessage, outcome: PublishOutcome): void {
@@ -282,7 +284,7 @@ export class StoredPublishes implements ConnectionListener {
   /** The store has ended a message. */
   private gone(settlement: StoredSettlement, position: number): void {
     this.ledger.settled(settlement)
-    if (this.replay.gone(position)) this.topics.remove(settlement.topic)
+    if (this.replay.gone(position)) this.early.ended(position, settlement.topic, this.adding.size > 0)
   }
 
   private expire(): void {

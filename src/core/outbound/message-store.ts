@@ -100,7 +100,10 @@ export interface StoredOutcomeQuery {
 
 /** Receives what the store did without a call: evicted, expired and set-aside messages, and repairs. */
 export interface StoreListener {
-  /** @param position position of the message in the store, or 0 if its record could not be read */
+  /**
+   * May be called before the `add` of the same message resolves, if the store ends it in the same commit.
+   * @param position position of the message in the store, or 0 if its record could not be read
+   */
   settled(settlement: StoredSettlement, position: number): void
   /** The store was damaged and has repaired itself. The text is for the log. */
   repaired?(text: string): void

@@ -84,6 +84,33 @@ export class StoredTopics {
   }
 }
 
+/** Messages that a store has ended in the commit that stored them, before its `add` has resolved. */
+export class EarlyEnds {
+  private lastPosition = 0
+  private readonly topicOf = new Map<number, string>()
+
+  constructor(private readonly topics: StoredTopics) {}
+
+  /** The store has ended an unsent message. @param isAdding whether messages are being added */
+  ended(position: number, topic: string, isAdding: boolean): void {
+    if (isAdding && position > this.lastPosition) this.topicOf.set(position, topic)
+    else this.topics.remove(topic)
+  }
+
+  /** A message was added. @returns whether it has ended already */
+  added(position: number, isAdding: boolean): boolean {
+    this.lastPosition = position
+    const hasEnded = this.topicOf.delete(position)
+    // Those that are not being added were in the store before.
+    for (const [other, topic] of this.topicOf) {
+      if (other > position && isAdding) break
+      this.topicOf.delete(other)
+      this.topics.remove(topic)
+    }
+    return hasEnded
+  }
+}
+
 const LONGEST_PAUSE_MS = 60_000
 /** Refusals after which a message is given up, if the broker accepts others. */
 const MOST_REFUSALS = 10
@@ -209,7 +236,7 @@ export function messageToSend(stored: MessageToStore, nowMs: number): OutboundMe
   if (messageExpiryInterval === undefined) return { topic, payload, qos, retain, properties }
   // The clock may have been set back.
   const waitedSeconds = Math.max(0, Math.floor((nowMs - storedAtMs) / SECOND_MS))
-  const left = Math.max(1, messageExpiryInterval - waitedSeconds)
+  const left = Math.max(Math.min(1, messageExpiryInterval), messageExpiryInterval - waitedSeconds)
   return { topic, payload, qos, retain, properties: { ...properties, messageExpiryInterval: left } }
 }
 

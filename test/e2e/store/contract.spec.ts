@@ -1,6 +1,6 @@
 import { sqliteInbox, sqliteStore } from 'nestjs-mqtt/store'
 import { inboxStoreContract, messageStoreContract } from 'nestjs-mqtt/testing'
-import { describe, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { newFile, removeFilesAfterEach } from '../../support/store-places.js'
 
 removeFilesAfterEach()
@@ -17,6 +17,19 @@ describe.each(engines)('sqliteStore on %s', engine => {
     return { store: options => sqliteStore(file, { ...options, engine }) }
   })
   for (const { title, run } of checks) it(title, run)
+
+  it('takes as many messages at once as the client passes on, 64 MB', async () => {
+    const store = sqliteStore(newFile(), { engine, maxBytes: 80_000_000 })
+    await store.open({ settled: () => {} })
+    const payload = Buffer.alloc(1_000_000)
+    const message = { topic: 'images', payload, qos: 1, retain: false, storedAtMs: Date.now() } as const
+    const additions = await Promise.all(
+      Array.from({ length: 64 }, (_, index) => store.add({ ...message, messageId: String(index) })),
+    )
+    expect(additions.filter(addition => 'rejected' in addition)).toEqual([])
+    expect(store.contents.messages).toBe(64)
+    await store.close()
+  })
 })
 
 describe.each(engines)('sqliteInbox on %s', engine => {
