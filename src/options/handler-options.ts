@@ -134,7 +134,7 @@ export interface DedupeOptions {
   /** Number of messages that are remembered for this handler. 1 to 10,000,000. @default 100000 */
   readonly maxEntries?: number
   /**
-   * The keys of this handler in `store`. Handlers with the same scope remember each other's messages as their own.
+   * Name of the keys of this handler in `store`. Two handlers of a client must not have the same one in the same store.
    * @default the pattern and the method: `devices/+id/alarm Alarms.onAlarm`; for `subscribe`, the name of the function
    */
   readonly scope?: string

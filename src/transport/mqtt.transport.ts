@@ -8,7 +8,8 @@ import { isObservable, lastValueFrom, Observable } from 'rxjs'
 import type { PublishPacket } from '../client/connection/link.js'
 import { Batches } from '../client/inbound/batches.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from '../client/inbound/delivery.js'
-import { deduped, type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
+import { type HandlerRules, handlerRules } from '../client/inbound/handler-rules.js'
+import { deduped } from '../client/inbound/inbox.js'
 import { validatesInOrder } from '../client/inbound/message-stream.js'
 import { type MqttMessage, messageOf } from '../client/inbound/subscriber.js'
 import type { MqttSession } from '../client/mqtt-session.js'
@@ -104,7 +105,7 @@ export class MqttTransport
       ...rules.runRules,
       kind: isEventHandler ? 'event' : 'request',
       ...runs,
-      run: deduped(rules, methodOf(extras), this.session, keyed, runs.run),
+      run: deduped(rules, methodOf(extras), this.session, keyed, runs.run).run,
       onFailed: ({ topic }, error) =>
         this.session.events.notice.emit({ type: 'handler-failed', pattern: route, topic, error }),
     })

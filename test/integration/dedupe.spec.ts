@@ -274,6 +274,35 @@ describe('a store for dedupe', () => {
   })
 })
 
+describe('the scope of dedupe', () => {
+  const inbox: InboxStore = { has: () => false, add: () => {} }
+  const dedupe = { by: 'message-id', store: inbox } as const
+
+  it('must be different for each handler that uses the same store', async () => {
+    const parts = await subscriberOnPeer()
+    const subscribe = (options: HandlerOptions) => parts.mqtt.subscribe('in/+', () => {}, options)
+    const first = subscribe({ dedupe })
+    expect(() => subscribe({ dedupe })).toThrow(
+      expect.objectContaining({
+        code: 'INVALID_OPTION',
+        message:
+          'handler of "in/+": another handler has the same dedupe.scope "in/+" in the same dedupe.store, so that each would take the messages of the other for repeats; set a different dedupe.scope for each of them',
+      }),
+    )
+    subscribe({ dedupe: { ...dedupe, scope: 'second' } })
+    parts.mqtt.subscribe('in/+', function onAlarm() {}, { dedupe })
+    subscribe({ dedupe: { ...dedupe, store: { ...inbox } } })
+    for (const _each of [1, 2]) subscribe(BY_ID)
+    // A handler that is removed frees its scope.
+    void first.unsubscribe()
+    void first.unsubscribe()
+    subscribe({ dedupe })
+    expect(() => subscribe({ dedupe })).toThrow('another handler has the same dedupe.scope')
+    await parts.connection.grant()
+    await finish(parts)
+  })
+})
+
 describe('dedupe in a batch', () => {
   it('passes one of two copies to the handler, and acknowledges both', async () => {
     const parts = await subscriberOnPeer()

@@ -1,13 +1,5 @@
-import { createHash } from 'node:crypto'
 import { reconnectDelayMs } from '../../core/connection/reconnect-rules.js'
-import { describeCause, MqttError } from '../../core/errors.js'
-import {
-  HandledKeys,
-  type InboundCount,
-  type InboxScope,
-  type InboxStore,
-} from '../../core/inbound/inbound-count.js'
-import type { PublishPacket } from '../../core/protocol/packets.js'
+import { MqttError } from '../../core/errors.js'
 import type { SubscriptionOptions } from '../../core/subscriptions/subscription-rules.js'
 import { fillVariables, parseTopicTemplate, type TopicTemplate } from '../../core/topic/topic-filter.js'
 import {
@@ -17,13 +9,11 @@ import {
   resolveCodec,
   type StandardSchema,
 } from '../../options/codec.js'
-import type { BatchOptions, KeyedMessage, ResolvedHandlerOptions } from '../../options/handler-options.js'
+import type { BatchOptions, ResolvedHandlerOptions } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { describeInput } from '../../options/schema.js'
 import { isAddress, isContract, type TopicContract } from '../../options/topic-contract.js'
-import { limited } from '../waits.js'
-import type { HandlerAttempt, InboundHandler } from './delivery.js'
-import { CopyRuns, Duplicate } from './message-stream.js'
+import type { InboundHandler } from './delivery.js'
 
 /** @throws MqttError `INVALID_TOPIC_FILTER` for anything but a pattern, a contract and one topic of a contract */
 export function sourceOf(source: unknown): {
@@ -183,113 +173,4 @@ export function retryDelayMs({ retries }: InboundHandler, failures: number): num
   if (retries === undefined) return 0
   const cause = new MqttError('TIMEOUT', 'a handler failed')
   return reconnectDelayMs(retries.delayMs, failures, cause, 0, Math.random())
-}
-
-/** A store that does not respond must not occupy a slot for ever. */
-const STORE_TIMEOUT_MS = 30_000
-/** A longer key is replaced by its hash, so that memory is bounded. */
-const LONGEST_KEY = 128
-
-/**
- * Returns a function that runs a handler for each message once, as far as its store remembers: `run` itself without `dedupe`.
- * @param owner the name of the method or function, which tells the handlers of a pattern apart
- */
-export function deduped<R extends Run>(
-  rules: HandlerRules,
-  owner: string,
-  { dispatcher }: DedupeSession,
-  messageOf: (packet: PublishPacket) => KeyedMessage<never>,
-  run: R,
-) {
-  const { dedupe, runRules } = rules
-  if (dedupe === undefined) return run
-  return new Inbox(dedupe, runRules.name, owner, dispatcher.messages.count, messageOf).guard(run)
-}
-
-interface DedupeSession {
-  readonly dispatcher: { readonly messages: { readonly count: InboundCount } }
-}
-
-type Run = (packet: PublishPacket, attempt: HandlerAttempt) => unknown
-
-class Inbox {
-  private readonly running = new Map<string, Promise<void>>()
-  /** Messages that were handled, and that the store could not remember. */
-  private readonly handled = new WeakSet<PublishPacket>()
-  private readonly scope: InboxScope
-  private readonly store: InboxStore
-
-  constructor(
-    private readonly rules: NonNullable<HandlerRules['dedupe']>,
-    private readonly pattern: string,
-    owner: string,
-    private readonly count: InboundCount,
-    private readonly messageOf: (packet: PublishPacket) => KeyedMessage<never>,
-  ) {
-    const { maxAgeMs, maxEntries, scope = `${pattern} ${owner}`.trim() } = rules
-    this.scope = { name: scope, maxAgeMs, maxEntries }
-    this.store = rules.store ?? new HandledKeys(this.scope, () => performance.now())
-  }
-
-  guard(run: Run): InboundHandler['run'] {
-    return async (packet, attempt) => {
-      const key = this.keyOf(packet)
-      if (key === undefined) {
-        if (attempt.number === 1) this.count.counts.withoutKey += 1
-        return run(packet, attempt)
-      }
-      const copy = this.running.get(key)
-      if (copy !== undefined) throw new CopyRuns(copy)
-      return this.hold(key, attempt.signal, () => this.once(key, packet, attempt, run))
-    }
-  }
-
-  private async once(key: string, packet: PublishPacket, attempt: HandlerAttempt, run: Run) {
-    const { store, scope, handled } = this
-    if (!handled.has(packet)) {
-      if (await this.ask('look up', () => store.has(key, scope))) throw new Duplicate()
-      // After its time limit, the run has failed.
-      if (attempt.isAborted) return
-      await run(packet, attempt)
-      if (attempt.isAborted) return
-      handled.add(packet)
-    }
-    await this.ask('remember', () => store.add(key, scope))
-  }
-
-  /** Copies wait until `work` has ended, or is no longer waited for. */
-  private async hold(key: string, signal: AbortSignal, work: () => Promise<void>): Promise<void> {
-    let end = (): void => {}
-    const ended = new Promise<void>(resolve => {
-      end = resolve
-    })
-    const release = (): void => {
-      if (this.running.get(key) === ended) this.running.delete(key)
-      end()
-    }
-    this.running.set(key, ended)
-    signal.addEventListener('abort', release)
-    await work().finally(release)
-  }
-
-  private keyOf(packet: PublishPacket): string | undefined {
-    const { by } = this.rules
-    const id = packet.properties?.userProperties?.['message-id']
-    const first = Array.isArray(id) ? id[0] : id
-    // Neither of them contains NUL [MQTT-1.5.4-2].
-    const idKey = first === undefined ? undefined : `${packet.topic}\0${first}`
-    const key = by === 'message-id' ? idKey : by(this.messageOf(packet))
-    if (key === undefined || key.length <= LONGEST_KEY) return key
-    return `sha256:${createHash('sha256').update(key).digest('base64')}`
-  }
-
-  private async ask<T>(what: string, call: () => T | Promise<T>): Promise<T> {
-    try {
-      const result = call()
-      return result instanceof Promise ? await limited(result, 'the store', STORE_TIMEOUT_MS) : result
-    } catch (cause) {
-      const text = `the inbox of the handler of "${this.pattern}" could not ${what} the message: ${describeCause(cause)}`
-      throw new MqttError('STORE_FAILED', text, { cause })
-    }
-  }
 }

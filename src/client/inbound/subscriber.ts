@@ -28,14 +28,8 @@ import { Responder } from '../requests/responder.js'
 import { RetainedCache } from '../subscriptions/retained-cache.js'
 import type { WaitOptions } from '../waits.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from './delivery.js'
-import {
-  assertHandler,
-  deduped,
-  type HandlerRules,
-  handlerRules,
-  sourceOf,
-  withParamsOf,
-} from './handler-rules.js'
+import { assertHandler, type HandlerRules, handlerRules, sourceOf, withParamsOf } from './handler-rules.js'
+import { deduped } from './inbox.js'
 import { MAX_VALIDATION_MS, MessageStream, validatesInOrder, validWithin } from './message-stream.js'
 
 /** A message, as passed to a handler that was added at run time. */
@@ -133,7 +127,8 @@ export class Subscriber {
       return handler(messageOf(rules, packet, payload), attemptOf(attempt))
     }
     const keyed = (packet: PublishPacket) => messageOf(rules, packet, decodePacket(codec, packet))
-    return this.addHandler(rules, deduped(rules, handler.name, this.session, keyed, run))
+    const inbox = deduped(rules, handler.name, this.session, keyed, run)
+    return this.addHandler(rules, inbox.run, {}, inbox.leave)
   }
 
   respond(source: TopicSource, handler: Handler, options: RespondOptions): MqttSubscription {

@@ -61,6 +61,7 @@ export interface InboundCounters extends CountedInbound {
 }
 
 export class InboundCount {
+  readonly scopes = new InboxScopes()
   readonly counts = {
     received: 0,
     handled: 0,
@@ -115,6 +116,25 @@ export interface InboxStore {
 }
 
 type InboxLimits = Pick<InboxScope, 'maxAgeMs' | 'maxEntries'>
+
+/** The scopes in use, by store. Two handlers with one scope would take the messages of each other for repeats. */
+class InboxScopes {
+  private readonly used = new Map<InboxStore, Set<string>>()
+
+  /** @returns false if a handler uses the scope already */
+  take(store: InboxStore, name: string): boolean {
+    const names = this.used.get(store) ?? new Set()
+    if (names.has(name)) return false
+    this.used.set(store, names.add(name))
+    return true
+  }
+
+  release(store: InboxStore, name: string): void {
+    const names = this.used.get(store)
+    names?.delete(name)
+    if (names?.size === 0) this.used.delete(store)
+  }
+}
 
 /** V8 keeps what a Map contained for long if entries come and go, so a copy replaces it after this many removals. */
 const RENEWED_AFTER = 64
