@@ -33,8 +33,8 @@ interface Packet {
   readonly from: SimulatedLink
   readonly bytes: number
   readonly isMarker: boolean
-  /** When the application gave the message. */
-  readonly offeredMs: number
+  /** When the application gave the message. Undefined for one that fills the link. */
+  readonly offeredMs: number | undefined
 }
 
 /** A queue in front of something that carries so many bytes a second. */
@@ -94,6 +94,11 @@ export class SimulatedLink {
   dropped = 0
   /** Ages of the messages that were delivered, in milliseconds. */
   ages: number[] = []
+  /** Writes with `writeFilling` what publishes leave room for, as the store does. */
+  fill: (othersWait: boolean) => void = () => {}
+  /** Called for each such message when the broker has acknowledged it. */
+  onFilled: () => void = () => {}
+  private filling: number[] = []
   private readonly down = new Queue<{ readonly bytes: number; readonly isResponse: boolean }>()
   /** When responses leave the broker. */
   private responses: number[] = []
@@ -167,6 +172,14 @@ export class SimulatedLink {
   }
 
   write(bytes: number, offeredMs = this.nowMs): void {
+    this.send(bytes, offeredMs)
+  }
+
+  writeFilling(bytes: number): void {
+    this.send(bytes, undefined)
+  }
+
+  private send(bytes: number, offeredMs: number | undefined): void {
     this.up.push({ from: this, bytes, isMarker: false, offeredMs })
     this.written += bytes
     this.onWire += bytes
@@ -190,7 +203,7 @@ export class SimulatedLink {
     return ((this.delivered - delivered) * 1_000) / (this.nowMs - nowMs) / this.conduct.bytesPerSecond
   }
 
-  private isOpen(): boolean {
+  isOpen(): boolean {
     const { behindSinceMs, nowMs } = this
     return this.window.isOpen(nowMs, behindSinceMs === undefined ? 0 : nowMs - behindSinceMs)
   }
@@ -209,6 +222,12 @@ export class SimulatedLink {
   }
 
   private pump(): void {
+    if (this.waiting.length > 0) this.fill(true)
+    this.pumpWaiting()
+    if (this.waiting.length === 0) this.fill(false)
+  }
+
+  private pumpWaiting(): void {
     for (let [next] = this.waiting; next !== undefined; [next] = this.waiting) {
       const isLate = this.nowMs + this.window.crowdedMs(this.nowMs) - next.offeredMs >= MAX_DELAY_MS
       if (!isLate && !this.isOpen()) return
@@ -262,7 +281,8 @@ export class SimulatedLink {
     else {
       this.delivered += bytes
       this.onWire -= bytes
-      this.ages.push(atMs - offeredMs)
+      if (offeredMs === undefined) this.filling.push(atMs + this.conduct.roundTripMs)
+      else this.ages.push(atMs - offeredMs)
     }
   }
 
@@ -275,6 +295,10 @@ export class SimulatedLink {
       else this.down.push({ bytes: MARKER_BYTES, isResponse: true })
     }
     if (this.isPaused) return
+    while ((this.filling[0] ?? Infinity) <= nowMs) {
+      this.filling.shift()
+      this.onFilled()
+    }
     this.takeInbound()
     for (const { isResponse, bytes } of this.down.carry(inbound?.carriedPerSecond ?? Infinity)) {
       this.window.received += bytes
