@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 
 const CHILD = fileURLToPath(new URL('./store/child.mjs', import.meta.url))
 /** Engines that this Node does not have print why. */
-const SUBJECTS = ['node:sqlite', 'libsql', 'mqtt-level-store']
+const SUBJECTS = ['write and fdatasync alone', 'node:sqlite', 'libsql', 'mqtt-level-store']
 
 console.log('messages of 100 B; "stored" means that add() has resolved\n')
 console.log(

@@ -44,6 +44,8 @@ export class StoreFile {
   /** Messages that have ended since the last `takeTold`, except those that a call ended. */
   private told: ToldSettlement[] = []
   private oldest: RecordHead | undefined
+  /** The current transaction removes messages, and not only adds some. */
+  private hasRemoved = false
   private state: StoreState
 
   constructor(
@@ -180,6 +182,7 @@ export class StoreFile {
     nowMs: number,
   ): StoredSettlement {
     const { position, messageId, topic, storedAtMs, bytes } = head
+    this.hasRemoved = true
     tables.deleteMessage(position)
     const messages = Math.max(0, this.state.messages - 1)
     this.state = {
@@ -231,12 +234,14 @@ export class StoreFile {
   private transaction<T>(tables: StoreTables, work: (tables: StoreTables) => T): T {
     const before = this.state
     const toldBefore = this.told.length
+    this.hasRemoved = false
     try {
       tables.begin()
       const result = work(tables)
-      tables.trimOutcomes(this.limits.maxOutcomes)
+      if (this.hasRemoved) tables.trimOutcomes(this.limits.maxOutcomes)
       tables.saveState(this.state)
-      const oldest = tables.firstHead()
+      const isOldestKnown = this.oldest !== undefined && !this.hasRemoved
+      const oldest = isOldestKnown ? this.oldest : tables.firstHead()
       tables.commit()
       this.oldest = oldest
       return result
@@ -273,6 +278,7 @@ export class StoreFile {
     } as const
     this.connection.run(tables =>
       this.transaction(tables, () => {
+        this.hasRemoved = true
         for (let index = 0; index < lost; index += 1) {
           tables.addOutcome(settlement)
           this.told.push({ settlement, position: 0 })
