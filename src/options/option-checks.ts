@@ -167,6 +167,7 @@ const schema = strictObject(
       aFunction<NonNullable<MqttModuleOptions['allowResponseTopic']>>('a function of (responseTopic)'),
     ),
     envelope: v.optional(oneOf(['requests', 'all']), 'requests'),
+    eventQos: v.optional(qosSchema, 0),
     drainTimeoutMs: v.optional(integer(0, MAX_TIMEOUT_MS), 5_000),
     codec: v.optional(codecSchema, 'json'),
     ...checkedElsewhere,
@@ -182,12 +183,9 @@ export function withoutSecrets(url: string): string {
 }
 
 /** Describes the broker in log lines and errors. */
-export function describeTarget({
-  secrets,
-  createStream,
-}: Pick<ResolvedOptions, 'secrets' | 'createStream'>): string {
-  if (createStream !== undefined) return 'the stream from createStream()'
-  return secrets.reveal().urls.map(withoutSecrets).join(', ')
+export function describeTarget(options: Pick<ResolvedOptions, 'secrets' | 'createStream'>): string {
+  if (options.createStream !== undefined) return 'the stream from createStream()'
+  return options.secrets.reveal().urls.map(withoutSecrets).join(', ')
 }
 
 const URL_PARTS =
@@ -263,6 +261,7 @@ export function resolveOptions(options: MqttModuleOptions, owner = 'MqttModule o
     requests: checked.requests,
     allowResponseTopic: checked.allowResponseTopic,
     envelope: checked.envelope,
+    eventQos: checked.eventQos,
     drainTimeoutMs: checked.drainTimeoutMs,
     codec: checked.codec,
     variables: checked.variables,

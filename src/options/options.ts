@@ -200,14 +200,10 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
   readonly url?: string | readonly string[]
   /**
    * Opens the byte stream to the broker, in place of `url`. Called once per attempt to connect. Use it for an in-memory
-   * broker in a test, a tunnel or a serial line.
-   * @default none: the client connects to `url`
+   * broker in a test, a tunnel or a serial line. @default none: the client connects to `url`
    */
   readonly createStream?: () => Duplex
-  /**
-   * Client Identifier. `clean: false` requires one that is the same after a restart.
-   * @default a random identifier per process
-   */
+  /** Client Identifier. `clean: false` requires one that is the same after a restart. @default a random one per process */
   readonly clientId?: string
   /**
    * Whether the session ends with the connection. With `false` the broker keeps subscriptions and unacknowledged
@@ -222,10 +218,7 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
   readonly connect?: 'fail-fast' | 'background'
   /** Time limit of one attempt, from opening the socket to CONNACK, in milliseconds. 1 to 3,600,000. @default 10000 */
   readonly connectTimeoutMs?: number
-  /**
-   * MQTT version: 5, 4 (MQTT 3.1.1), or `auto`: MQTT 5, with a fallback to 3.1.1 if the broker refuses MQTT 5.
-   * @default 'auto'
-   */
+  /** MQTT version: 5, 4 (MQTT 3.1.1), or `auto`: MQTT 5, or 3.1.1 if the broker refuses MQTT 5. @default 'auto' */
   readonly protocolVersion?: 'auto' | 4 | 5
   /** Delays between attempts to connect. @default see `ReconnectOptions` */
   readonly reconnect?: ReconnectOptions
@@ -267,6 +260,12 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
    * sends the envelope. @default 'requests'
    */
   readonly envelope?: 'requests' | 'all'
+  /**
+   * QoS of `emit()` of `MqttClientProxy`, unless the record of the event has one. With 1 or 2, the Observable completes when the
+   * broker has acknowledged the event, or the store of the connection has it. Otherwise it fails with `NOT_SENT`, and `outcome`
+   * of the error says what became of the event: `dropped`, `refused` or `lost`. @default 0
+   */
+  readonly eventQos?: 0 | 1 | 2
   /**
    * Time limit of the shutdown, in milliseconds. Within it handlers finish, acknowledgements are sent and publishes
    * settle, including those of HTTP handlers that are still running. The rest is discarded and logged. A fifth of the

@@ -61,6 +61,7 @@ type Defaulted =
   | 'variables'
   | 'clean'
   | 'envelope'
+  | 'eventQos'
 
 /** The encoded messages of `presence`. */
 export interface ResolvedPresence {
@@ -241,8 +242,7 @@ const STORE_AFTER_MS = 200
 /** @throws MqttError `INVALID_OPTION` */
 export function resolveStoring(owner: string, options: MqttModuleOptions): ResolvedStoring | undefined {
   const { store, storeAfterMs, onStoredSettled, outbound } = options
-  const given = { store, storeAfterMs, onStoredSettled }
-  const checked = parseOptions(owner, storingSchema, given)
+  const checked = parseOptions(owner, storingSchema, { store, storeAfterMs, onStoredSettled })
   if (checked.store !== undefined)
     return {
       store: checked.store,

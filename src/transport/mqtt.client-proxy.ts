@@ -23,12 +23,6 @@ export interface MqttClientOptions extends MqttModuleOptions {
    * accepts its own envelope. @default 'nestjs-mqtt'
    */
   readonly peer?: 'nestjs-mqtt' | 'nest'
-  /**
-   * QoS of `emit()`, unless the record of the event has one. With 1 or 2, the Observable completes when the broker has
-   * acknowledged the event, or the store of the connection has it. Otherwise it fails with `NOT_SENT`, and `outcome` of the
-   * error says what became of the event: `dropped`, `refused` or `lost`. @default 0
-   */
-  readonly eventQos?: 0 | 1 | 2
 }
 
 /**
@@ -42,7 +36,6 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   private readonly codec: Codec
   private readonly ownsSession: boolean
   private readonly isPeerBuiltIn: boolean
-  private readonly eventQos: 0 | 1 | 2
   private opened: Promise<void> | undefined
   private readonly logger = loggerOf('MqttClientProxy')
   private readonly failures = new ThinnedLog(new GuardedLog(this.logger))
@@ -54,16 +47,13 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     shared?: { readonly session: MqttSession; readonly options: ResolvedOptions },
   ) {
     super()
-    const { peer = 'nestjs-mqtt', eventQos = 0, ...rest } = options
+    const { peer = 'nestjs-mqtt', ...rest } = options
     if (peer !== 'nestjs-mqtt' && peer !== 'nest')
       throw new MqttError(
         'INVALID_OPTION',
         'MqttClientProxy options: "peer" must be one of "nestjs-mqtt", "nest"',
       )
-    if (eventQos !== 0 && eventQos !== 1 && eventQos !== 2)
-      throw new MqttError('INVALID_OPTION', 'MqttClientProxy options: "eventQos" must be one of 0, 1, 2')
     this.isPeerBuiltIn = peer === 'nest'
-    this.eventQos = eventQos
     this.options = shared?.options ?? resolveOptions(rest, 'MqttClientProxy options')
     this.session = shared?.session ?? new MqttSession(this.options, this.logger)
     this.ownsSession = shared === undefined
@@ -114,7 +104,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
   }
 
   protected async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
-    const { data, pattern, metadata, ...message } = this.requestOf(packet, this.eventQos)
+    const { data, pattern, metadata, ...message } = this.requestOf(packet, this.options.eventQos)
     const payload = this.isPeerBuiltIn ? jsonCodec.encode({ pattern, data, metadata }) : message.payload
     const outcome = await this.session.publish({ ...message, payload })
     assertDelivered(message.topic, outcome)

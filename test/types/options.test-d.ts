@@ -5,9 +5,13 @@ import {
   type CodecOption,
   type HandlerOptions,
   handle,
+  type InboxStore,
   isMqttError,
+  type KeyedMessage,
+  type MessagesOptions,
   MqttError,
   type MqttErrorCode,
+  type MqttMessage,
   type MqttModuleOptions,
 } from '../../src/index.js'
 
@@ -169,6 +173,41 @@ describe('HandlerOptions', () => {
     expectTypeOf(handle).toBeCallableWith({ noLocal: 1 })
     // @ts-expect-error no such value
     expectTypeOf(handle).toBeCallableWith({ retainHandling: 3 })
+  })
+})
+
+describe('the option "dedupe" of a handler', () => {
+  interface Order {
+    readonly number: string
+  }
+
+  it('takes the key from the message-id, or from a function that names the type of the payload', () => {
+    handle({ dedupe: { by: 'message-id' } })
+    handle({ dedupe: { by: ({ payload }: KeyedMessage<Order>) => payload.number } })
+    handle({ dedupe: { by: ({ payload }: MqttMessage<Order>) => payload.number } })
+    handle({ dedupe: { by: ({ topic, params }) => `${topic} ${params['id']}` } })
+    handle({ dedupe: { by: ({ properties }) => properties.userProperties?.['key']?.toString() } })
+  })
+
+  it('refuses other keys, an asynchronous function, and an unnamed payload', () => {
+    // @ts-expect-error no such key
+    handle({ dedupe: { by: 'payload' } })
+    // @ts-expect-error a key is a string
+    handle({ dedupe: { by: ({ payload }: KeyedMessage<number>) => payload } })
+    // @ts-expect-error not asynchronous
+    handle({ dedupe: { by: async ({ topic }) => topic } })
+    // @ts-expect-error the payload has no type unless the function names one
+    handle({ dedupe: { by: ({ payload }) => payload.number } })
+    // @ts-expect-error by is missing
+    handle({ dedupe: {} })
+    expectTypeOf<MessagesOptions>().not.toHaveProperty('dedupe')
+  })
+
+  it('takes a store whose calls may be asynchronous', () => {
+    const store: InboxStore = { has: async () => false, add: () => {} }
+    handle({ dedupe: { by: 'message-id', store, maxAgeMs: 1, maxEntries: 1, scope: 'alarms' } })
+    // @ts-expect-error it must be able to remember
+    handle({ dedupe: { by: 'message-id', store: { has: () => false } } })
   })
 })
 
