@@ -80,6 +80,7 @@ export type {
   AuthenticationOptions,
   AuthenticationStart,
 } from './options/authentication.js'
+export { type BrokerProfile, brokerProfiles } from './options/broker-profiles.js'
 export type {
   MessagesOptions,
   MqttConnectOptions,
@@ -116,6 +117,7 @@ export type {
   BackoffOptions,
   ConnectionFailure,
   InboundOptions,
+  KnownLimits,
   MqttCredentials,
   MqttModuleOptions,
   OutboundOptions,

@@ -49,6 +49,7 @@ export type {
   AuthenticationOptions,
   AuthenticationStart,
 } from '../options/authentication.js'
+export { type BrokerProfile, brokerProfiles } from '../options/broker-profiles.js'
 export type {
   MessagesOptions,
   MqttConnectOptions,
@@ -84,6 +85,7 @@ export type {
   BackoffOptions,
   ConnectionFailure,
   InboundOptions,
+  KnownLimits,
   MqttCredentials,
   MqttModuleOptions,
   OutboundOptions,

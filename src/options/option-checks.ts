@@ -2,6 +2,7 @@ import type { Duplex } from 'node:stream'
 import * as v from 'valibot'
 import { WHEN_BLOCKED } from '../core/outbound/publish-outcome.js'
 import { resolveAuthentication } from './authentication.js'
+import { resolveBrokerLimits } from './broker-profiles.js'
 import type { MqttModuleOptions, ReconnectOptions } from './options.js'
 import { PASS_THROUGH, type PassThroughOptions } from './pass-through.js'
 import {
@@ -230,8 +231,6 @@ export const REPLACEMENTS: Replacements = {
     'use "properties.userProperties" for CONNECT, and the option "properties" of each publish for messages',
 }
 
-const NEVER_EXPIRES = 0xffff_ffff
-
 /**
  * Validates the options and fills in the defaults.
  * @throws MqttError `INVALID_OPTION` for an unknown option or an invalid value
@@ -247,6 +246,7 @@ export function resolveOptions(options: MqttModuleOptions, owner = 'MqttModule o
   return {
     credentials: checked.credentials,
     authentication,
+    ...resolveBrokerLimits(owner, options),
     localAddress: checked.localAddress,
     onStopped: checked.onStopped,
     refusedSubscription: checked.refusedSubscription,
@@ -294,6 +294,6 @@ function passThroughOf(options: MqttModuleOptions, clean: boolean): PassThroughO
   const given = Object.entries(options).filter(([name, value]) => name in PASS_THROUGH && value !== undefined)
   const kept: PassThroughOptions = Object.fromEntries(given)
   if (clean) return kept
-  const sessionExpiryInterval = kept.properties?.sessionExpiryInterval ?? NEVER_EXPIRES
+  const sessionExpiryInterval = kept.properties?.sessionExpiryInterval ?? MAX_UINT32
   return { ...kept, properties: { ...kept.properties, sessionExpiryInterval } }
 }

@@ -5,10 +5,11 @@ import type { MessageStore, StoredSettlement } from '../core/outbound/message-st
 import type { WhenBlocked } from '../core/outbound/publish-outcome.js'
 import type { AuthenticationOptions } from './authentication.js'
 import type { CodecOption } from './codec.js'
-import type { MqttCredentials, PassThroughOptions, TlsFileOptions } from './pass-through.js'
+import type { KnownLimits, MqttCredentials, PassThroughOptions, TlsFileOptions } from './pass-through.js'
 
 export type {
   AuthenticationOptions,
+  KnownLimits,
   MqttCredentials,
   PassThroughOptions,
   TlsFileOptions,
@@ -190,7 +191,7 @@ export interface PresenceOptions {
  * unchanged: TLS (`ca`, `cert`, `key`, `rejectUnauthorized`, …), `username`, `password`, `keepalive`, `will`,
  * `properties`, `wsOptions`, `socksProxy` and others.
  */
-export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions {
+export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions, KnownLimits {
   /**
    * Address of the broker: a `mqtt`, `mqtts`, `ws` or `wss` URL; or `mqtt+srv` or `mqtts+srv` with a name whose DNS SRV
    * records (`_mqtt._tcp`, `_secure-mqtt._tcp`) the client resolves before each attempt. The client tries a list of

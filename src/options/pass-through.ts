@@ -1,4 +1,5 @@
 import type { IClientOptions } from 'mqtt'
+import type { BrokerLimits } from '../core/protocol/packets.js'
 
 /** Options that are passed to the `mqtt` package unchanged. */
 export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
@@ -24,6 +25,15 @@ export const PASS_THROUGH = {
   will: true,
   wsOptions: true,
 } as const satisfies Partial<Record<keyof IClientOptions, true>>
+
+/** What is known about the broker. */
+export interface KnownLimits {
+  /**
+   * Limits of the broker in addition to those that it announces in CONNACK (MQTT 5, 3.2.2.3); the stricter one applies. MQTT
+   * 3.1.1 brokers announce none. `brokerProfiles` has those of some brokers. @default none
+   */
+  readonly brokerLimits?: Partial<BrokerLimits>
+}
 
 /**
  * TLS files. The client reads them before every attempt to connect, so that a renewed certificate is used without a

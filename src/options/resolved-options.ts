@@ -16,7 +16,7 @@ import type {
   TlsFileOptions,
   Verdict,
 } from './options.js'
-import type { PassThroughOptions } from './pass-through.js'
+import type { KnownLimits, PassThroughOptions } from './pass-through.js'
 import {
   aFunction,
   integer,
@@ -71,7 +71,7 @@ export interface ResolvedPresence {
 }
 
 /** Validated options with all defaults. */
-export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>> {
+export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>>, KnownLimits {
   readonly createStream: (() => Duplex) | undefined
   readonly credentials: (() => MqttCredentials | Promise<MqttCredentials>) | undefined
   readonly authentication: ResolvedAuthentication | undefined
@@ -207,7 +207,7 @@ const messageOf = (error: unknown): string => (error instanceof Error ? error.me
 
 /** Options that `resolvePresence`, `resolveStoring` and `resolveAuthentication` check. */
 export const checkedElsewhere = v.entriesFromList(
-  ['presence', 'store', 'storeAfterMs', 'onStoredSettled', 'authentication'],
+  ['presence', 'store', 'storeAfterMs', 'onStoredSettled', 'authentication', 'brokerLimits'],
   v.optional(v.unknown()),
 )
 

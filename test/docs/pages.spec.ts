@@ -5,6 +5,7 @@ const PAGES = [
   'README.md',
   'docs/asyncapi.md',
   'docs/authentication.md',
+  'docs/brokers.md',
   'docs/codecs.md',
   'docs/contracts.md',
   'docs/deployment.md',

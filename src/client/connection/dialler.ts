@@ -10,7 +10,7 @@ import { withoutSecrets } from '../../options/option-checks.js'
 import type { MqttCredentials } from '../../options/options.js'
 import { type DialSecrets, type ResolvedOptions, tlsConflict } from '../../options/resolved-options.js'
 import { LinkAuthentication, requestCredentials } from './authentication.js'
-import type { AttemptCredentials, Dialler, Endpoint } from './link.js'
+import { type AttemptCredentials, type Dialler, type Endpoint, limited } from './link.js'
 import { ClientLink, ignore } from './mqtt-link.js'
 import { refuseTextFrames } from './packet-reader.js'
 import { Unreleased, UnreleasedStore } from './unreleased.js'
@@ -211,7 +211,7 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
       const connected = (session: ConnectedSession): void => {
         endpoints.keep()
         if (!session.sessionPresent) unreleased.clear()
-        events.connected(session)
+        events.connected(limited(session, options.brokerLimits))
       }
       // The link must not hold the URL and the credentials, which `util.inspect` would show.
       const { name, authentication } = endpoint

@@ -5,6 +5,7 @@ import { describeCause, MqttError } from '../../core/errors.js'
 import { printable } from '../../core/log-lines.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import {
+  type BrokerLimits,
   brokerLimits,
   describeReasonCode,
   type PublishPacket,
@@ -192,6 +193,32 @@ export function sessionOf(
   broker: string,
 ): ConnectedSession {
   return { broker, protocolVersion, sessionPresent, limits: brokerLimits(protocolVersion, properties) }
+}
+
+type Numbers = 'receiveMaximum' | 'maximumPacketSize' | 'topicAliasMaximum'
+type Flags = Exclude<keyof BrokerLimits, Numbers | 'maximumQoS'>
+
+/** Applies the stricter one of each pair of limits. */
+export function limited(
+  session: ConnectedSession,
+  given: Partial<BrokerLimits> | undefined,
+): ConnectedSession {
+  if (given === undefined) return session
+  const { limits } = session
+  const both = (name: Flags): boolean => limits[name] && (given[name] ?? true)
+  const least = (name: Numbers): number => Math.min(limits[name], given[name] ?? Number.POSITIVE_INFINITY)
+  const { maximumQoS = 2 } = given
+  const stricter = {
+    receiveMaximum: least('receiveMaximum'),
+    maximumQoS: maximumQoS < limits.maximumQoS ? maximumQoS : limits.maximumQoS,
+    retainAvailable: both('retainAvailable'),
+    maximumPacketSize: least('maximumPacketSize'),
+    wildcardSubscriptionAvailable: both('wildcardSubscriptionAvailable'),
+    subscriptionIdentifiersAvailable: both('subscriptionIdentifiersAvailable'),
+    sharedSubscriptionAvailable: both('sharedSubscriptionAvailable'),
+    topicAliasMaximum: least('topicAliasMaximum'),
+  }
+  return { ...session, limits: stricter }
 }
 
 /** An error of the stream, or the error of `mqtt` for a CONNACK with a failure Reason Code. */
