@@ -63,6 +63,7 @@ export default {
     only('@opentelemetry', '^src/opentelemetry/', 'node_modules/@opentelemetry/'),
     only('@nestjs/terminus', '^src/health/', 'node_modules/@nestjs/terminus/'),
     only('@valibot/to-json-schema', '^src/asyncapi/json-schemas\\.ts$', 'node_modules/@valibot/'),
+    only('socks', '^src/client/connection/sockets\\.ts$', 'node_modules/socks/'),
     only('libsql', '^src/store/sqlite-engine\\.ts$', 'node_modules/libsql/'),
     only('aedes', '^src/testing/embedded-broker\\.ts$', 'node_modules/aedes/'),
     only('valibot', '^src/options/', 'node_modules/valibot/'),

@@ -125,6 +125,7 @@ export type {
   PresenceOptions,
   ReconnectOptions,
   RequestDefaults,
+  SocketOptions,
   Verdict,
   WhenBlocked,
 } from './options/options.js'

@@ -144,6 +144,12 @@ const PROBES: readonly Probe[] = [
     right: typeOnly('mqtt-packet'),
   },
   {
+    rule: 'only-socks',
+    file: 'src/client/connection/other.ts',
+    wrong: value('socks'),
+    right: typeOnly('socks'),
+  },
+  {
     rule: 'only-libsql',
     file: 'src/store/other.ts',
     wrong: value('libsql'),

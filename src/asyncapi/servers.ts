@@ -50,6 +50,7 @@ export function serversOf(
 const PROTOCOLS: Readonly<Record<string, string>> = {
   'mqtt:': 'mqtt',
   'mqtt+srv:': 'mqtt',
+  'mqtt+unix:': 'mqtt',
   'mqtts:': 'secure-mqtt',
   'mqtts+srv:': 'secure-mqtt',
 }
@@ -57,7 +58,7 @@ const PROTOCOLS: Readonly<Record<string, string>> = {
 function addressOf(address: string): Pick<AsyncApiServer, 'host' | 'pathname' | 'protocol'> {
   const { host, pathname, protocol } = new URL(address)
   return {
-    host,
+    host: host || 'localhost',
     ...(pathname === '' || pathname === '/' ? {} : { pathname }),
     protocol: PROTOCOLS[protocol] ?? protocol.slice(0, -1),
   }

@@ -93,6 +93,7 @@ export type {
   PresenceOptions,
   ReconnectOptions,
   RequestDefaults,
+  SocketOptions,
   TlsFileOptions,
   Verdict,
   WhenBlocked,

@@ -56,6 +56,7 @@ export class Journal {
         return this.log.log(`the broker now grants the subscription "${notice.subscription}"`)
       case 'subscription-warning':
       case 'presence-failed':
+      case 'connection-warning':
       case 'store-repaired':
         return this.warn(notice.text)
       case 'shutdown-gave-up':
@@ -109,6 +110,7 @@ type ThinnedNotice = Exclude<
       | 'subscription-recovered'
       | 'subscription-warning'
       | 'presence-failed'
+      | 'connection-warning'
       | 'store-repaired'
       | 'shutdown-gave-up'
   }

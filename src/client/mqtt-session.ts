@@ -103,6 +103,7 @@ export class MqttSession {
     this.connection.attach({
       connected: (_link, session) => this.noteConnected(session),
       noticed: cause => this.events.notice.emit({ type: 'failure-while-ending', cause }),
+      warned: text => this.events.notice.emit({ type: 'connection-warning', text }),
       stateChanged: (state, before) => this.noteState(state, before),
     })
   }

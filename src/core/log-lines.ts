@@ -58,6 +58,7 @@ export type Notice =
   | { readonly type: 'subscription-recovered'; readonly subscription: string }
   | { readonly type: 'subscription-warning'; readonly text: string }
   | { readonly type: 'presence-failed'; readonly text: string }
+  | { readonly type: 'connection-warning'; readonly text: string }
   | { readonly type: 'state'; readonly state: ConnectionState; readonly before: ConnectionState }
   | { readonly type: 'connection-lost'; readonly wasShort: boolean }
   | { readonly type: 'session-lost' }

@@ -4,14 +4,24 @@ import { WHEN_BLOCKED } from '../core/outbound/publish-outcome.js'
 import { resolveAuthentication } from './authentication.js'
 import { resolveBrokerLimits } from './broker-profiles.js'
 import type { MqttModuleOptions, ReconnectOptions } from './options.js'
-import { PASS_THROUGH, type PassThroughOptions } from './pass-through.js'
+import {
+  isUrl,
+  PASS_THROUGH,
+  type PassThroughOptions,
+  resolveSocket,
+  SOCKET_OPTIONS,
+  socketConflict,
+  tlsConflict,
+  urlAllowed,
+  uselessTls,
+  withoutSecrets,
+} from './pass-through.js'
 import {
   checkedElsewhere,
   type ResolvedOptions,
   resolvePresence,
   resolveStoring,
   Sealed,
-  tlsConflict,
 } from './resolved-options.js'
 import {
   aFunction,
@@ -40,16 +50,9 @@ import {
   utf8String,
 } from './schema.js'
 
-const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:', 'mqtt+srv:', 'mqtts+srv:']
-
-const isUrl = (value: string): boolean => {
-  const url = URL.canParse(value) ? new URL(value) : undefined
-  return url !== undefined && PROTOCOLS.includes(url.protocol) && url.hostname !== ''
-}
-const urlAllowed =
-  'a URL with a host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of URLs'
 const oneUrl = v.pipe(v.string(urlAllowed), v.check(isUrl, urlAllowed))
 const urlList = v.pipe(v.array(oneUrl), v.minLength(1, urlAllowed))
+const urlFunction = aFunction<() => string | Promise<string>>(urlAllowed)
 /** Messages that wait for a retry or a dead letter must leave room for those of other handlers. */
 const MIN_WINDOW = 256
 const inbound = v.pipe(
@@ -116,35 +119,23 @@ const passThrough = v.looseObject({
   clientId: v.optional(utf8String),
   username: v.optional(utf8String),
   password: v.optional(v.custom<string | Buffer>(isTextOrBuffer, 'a string or a Buffer')),
-  rejectUnauthorized: v.optional(flag),
   servername: v.optional(text()),
-  socksProxy: v.optional(text()),
-  socksTimeout: v.optional(integer(1, MAX_TIMEOUT_MS)),
   properties: v.optional(connectProperties),
   will: v.optional(willSchema),
   wsOptions: v.optional(v.looseObject({}, 'an object')),
-})
-
-const pathAllowed = 'a file path'
-const tlsFiles = v.object({
-  caPath: v.optional(
-    v.union([text(), v.pipe(v.array(text()), v.minLength(1))], `${pathAllowed} or a list of file paths`),
-  ),
-  certPath: v.optional(text(pathAllowed)),
-  keyPath: v.optional(text(pathAllowed)),
-  passphrase: v.optional(v.string('a string')),
 })
 
 const schema = strictObject(
   {
     ...v.entriesFromList(Object.keys(PASS_THROUGH), v.optional(v.unknown())),
     ...passThrough.entries,
-    ...tlsFiles.entries,
-    url: v.optional(v.lazy(input => (Array.isArray(input) ? urlList : oneUrl))),
+    url: v.optional(
+      v.lazy(input => (typeof input === 'function' ? urlFunction : Array.isArray(input) ? urlList : oneUrl)),
+    ),
     credentials: v.optional(
       aFunction<NonNullable<MqttModuleOptions['credentials']>>('a function that returns credentials'),
     ),
-    localAddress: v.optional(v.pipe(v.string('an IP address'), v.ip('an IP address'))),
+    ...v.entriesFromList(SOCKET_OPTIONS, v.optional(v.unknown())),
     onStopped: v.optional(aFunction<NonNullable<MqttModuleOptions['onStopped']>>('a function of (cause)')),
     refusedSubscription: v.optional(oneOf(['fail', 'warn']), 'fail'),
     createStream: v.optional(
@@ -178,15 +169,14 @@ const schema = strictObject(
   'an object with options',
 )
 
-/** Returns a validated URL without user, password and query, for a log line or an error. */
-export function withoutSecrets(url: string): string {
-  return url.trim().replace(/^([a-z+]+:)[/\\]*(?:[^/?#]*@)?([^?#]*).*$/is, '$1//$2')
-}
-
 /** Describes the broker in log lines and errors. */
-export function describeTarget(options: Pick<ResolvedOptions, 'secrets' | 'createStream'>): string {
-  if (options.createStream !== undefined) return 'the stream from createStream()'
-  return options.secrets.reveal().urls.map(withoutSecrets).join(', ')
+export function describeTarget({
+  secrets,
+  createStream,
+}: Pick<ResolvedOptions, 'secrets' | 'createStream'>): string {
+  if (createStream !== undefined) return 'the stream from createStream()'
+  const { urls, createUrl } = secrets.reveal()
+  return createUrl === undefined ? urls.map(withoutSecrets).join(', ') : 'the URL from url()'
 }
 
 const URL_PARTS =
@@ -220,11 +210,14 @@ export const REPLACEMENTS: Replacements = {
   queueQoSZero: 'use "outbound.whenBlocked"',
   reconnectOnConnackError: 'use "reconnect.verdict"',
   reconnectPeriod: 'use "reconnect.delayMs"',
+  rejectUnauthorized: 'remove it, or set "insecureTls: true" to disable the verification',
   reschedulePings: 'remove it',
   resubscribe: ALWAYS,
   serializer: 'use "codec"',
   servers: 'pass a list to "url"',
   share: 'use "sharedGroup"',
+  socksProxy: 'use "proxy"',
+  socksTimeout: 'use "connectTimeoutMs"',
   subscribeOptions: 'use the options of each handler: handle({ qos, noLocal, retainHandling })',
   transport: 'remove it; MqttModule.microservice() sets the transport',
   userProperties:
@@ -239,7 +232,12 @@ export function resolveOptions(options: MqttModuleOptions, owner = 'MqttModule o
   const checked = parseOptions(owner, schema, options, REPLACEMENTS)
   assertConsistent(options, owner)
   const clean = options.clean ?? true
-  const urls = checked.createStream === undefined ? [checked.url ?? []].flat() : []
+  const { proxy, tlsFiles, ...socket } = resolveSocket(owner, options)
+  const url = checked.createStream === undefined ? checked.url : undefined
+  const createUrl = typeof url === 'function' ? url : undefined
+  const urls = typeof url === 'function' ? [] : [url ?? []].flat()
+  const useless = uselessTls(urls, options)
+  if (useless !== undefined) throw invalidOption(owner, useless)
   const clientId = options.clientId || `nestjs-mqtt-${crypto.randomUUID()}`
   const { presence, passThrough } = resolvePresence(owner, options, clientId, passThroughOf(options, clean))
   const authentication = resolveAuthentication(owner, options)
@@ -247,7 +245,7 @@ export function resolveOptions(options: MqttModuleOptions, owner = 'MqttModule o
     credentials: checked.credentials,
     authentication,
     ...resolveBrokerLimits(owner, options),
-    localAddress: checked.localAddress,
+    ...socket,
     onStopped: checked.onStopped,
     refusedSubscription: checked.refusedSubscription,
     createStream: checked.createStream,
@@ -271,7 +269,7 @@ export function resolveOptions(options: MqttModuleOptions, owner = 'MqttModule o
     storing: resolveStoring(owner, options),
     keepsSession: !clean && passThrough.properties?.sessionExpiryInterval !== 0,
     targets: Math.max(1, urls.length),
-    secrets: new Sealed({ urls, passThrough, tlsFiles: v.parse(tlsFiles, options) }),
+    secrets: new Sealed({ urls, createUrl, proxy, passThrough, tlsFiles }),
   }
 }
 
@@ -281,7 +279,7 @@ function assertConsistent(options: MqttModuleOptions, owner: string): void {
     throw invalidOption(owner, `"url" must be ${urlAllowed}, but is missing`)
   if (options.properties?.receiveMaximum !== undefined)
     throw invalidOption(owner, '"properties.receiveMaximum" cannot be set; use "inbound.maxInFlight"')
-  const conflict = tlsConflict(options)
+  const conflict = tlsConflict(options) ?? socketConflict(options)
   if (conflict !== undefined) throw invalidOption(owner, conflict)
   if (options.clean === false && !options.clientId)
     throw invalidOption(

@@ -5,13 +5,22 @@ import type { MessageStore, StoredSettlement } from '../core/outbound/message-st
 import type { WhenBlocked } from '../core/outbound/publish-outcome.js'
 import type { AuthenticationOptions } from './authentication.js'
 import type { CodecOption } from './codec.js'
-import type { KnownLimits, MqttCredentials, PassThroughOptions, TlsFileOptions } from './pass-through.js'
+import type {
+  KnownLimits,
+  MqttCredentials,
+  PassThroughOptions,
+  PresenceOptions,
+  SocketOptions,
+  TlsFileOptions,
+} from './pass-through.js'
 
 export type {
   AuthenticationOptions,
   KnownLimits,
   MqttCredentials,
   PassThroughOptions,
+  PresenceOptions,
+  SocketOptions,
   TlsFileOptions,
   Verdict,
   WhenBlocked,
@@ -171,34 +180,20 @@ export interface RequestDefaults {
   readonly streamLeaseMs?: number
 }
 
-/** A retained message that says whether this client is online. */
-export interface PresenceOptions {
-  /** Topic Name, different for each client. `${clientId}` and `${name}` of `variables` are replaced by their values. */
-  readonly topic: string
-  /** Published first on every connection. Encoded by `codec`, 1 to 65,535 bytes. */
-  readonly online: unknown
-  /** Published before a clean close, and by the broker as the will (MQTT 5, 3.1.2.5) after any other end. */
-  readonly offline: unknown
-  /**
-   * Will Delay Interval in seconds (MQTT 5, 3.1.3.2.2). Also the Session Expiry Interval, unless
-   * `properties.sessionExpiryInterval` is set, since the will is sent when the session ends. @default 0
-   */
-  readonly delaySeconds?: number
-}
-
 /**
  * Options of one connection. In addition to the options listed here, these options are passed to the `mqtt` package
- * unchanged: TLS (`ca`, `cert`, `key`, `rejectUnauthorized`, …), `username`, `password`, `keepalive`, `will`,
- * `properties`, `wsOptions`, `socksProxy` and others.
+ * unchanged: TLS (`ca`, `cert`, `key`, `servername`, …), `username`, `password`, `keepalive`, `will`, `properties`,
+ * `wsOptions` and others.
  */
-export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions, KnownLimits {
+export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions, KnownLimits, SocketOptions {
   /**
-   * Address of the broker: a `mqtt`, `mqtts`, `ws` or `wss` URL; or `mqtt+srv` or `mqtts+srv` with a name whose DNS SRV
-   * records (`_mqtt._tcp`, `_secure-mqtt._tcp`) the client resolves before each attempt. The client tries a list of
-   * URLs in order, starting with the one that worked last; the delay grows after a full round. Required, unless
-   * `createStream` is set.
+   * Address of the broker: a `mqtt`, `mqtts`, `ws` or `wss` URL; `mqtt+unix:///path` for a Unix socket; or `mqtt+srv` or
+   * `mqtts+srv` with a name whose DNS SRV records (`_mqtt._tcp`, `_secure-mqtt._tcp`) the client resolves before each
+   * attempt. The client tries a list of URLs in order, starting with the one that worked last; the delay grows after a full
+   * round. A function is called before every attempt, for example to sign the URL; it must settle within `connectTimeoutMs`.
+   * Required, unless `createStream` is set.
    */
-  readonly url?: string | readonly string[]
+  readonly url?: string | readonly string[] | (() => string | Promise<string>)
   /**
    * Opens the byte stream to the broker, in place of `url`. Called once per attempt to connect. Use it for an in-memory
    * broker in a test, a tunnel or a serial line. @default none: the client connects to `url`
@@ -231,8 +226,6 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions, K
   readonly credentials?: () => MqttCredentials | Promise<MqttCredentials>
   /** Enhanced authentication with AUTH packets (MQTT 5, 4.12). The connection then never uses MQTT 3.1.1. @default none */
   readonly authentication?: AuthenticationOptions
-  /** Local IP address to connect from. @default chosen by the operating system */
-  readonly localAddress?: string
   /**
    * Called with the cause when the connection stops for good by itself; see `reconnect.verdict`. The client also logs
    * this as an error. @default none

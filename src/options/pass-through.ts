@@ -1,5 +1,7 @@
 import type { IClientOptions } from 'mqtt'
+import * as v from 'valibot'
 import type { BrokerLimits } from '../core/protocol/packets.js'
+import { flag, integer, parseOptions, text } from './schema.js'
 
 /** Options that are passed to the `mqtt` package unchanged. */
 export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
@@ -16,10 +18,7 @@ export const PASS_THROUGH = {
   key: true,
   password: true,
   properties: true,
-  rejectUnauthorized: true,
   servername: true,
-  socksProxy: true,
-  socksTimeout: true,
   transformWsUrl: true,
   username: true,
   will: true,
@@ -64,4 +63,158 @@ export interface MqttCredentials
    * `authentication` connects again. @default they hold for as long as the connection
    */
   readonly expiresAtMs?: number
+}
+
+/** A retained message that says whether this client is online. */
+export interface PresenceOptions {
+  /** Topic Name, different for each client. `${clientId}` and `${name}` of `variables` are replaced by their values. */
+  readonly topic: string
+  /** Published first on every connection. Encoded by `codec`, 1 to 65,535 bytes. */
+  readonly online: unknown
+  /** Published before a clean close, and by the broker as the will (MQTT 5, 3.1.2.5) after any other end. */
+  readonly offline: unknown
+  /**
+   * Will Delay Interval in seconds (MQTT 5, 3.1.3.2.2). Also the Session Expiry Interval, unless
+   * `properties.sessionExpiryInterval` is set, since the will is sent when the session ends. @default 0
+   */
+  readonly delaySeconds?: number
+}
+
+/** How the client reaches the broker. */
+export interface SocketOptions {
+  /** Local IP address to connect from, also to a proxy. @default chosen by the operating system */
+  readonly localAddress?: string
+  /**
+   * URL of a proxy: `http://` (HTTP CONNECT, RFC 9110, 9.3.6), or `socks5://`, `socks5h://`, `socks4://` or `socks4a://`,
+   * which need the package `socks`; user and password in the URL authenticate to the proxy. With `socks5h`, `socks4a` and
+   * `http` the proxy looks up the host of the broker. Environment variables such as `HTTPS_PROXY` are not read.
+   * @default none
+   */
+  readonly proxy?: string
+  /**
+   * Disables the verification of the certificate and the host name of the broker: anyone on the path can then read and change
+   * every message. The client warns about it at every start. @default false
+   */
+  readonly insecureTls?: boolean
+  /**
+   * How many days before its end the client warns about a certificate: that of the broker with its chain, and its own.
+   * It checks them on every connection and once a day. 0 to 3,650; 0: only when it has expired. @default 30
+   */
+  readonly certificateWarningDays?: number
+}
+
+/** The options of the socket, with defaults. */
+export interface ResolvedSocket {
+  readonly localAddress: string | undefined
+  readonly insecureTls: boolean
+  readonly certificateWarningDays: number
+}
+
+/** A proxy with its password, and the TLS files with their passphrase. */
+export interface SocketSecrets {
+  readonly proxy: string | undefined
+  readonly tlsFiles: { readonly [K in keyof TlsFileOptions]: TlsFileOptions[K] | undefined }
+}
+
+const PROXIES = ['http:', 'socks4:', 'socks4a:', 'socks5:', 'socks5h:']
+const proxyAllowed = 'a URL of a proxy, such as "http://proxy:3128" or "socks5h://proxy:1080"'
+
+function isProxy(value: string): boolean {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  return url !== undefined && PROXIES.includes(url.protocol) && url.hostname !== ''
+}
+
+const pathAllowed = 'a file path'
+const tlsFiles = v.object({
+  caPath: v.optional(
+    v.union([text(), v.pipe(v.array(text()), v.minLength(1))], `${pathAllowed} or a list of file paths`),
+  ),
+  certPath: v.optional(text(pathAllowed)),
+  keyPath: v.optional(text(pathAllowed)),
+  passphrase: v.optional(v.string('a string')),
+})
+const schema = v.object({
+  ...tlsFiles.entries,
+  localAddress: v.optional(v.pipe(v.string('an IP address'), v.ip('an IP address'))),
+  proxy: v.optional(v.pipe(text(proxyAllowed), v.check(isProxy, proxyAllowed))),
+  insecureTls: v.optional(flag, false),
+  certificateWarningDays: v.optional(integer(0, 3_650), 30),
+})
+
+/** The names of these options. */
+export const SOCKET_OPTIONS: readonly string[] = Object.keys(schema.entries)
+
+/** @throws MqttError `INVALID_OPTION` */
+export function resolveSocket(
+  owner: string,
+  options: SocketOptions & TlsFileOptions,
+): ResolvedSocket & SocketSecrets {
+  const checked = parseOptions(owner, schema, options)
+  const { localAddress, proxy, insecureTls, certificateWarningDays } = checked
+  return { localAddress, insecureTls, certificateWarningDays, proxy, tlsFiles: v.parse(tlsFiles, options) }
+}
+
+/** Describes a TLS option that is set both as a file and as its content. */
+export function tlsConflict(
+  options: TlsFileOptions & Pick<PassThroughOptions, 'ca' | 'cert' | 'key'>,
+): string | undefined {
+  for (const name of ['ca', 'cert', 'key'] as const)
+    if (options[name] !== undefined && options[`${name}Path`] !== undefined)
+      return `"${name}" and "${name}Path" are both set; remove one of them`
+  return undefined
+}
+
+const PROTOCOLS = ['mqtt:', 'mqtts:', 'ws:', 'wss:', 'mqtt+srv:', 'mqtts+srv:']
+const UNIX = 'mqtt+unix:'
+
+/** Whether this is the URL of a broker. */
+export function isUrl(value: string): boolean {
+  const url = URL.canParse(value) ? new URL(value) : undefined
+  if (url?.protocol === UNIX) return url.hostname === '' && url.pathname.length > 1
+  return url !== undefined && PROTOCOLS.includes(url.protocol) && url.hostname !== ''
+}
+
+export const urlAllowed =
+  'a URL with a host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or with the path of a Unix socket (mqtt+unix:///path), a list of URLs, or a function that returns a URL'
+
+/** Returns a validated URL without user, password and query, for a log line or an error. */
+export function withoutSecrets(url: string): string {
+  const given = url.trim()
+  if (/^mqtt\+unix:/i.test(given)) return given.replace(/[?#].*$/s, '')
+  return given.replace(/^([a-z0-9+]+:)[/\\]*(?:[^/?#]*@)?([^?#]*).*$/is, '$1//$2')
+}
+
+/** Whether connections to this URL use TLS. */
+const isTls = (url: string): boolean => /^(mqtts|wss|mqtts\+srv):/i.test(url.trim())
+
+const TLS_OPTIONS = ['ca', 'caPath', 'cert', 'certPath', 'key', 'keyPath'] as const
+
+/**
+ * Describes options that have no effect on connections to these URLs.
+ * @param urls empty if they are not known
+ */
+export function uselessTls(
+  urls: readonly string[],
+  options: TlsFileOptions & Pick<PassThroughOptions, 'ca' | 'cert' | 'key'>,
+): string | undefined {
+  if (urls.length === 0 || urls.some(isTls)) return undefined
+  const name = TLS_OPTIONS.find(option => options[option] !== undefined)
+  if (name === undefined) return undefined
+  return `"${name}" has no effect, because "url" does not use TLS; use mqtts:// or wss://, or remove "${name}"`
+}
+
+/** Describes options of the socket that exclude each other. */
+export function socketConflict({
+  proxy,
+  wsOptions,
+  url,
+}: SocketOptions & Pick<PassThroughOptions, 'wsOptions'> & { readonly url?: unknown }): string | undefined {
+  if (wsOptions !== undefined && 'rejectUnauthorized' in wsOptions)
+    return '"wsOptions.rejectUnauthorized" cannot be set; use "insecureTls"'
+  if (proxy === undefined) return undefined
+  const own = ['agent', 'createConnection'].find(name => wsOptions !== undefined && name in wsOptions)
+  if (own !== undefined) return `"proxy" and "wsOptions.${own}" are both set; remove one of them`
+  if ([url].flat().some(one => typeof one === 'string' && one.startsWith(UNIX)))
+    return '"proxy" cannot be used with a Unix socket; remove it, or use another "url"'
+  return undefined
 }

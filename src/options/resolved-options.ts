@@ -13,10 +13,9 @@ import type {
   MqttModuleOptions,
   OutboundOptions,
   RequestDefaults,
-  TlsFileOptions,
   Verdict,
 } from './options.js'
-import type { KnownLimits, PassThroughOptions } from './pass-through.js'
+import type { KnownLimits, PassThroughOptions, ResolvedSocket, SocketSecrets } from './pass-through.js'
 import {
   aFunction,
   integer,
@@ -71,11 +70,13 @@ export interface ResolvedPresence {
 }
 
 /** Validated options with all defaults. */
-export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaulted>>, KnownLimits {
+export interface ResolvedOptions
+  extends Required<Pick<MqttModuleOptions, Defaulted>>,
+    KnownLimits,
+    ResolvedSocket {
   readonly createStream: (() => Duplex) | undefined
   readonly credentials: (() => MqttCredentials | Promise<MqttCredentials>) | undefined
   readonly authentication: ResolvedAuthentication | undefined
-  readonly localAddress: string | undefined
   readonly onStopped: ((cause: ConnectionFailure) => void) | undefined
   readonly sharedGroup: string | undefined
   readonly presence: ResolvedPresence | undefined
@@ -98,12 +99,13 @@ export interface ResolvedOptions extends Required<Pick<MqttModuleOptions, Defaul
 }
 
 /** Addresses and credentials. They contain passwords, tokens and keys. */
-export interface DialSecrets {
-  /** Empty if `createStream` is set. */
+export interface DialSecrets extends SocketSecrets {
+  /** Empty if `createStream` or `createUrl` is set. */
   readonly urls: readonly string[]
+  /** Returns the URL of an attempt. */
+  readonly createUrl: (() => string | Promise<string>) | undefined
   /** Options that are passed to `mqtt` unchanged. */
   readonly passThrough: PassThroughOptions
-  readonly tlsFiles: { readonly [K in keyof TlsFileOptions]: TlsFileOptions[K] | undefined }
 }
 
 /** Largest Will Payload, which has a length of two bytes (MQTT 5, 3.1.3.4). */
@@ -287,14 +289,4 @@ export function storable(
       '"timeoutMs" and "signal" have no effect with "whenBlocked": "store", which settles by itself; remove them',
     )
   return { ...message, qos }
-}
-
-/** Describes a TLS option that is set both as a file and as its content. */
-export function tlsConflict(
-  options: TlsFileOptions & Pick<PassThroughOptions, 'ca' | 'cert' | 'key'>,
-): string | undefined {
-  for (const name of ['ca', 'cert', 'key'] as const)
-    if (options[name] !== undefined && options[`${name}Path`] !== undefined)
-      return `"${name}" and "${name}Path" are both set; remove one of them`
-  return undefined
 }

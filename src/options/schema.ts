@@ -193,7 +193,7 @@ export const instrumentationSchema = strictObject({
   continueTraces: v.optional(flag, true),
 })
 
-const SECRET = /pass|credential|key|cert|^ca$|wsOptions|username|properties|will/i
+const SECRET = /pass|credential|key|^cert$|^ca$|wsOptions|username|properties|will/i
 
 /** Describes a value briefly, without anything that may be a secret. */
 export function describeInput(path: string, input: unknown): string {

@@ -7,6 +7,7 @@ const PAGES = [
   'docs/authentication.md',
   'docs/brokers.md',
   'docs/codecs.md',
+  'docs/connections.md',
   'docs/contracts.md',
   'docs/deployment.md',
   'docs/freshness.md',

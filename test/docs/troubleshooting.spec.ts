@@ -5,6 +5,7 @@ import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
 import { Journal } from '../../src/client/journal.js'
 import type { ConnectionState } from '../../src/core/connection/connection-state.js'
+import { ExpiryWarnings, INSECURE_TLS } from '../../src/core/connection/tls-rules.js'
 import { MQTT_ERROR_CODES, MqttError } from '../../src/core/errors.js'
 import type { Notice } from '../../src/core/log-lines.js'
 import type { DropReason } from '../../src/core/outbound/publish-outcome.js'
@@ -54,6 +55,11 @@ const REASONS: Record<DropReason, true> = {
   'store-full': true,
 }
 
+const expiry = (validToMs: number): { text: string }[] =>
+  new ExpiryWarnings(1)
+    .due([{ of: 'the broker', subject: 'CN=a', lastDay: '2030-06-13', validToMs }], 1)
+    .map(text => ({ text }))
+
 /** Examples of every notice. A new type of notice does not compile without some. */
 const EXAMPLES: { readonly [T in Notice['type']]: readonly Untyped<T>[] } = {
   'handler-failed': [
@@ -91,6 +97,7 @@ const EXAMPLES: { readonly [T in Notice['type']]: readonly Untyped<T>[] } = {
   // The other texts of these two are found in the source.
   'subscription-warning': [{ text: uncertainShare(parseTopicFilter('$share/group/a')) }],
   'presence-failed': [],
+  'connection-warning': [{ text: INSECURE_TLS }, ...expiry(0), ...expiry(2)],
   state: [
     { before: idle, state: waiting(1) },
     { before: connected, state: waiting(0) },

@@ -4,7 +4,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import { generate } from 'mqtt-packet'
 import { afterEach, describe, expect, it, vi } from 'vitest'
-import { createDialler, Endpoints, type SrvResolver } from '../../src/client/connection/dialler.js'
+import { createDialler } from '../../src/client/connection/dialler.js'
+import { Endpoints, type SrvResolver } from '../../src/client/connection/endpoints.js'
 import { newHandler } from '../../src/client/inbound/delivery.js'
 import { MqttSession } from '../../src/client/mqtt-session.js'
 import { parseTopicFilter } from '../../src/core/topic/topic-filter.js'
@@ -216,7 +217,7 @@ describe('credentials', () => {
     expect(session.connection.state.status).toBe('connecting')
     vi.advanceTimersByTime(1)
     await session.connection.whenConnected()
-    expect(causes).toEqual([expect.stringContaining('no credentials or address within 3000 ms')])
+    expect(causes).toEqual([expect.stringContaining('no credentials, address or proxy within 3000 ms')])
     await session.close()
   })
 

@@ -4,7 +4,7 @@ import { Controller, Module } from '@nestjs/common'
 import { ModulesContainer, NestFactory } from '@nestjs/core'
 import { EventPattern } from '@nestjs/microservices'
 import { describe, expect, it } from 'vitest'
-import { Endpoints } from '../../src/client/connection/dialler.js'
+import { Endpoints } from '../../src/client/connection/endpoints.js'
 import { MqttSession } from '../../src/client/mqtt-session.js'
 import {
   MqttClientProxy,

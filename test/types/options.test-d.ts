@@ -52,7 +52,7 @@ describe('MqttModuleOptions', () => {
       ca: ['ca'],
       cert: 'cert',
       key: 'key',
-      rejectUnauthorized: false,
+      servername: 'broker.example',
       keepalive: 30,
       will: { topic: 'gone', payload: Buffer.alloc(0), qos: 1, retain: true },
       properties: { sessionExpiryInterval: 60 },

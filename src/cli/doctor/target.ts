@@ -7,10 +7,11 @@ import {
   type DetailedPeerCertificate,
   type TLSSocket,
 } from 'node:tls'
-import { Endpoints } from '../../client/connection/dialler.js'
+import { Endpoints } from '../../client/connection/endpoints.js'
 import { describeCause } from '../../core/errors.js'
-import { resolveOptions, withoutSecrets } from '../../options/option-checks.js'
+import { resolveOptions } from '../../options/option-checks.js'
 import type { MqttModuleOptions } from '../../options/options.js'
+import { withoutSecrets } from '../../options/pass-through.js'
 import type { TlsObserved } from './observations.js'
 
 /** The options of this package that say where and how to connect. */

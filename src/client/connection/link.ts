@@ -1,6 +1,12 @@
+import type { Socket } from 'node:net'
 import type { IClientOptions } from 'mqtt'
 import type { IConnackPacket, IPubackPacket, IPubcompPacket, IPubrecPacket, Packet } from 'mqtt-packet'
-import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
+import type {
+  ConnectedSession,
+  ConnectionState,
+  ProtocolVersion,
+} from '../../core/connection/connection-state.js'
+import { tlsFailure } from '../../core/connection/tls-rules.js'
 import { describeCause, MqttError } from '../../core/errors.js'
 import { printable } from '../../core/log-lines.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
@@ -99,6 +105,23 @@ export interface LinkEvents {
   closed(cause: MqttError): void
   /** A later error of a connection that is already ending. */
   noticed(cause: MqttError): void
+  /** Something about the connection that will soon be a problem. */
+  warned(text: string): void
+}
+
+/** Events of a connection. */
+export interface ConnectionListener {
+  /** CONNACK with success arrived. `link` is good until `lost`. */
+  connected?(link: Link, session: ConnectedSession): void
+  /** An established connection has ended. */
+  lost?(cause: MqttError): void
+  /** SUBACK or UNSUBACK arrived. */
+  responded?(packet: Packet): void
+  /** A later error of a connection that is already ending, for the debug log. */
+  noticed?(cause: MqttError): void
+  /** Something about the connection that will soon be a problem. */
+  warned?(text: string): void
+  stateChanged?(state: ConnectionState, before: ConnectionState): void
 }
 
 /** Settings of an attempt, after the TLS files are read. */
@@ -117,18 +140,25 @@ export interface Endpoint {
   readonly credentials: AttemptCredentials
   readonly authentication?: LinkAuthentication | undefined
   readonly expiresAtMs?: number | undefined
+  /** The socket that the proxy has connected to the broker. Its time counts towards `connectTimeoutMs`. */
+  readonly tunnel?: { readonly socket: Socket; readonly tookMs: number }
 }
 
 /** Opens network connections, one per attempt. */
 export interface Dialler {
   /** QoS 2 messages that the broker has not released. */
   readonly unreleased: { readonly count: number; readonly bytes: number }
-  /** Finds the address of the attempt, and its credentials unless they are prepared. Rejects if this fails. */
+  /**
+   * Finds the address of the attempt, and its credentials unless they are prepared, and connects through the proxy.
+   * Rejects if this fails.
+   * @param signal the attempt was abandoned
+   */
   locate(
     target: number,
     reference: string | undefined,
     protocolVersion: ProtocolVersion,
-    prepared?: MqttCredentials,
+    prepared: MqttCredentials | undefined,
+    signal: AbortSignal,
   ): Promise<Endpoint>
   /** May throw. */
   dial(endpoint: Endpoint, protocolVersion: ProtocolVersion, events: LinkEvents): Link
@@ -230,10 +260,10 @@ export function failureOf(
 ): MqttError {
   if (isConnected) return new MqttError('CONNECTION_LOST', describeCause(cause), { cause })
   const reasonCode = 'code' in cause && typeof cause.code === 'number' ? cause.code : undefined
-  if (reasonCode === undefined)
-    return new MqttError('CONNECT_FAILED', `could not connect to ${target}: ${describeCause(cause)}`, {
-      cause,
-    })
+  if (reasonCode === undefined) {
+    const text = `could not connect to ${target}: ${tlsFailure(cause) ?? describeCause(cause)}`
+    return new MqttError('CONNECT_FAILED', text, { cause })
+  }
   const text = `${target} refused the connection: ${describeReasonCode(reasonCode)}`
   return new MqttError('CONNECT_REFUSED', text, {
     cause,

@@ -1,5 +1,4 @@
 import {
-  type ConnectedSession,
   type ConnectionEffect,
   type ConnectionEvent,
   type ConnectionMachine,
@@ -10,6 +9,7 @@ import {
   transition,
 } from '../../core/connection/connection-state.js'
 import { ownVerdict, reconnectDelayMs, verdictOf } from '../../core/connection/reconnect-rules.js'
+import { INSECURE_TLS } from '../../core/connection/tls-rules.js'
 import { closedError, describeCause, MqttError } from '../../core/errors.js'
 import type { BrokerLimits } from '../../core/protocol/packets.js'
 import type { AuthenticationExchange } from '../../options/authentication.js'
@@ -17,31 +17,20 @@ import type { MqttCredentials } from '../../options/options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { type WaitOptions, whenConnected } from '../waits.js'
 import type { LinkAuthentication } from './authentication.js'
-import type { Dialler, Endpoint, Link, LinkEvents, Packet } from './link.js'
+import type { ConnectionListener, Dialler, Endpoint, Link, LinkEvents } from './link.js'
+
+export type { ConnectionListener }
 
 /** How long the broker may take to close a connection after DISCONNECT. */
 const CLOSE_MS = 500
 
 type DialEffect = Extract<ConnectionEffect, { type: 'dial' }>
 
-/** Events of a connection. */
-export interface ConnectionListener {
-  /** CONNACK with success arrived. `link` is good until `lost`. */
-  connected?(link: Link, session: ConnectedSession): void
-  /** An established connection has ended. */
-  lost?(cause: MqttError): void
-  /** SUBACK or UNSUBACK arrived. */
-  responded?(packet: Packet): void
-  /** A later error of a connection that is already ending, for the debug log. */
-  noticed?(cause: MqttError): void
-  stateChanged?(state: ConnectionState, before: ConnectionState): void
-}
-
 /** Runs the state machine: executes its effects with real timers and links. */
 export class MqttConnection {
   private machine: ConnectionMachine
   /** Identifies an attempt that was abandoned while its address was being looked up. */
-  private attempt: object | undefined
+  private attempt: AbortController | undefined
   private link: Link | undefined
   /** Of the current connection. */
   private authentication: LinkAuthentication | undefined
@@ -120,6 +109,7 @@ export class MqttConnection {
 
   /** Starts connecting. `fail-fast`: settles with the first round of attempts; `background`: resolves at once. */
   async open(): Promise<void> {
+    if (this.options.insecureTls && this.state.status === 'idle') this.warn(INSECURE_TLS)
     this.apply({ type: 'open' })
     if (this.options.connect === 'fail-fast') await this.whenConnected()
   }
@@ -223,6 +213,7 @@ export class MqttConnection {
         return
       case 'abort':
         if (this.link !== undefined) return this.link.destroy()
+        this.attempt?.abort()
         this.attempt = undefined
         clearTimeout(this.locateTimer)
         this.lose(closedError())
@@ -230,16 +221,18 @@ export class MqttConnection {
   }
 
   private async dial({ target, reference, protocolVersion }: DialEffect): Promise<void> {
-    const attempt = {}
+    const attempt = new AbortController()
     this.attempt = attempt
     try {
       const prepared = this.#prepared
       this.#prepared = undefined
       const endpoint = await this.withinConnectTimeout(
-        this.dialler.locate(target, reference, protocolVersion, prepared).catch(notLocated),
+        this.dialler.locate(target, reference, protocolVersion, prepared, attempt.signal).catch(notLocated),
       )
       if (this.attempt === attempt) this.openLink(endpoint, protocolVersion)
+      else endpoint.tunnel?.socket.destroy()
     } catch (cause) {
+      attempt.abort()
       if (this.attempt !== attempt) return
       this.lose(new MqttError('CONNECT_FAILED', `could not connect: ${describeCause(cause)}`, { cause }))
     }
@@ -266,6 +259,7 @@ export class MqttConnection {
       noticed: cause => {
         for (const listener of [...this.parts, ...this.observers]) listener.noticed?.(cause)
       },
+      warned: text => this.warn(text),
     }
     link.current = this.dialler.dial(endpoint, protocolVersion, events)
     this.link = link.current
@@ -278,11 +272,15 @@ export class MqttConnection {
     const { connectTimeoutMs } = this.options
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        reject(new MqttError('TIMEOUT', `no credentials or address within ${connectTimeoutMs} ms`))
+        reject(new MqttError('TIMEOUT', `no credentials, address or proxy within ${connectTimeoutMs} ms`))
       }, connectTimeoutMs)
       this.locateTimer = timer
       work.then(resolve, reject).finally(() => clearTimeout(timer))
     })
+  }
+
+  private warn(text: string): void {
+    for (const listener of [...this.parts, ...this.observers]) listener.warned?.(text)
   }
 
   private lose(cause: MqttError): void {

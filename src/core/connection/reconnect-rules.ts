@@ -221,3 +221,42 @@ export function suggestsOlderBroker(cause: MqttError, isVersionKnown: boolean): 
 function hungUp(cause: unknown): boolean {
   return cause === undefined || (isError(cause) && 'code' in cause && cause.code === 'ECONNRESET')
 }
+
+/** One DNS SRV record (RFC 2782). */
+export interface SrvRecord {
+  readonly name: string
+  readonly port: number
+  /** Records with a lower number are tried first. */
+  readonly priority: number
+  /** Share of the clients among the records of one priority. */
+  readonly weight: number
+}
+
+/** Identifies a record in `tried`. */
+export const srvKey = ({ name, port }: SrvRecord): string => `${name}:${port}`
+
+/**
+ * Chooses the next SRV record (RFC 2782): of those that are not tried, one of the lowest priority, at random by weight.
+ * @param random a number from 0 to 1 (exclusive)
+ * @returns undefined if all are tried
+ */
+export function nextSrvRecord(
+  records: readonly SrvRecord[],
+  tried: ReadonlySet<string>,
+  random: number,
+): SrvRecord | undefined {
+  const left = records.filter(record => !tried.has(srvKey(record)))
+  const priority = Math.min(...left.map(record => record.priority))
+  const group = left.filter(record => record.priority === priority)
+  const weightless = group.filter(({ weight }) => weight === 0)
+  const sum = group.reduce((total, { weight }) => total + weight, 0)
+  // Records without a weight share one chance of sum + 1.
+  const reserved = Math.min(1, weightless.length)
+  const chosen = random * (sum + reserved)
+  if (chosen < reserved) return weightless[Math.floor(chosen * weightless.length)]
+  let running = reserved
+  return group.find(({ weight }) => {
+    running += weight
+    return chosen < running
+  })
+}

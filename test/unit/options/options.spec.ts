@@ -55,6 +55,10 @@ describe('resolveOptions: defaults', () => {
     ['createStream', undefined],
     ['credentials', undefined],
     ['localAddress', undefined],
+    ['proxy', undefined],
+    ['createUrl', undefined],
+    ['insecureTls', false],
+    ['certificateWarningDays', 30],
     ['onStopped', undefined],
     ['refusedSubscription', 'fail'],
     ['connect', 'fail-fast'],
@@ -97,6 +101,7 @@ describe('resolveOptions: defaults', () => {
     expect(Object.keys(resolved).toSorted()).toEqual([
       'allowResponseTopic',
       'authentication',
+      'certificateWarningDays',
       'clean',
       'clientId',
       'codec',
@@ -108,6 +113,7 @@ describe('resolveOptions: defaults', () => {
       'envelope',
       'eventQos',
       'inbound',
+      'insecureTls',
       'keepsSession',
       'localAddress',
       'onStopped',
@@ -203,7 +209,9 @@ describe('resolveOptions: explicit undefined is the default', () => {
     'will',
     'properties',
     'ca',
-    'rejectUnauthorized',
+    'proxy',
+    'insecureTls',
+    'certificateWarningDays',
   ]
   const withoutId = ({ clientId: _random, ...rest }: ResolvedOptions) => rest
 
@@ -289,6 +297,12 @@ describe('resolveOptions: choices and flags', () => {
     ['clientId', ['device-7']],
     ['refusedSubscription', ['fail', 'warn']],
     ['localAddress', ['127.0.0.1', '192.0.2.7', '::1', '2001:db8::7']],
+    [
+      'proxy',
+      ['http://proxy', 'http://u:p@proxy:3128', 'socks5://proxy', 'socks5h://[::1]:1080', 'socks4a://p'],
+    ],
+    ['insecureTls', [true, false]],
+    ['certificateWarningDays', [0, 3_650]],
   ])('"%s" may be each of %j', (path, values) => {
     for (const value of values) expect(read(resolveAny(nested(path, value)), path)).toBe(value)
   })
@@ -330,6 +344,28 @@ describe('resolveOptions: choices and flags', () => {
     ['refusedSubscription', 'ignore', 'must be one of "fail", "warn", but is "ignore"'],
     ['refusedSubscription', false, 'must be one of "fail", "warn", but is false'],
     ['localAddress', 'eth0', 'must be an IP address, but is "eth0"'],
+    [
+      'proxy',
+      'proxy:3128',
+      'must be a URL of a proxy, such as "http://proxy:3128" or "socks5h://proxy:1080", but is "proxy:3128"',
+    ],
+    [
+      'proxy',
+      'ftp://proxy:21',
+      'must be a URL of a proxy, such as "http://proxy:3128" or "socks5h://proxy:1080", but is "ftp://proxy:21"',
+    ],
+    [
+      'proxy',
+      'https://proxy',
+      'must be a URL of a proxy, such as "http://proxy:3128" or "socks5h://proxy:1080", but is "https://proxy"',
+    ],
+    [
+      'proxy',
+      'ftp://user:hunter2@proxy',
+      'must be a URL of a proxy, such as "http://proxy:3128" or "socks5h://proxy:1080", but is "ftp://…"',
+    ],
+    ['insecureTls', 'yes', 'must be true or false, but is "yes"'],
+    ['certificateWarningDays', -1, 'must be an integer from 0 to 3650, but is -1'],
     ['localAddress', '', 'must be an IP address, but is ""'],
     ['localAddress', '1.2.3', 'must be an IP address, but is "1.2.3"'],
     ['localAddress', 7, 'must be an IP address, but is 7'],
@@ -427,6 +463,7 @@ describe('resolveOptions: the address of the broker', () => {
     'mqtt://[::1]:1883',
     'mqtt+srv://example.com',
     'mqtts+srv://u:p@example.com',
+    'mqtt+unix:///run/mosquitto.sock',
   ]
   const BAD = [
     '',
@@ -442,9 +479,13 @@ describe('resolveOptions: the address of the broker', () => {
     'ws+srv://h',
     'wss+srv://h',
     'http+srv://h',
+    'mqtt+unix://',
+    'mqtt+unix:///',
+    'mqtt+unix://run/mosquitto.sock',
+    'mqtts+unix:///run/mosquitto.sock',
   ]
   const allowed =
-    'must be a URL with a host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or a list of URLs, but is'
+    'must be a URL with a host, such as "mqtt://localhost:1883" (mqtt, mqtts, ws, wss, mqtt+srv or mqtts+srv), or with the path of a Unix socket (mqtt+unix:///path), a list of URLs, or a function that returns a URL, but is'
 
   it.each(GOOD)('accepts %s unchanged', given => {
     expect(resolveOptions({ url: given }).secrets.reveal().urls).toEqual([given])
@@ -478,6 +519,14 @@ describe('resolveOptions: the address of the broker', () => {
 
   it.each([[null], [1883], [['mqtt://h']], [new URL('mqtt://h')]])('refuses %j in a list', given => {
     expect(problemsOf({ url: [given, url] })).toMatch(/^"url\.0" must be a URL with a host.+, but is /)
+  })
+
+  it('accepts a function that returns the URL of an attempt', () => {
+    const create = () => 'mqtt://h'
+    const resolved = resolveOptions({ url: create })
+    expect(resolved.secrets.reveal()).toMatchObject({ urls: [], createUrl: create })
+    expect(resolved.targets).toBe(1)
+    expect(describeTarget(resolved)).toBe('the URL from url()')
   })
 
   it('needs no url with createStream', () => {
@@ -600,7 +649,8 @@ describe('resolveOptions: TLS files', () => {
       keyPath: '/key.pem',
       passphrase: 'p',
     }
-    const { passThrough, tlsFiles } = resolveOptions({ url, ...files }).secrets.reveal()
+    const resolved = resolveOptions({ url: 'mqtts://h', ...files })
+    const { passThrough, tlsFiles } = resolved.secrets.reveal()
     expect(tlsFiles).toEqual(files)
     expect(passThrough).toEqual({})
   })
@@ -613,6 +663,26 @@ describe('resolveOptions: TLS files', () => {
 
   it('"caPaths" of mqtt is refused with its replacement', () => {
     expect(problemsOf({ url, caPaths: '/ca.pem' })).toBe('unknown option "caPaths"; use "caPath"')
+  })
+
+  it.each(['ca', 'cert', 'key', 'caPath', 'certPath', 'keyPath'])(
+    '"%s" is refused if no URL uses TLS, because everything would be sent unencrypted',
+    name => {
+      expect(problemsOf({ url: ['mqtt://h', 'ws://h'], [name]: 'x' })).toBe(
+        `"${name}" has no effect, because "url" does not use TLS; use mqtts:// or wss://, or remove "${name}"`,
+      )
+      expect(() => resolveOptions({ url: ['mqtt://h', 'mqtts://h'], [name]: 'x' })).not.toThrow()
+    },
+  )
+
+  it.each([
+    ['rejectUnauthorized', { rejectUnauthorized: false }, 'insecureTls: true'],
+    ['wsOptions.rejectUnauthorized', { wsOptions: { rejectUnauthorized: false } }, '"insecureTls"'],
+    ['socksProxy', { socksProxy: 'socks5://proxy:1080' }, '"proxy"'],
+  ])('"%s" of mqtt is refused with its replacement', (name, options, replacement) => {
+    const problem = problemsOf({ url: 'wss://h', ...options })
+    expect(problem).toContain(name)
+    expect(problem).toContain(replacement)
   })
 
   it.each([
@@ -637,16 +707,13 @@ describe('resolveOptions: options passed to mqtt', () => {
     username: 'u',
     password: Buffer.from('p'),
     properties: { userProperties: { a: 'b' } },
-    rejectUnauthorized: false,
     servername: 'broker',
-    socksProxy: 'socks5://proxy',
-    socksTimeout: 5,
     will: { topic: 'gone', payload: Buffer.from('x'), qos: 1, retain: true },
     wsOptions: { headers: { a: 'b' } },
   } as const
 
   it('are unchanged, and nothing else is passed', () => {
-    const resolved = resolveAny({ url, drainTimeoutMs: 1, codec: 'text', ...passed })
+    const resolved = resolveAny({ url: 'mqtts://h', drainTimeoutMs: 1, codec: 'text', ...passed })
     expect(resolved.secrets.reveal().passThrough).toEqual(passed)
     expect(resolved.secrets.reveal().passThrough.ca).toBe(passed.ca)
     expect(resolved.secrets.reveal().passThrough.will).toBe(passed.will)
@@ -737,6 +804,7 @@ describe('describeTarget', () => {
     ['wss://broker.example:8084/mqtt?token=hunter2', 'wss://broker.example:8084/mqtt'],
     ['wss://broker.example:8084/mqtt?user=me@corp.example', 'wss://broker.example:8084/mqtt'],
     ['wss://user:hunter2@broker.example:8084/mqtt?token=a@hunter2', 'wss://broker.example:8084/mqtt'],
+    ['mqtt+unix:///run/a@b/mosquitto.sock', 'mqtt+unix:///run/a@b/mosquitto.sock'],
   ])('names %s as %s', (given, target) => {
     expect(describeTarget(resolveOptions({ url: given }))).toBe(target)
   })

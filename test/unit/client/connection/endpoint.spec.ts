@@ -1,7 +1,8 @@
 import { describe, expect, it, vi } from 'vitest'
-import { Endpoints, type SrvRecord } from '../../../../src/client/connection/dialler.js'
+import { Endpoints } from '../../../../src/client/connection/endpoints.js'
 import type { Dialler } from '../../../../src/client/connection/link.js'
 import { MqttConnection } from '../../../../src/client/connection/mqtt-connection.js'
+import type { SrvRecord } from '../../../../src/core/connection/reconnect-rules.js'
 import { resolveOptions } from '../../../../src/options/option-checks.js'
 import type { MqttModuleOptions } from '../../../../src/options/options.js'
 
@@ -74,21 +75,30 @@ describe('DNS SRV', () => {
   const url = 'mqtt+srv://example.com'
   const service = '_mqtt._tcp.example.com'
 
-  it('tries the records by priority and then by weight, and starts again', async () => {
+  it('tries the records by priority and, within one priority, at random by weight, and starts again', async () => {
     const records = [
       record('spare', 20, 100),
       record('light', 10, 1),
       record('heavy', 10, 9, 1884),
       record('last', 30, 0),
     ]
-    const { endpoints } = endpointsOf({ url }, { [service]: records })
+    const randoms = [0.99]
+    const resolver = async () => records
+    const endpoints = new Endpoints(resolveOptions({ url }), resolver, () => randoms.shift() ?? 0)
     expect(await urlsOf(endpoints, 5)).toEqual([
       'mqtt://heavy:1884',
       'mqtt://light:1883',
       'mqtt://spare:1883',
       'mqtt://last:1883',
-      'mqtt://heavy:1884',
+      'mqtt://light:1883',
     ])
+  })
+
+  it.each(['', '.'])('with the target %j says that the domain has no such service', async name => {
+    const { endpoints } = endpointsOf({ url }, { [service]: [record(name)] })
+    await expect(endpoints.next(0, undefined)).rejects.toThrow(
+      `the SRV record ${service} says that this domain has no such service`,
+    )
   })
 
   it('does not change the list of the resolver', async () => {
@@ -114,8 +124,7 @@ describe('DNS SRV', () => {
     const { endpoints } = endpointsOf({ url }, three)
     await urlsOf(endpoints, 2)
     endpoints.keep()
-    expect(await urlsOf(endpoints, 3)).toEqual(['mqtt://b2:1883', 'mqtt://b3:1883', 'mqtt://b1:1883'])
-    await urlsOf(endpoints, 2)
+    expect(await urlsOf(endpoints, 3)).toEqual(['mqtt://b2:1883', 'mqtt://b1:1883', 'mqtt://b3:1883'])
     endpoints.keep()
     expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b3:1883'])
   })
@@ -212,6 +221,28 @@ describe('DNS SRV', () => {
   })
 })
 
+describe('a function as the URL', () => {
+  it('is called before every attempt, so that a signed URL is fresh', async () => {
+    let calls = 0
+    const { endpoints } = endpointsOf({ url: async () => `wss://h/mqtt?signature=${++calls}` })
+    expect(await urlsOf(endpoints, 2)).toEqual(['wss://h/mqtt?signature=1', 'wss://h/mqtt?signature=2'])
+    expect((await endpoints.next(0, undefined)).name).toBe('wss://h/mqtt')
+  })
+
+  it('that returns no URL fails the attempt without its value', async () => {
+    const { endpoints } = endpointsOf({ url: () => 'h/mqtt?signature=hunter2' })
+    await expect(endpoints.next(0, undefined)).rejects.toThrow(
+      'the function "url" returned no URL with a host, such as "wss://broker.example/mqtt"',
+    )
+  })
+
+  it('may return a name with SRV records', async () => {
+    const zone = { '_mqtt._tcp.example.com': [record('b1')] }
+    const { endpoints } = endpointsOf({ url: () => 'mqtt+srv://example.com' }, zone)
+    expect(await urlsOf(endpoints, 1)).toEqual(['mqtt://b1:1883'])
+  })
+})
+
 describe('a Server Reference', () => {
   it.each([
     ['a host alone', 'mqtt://h:1884', 'other.example', 'mqtt://other.example'],
@@ -269,6 +300,13 @@ describe('the name for a log', () => {
 
 describe('credentials', () => {
   const url = 'mqtt://h'
+
+  it('with a client certificate fail if no URL uses TLS', async () => {
+    const { endpoints } = endpointsOf({ url, credentials: () => ({ cert: 'PEM', key: 'PEM' }) })
+    await expect(endpoints.next(0, undefined)).rejects.toThrow(
+      'credentials: "cert" has no effect, because "url" does not use TLS',
+    )
+  })
 
   it('are undefined if the application sets none', async () => {
     expect((await endpointsOf({ url }).endpoints.next(0, undefined)).credentials).toEqual({})
