@@ -9,8 +9,8 @@ import { docBlocks } from './doc-blocks.mjs'
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const REQUIRED = ['README.md', 'LICENSE', 'CHANGELOG.md', 'SECURITY.md', 'dist/index.js', 'dist/esm/index.js']
 /** What `npm install` downloads, and what it takes on the disk, without dependencies. */
-const MAX_PACKED_BYTES = 550_000
-const MAX_UNPACKED_BYTES = 2_700_000
+const MAX_PACKED_BYTES = 680_000
+const MAX_UNPACKED_BYTES = 3_100_000
 
 /** Files of the reader's own application. Its `src` is known, too, and every file that a page has the code of. */
 const OF_THE_READER = /^(src\/.*|(src\/)?main\.ts|package\.json|tsconfig\.json|vitest\.config\.m?ts)$/
