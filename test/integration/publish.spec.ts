@@ -152,20 +152,21 @@ describe('an unacknowledged publish in a persistent session', () => {
     await connection.expect('pubrel')
     connection.cut()
     const resumed = await peer.accept({ sessionPresent: true, properties: { receiveMaximum: 2 } })
+    // The PUBREC of the third message has arrived: it continues with PUBREL, before any PUBLISH.
+    expect(await resumed.expect('pubrel')).toMatchObject({ messageId: third.messageId })
     expect(await resumed.expect('publish')).toMatchObject({
       topic: 't/1',
       dup: true,
       messageId: first.messageId,
     })
+    resumed.send({ cmd: 'pubcomp', messageId: third.messageId ?? 0, reasonCode: 0 })
+    // Now there is room for the second message.
     expect(await resumed.expect('publish')).toMatchObject({
       topic: 't/2',
       dup: true,
       messageId: second.messageId,
     })
     resumed.send({ cmd: 'puback', messageId: first.messageId ?? 0, reasonCode: 0 })
-    // Now there is room for the third message, whose PUBREC has arrived: it continues with PUBREL.
-    expect(await resumed.expect('pubrel')).toMatchObject({ messageId: third.messageId })
-    resumed.send({ cmd: 'pubcomp', messageId: third.messageId ?? 0, reasonCode: 0 })
     resumed.send({ cmd: 'pubrec', messageId: second.messageId ?? 0, reasonCode: 0 })
     await resumed.expect('pubrel')
     resumed.send({ cmd: 'pubcomp', messageId: second.messageId ?? 0, reasonCode: 0 })
