@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { docBlocks, RELATIVE_IMPORT } from '../doc-blocks.mjs'
 import { checkStart } from './start-check.mjs'
+import { checkStore } from './store-check.mjs'
 
 const run = promisify(execFile)
 
@@ -18,6 +19,7 @@ const OF_EACH_VERSION = {
   'src/forgotten.spec.ts': new URL('forgotten.spec.ts', import.meta.url),
   'src/seen-from-outside.spec.ts': new URL('seen-from-outside.spec.ts', import.meta.url),
   'src/terminus.spec.ts': new URL('terminus.spec.ts', import.meta.url),
+  'src/storing.ts': new URL('storing.ts', import.meta.url),
   'same-classes.mjs': new URL('same-classes.mjs', import.meta.url),
 }
 
@@ -55,6 +57,7 @@ export class ScratchApp {
         '@nestjs/terminus': `^${nest}.0.0`,
         '@opentelemetry/api': '^1.9.0',
         '@opentelemetry/sdk-trace-base': '^2.0.0',
+        libsql: '^0.5.0',
         zod: '^4.2.0',
         'nestjs-mqtt': `file:${tarball}`,
       })
@@ -71,6 +74,7 @@ export class ScratchApp {
     return {
       build: () => this.npm(['run', 'build'], { node }),
       run: () => checkStart(this.folder, node),
+      store: () => checkStore(this.folder, node),
       import: () => this.npm(['exec', '--yes', `--package=node@${node}`, '--', 'node', 'same-classes.mjs']),
       test: () => this.test(node),
     }

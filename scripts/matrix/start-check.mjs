@@ -16,8 +16,7 @@ const LOGGED = README.filter(line => line.startsWith('LOG [TelemetryController]'
 export async function checkStart(folder, node) {
   const { EmbeddedBroker } = await import('nestjs-mqtt/testing')
   const broker = await EmbeddedBroker.start()
-  const command = ['exec', '--yes', `--package=node@${node}`, '--', 'node', '--print', 'process.execPath']
-  const execPath = (await output('npm', command)).trim()
+  const execPath = await execPathOf(node)
   const child = spawn(execPath, ['dist/main.js'], {
     cwd: folder,
     env: { ...process.env, MQTT_URL: broker.url, PORT: '0' },
@@ -42,6 +41,12 @@ export async function checkStart(folder, node) {
     child.kill('SIGKILL')
     await broker.stop()
   }
+}
+
+/** Where npm has a version of Node. */
+export async function execPathOf(node) {
+  const command = ['exec', '--yes', `--package=node@${node}`, '--', 'node', '--print', 'process.execPath']
+  return (await output('npm', command)).trim()
 }
 
 function listening(child) {
