@@ -1,7 +1,12 @@
 import dns from 'node:dns'
+import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { pipeline } from 'node:stream'
+import { createServer as createTlsServer } from 'node:tls'
 import { inspect } from 'node:util'
 import { NestFactory } from '@nestjs/core'
+import * as v from 'valibot'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { MqttClient, type MqttConnectOptions } from '../../src/client/index.js'
 import { MqttModule, MqttService } from '../../src/index.js'
@@ -15,6 +20,7 @@ import { RecordingLog } from '../support/recording-log.js'
 
 const SECRETS = ['opensesame', 'wrongsesame', 'PRIVATE KEY', PROXY_PASSWORD, 'hunter2', 'signature']
 
+const Address = v.object({ port: v.number() })
 const files = new Authorities()
 const ports = { tls: 0, ws: 0, wss: 0, mutual: 0, expired: 0, soon: 0, v6: 0, wsV6: 0 }
 let broker: Mosquitto
@@ -101,12 +107,31 @@ describe('a connection over', () => {
     await roundTrip({ url: `${scheme}://[::1]:${scheme === 'mqtt' ? ports.v6 : ports.wsV6}` })
   })
 
-  it.each(['mqtts', 'wss'])('%s sends the server name and the protocols of the options', async scheme => {
+  it.each(['mqtts', 'wss'])('%s sends the server name of the options', async scheme => {
     const port = scheme === 'mqtts' ? ports.tls : ports.wss
     // The certificate is for broker.test, not for 127.0.0.1.
     const options = { url: `${scheme}://127.0.0.1:${port}`, ...ca() }
     await roundTrip({ ...options, servername: 'broker.test' })
     expect(await failure(options)).toMatch(/127\.0\.0\.1 is not in the cert's list.*set "servername"/)
+  })
+
+  it.each([
+    ['mqtts', 'x-amzn-mqtt-ca'],
+    ['wss', 'http/1.1'],
+  ])('%s negotiates a protocol of the options by ALPN', async (scheme, protocol) => {
+    const negotiated: unknown[] = []
+    // mosquitto negotiates no protocol, so a TLS server in front of it does.
+    const [cert, key] = [readFileSync(files.path('server.crt')), readFileSync(files.path('server.key'))]
+    const front = createTlsServer({ cert, key, ALPNProtocols: ['h2', protocol] }, client => {
+      negotiated.push(client.alpnProtocol)
+      const inner = connect(scheme === 'mqtts' ? broker.port : ports.ws, '127.0.0.1')
+      pipeline(client, inner, client, () => {})
+    }).listen(0, '127.0.0.1')
+    await once(front, 'listening')
+    const { port } = v.parse(Address, front.address())
+    await roundTrip({ url: `${scheme}://localhost:${port}`, ...ca(), ALPNProtocols: [protocol] })
+    expect(negotiated).toEqual([protocol])
+    front.close()
   })
 
   it('a WebSocket with a URL and headers made for each attempt', async () => {
