@@ -43,7 +43,7 @@ class Consumer extends Actor {
   }
 
   start() {
-    this.resting = new AbortController()
+    if (!this.isOperating) this.resting = new AbortController()
     super.start()
   }
 
@@ -106,7 +106,10 @@ class Consumer extends Actor {
   async loop() {
     const { random } = this
     const qos = random.between(0, 2)
-    const signal = AbortSignal.any([this.resting.signal, AbortSignal.timeout(random.between(200, 4_000))])
+    // Not AbortSignal.timeout(): Node 20 forgets it if only AbortSignal.any() refers to it.
+    const leaving = new AbortController()
+    const timer = setTimeout(() => leaving.abort(), random.between(200, 4_000))
+    const signal = AbortSignal.any([this.resting.signal, leaving.signal])
     for await (const _message of this.client.messages(`soak/pub/${random.pick(['+', 'queue'])}/${qos}/#`, {
       qos,
       signal,
@@ -115,6 +118,7 @@ class Consumer extends Actor {
       this.advance('read')
       if (random.chance(0.2)) await this.pause(random.between(1, 100))
     }
+    clearTimeout(timer)
   }
 
   /** A loop that nobody reads. */
