@@ -6,6 +6,7 @@ import { DemoModule } from './demo/demo.module.js'
 import { ServiceModule } from './service/service.module.js'
 
 const ONE_HOUR_SECONDS = 3_600
+const SIXTEEN_MEBIBYTES = 16 * 1_024 * 1_024
 
 @Module({
   imports: [
@@ -21,6 +22,8 @@ const ONE_HOUR_SECONDS = 3_600
         properties: { sessionExpiryInterval: ONE_HOUR_SECONDS },
         reconnect: { delayMs: { min: 100, max: 2_000 } },
         drainTimeoutMs: 2_000,
+        // A dead letter is as large as the message that nobody could read.
+        outbound: { maxQueuedBytes: SIXTEEN_MEBIBYTES },
       }),
     }),
     ServiceModule,

@@ -3,8 +3,9 @@ import { AlarmHistory } from '../service/alarm-history.js'
 import type { Kind } from '../truck/messages.js'
 import { addsUp, type Counts, sum } from '../truck/tally.js'
 import type { AgeHistogram } from './age-histogram.js'
-import { BadDay, type Garbage } from './bad-day.js'
+import { BadDay, type Flooded } from './bad-day.js'
 import { COMPARED, DemoFleet } from './fleet.js'
+import { perSecond } from './flood.js'
 import { Meter } from './meter.js'
 import { table } from './table.js'
 
@@ -43,13 +44,13 @@ export class BadDayReport {
     private readonly history: AlarmHistory,
   ) {}
 
-  write(garbage: Garbage): Report {
+  write(flooded: Flooded): Report {
     const rows = COMPARED.map(({ truckId, kind }) =>
       row(`readings, ${kind}`, this.readingsOf(truckId), this.meter.ages.get(truckId)),
     )
     const alarms = sum(this.fleet.reports.map(report => report.alarms))
     rows.push(row('alarms', alarms, this.day.alarmAges, String(this.history.deadLettered)))
-    const laws = this.laws(garbage)
+    const laws = this.laws(flooded)
     const broken = laws.filter(([, holds]) => !holds).map(([law]) => law)
     const lines = laws.map(([law, holds]) => `  ${holds ? '✓' : '✗ BROKEN:'} ${law}`)
     const tables = `${table([['', ...OUTCOMES], ...rows])}\n\n${table(this.throttled())}`
@@ -67,10 +68,10 @@ export class BadDayReport {
     return [['links throttled', ...times, 'p99 age'], ...rows]
   }
 
-  private laws(garbage: Garbage): [law: string, holds: boolean][] {
+  private laws(flooded: Flooded): [law: string, holds: boolean][] {
     const { outstanding, promised, reports } = this.fleet
     const alarms = Object.values(promised).reduce((total, count) => total + count, 0)
-    const growth = garbage.bytesAfter - garbage.bytesBefore
+    const growth = flooded.bytesAfter - flooded.bytesBefore
     return [
       [
         'every publish of every truck has one outcome, or is pending',
@@ -80,8 +81,8 @@ export class BadDayReport {
       ...COMPARED.flatMap(({ truckId, kind }) => (kind === 'mqtt' ? [] : this.freshness(truckId, kind))),
       ['while throttled, the age of the readings with mqtt grows all the time', this.grows(PLAIN)],
       [
-        `${garbage.alarms} alarms were recorded between ${garbage.sent} unusable messages (p99 age of readings: ${this.flooded()})`,
-        garbage.alarms > 0 && garbage.sent > 0,
+        `${flooded.alarms} alarms were recorded between ${flooded.garbage.sent} unusable messages, ${perSecond(flooded.garbage)} a second`,
+        flooded.alarms > 0 && flooded.garbage.sent > 0,
       ],
       [
         `meanwhile the service kept no more than may wait, 64 MiB (${(growth / MB).toFixed(1)} MB more than before)`,
@@ -90,26 +91,17 @@ export class BadDayReport {
     ]
   }
 
-  /**
-   * A reading that met a stall or a cut on its way could not arrive, whatever the client did, so it is not judged. Neither is
-   * one that waited for the broker between garbage: its age depends on the machine. The report prints it.
-   */
+  /** A reading that met a stall or a cut on its way could not arrive, whatever the client did, so it is not judged. */
   private freshness(truckId: string, kind: Kind): [law: string, holds: boolean][] {
-    const { throttledAges, freeAges } = this.meter
+    const { throttledAges, freeAges, floodedAges } = this.meter
     return [
-      [`while throttled, 99 % of the readings with ${kind}`, throttledAges.get(truckId)] as const,
-      [`on a free link, 99 % of the readings with ${kind}`, freeAges.get(truckId)] as const,
-    ].map(([what, ages]) => [
-      `${what} are at most ${FRESH_MS} ms old (${milliseconds(ages, 0.99)})`,
+      ['while throttled', throttledAges.get(truckId)] as const,
+      ['on a free link', freeAges.get(truckId)] as const,
+      ['between garbage', floodedAges.get(truckId)] as const,
+    ].map(([when, ages]) => [
+      `${when}, 99 % of the readings with ${kind} are at most ${FRESH_MS} ms old (${milliseconds(ages, 0.99)})`,
       ages !== undefined && ages.count > 0 && ages.percentile(0.99) <= FRESH_MS,
     ])
-  }
-
-  private flooded(): string {
-    const { floodedAges } = this.meter
-    return COMPARED.map(
-      ({ truckId, kind }) => `${kind} ${milliseconds(floodedAges.get(truckId), 0.99)}`,
-    ).join(', ')
   }
 
   private grows(index: number): boolean {

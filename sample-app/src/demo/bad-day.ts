@@ -5,6 +5,7 @@ import { Injectable } from '@nestjs/common'
 import { AlarmHistory } from '../service/alarm-history.js'
 import { AgeHistogram } from './age-histogram.js'
 import { DemoFleet } from './fleet.js'
+import type { Garbage } from './garbage-process.js'
 import { Meter, type Sample } from './meter.js'
 import { Stage } from './stage.js'
 
@@ -17,11 +18,11 @@ const THROTTLED_AT_SECONDS = [5, 10, 15, 20, 25] as const
 const ARRIVE_WITHIN_MS = 60_000
 const LOOK_EVERY_MS = 100
 
-export interface Garbage {
+export interface Flooded {
   /** What the service keeps in memory after a third of the garbage, and near its end. */
   readonly bytesBefore: number
   readonly bytesAfter: number
-  readonly sent: number
+  readonly garbage: Garbage
   /** Alarms of trucks that were recorded meanwhile. */
   readonly alarms: number
 }
@@ -44,7 +45,7 @@ export class BadDay {
   }
 
   /** @param seconds how long it lasts */
-  async play(seconds: number): Promise<Garbage> {
+  async play(seconds: number): Promise<Flooded> {
     this.secondMs = (seconds / BAD_DAY_SECONDS) * 1_000
     await this.whenAllArrive()
     await this.pass(10)
@@ -67,27 +68,20 @@ export class BadDay {
     await this.pass(5)
     await this.stage.killTruck()
     await this.pass(2)
-    const garbage = await this.garbage(30)
+    const flooded = await this.flood(30)
     await this.pass(5)
     await this.until(() => this.fleet.outstanding.size === 0)
-    return garbage
+    return flooded
   }
 
-  private async garbage(seconds: number): Promise<Garbage> {
-    const { garbageSent } = this.stage
+  private async flood(seconds: number): Promise<Flooded> {
     const { total } = this.history
     const flood = this.stage.flood((seconds * this.secondMs) / 1_000)
     await this.pass(seconds / 3)
     const bytesBefore = bytesInUse()
     await this.pass(seconds / 2)
     const bytesAfter = bytesInUse()
-    await flood
-    return {
-      bytesBefore,
-      bytesAfter,
-      sent: this.stage.garbageSent - garbageSent,
-      alarms: this.history.total - total,
-    }
+    return { bytesBefore, bytesAfter, garbage: await flood, alarms: this.history.total - total }
   }
 
   private async whenAllArrive(): Promise<void> {

@@ -54,7 +54,7 @@ export class DemoController {
   @Post('garbage')
   @HttpCode(202)
   garbage(): void {
-    void this.stage.flood(GARBAGE_SECONDS)
+    if (!this.stage.isFlooding) void this.stage.flood(GARBAGE_SECONDS)
   }
 
   @Post('kill-truck')
@@ -73,7 +73,7 @@ export class DemoController {
   }
 
   private snapshot(sample: Sample) {
-    const { condition, isRestarting, isDead, isFlooding, garbageSent, canRestart, events } = this.stage
+    const { condition, isRestarting, isDead, isFlooding, canRestart, events } = this.stage
     return {
       sample,
       condition,
@@ -82,7 +82,6 @@ export class DemoController {
       isRestarting,
       isDead,
       isFlooding,
-      garbageSent,
       events,
       promised: this.fleet.promised,
       outstanding: this.fleet.outstanding.size,

@@ -1,7 +1,7 @@
 import { performance } from 'node:perf_hooks'
 import { MqttClient } from 'nestjs-mqtt/client'
 
-// A faulty device: it sends a thousand unusable messages a second.
+// A faulty device: it sends a number of unusable messages, a thousand a second, and ends.
 
 const TICK_MS = 20
 const REPORT_EVERY_MS = 250
@@ -11,9 +11,15 @@ const MOST_OPEN = 200
 /** Longest time that is made up for after a pause of this process. */
 const LONGEST_PAUSE_MS = 500
 
+/** What was sent, and how long that took. */
+export interface Garbage {
+  readonly sent: number
+  readonly elapsedMs: number
+}
+
 type Message = readonly [topic: string, payload: Buffer]
 
-const [url = '', perSecond = '1000'] = process.argv.slice(2)
+const [url = '', perSecond = '1000', total = '10000'] = process.argv.slice(2)
 const large = Buffer.alloc(MEGABYTE, 'x')
 const odd = Buffer.from('{}')
 const ODD_TOPICS = [
@@ -41,10 +47,11 @@ const client = await MqttClient.connect({ url, clientId: 'garbage', connect: 'ba
 let sent = 0
 let open = 0
 let due = 0
-let beforeMs = performance.now()
+const beganMs = performance.now()
+let beforeMs = beganMs
 
 setInterval(tick, TICK_MS)
-setInterval(() => process.send?.(sent), REPORT_EVERY_MS)
+setInterval(report, REPORT_EVERY_MS)
 
 process.on('SIGINT', () => {})
 process.on('message', () => process.exit(0))
@@ -54,8 +61,20 @@ function tick(): void {
   const nowMs = performance.now()
   due += (Math.min(LONGEST_PAUSE_MS, nowMs - beforeMs) * Number(perSecond)) / 1_000
   beforeMs = nowMs
-  for (; due >= 1 && open < MOST_OPEN; due -= 1) void send(MESSAGES[sent % MESSAGES.length] ?? ['/', odd])
+  for (; due >= 1 && open < MOST_OPEN && sent < Number(total); due -= 1)
+    void send(MESSAGES[sent % MESSAGES.length] ?? ['/', odd])
   due = Math.min(due, Number(perSecond))
+  if (sent === Number(total) && open === 0) end()
+}
+
+function report(): void {
+  const garbage: Garbage = { sent, elapsedMs: performance.now() - beganMs }
+  process.send?.(garbage)
+}
+
+function end(): void {
+  report()
+  process.disconnect()
 }
 
 function messageOf(number: number): Message {

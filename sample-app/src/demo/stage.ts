@@ -3,9 +3,10 @@ import { Injectable, type OnModuleDestroy } from '@nestjs/common'
 import { MqttService } from 'nestjs-mqtt'
 import { Subject } from 'rxjs'
 import { Broker } from '../broker/broker.js'
-import { Child } from '../child.js'
 import type { LinkCondition } from '../truck/messages.js'
 import { DemoFleet, MORTAL } from './fleet.js'
+import { Flood, GARBAGE_PER_SECOND, perSecond } from './flood.js'
+import type { Garbage } from './garbage-process.js'
 import { FREE } from './truck-process.js'
 
 export interface StageEvent {
@@ -17,7 +18,6 @@ const EVENTS_KEPT = 30
 const BACK_WITHIN_MS = 10_000
 const DEAD_FOR_MS = 3_000
 const LOOK_EVERY_MS = 20
-const GARBAGE_PER_SECOND = 1_000
 
 /** Everything that can go wrong, at the push of a button. */
 @Injectable()
@@ -27,8 +27,7 @@ export class Stage implements OnModuleDestroy {
   condition: LinkCondition = FREE
   isRestarting = false
   isDead = false
-  garbageSent = 0
-  private garbage: Child | undefined
+  private garbage: Flood | undefined
 
   constructor(
     private readonly mqtt: MqttService,
@@ -69,21 +68,17 @@ export class Stage implements OnModuleDestroy {
     this.tell('The broker is back, and the service has its subscriptions again.')
   }
 
-  async flood(seconds: number): Promise<void> {
-    if (this.garbage !== undefined) return
-    const garbage = new Child('demo/garbage-process.js', [this.broker.url, String(GARBAGE_PER_SECOND)])
-    this.garbage = garbage
+  /** @returns what was sent */
+  async flood(seconds: number): Promise<Garbage> {
+    const flood = new Flood(this.broker.url, seconds)
+    this.garbage = flood
     this.fleet.flood(true)
-    const before = this.garbageSent
-    garbage.onMessage(sent => {
-      this.garbageSent = before + Number(sent)
-    })
     this.tell(`A device publishes ${GARBAGE_PER_SECOND} unusable messages a second, for ${seconds} s.`)
-    await Promise.race([sleep(seconds * 1_000, undefined, { ref: false }), garbage.whenEnded])
-    await garbage.stop()
+    await flood.whenEnded()
     this.garbage = undefined
     this.fleet.flood(false)
-    this.tell(`The garbage has ended: ${this.garbageSent - before} messages.`)
+    this.tell(`The garbage has ended: ${flood.garbage.sent} messages, ${perSecond(flood.garbage)} a second.`)
+    return flood.garbage
   }
 
   /** Kills the process of a truck that has stored an alarm because it is offline, and starts it again. */
