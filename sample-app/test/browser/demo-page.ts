@@ -54,8 +54,8 @@ export class DemoPage {
   }
 
   /** Waits until the page shows a text. */
-  shows(text: string | RegExp): Promise<void> {
-    return this.page.getByText(text).first().waitFor()
+  shows(text: string | RegExp, withinMs = 20_000): Promise<void> {
+    return this.page.getByText(text).first().waitFor({ timeout: withinMs })
   }
 
   /** Reads the numbers behind the curves. */
