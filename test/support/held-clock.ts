@@ -12,8 +12,9 @@ export function holdClock(): void {
   afterEach(() => {
     // The store of `mqtt` announces its end 200 ms late.
     vi.advanceTimersByTime(200)
-    expect(vi.getTimerCount()).toBe(0)
+    const left = vi.getTimerCount()
     vi.useRealTimers()
+    expect(left).toBe(0)
   })
 }
 
