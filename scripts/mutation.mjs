@@ -30,7 +30,7 @@ async function run(folder) {
     ignoreStatic: true,
     concurrency: Math.min(2, availableParallelism()),
     timeoutMS: 20_000,
-    reporters: ['clear-text'],
+    reporters: ['clear-text', 'progress-append-only'],
     clearTextReporter: { logTests: false, reportTests: false, allowColor: false },
     ignorePatterns: ['dist', 'site', 'bench', 'sample-app', 'docs', 'etc'],
     tempDirName: '.stryker-tmp',

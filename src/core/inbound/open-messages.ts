@@ -176,7 +176,7 @@ export class OpenMessages<M extends OpenMessage> {
     message.connection = this.connection
     this.unacknowledged.push(message)
     this.added += 1
-    if (message.isDone) this.held.hold(message)
+    this.held.hold(message)
     return true
   }
 
@@ -225,7 +225,7 @@ export class OpenMessages<M extends OpenMessage> {
   behindStarted(): M[] {
     let last = -1
     for (const message of this.open) if (message.started > 0) last = Math.max(last, this.positionOf(message))
-    return [...this.open].filter(message => message.started === 0 && this.positionOf(message) > last)
+    return [...this.open].filter(message => this.positionOf(message) > last)
   }
 
   /** The connection has ended. */
@@ -276,7 +276,7 @@ export class OpenMessages<M extends OpenMessage> {
   }
 
   private positionOf(message: M): number {
-    return message.connection === this.connection ? this.unacknowledged.indexOf(message) : -1
+    return this.unacknowledged.indexOf(message)
   }
 
   private claim(packet: PublishPacket): M | undefined {

@@ -102,9 +102,7 @@ export class OutboundBuffer implements OutboundQueue {
     publication.isWaiting = false
     this.laneOf(publication).remove(publication)
     this.account(publication, -1)
-    const { isReplaced } = POLICIES[publication.mode]
-    if (isReplaced && this.latest.get(keyOf(publication)) === publication)
-      this.latest.delete(keyOf(publication))
+    if (POLICIES[publication.mode].isReplaced) this.latest.delete(keyOf(publication))
     // A settled publish is not kept in memory until its deadline.
     if (this.size === 0) this.deadlines.clear()
     return true
@@ -175,7 +173,7 @@ export class OutboundBuffer implements OutboundQueue {
   private makeRoom({ mode, bytes }: Publication): readonly Displaced[] | undefined {
     const { maxQueuedBytes, overflow } = this.limits
     if (this.fits(bytes)) return NONE
-    if (!POLICIES[mode].yields || overflow === 'drop-newest' || bytes > maxQueuedBytes) return undefined
+    if (!POLICIES[mode].yields || overflow === 'drop-newest') return undefined
     // The messages of other policies may leave no room, whatever is dropped.
     if (this.kept.bytes - this.queueBytes + bytes > maxQueuedBytes) return undefined
     const displaced: Displaced[] = []

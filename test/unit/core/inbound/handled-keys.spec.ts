@@ -2,16 +2,16 @@ import { expect, it } from 'vitest'
 import { HandledKeys } from '../../../../src/core/inbound/inbound-count.js'
 
 function keysUntil(limits: { maxAgeMs: number; maxEntries: number }) {
-  const clock = { nowMs: 0 }
+  const clock = { nowMs: 1_000 }
   return { clock, keys: new HandledKeys(limits, () => clock.nowMs) }
 }
 
 it('a handled message is forgotten at maxAgeMs, and removed with the next one', () => {
   const { clock, keys } = keysUntil({ maxAgeMs: 10, maxEntries: 100 })
   keys.add('a')
-  clock.nowMs = 9
+  clock.nowMs = 1_009
   expect(keys.has('a')).toBe(true)
-  clock.nowMs = 10
+  clock.nowMs = 1_010
   expect(keys.has('a')).toBe(false)
   keys.add('b')
   expect(keys.size).toBe(1)

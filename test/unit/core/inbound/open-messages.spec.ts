@@ -209,3 +209,156 @@ describe('OpenMessages after a lost connection', () => {
     expect([...messages.open]).toEqual([delivery])
   })
 })
+
+describe('the counters of OpenMessages', () => {
+  it('tell messages whose handlers have started from those that wait', () => {
+    const { messages, add } = opened()
+    const [first] = [add(1), add(2), add(3)]
+    first.started = 1
+    expect(messages.counters).toMatchObject({ running: 1, waiting: 2, queuedBytes: messages.held.bytes })
+  })
+
+  it('contain the messages that the broker has not released', () => {
+    const messages = new OpenMessages(new HeldBytes(1_000, { count: 3, bytes: 7 }), true)
+    expect(messages.counters).toMatchObject({ unreleased: 3, queuedBytes: 7 })
+  })
+
+  it('count unfinished QoS 2 messages, which need no acknowledgement', () => {
+    const { messages, add, finish } = opened()
+    const [first, , qos1, qos0] = [add(1, { qos: 2 }), add(2, { qos: 2 }), add(3), add(4, { qos: 0 })]
+    expect([messages.qos2, messages.unacknowledged.length, messages.added]).toEqual([2, 1, 1])
+    expect(finish(first)).toEqual([])
+    expect(finish(first)).toEqual([])
+    for (const other of [qos1, qos0]) finish(other)
+    expect(messages.qos2).toBe(1)
+  })
+
+  it('count QoS 1 messages of all connections, with those that the broker resends', () => {
+    const { messages, add } = opened()
+    add(1)
+    add(2).started = 1
+    messages.lost()
+    messages.repeats(message('a', { qos: 1, messageId: 2, dup: true, payload: 'one' }))
+    expect(messages.added).toBe(3)
+  })
+
+  it.each([
+    ['handled', { handled: 1 }],
+    ['failed', { handled: 1, failed: 1 }],
+    ['deadLettered', { deadLettered: 1 }],
+    ['givenBack', { givenBack: 1 }],
+  ] as const)('count the outcome of a message: %s', (outcome, counts) => {
+    const { messages, add } = opened()
+    const delivery = add(1)
+    delivery.end(outcome)
+    messages.finish(delivery)
+    expect(messages.count.counts).toMatchObject({ handled: 0, ...counts })
+  })
+
+  it('count the outcome of a message that is withdrawn before its handlers start', () => {
+    const { messages, add } = opened()
+    messages.withdraw(add(1), 'dropped')
+    expect(messages.counters).toMatchObject({ dropped: 1, waiting: 0, queuedBytes: 0 })
+  })
+
+  it('count a message that would be given back as dropped if the broker does not keep the session', () => {
+    const { messages, add } = opened({ keepsSession: false })
+    const delivery = add(1)
+    delivery.end('givenBack')
+    messages.finish(delivery)
+    expect(messages.count.counts).toMatchObject({ givenBack: 0, dropped: 1 })
+  })
+})
+
+describe('OpenMessages', () => {
+  it('reports with each message whether more bytes are held than allowed', () => {
+    const messages = new OpenMessages<Delivery>(new HeldBytes(1_000, NOTHING), true)
+    const next = (messageId: number) => deliveryTo(HANDLER, 'a', { qos: 1, messageId })
+    expect([messages.add(next(1)), messages.add(next(2))]).toEqual([false, true])
+  })
+
+  it('reports after each message whether an acknowledgement may be due', () => {
+    const { messages, add } = opened()
+    const [first, given, late, qos0] = [add(1), add(2), add(3), add(4, { qos: 0 })]
+    given.end('givenBack')
+    expect([messages.finish(first), messages.finish(first), messages.finish(given)]).toEqual([
+      true,
+      false,
+      false,
+    ])
+    messages.lost()
+    expect([messages.finish(late), messages.finish(qos0)]).toEqual([false, false])
+  })
+
+  it('holds the bytes of a message until its acknowledgement', () => {
+    const { messages, add, taken } = opened()
+    const [first, second] = [add(1), add(2)]
+    messages.finish(second)
+    expect(messages.held.bytes).toBe(first.bytes + second.bytes)
+    messages.finish(first)
+    taken()
+    expect(messages.held.bytes).toBe(0)
+  })
+
+  it('releases finished messages when the connection is lost, and holds them again when the broker resends them', () => {
+    const { messages, add } = opened()
+    const [, second] = [add(1), add(2)]
+    messages.finish(second)
+    messages.lost()
+    expect(messages.held.bytes).toBe(second.bytes)
+    messages.repeats(message('a', { qos: 1, messageId: 2, dup: true, payload: 'one' }))
+    expect(messages.held.bytes).toBe(2 * second.bytes)
+  })
+
+  it('expects a message again only if its handlers have started', () => {
+    const { messages, add } = opened()
+    const [, started, finished] = [add(1), add(2), add(3)]
+    started.started = 1
+    messages.finish(finished)
+    messages.lost()
+    expect([...messages.expected.values()]).toEqual([started, finished])
+  })
+
+  it('gives parked messages back without a connection', () => {
+    const { messages, add } = opened()
+    messages.withdraw(add(1), undefined)
+    messages.giveBackParked()
+    messages.giveBackParked()
+    expect(messages.counters).toMatchObject({ givenBack: 1, waiting: 0 })
+  })
+
+  it('handles an identifier that the broker has reused before the acknowledgement', () => {
+    const { messages, add } = opened()
+    add(7)
+    add(8)
+    const other = message('a', { qos: 1, messageId: 9, dup: true, payload: 'one' })
+    expect(messages.repeats(other)).toBe(false)
+  })
+})
+
+describe('the messages behind all started ones', () => {
+  it('are those of the connection that arrived after the last message with a started handler', () => {
+    const { messages, add } = opened()
+    const [, second, third, fourth, fifth] = [add(1), add(2), add(3), add(4), add(5)]
+    second.started = 1
+    third.started = 1
+    add(6, { qos: 0 })
+    expect(messages.behindStarted()).toEqual([fourth, fifth])
+  })
+
+  it('are all if no handler has started', () => {
+    const { messages, add } = opened()
+    expect(messages.behindStarted()).toEqual([])
+    const all = [add(1), add(2)]
+    expect(messages.behindStarted()).toEqual(all)
+  })
+
+  it('are none of an earlier connection, whose handlers do not count either', () => {
+    const { messages, add } = opened()
+    add(1)
+    add(2).started = 1
+    messages.lost()
+    const after = add(3)
+    expect(messages.behindStarted()).toEqual([after])
+  })
+})

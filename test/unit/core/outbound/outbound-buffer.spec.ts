@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { type BufferLimits, OutboundBuffer } from '../../../../src/core/outbound/outbound-buffer.js'
-import type { Publication } from '../../../../src/core/outbound/outbound-message.js'
+import { Publication } from '../../../../src/core/outbound/outbound-message.js'
 import type { WhenBlocked } from '../../../../src/options/options.js'
+import { SeededRandom } from '../../../support/seeded-random.js'
 import { waitingPublish } from '../../../support/waiting-publish.js'
 
 const BACKLOG = 1_000
@@ -65,6 +66,17 @@ describe('order', () => {
     expect(drained(buffer)).toEqual([waiting[0], waiting[2], waiting[4]])
   })
 
+  it.each(['queue', 'wait'] as const)('shows whether a message of %s would be the first of its QoS', mode => {
+    for (const qos of [0, 1] as const) {
+      const buffer = filledWith(bufferWith(), waitingPublish(mode, { qos }))
+      expect([buffer.isEmpty(0), buffer.isEmpty(1), buffer.isEmpty(2)]).toEqual([
+        qos !== 0,
+        qos === 0,
+        qos === 0,
+      ])
+    }
+  })
+
   it('shows whether another message of the same kind is before a message', () => {
     const plain = waitingPublish('wait', { qos: 0 })
     const acknowledged = waitingPublish('wait', { qos: 2 })
@@ -125,6 +137,31 @@ describe('latest', () => {
     const next = newer({ qos: 2 })
     buffer.add(next, 0)
     expect(drained(buffer)).toEqual([next, after])
+  })
+
+  it.each([
+    [
+      { topic: '-a', retain: true },
+      { topic: 'a', retain: false },
+    ],
+    [
+      { topic: 'a', retain: true },
+      { topic: 'ra', retain: false },
+    ],
+  ])('does not confuse %j with %j', (one, other) => {
+    const all = [waitingPublish('latest', one), waitingPublish('latest', other)]
+    expect(drained(filledWith(bufferWith(), ...all))).toEqual(all)
+  })
+
+  it('replaces at any position', () => {
+    for (const at of [0, 1, 2]) {
+      const waiting = several('latest', 3)
+      const buffer = filledWith(bufferWith(), ...waiting)
+      const newer = waitingPublish('latest', { topic: `latest/${at}` })
+      const [older] = waiting.splice(at, 1, newer)
+      expect(buffer.add(newer, 0)).toEqual({ isAdmitted: true, displaced: [[older, 'superseded']] })
+      expect(drained(buffer)).toEqual(waiting)
+    }
   })
 
   it('does not replace messages of other policies', () => {
@@ -221,6 +258,18 @@ describe('overflow of queue', () => {
     expect(drained(buffer)).toEqual(waiting)
   })
 
+  it('drops all if that makes just enough room', () => {
+    const kept = waitingPublish('wait', { bytes: 30 })
+    const [first, second] = [waitingPublish('queue', { bytes: 4 }), waitingPublish('queue', { bytes: 6 })]
+    const buffer = filledWith(bufferWith({ maxQueuedBytes: 40 }), kept, first, second)
+    const last = waitingPublish('queue', { bytes: 10 })
+    expect(buffer.add(last, 0)).toEqual({
+      isAdmitted: true,
+      displaced: [first, second].map(one => [one, 'queue-full']),
+    })
+    expect(drained(buffer)).toEqual([kept, last])
+  })
+
   it('drops nothing if that would not help', () => {
     const all = [waitingPublish('wait', { bytes: 30 }), waitingPublish('queue')]
     const buffer = filledWith(bufferWith({ maxQueuedBytes: 40 }), ...all)
@@ -241,6 +290,93 @@ describe('a late message', () => {
     expect([buffer.size, buffer.bytes, buffer.nextDeadlineMs]).toEqual([2, 20, 200])
     expect(buffer.takeLate(300)).toEqual([waiting[2], waiting[0]])
     expect(buffer.nextDeadlineMs).toBe(Number.POSITIVE_INFINITY)
+  })
+})
+
+describe('late messages', () => {
+  it.each([1, 2, 3])(
+    'are removed in order of their deadlines, whatever the order of arrival, seed %i',
+    seed => {
+      const random = new SeededRandom(seed)
+      const deadlines = Array.from({ length: 80 }, () => random.below(40))
+      const waiting = deadlines.map(deadlineMs => waitingPublish('queue', { deadlineMs }))
+      const buffer = filledWith(bufferWith(), ...waiting)
+      const sorted = [...deadlines].sort((a, b) => a - b)
+      for (let nowMs = 0; nowMs < 40; nowMs += 1) {
+        const late = buffer.takeLate(nowMs).map(({ deadlineMs }) => deadlineMs)
+        expect(late).toEqual(sorted.filter(deadlineMs => deadlineMs === nowMs))
+      }
+    },
+  )
+
+  it('leave those without a deadline', () => {
+    const endless = waitingPublish('queue')
+    const buffer = filledWith(bufferWith(), endless, waitingPublish('queue', { deadlineMs: 100 }))
+    expect(buffer.takeLate(100)).toHaveLength(1)
+    expect(buffer.takeLate(Number.MAX_VALUE)).toEqual([])
+    expect(drained(buffer)).toEqual([endless])
+  })
+})
+
+/** Publishes that are kept in memory. */
+function keptBy(holder: unknown, seen = new Set<unknown>()): Set<Publication> {
+  if (typeof holder !== 'object' || holder === null || seen.has(holder)) return new Set()
+  seen.add(holder)
+  if (holder instanceof Publication)
+    return new Set([holder, ...keptBy(holder.before, seen), ...keptBy(holder.after, seen)])
+  const parts = holder instanceof Map ? [...holder.values()] : Object.values(holder)
+  return new Set(parts.flatMap(part => [...keptBy(part, seen)]))
+}
+
+describe('settled publishes', () => {
+  it.each(KEPT)('leave no memory of %s before their deadline', mode => {
+    const buffer = bufferWith()
+    const waiting = Array.from({ length: 50 }, (_, at) =>
+      waitingPublish(mode, { topic: `t/${at}`, deadlineMs: 1e9 }),
+    )
+    filledWith(buffer, ...waiting)
+    expect(keptBy(buffer).size).toBe(50)
+    drained(buffer)
+    expect(keptBy(buffer).size).toBe(0)
+  })
+
+  it('are few beside a publish that waits on, and take no deadline away', () => {
+    const buffer = bufferWith()
+    const first = waitingPublish('queue', { deadlineMs: 500 })
+    filledWith(buffer, first)
+    for (let n = 0; n < 1_000; n += 1) {
+      const one = waitingPublish('queue', { deadlineMs: 1_000 - n })
+      filledWith(buffer, one)
+      buffer.remove(one)
+      expect(keptBy(buffer).size).toBeLessThanOrEqual(70)
+    }
+    expect(buffer.takeLate(500)).toEqual([first])
+  })
+})
+
+describe('removed messages', () => {
+  it('are removed once', () => {
+    const one = waitingPublish('queue')
+    const buffer = filledWith(bufferWith(), one, waitingPublish('queue'))
+    expect([buffer.remove(one), buffer.remove(one)]).toEqual([true, false])
+  })
+
+  it('are in the order of arrival, whatever their policy and QoS', () => {
+    const modes = ['queue', 'wait', 'queue', 'wait', 'drop'] as const
+    const waiting = modes.map((mode, at) => waitingPublish(mode, { qos: at % 2 === 0 ? 1 : 0 }))
+    const buffer = filledWith(bufferWith(), ...waiting)
+    expect(buffer.takeAll(({ mode }) => mode !== 'drop')).toEqual(waiting.slice(0, 4))
+    expect(drained(buffer)).toEqual(waiting.slice(4))
+  })
+
+  it('leave the others, from whichever position they are removed', () => {
+    for (const removed of [0, 1, 2]) {
+      const waiting = several('queue', 3)
+      const buffer = filledWith(bufferWith(), ...waiting)
+      const [one] = waiting.splice(removed, 1)
+      if (one !== undefined) buffer.remove(one)
+      expect(drained(buffer)).toEqual(waiting)
+    }
   })
 })
 

@@ -1,11 +1,14 @@
 import { describe, expect, it } from 'vitest'
 import {
   beginWait,
+  expiryMs,
   messageAt,
+  messageLeft,
   type OutboundMessage,
   Publication,
   type PublishTerms,
   weightOf,
+  withUserProperties,
 } from '../../../../src/core/outbound/outbound-message.js'
 import type { WhenBlocked } from '../../../../src/options/options.js'
 import { outboundMessage } from '../../../support/waiting-publish.js'
@@ -20,6 +23,27 @@ function wait(fields: Partial<OutboundMessage> = {}, { whenBlocked = 'queue' }: 
 }
 
 const expiring = (messageExpiryInterval: number) => ({ properties: { messageExpiryInterval } })
+
+describe('a publish', () => {
+  it('has not settled, does not wait and was not sent before it is given to a client', () => {
+    expect(new Publication(outboundMessage())).toMatchObject({
+      isSettled: false,
+      isWaiting: false,
+      mode: 'drop',
+      lateReason: 'expired',
+      deadlineMs: Number.POSITIVE_INFINITY,
+      messageId: 0,
+      isSent: false,
+      isRepeated: false,
+      isReleased: false,
+      isReleaseRepeated: false,
+    })
+  })
+
+  it('may have nobody who waits for its outcome', () => {
+    expect(() => new Publication(outboundMessage()).resolve({ status: 'sent' })).not.toThrow()
+  })
+})
 
 describe('a publish that starts to wait', () => {
   it.each([
@@ -68,9 +92,9 @@ describe('weightOf', () => {
   })
 
   it('counts numbers and flags', () => {
-    const plain = weightOf(outboundMessage())
     const properties = { messageExpiryInterval: 5, payloadFormatIndicator: true }
-    expect(weightOf(outboundMessage({ properties }))).toBeGreaterThan(plain)
+    const names = Object.keys(properties).join('').length
+    expect(weightOf(outboundMessage({ properties })) - weightOf(outboundMessage())).toBe(names + 2 * 8)
   })
 })
 
@@ -105,5 +129,44 @@ describe('messageAt', () => {
     expect(messageAt(plain, NOW_MS + 60_000)).toBe(plain.message)
     const bare = wait()
     expect(messageAt(bare, NOW_MS + 60_000)).toBe(bare.message)
+  })
+})
+
+describe('a message that is resent after an outage', () => {
+  const leftAt = (nowMs: number) => {
+    const publication = new Publication(
+      outboundMessage({ properties: { contentType: 'a', messageExpiryInterval: 60 } }),
+    )
+    publication.expiresMs = 60_000
+    return messageLeft(publication, nowMs).properties
+  }
+
+  it('has the rest of its Message Expiry Interval, in started seconds', () => {
+    expect([0, 1, 1_000, 59_001].map(leftAt)).toEqual(
+      [60, 60, 59, 1].map(messageExpiryInterval => ({ contentType: 'a', messageExpiryInterval })),
+    )
+  })
+
+  it('is unchanged without one', () => {
+    const publication = new Publication(outboundMessage())
+    expect(messageLeft(publication, 5_000)).toBe(publication.message)
+  })
+
+  it('is not resent after its Message Expiry Interval', () => {
+    expect(expiryMs(outboundMessage(expiring(60)), 500)).toBe(60_500)
+    expect(expiryMs(outboundMessage(), 500)).toBe(Number.POSITIVE_INFINITY)
+  })
+})
+
+describe('added User Properties', () => {
+  it('join those of the message, and take precedence', () => {
+    const own = outboundMessage({ properties: { contentType: 'a', userProperties: { one: '1', two: '2' } } })
+    expect(withUserProperties(own, { two: 'new', three: '3' })).toEqual({
+      ...own,
+      properties: { contentType: 'a', userProperties: { one: '1', two: 'new', three: '3' } },
+    })
+    expect(withUserProperties(outboundMessage(), { one: '1' }).properties).toEqual({
+      userProperties: { one: '1' },
+    })
   })
 })

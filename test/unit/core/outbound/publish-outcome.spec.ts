@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { OutcomeCount } from '../../../../src/core/outbound/publish-outcome.js'
+import { OutcomeCount, POLICIES } from '../../../../src/core/outbound/publish-outcome.js'
 
 const NOTHING_DROPPED = {
   offline: 0,
@@ -66,4 +66,24 @@ describe('OutcomeCount', () => {
     count.begun += 1
     expect(before).toEqual(NOTHING)
   })
+})
+
+describe('a publish that cannot be written now', () => {
+  const limits = { whenBlocked: 'drop', maxDelayMs: 100, maxAgeMs: 1_000 } as const
+  /** Of 1 byte per millisecond. */
+  const link = { delayMs: (bytes: number) => bytes }
+
+  it('is dropped without a connection, or if it would be late', () => {
+    const { refuses } = POLICIES.drop
+    expect(refuses(undefined, 1, limits)).toBe('offline')
+    expect([refuses(link, 100, limits), refuses(link, 101, limits)]).toEqual([undefined, 'backlog'])
+  })
+
+  it.each(['latest', 'queue', 'wait', 'store'] as const)(
+    'waits by the policy %s, whatever the link',
+    mode => {
+      const { refuses } = POLICIES[mode]
+      expect([refuses(undefined, 1, limits), refuses(link, 1e9, limits)]).toEqual([undefined, undefined])
+    },
+  )
 })

@@ -1,12 +1,17 @@
 import { describe, expect, it } from 'vitest'
 import type { OutboundMessage } from '../../../../src/core/outbound/outbound-message.js'
+import type { PublishOutcome } from '../../../../src/core/outbound/publish-outcome.js'
 import {
+  EarlyEnds,
+  expiresAtMs,
   identified,
+  isForNow,
   messageToSend,
   Obstacles,
   ReplayShare,
   replayWindow,
   StoredTopics,
+  storedOutcomeOf,
 } from '../../../../src/core/outbound/replay-rules.js'
 
 const MESSAGE = {
@@ -129,6 +134,23 @@ describe('a message that the broker refuses for now', () => {
     expect(later).toEqual([...Array(8).fill(false), true])
   })
 
+  it('has its pauses and refusals for itself', () => {
+    const obstacles = new Obstacles()
+    for (let count = 0; count < 9; count += 1) obstacles.refused(1)
+    obstacles.accepted(2)
+    expect(obstacles.refused(3)).toEqual({ isGivenUp: false, pauseMs: 1_000 })
+    const later = Array.from({ length: 9 }, () => obstacles.refused(3).isGivenUp)
+    expect(later).not.toContain(true)
+  })
+
+  it('does not count as one that the broker accepts when it is acknowledged itself', () => {
+    const obstacles = new Obstacles()
+    obstacles.refused(1)
+    obstacles.accepted(1)
+    const later = Array.from({ length: 9 }, () => obstacles.refused(1).isGivenUp)
+    expect(later).not.toContain(true)
+  })
+
   it('is given up after a hundred refusals if the broker accepts none', () => {
     const obstacles = new Obstacles()
     const refusals = Array.from({ length: 100 }, () => obstacles.refused(1).isGivenUp)
@@ -159,6 +181,86 @@ describe('connections that end before a stored message is acknowledged', () => {
     for (let count = 0; count < 3; count += 1) obstacles.connectionEnded(false)
     obstacles.accepted(1)
     expect(obstacles.sendsAlone).toBe(false)
+    for (let count = 0; count < 9; count += 1) obstacles.connectionEnded(true)
+    obstacles.accepted(1)
+    expect(obstacles.connectionEnded(true)).toBe(false)
+  })
+
+  it('start from the first one again after a message was given up', () => {
+    const obstacles = new Obstacles()
+    for (let count = 0; count < 9; count += 1) obstacles.connectionEnded(true)
+    expect([obstacles.connectionEnded(true), obstacles.connectionEnded(true)]).toEqual([true, false])
+  })
+})
+
+describe('messages that the store ends before it has reported that they were added', () => {
+  function ends() {
+    const topics = new StoredTopics()
+    return { topics, early: new EarlyEnds(topics) }
+  }
+
+  it('are reported with their addition, and leave no topic behind', () => {
+    const { topics, early } = ends()
+    early.ended(5, 'a', true)
+    topics.add('b')
+    expect([early.added(5, true), early.added(6, true)]).toEqual([true, false])
+    expect(topics.has('b')).toBe(true)
+  })
+
+  it('are those behind the last one that was added', () => {
+    const { topics, early } = ends()
+    topics.add('a')
+    early.added(5, true)
+    early.ended(5, 'a', true)
+    expect(topics.has('a')).toBe(false)
+    expect(early.added(6, true)).toBe(false)
+  })
+
+  it('are none while nothing is being added', () => {
+    const { topics, early } = ends()
+    topics.add('a')
+    early.ended(5, 'a', false)
+    expect(topics.has('a')).toBe(false)
+    expect(early.added(5, false)).toBe(false)
+  })
+
+  it('were in the store before if a later one is added first, and free their topics then', () => {
+    const { topics, early } = ends()
+    for (const topic of ['a', 'b', 'c']) topics.add(topic)
+    early.ended(3, 'a', true)
+    early.ended(4, 'b', true)
+    early.ended(6, 'c', true)
+    expect(early.added(4, true)).toBe(true)
+    expect(['a', 'b', 'c'].map(topic => topics.has(topic))).toEqual([false, true, true])
+    // Nothing is being added any more, so the last one was in the store before too.
+    expect(early.added(5, false)).toBe(false)
+    expect(topics.has('c')).toBe(false)
+    expect(early.added(6, true)).toBe(false)
+  })
+})
+
+describe('the outcome of a stored message', () => {
+  const refused = { status: 'refused', reasonCode: 0x87, reasonString: 'no' } as const
+
+  it.each([
+    [
+      { status: 'acknowledged', reasonCode: 0x10 },
+      { status: 'delivered', reasonCode: 0x10 },
+    ],
+    [refused, refused],
+    [{ status: 'dropped', reason: 'expired' }, { status: 'expired' }],
+    [{ status: 'dropped', reason: 'closed' }, undefined],
+    [{ status: 'lost', cause: new Error('gone') }, undefined],
+  ] as const)('of a publish that ended with %j is %j', (outcome, expected) => {
+    expect(storedOutcomeOf(outcome)).toEqual(expected)
+  })
+
+  it.each([
+    [{ status: 'refused', reasonCode: 0x97 }, true],
+    [{ status: 'refused', reasonCode: 0x87 }, false],
+    [{ status: 'acknowledged', reasonCode: 0x97 }, false],
+  ] satisfies readonly [PublishOutcome, boolean][])('%j is preliminary: %j', (outcome, isPreliminary) => {
+    expect(isForNow(outcome)).toBe(isPreliminary)
   })
 })
 
@@ -169,6 +271,13 @@ describe('the identity of a message', () => {
     expect(message.properties).toEqual({
       userProperties: { 'message-id': 'id', 'stored-at': '2026-01-02T03:04:05.006Z' },
     })
+  })
+
+  it('is not an empty text, or one of several values', () => {
+    for (const own of ['', ['a', 'b']]) {
+      const properties = { userProperties: { 'message-id': own } }
+      expect(identified({ ...MESSAGE, properties }, 'id', '').messageId).toBe('id')
+    }
   })
 
   it('is the one that the caller has set', () => {
@@ -197,5 +306,20 @@ describe('the Message Expiry Interval of a stored message', () => {
 
   it('is not added to a message without one', () => {
     expect(messageToSend(STORED, STORED.storedAtMs + 5_000)).toEqual(MESSAGE)
+  })
+
+  it('stays 0 for a message that was published with 0', () => {
+    const properties = { messageExpiryInterval: 0 }
+    expect(messageToSend({ ...STORED, properties }, STORED.storedAtMs + 5_000).properties).toEqual(properties)
+  })
+
+  it('leaves the other properties as they are', () => {
+    const properties = { contentType: 'text/plain' }
+    expect(messageToSend({ ...STORED, properties }, 2_000_000)).toEqual({ ...MESSAGE, properties })
+  })
+
+  it('ends at a time of the clock', () => {
+    expect(expiresAtMs({ messageExpiryInterval: 60 }, 1_000)).toBe(61_000)
+    expect([expiresAtMs({}, 1_000), expiresAtMs(undefined, 1_000)]).toEqual([undefined, undefined])
   })
 })
