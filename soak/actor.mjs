@@ -2,10 +2,16 @@
 import { subscribe } from 'node:diagnostics_channel'
 import { readdirSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
-import { MQTT_CHANNELS, MqttClient } from 'nestjs-mqtt/client'
+import { isMqttError, MQTT_CHANNELS, MqttClient } from 'nestjs-mqtt/client'
 import { Journal, RecentLog } from './journal.mjs'
 import { Random } from './random.mjs'
 import { serve } from './remote.mjs'
+
+/** Time for operations to end, before they count as pending. */
+const REST_MS = 20_000
+
+/** The longest wait for messages. */
+const BUSY_MS = 2_000
 
 /** Numbers of one process start at `life` times this, so that they ascend over all lives. */
 const PER_LIFE = 1_000_000
@@ -49,9 +55,10 @@ export class Actor {
     return 0
   }
 
-  async open() {
+  /** The options that every client of a run has. */
+  connection() {
     const { role } = this
-    this.client = new MqttClient({
+    return {
       url: role.url,
       clientId: role.name,
       clean: role.clean,
@@ -61,19 +68,59 @@ export class Actor {
       keepalive: 5,
       drainTimeoutMs: 3_000,
       reconnect: { delayMs: [50, 100, 200, 400], resetAfterMs: 0 },
-      logger: this.log,
       ...this.options(),
-    })
-    this.client.subscribe(`soak/flood/${role.name}`, () => this.advance('flood'), { qos: 0, codec: 'bytes' })
+    }
+  }
+
+  async open() {
+    this.client = await this.newClient()
     this.client.onState(({ status }) => {
       if (status === 'connected') this.connectedAtMs = Date.now()
     })
-    this.prepare(this.client)
-    await this.client.start()
+    await this.startClient()
+  }
+
+  // A client without Nest; the services have a Nest application.
+  async newClient() {
+    const client = new MqttClient({ ...this.connection(), logger: this.log })
+    client.subscribe(`soak/flood/${this.role.name}`, () => this.advance('flood'), { qos: 0, codec: 'bytes' })
+    this.prepare(client)
+    return client
+  }
+
+  startClient() {
+    return this.client.start()
+  }
+
+  stopClient() {
+    return this.client.close()
   }
 
   advance(kind) {
     this.progress[kind] = (this.progress[kind] ?? 0) + 1
+  }
+
+  /** Counts an operation that leaves no other line in the journal. */
+  did(operation) {
+    this.journal.note('P', operation)
+  }
+
+  /**
+   * Makes a request, which the journal follows.
+   * @param send gets the id of the request, and returns the response: { id, by }
+   */
+  async ask(kind, limitMs, send) {
+    const id = `${this.role.name}:${this.next++}`
+    this.journal.note('Q', id, kind, limitMs, Date.now())
+    const settle = (...words) => this.journal.note('A', id, Date.now(), ...words)
+    try {
+      const response = await send(id)
+      settle('response', response?.id, response?.by)
+    } catch (error) {
+      if (isMqttError(error)) settle(error.code, oneLine(error.message))
+      else settle('unexpected', oneLine(error?.stack ?? error))
+      throw error
+    }
   }
 
   violation(law, text) {
@@ -99,7 +146,7 @@ export class Actor {
   async rest() {
     this.isOperating = false
     await this.operations
-    await this.rested()
+    await Promise.race([this.rested(), wait(REST_MS, undefined, { ref: false })])
   }
 
   /** What is not finished. At a quiet point, all of it is 0. */
@@ -116,6 +163,12 @@ export class Actor {
       pendingSubscriptions: subscriptions.pending + subscriptions.refused,
       rows: store?.messages ?? 0,
     }
+  }
+
+  /** Resolves when messages wait for their handlers, or after a limit. */
+  async busy() {
+    const untilMs = performance.now() + BUSY_MS
+    while (this.client.stats().inbound.waiting === 0 && performance.now() < untilMs) await wait(1)
   }
 
   /** Since when it is connected and has all subscriptions, or 0. */
@@ -136,15 +189,19 @@ export class Actor {
 
   /** Closes the client, which drains it, and opens another one. */
   async reopen() {
+    this.did('drain')
     await this.closeClient()
     await this.open()
   }
 
   async closeClient() {
     const { client } = this
-    await client.close()
+    await this.stopClient()
     await this.settled()
     this.checkCounters(client.stats())
+    const { open, openStreams } = client.stats().requests
+    if (open + openStreams > 0)
+      this.violation('requests', `${open} requests and ${openStreams} streams are open after close()`)
   }
 
   async settled() {}
@@ -201,9 +258,14 @@ export class Actor {
       listeners: listeners(this.client),
       slots: observed?.handlerSlots.inUse ?? 0,
       queuedBytes: this.client.stats().inbound.queuedBytes,
+      rows: this.client.stats().store?.messages ?? 0,
       subscriptions: this.client.stats().subscriptions.granted,
     }
   }
+}
+
+function oneLine(text) {
+  return String(text).replaceAll(/\s+/g, ' ')
 }
 
 function descriptors() {

@@ -1,12 +1,13 @@
 // Runs the soak on builds with one deliberate fault each, to prove that it finds them.
 //   npm run soak -- --broken early-ack        the run fails, and shows how
-//   npm run soak:broken [-- <name> …]         all of them; succeeds if each breaks one of its laws
+//   npm run soak:broken -- [--minutes 1] [--seed 3] [<name> …]     all of them, or these; succeeds if each breaks one of its laws
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
@@ -32,6 +33,20 @@ export const BROKEN = {
     find: `            this.track(kept, message.position);\n`,
     replace: `            this.track(kept, message.position);\n            this.end(kept, { status: 'delivered' });\n`,
     laws: ['delivered'],
+  },
+  'swapped-response': {
+    what: 'one of 10 responses is taken for the response to another open request',
+    file: 'client/requests/open-requests.js',
+    find: `    last(key, value) {\n        const request`,
+    replace: `    last(given, value) {\n        this.ends = (this.ends ?? 0) + 1;\n        const key = (this.ends % 10 === 0 && [...this.open.keys()].find(other => other !== given)) || given;\n        const request`,
+    laws: ['requests'],
+  },
+  'unsettled-request': {
+    what: 'a request that is open when its connection ends never settles',
+    file: 'client/requests/open-requests.js',
+    find: `            request?.receiver.fail(cause);\n`,
+    replace: '',
+    laws: ['requests'],
   },
   'leaked-slot': {
     what: 'one of 40 ends of a handler does not release its slot',
@@ -92,17 +107,16 @@ async function proveAll(names, args) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const names = process.argv.slice(2)
-  const unknown = names.filter(name => !(name in BROKEN))
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: { minutes: { type: 'string', default: '1' }, seed: { type: 'string', default: '3' } },
+  })
+  const unknown = positionals.filter(name => !(name in BROKEN))
   if (unknown.length > 0)
     throw new Error(
       `there is no broken build "${unknown.join(', ')}"; there are: ${Object.keys(BROKEN).join(', ')}`,
     )
-  const areFound = await proveAll(names.length === 0 ? Object.keys(BROKEN) : names, [
-    '--minutes',
-    '0.5',
-    '--seed',
-    '3',
-  ])
+  const names = positionals.length === 0 ? Object.keys(BROKEN) : positionals
+  const areFound = await proveAll(names, ['--minutes', values.minutes, '--seed', values.seed])
   process.exitCode = areFound ? 0 : 1
 }

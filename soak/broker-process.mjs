@@ -1,20 +1,17 @@
-// The broker of a run: mosquitto, or the embedded broker where mosquitto is not installed.
+// The broker of a run: mosquitto. The embedded broker keeps no sessions over a restart and has no Shared Subscriptions.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
-import { EmbeddedBroker } from 'nestjs-mqtt/testing'
 import { serve } from './remote.mjs'
 
-const { folder, kind } = JSON.parse(process.argv[2])
+const { folder } = JSON.parse(process.argv[2])
 const PLACES = ['/usr/sbin', '/usr/local/sbin', '/opt/homebrew/sbin', '/usr/bin']
 const binary = PLACES.map(place => join(place, 'mosquitto')).find(existsSync)
 
 class Mosquitto {
-  kind = 'mosquitto'
-
   async open() {
     this.port = await freePort()
     const lines = [
@@ -63,22 +60,6 @@ class Mosquitto {
   }
 }
 
-/** It keeps its sessions in memory, so a restart only cuts the connections. */
-class Embedded {
-  kind = 'embedded'
-
-  async open() {
-    this.broker = await EmbeddedBroker.start()
-    this.port = Number(new URL(this.broker.url).port)
-  }
-  async up() {}
-  async down() {
-    await this.broker.cut()
-  }
-  async pause() {}
-  end() {}
-}
-
 async function freePort() {
   const server = createServer().listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -96,12 +77,12 @@ function accepts(port) {
   })
 }
 
-const broker =
-  kind === 'embedded' || (kind === undefined && binary === undefined) ? new Embedded() : new Mosquitto()
+if (binary === undefined) throw new Error(`mosquitto is not installed (looked in ${PLACES.join(', ')})`)
+const broker = new Mosquitto()
 process.on('exit', () => broker.end())
 await broker.open()
 serve({
-  place: () => ({ port: broker.port, kind: broker.kind }),
+  place: () => ({ port: broker.port }),
   up: () => broker.up(),
   down: () => broker.down(),
   pause: ms => broker.pause(ms),

@@ -1,36 +1,39 @@
 // A run: storms with faults, calm phases in which everything must progress, and quiet points at which nothing may be left.
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { FAULT_NAMES, inflictOne } from './faults.mjs'
+import { castOf, PROGRESS } from './cast.mjs'
+import { FAULT_NAMES, Faults } from './faults.mjs'
 import { leaks } from './leaks.mjs'
 import { Random } from './random.mjs'
 import { Remote } from './remote.mjs'
 import { Stage } from './stage.mjs'
 
-/** What each kind of process must do after a heal. */
-const PROGRESS = {
-  publisher: ['sent', 'acknowledged', 'acknowledged with store'],
-  service: ['handled', 'responded'],
-  consumer: ['response', 'stream', 'message', 'read', 'published'],
-}
 /** Time for a calm phase to show progress, and for everything to drain. */
 const PATIENCE_MS = 60_000
 const POLL_MS = 100
 /** The journals of a quiet network have no new line for this time. */
 const QUIET_POLLS = 5
+/** A leak shows between two quiet points. */
+const LEAST_QUIET_POINTS = 2
+/** Time for a process to end after it has finished. */
+const END_MS = 5_000
+
+const NOT_JUDGED = { laws: [], outcomes: {}, operations: {}, requests: { ends: {}, runs: 0, handled: 0 } }
 
 export class Conductor {
-  faults = Object.fromEntries(FAULT_NAMES.map(name => [name, 0]))
   quietPoints = []
+  /** What the processes had to do after a heal. */
+  progressChecks = 0
   broken = []
   phase = 'start'
 
-  constructor({ minutes, seed, broker, say }) {
+  constructor({ minutes, seed, say }) {
     this.durationMs = minutes * 60_000
     this.say = say
     this.random = new Random(seed, 'conductor')
     this.seed = seed
-    this.stage = new Stage({ seed, broker })
+    this.stage = new Stage(seed)
+    this.faults = new Faults(this.stage, this.random)
     this.stormMs = Math.min(20_000, Math.max(5_000, this.durationMs / 8))
   }
 
@@ -43,44 +46,66 @@ export class Conductor {
     return this.durationMs + 180_000
   }
 
+  /** Never rejects: whatever fails, the journals are judged. */
   async run() {
+    const late = new AbortController()
+    const tooLate = wait(this.deadlineMs, undefined, late).then(() => {
+      throw new Error(`the run did not end within ${this.deadlineMs / 1_000} s`)
+    })
+    await Promise.race([this.cycles(), tooLate]).catch(error =>
+      this.stage.fail(`in the phase "${this.phase}": ${error.stack}`),
+    )
+    late.abort()
+    await tooLate.catch(() => {})
+    return this.end()
+  }
+
+  async cycles() {
     const startMs = performance.now()
     await this.stage.open(castOf(this.random))
     const elapsedMs = () => performance.now() - startMs
+    const isOver = () =>
+      elapsedMs() + this.stormMs >= this.durationMs &&
+      this.quietPoints.length >= LEAST_QUIET_POINTS &&
+      this.faults.haveAllHappened
     do {
       await this.cycle()
+      const phases = Object.entries(this.phases).map(([name, ms]) => `${name} ${seconds(ms)}`)
       this.say(
-        `${Math.round(elapsedMs() / 1_000)} s: quiet point ${this.quietPoints.length}, ${await this.stage.witness.call('count')} messages`,
+        `${seconds(elapsedMs())}: quiet point ${this.quietPoints.length} (${phases.join(', ')}), ${await this.stage.witness.call('count')} messages`,
       )
-    } while (!this.hasFailed && elapsedMs() + this.stormMs < this.durationMs)
-    return this.end()
+    } while (!this.hasFailed && !isOver())
   }
 
   async cycle() {
     const { stage } = this
+    this.phases = {}
     await this.everyActor('start')
-    await this.storm()
-    this.phase = 'heal'
-    await stage.heal()
+    await this.during('storm', () => this.storm())
+    await this.during('heal', () => stage.heal())
     await this.everyActor('start')
-    await this.calm()
-    if (!this.hasFailed) await this.quiet()
+    await this.during('calm', () => this.calm())
+    if (!this.hasFailed) await this.during('quiet', () => this.quiet())
+  }
+
+  async during(phase, act) {
+    const startMs = performance.now()
+    this.phase = phase
+    await act()
+    this.phases[phase] = performance.now() - startMs
   }
 
   async storm() {
-    this.phase = 'storm'
     const untilMs = performance.now() + this.stormMs
     const isLate = () => performance.now() >= untilMs
     while (!isLate() && !this.hasFailed) {
-      const name = inflictOne(this.stage, this.random, isLate)
-      if (name !== undefined) this.faults[name] += 1
+      this.faults.inflictOne(isLate)
       await wait(this.random.between(100, 700))
     }
   }
 
   /** Nothing starves: every process does each of its kinds of work. */
   async calm() {
-    this.phase = 'calm'
     const before = await this.everyActor('report')
     const missing = async () => {
       const now = await this.everyActor('report')
@@ -90,6 +115,7 @@ export class Conductor {
           .map(what => `${name}: ${what}`),
       )
     }
+    this.progressChecks += this.stage.actors.flatMap(({ kind }) => PROGRESS[kind]).length
     const left = await this.until(missing)
     if (left.length > 0)
       this.breaks('no starvation', `no progress ${PATIENCE_MS / 1_000} s after the heal: ${left.join(', ')}`)
@@ -97,7 +123,6 @@ export class Conductor {
 
   /** Nothing is left: every process has finished what it began. */
   async quiet() {
-    this.phase = 'quiet'
     const { actors, witness } = this.stage
     await this.everyActor('rest')
     let count = -1
@@ -132,8 +157,9 @@ export class Conductor {
     return left
   }
 
-  everyActor(method) {
-    return Promise.all(this.stage.actors.map(actor => actor.call(method)))
+  /** @param instead returns the result of a call that fails, which otherwise rejects */
+  everyActor(method, instead) {
+    return Promise.all(this.stage.actors.map(actor => actor.call(method).catch(instead)))
   }
 
   breaks(law, what) {
@@ -141,86 +167,72 @@ export class Conductor {
   }
 
   async end() {
-    this.phase = 'end'
-    const { actors, witness, folder } = this.stage
-    const reports = await this.everyActor('report')
-    const logs = this.hasFailed ? await this.everyActor('recentLog') : []
-    const witnessReport = await witness.call('report')
-    for (const actor of actors) {
-      actor.remote.isExpectedToEnd = true
-      await actor.call('finish').catch(error => !actor.remote.isAlive || this.stage.fail(error.message))
-      await actor.remote.closed
-    }
-    const killed = Object.fromEntries(actors.map(each => [each.name, each.killed]))
-    const verifier = new Remote(fileURLToPath(new URL('verifier-process.mjs', import.meta.url)), {
-      folder,
-      killed,
-    })
-    const verdict = await verifier.call('judge')
-    await verifier.kill()
-    const cpuMs = reports.reduce((sum, report) => sum + report.cpuMs, witnessReport.cpuMs)
+    const { actors, witness } = this.stage
+    const reports = await this.everyActor('report', () => undefined)
+    const logs = this.hasFailed ? await this.everyActor('recentLog', () => []) : []
+    const witnessReport = await witness?.call('report').catch(() => undefined)
+    await Promise.all(actors.map(actor => this.finish(actor)))
+    const verdict = await this.verdict()
+    const cpuMs = [...reports, witnessReport].reduce((sum, report) => sum + (report?.cpuMs ?? 0), 0)
     return { verdict, reports, logs, cpuMs }
+  }
+
+  async finish({ remote, name }) {
+    if (!remote?.isAlive) return
+    remote.isExpectedToEnd = true
+    try {
+      await remote.call('finish')
+    } catch (error) {
+      if (remote.isAlive) this.stage.fail(`${name} did not finish: ${error.message}`)
+    }
+    await Promise.race([remote.closed, wait(END_MS)])
+    if (remote.isAlive) await remote.kill()
+  }
+
+  async verdict() {
+    const { actors, folder } = this.stage
+    const killed = Object.fromEntries(actors.map(each => [each.name, each.killed]))
+    const file = fileURLToPath(new URL('verifier-process.mjs', import.meta.url))
+    const verifier = new Remote(file, { folder, killed })
+    try {
+      return await verifier.call('judge')
+    } catch (error) {
+      this.stage.fail(`the journals could not be judged: ${error.message}`)
+      return NOT_JUDGED
+    } finally {
+      await verifier.kill()
+    }
   }
 
   /** The laws that the conductor checks itself. */
   ownLaws() {
-    const law = (name, text, checks, more = []) => {
-      const broken = [...this.broken.filter(([which]) => which === name).map(([, what]) => what), ...more]
-      return { name, text, checks, broken: broken.length, examples: broken.slice(0, 5) }
+    const law = (name, text, checks, broken = []) => {
+      const all = [...this.broken.filter(([which]) => which === name).map(([, what]) => what), ...broken]
+      return { name, text, checks, broken: all.length, examples: all.slice(0, 5) }
     }
-    const points = this.quietPoints.length
+    const { stage, faults, quietPoints } = this
+    const held = [...leaks(stage.actors, quietPoints)]
+    const lives = stage.actors.reduce((sum, { life }) => sum + life, 0)
     return [
-      law('drains', 'everything drains after each storm', points),
-      law('no starvation', 'after each storm every process does all of its work again', points),
+      law('drains', 'everything drains after each storm', quietPoints.length * stage.actors.length),
+      law('no starvation', 'after each storm every process does all of its work again', this.progressChecks),
       law(
         'no leak',
-        'heap, handles, timers, listeners, descriptors, slots and rows are the same at every quiet point',
-        points,
-        leaks(this.stage.actors, this.quietPoints),
+        'heap, handles, timers, listeners, descriptors and subscriptions do not grow, and no slot, byte or row is left',
+        held.length,
+        held.filter(found => found !== undefined),
       ),
-      law('no crash', 'no process ended by itself, and no fault failed', 1, this.stage.failures),
+      law(
+        'faults',
+        'every kind of fault happened',
+        FAULT_NAMES.length,
+        FAULT_NAMES.filter(name => faults.counts[name] === 0).map(name => `"${name}" did not happen`),
+      ),
+      law('no crash', 'no process ended by itself, and no fault failed', lives, stage.failures),
     ]
   }
 }
 
-/** Two of each kind; one of them is never killed, so that a leak can grow. */
-function castOf(random) {
-  return [
-    {
-      name: 'publisher-1',
-      kind: 'publisher',
-      mayBeKilled: true,
-      options: { clean: false, protocolVersion: 5 },
-    },
-    {
-      name: 'publisher-2',
-      kind: 'publisher',
-      mayBeKilled: false,
-      options: { clean: true, protocolVersion: random.pick([5, 4]) },
-    },
-    {
-      name: 'service-1',
-      kind: 'service',
-      mayBeKilled: true,
-      options: { clean: false, protocolVersion: 5, publisher: 'publisher-1' },
-    },
-    {
-      name: 'service-2',
-      kind: 'service',
-      mayBeKilled: false,
-      options: { clean: false, protocolVersion: 5, publisher: 'publisher-2' },
-    },
-    {
-      name: 'consumer-1',
-      kind: 'consumer',
-      mayBeKilled: true,
-      options: { clean: random.chance(0.5), protocolVersion: 5 },
-    },
-    {
-      name: 'consumer-2',
-      kind: 'consumer',
-      mayBeKilled: false,
-      options: { clean: true, protocolVersion: 5 },
-    },
-  ]
+function seconds(ms) {
+  return `${Math.round(ms / 1_000)} s`
 }

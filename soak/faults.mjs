@@ -1,63 +1,104 @@
-// What goes wrong during a storm. Each fault ends by itself; `heal` of the conductor ends those that have not.
+// What goes wrong during a storm. Each fault ends by itself; `heal` of the stage ends those that have not.
 import { setTimeout as wait } from 'node:timers/promises'
 
 const FLOOD = { count: 40, bytes: 4_000 }
+/** Stored messages of a publisher, and the rate at which its link then carries them. */
+const BACKLOG = { messages: 60, bytesPerSecond: 6_000 }
+const MOST_BREAKS = 3
 
-/** Faults of one process or its link, with their weights. */
+const LINK = ({ places }) => [places.forLink]
+const PROCESS = ({ places }) => [places.forProcess]
+const BOTH = ({ places }) => [places.forLink, places.forProcess]
+const BROKER = ({ place }) => [place]
+
+const mayBeKilled = actor => actor.mayBeKilled
+const isPublisher = actor => actor.kind === 'publisher'
+
+/**
+ * How often each fault happens compared with the others, what it hits, and on whom. A process that is never killed shows what
+ * leaks over the whole run. `inflict` returns false if the fault had no effect.
+ */
 const FAULTS = {
-  cut: { weight: 20, inflict: ({ link }) => link.cut() },
-  stall: { weight: 12, inflict: stall },
-  halfOpen: { weight: 4, inflict: ({ link }) => link.halfOpen() },
-  refuse: { weight: 6, inflict: refuse },
-  throttle: { weight: 10, inflict: throttle },
-  saturate: { weight: 10, inflict: saturate },
-  losePings: { weight: 8, inflict: losePings },
-  flap: { weight: 8, inflict: flap },
+  cut: { weight: 8, places: LINK, inflict: ({ link }) => link.cut() },
+  stall: { weight: 5, places: LINK, inflict: stall },
+  'half open': { weight: 2, places: LINK, inflict: ({ link }) => link.halfOpen() },
+  refuse: { weight: 3, places: LINK, inflict: refuse },
+  throttle: { weight: 4, places: LINK, inflict: throttle },
+  'saturated downlink': { weight: 4, places: LINK, inflict: saturate },
+  'lost PINGRESP': { weight: 4, places: LINK, inflict: losePings },
+  flap: { weight: 3, places: LINK, inflict: flap },
+  'kill -9': { weight: 4, places: PROCESS, inflict: kill, isFor: mayBeKilled },
+  drain: { weight: 3, places: PROCESS, inflict: actor => actor.call('reopen') },
+  'cut while a store drains': { weight: 4, places: BOTH, inflict: cutDraining, isFor: isPublisher },
+  'kill -9 while a store drains': {
+    weight: 2,
+    places: BOTH,
+    inflict: killDraining,
+    isFor: actor => isPublisher(actor) && mayBeKilled(actor),
+  },
+  'broker restart': { weight: 2, places: BROKER, inflict: restart },
+  'broker pause': { weight: 2, places: BROKER, inflict: pause },
+}
+export const FAULT_NAMES = Object.keys(FAULTS)
+
+/** Deals the faults: each of them once, and from then on by weight. One that has no free target comes again later. */
+export class Faults {
+  /** Faults that have ended. */
+  counts = Object.fromEntries(FAULT_NAMES.map(name => [name, 0]))
+
+  constructor(stage, random) {
+    this.stage = stage
+    this.random = random
+    this.deck = shuffled(FAULT_NAMES, random)
+  }
+
+  get haveAllHappened() {
+    return Object.values(this.counts).every(count => count > 0)
+  }
+
+  /** Inflicts the first fault of the deck that has a free target. */
+  inflictOne(isLate) {
+    if (isLate()) return
+    const { random } = this
+    for (const [index, name] of this.deck.entries()) {
+      const target = this.targetOf(FAULTS[name])
+      if (target === undefined) continue
+      this.deck.splice(index, 1)
+      if (this.deck.length === 0)
+        this.deck = shuffled(
+          FAULT_NAMES.flatMap(each => Array(FAULTS[each].weight).fill(each)),
+          random,
+        )
+      return this.inflict(name, target)
+    }
+  }
+
+  inflict(name, target) {
+    const places = FAULTS[name].places(target)
+    const fault = Promise.resolve(FAULTS[name].inflict(target, this.random, this.stage))
+      .then(
+        hasHappened => {
+          if (hasHappened !== false) this.counts[name] += 1
+        },
+        error => this.stage.fail(`the fault "${name}" of ${target.name} failed: ${error.message}`),
+      )
+      .finally(() => {
+        for (const place of places) place.fault = undefined
+      })
+    for (const place of places) place.fault = fault
+  }
+
+  targetOf({ places, isFor = () => true }) {
+    const targets = places === BROKER ? [this.stage.broker] : this.stage.actors.filter(isFor)
+    return shuffled(targets, this.random).find(target =>
+      places(target).every(({ fault }) => fault === undefined),
+    )
+  }
 }
 
-/** Faults of a process, which happen also while its link fails. */
-const PROCESS_FAULTS = { kill: { weight: 2, inflict: kill }, reopen: { weight: 1, inflict: reopen } }
-
-/** Faults of the broker. */
-const BROKER_FAULTS = { restart: { weight: 3, inflict: restart }, pause: { weight: 2, inflict: pause } }
-
-export const FAULT_NAMES = [
-  ...Object.keys(FAULTS),
-  ...Object.keys(PROCESS_FAULTS),
-  ...Object.keys(BROKER_FAULTS),
-]
-
-/** Parts of the faults that hit the broker, and processes. */
-const BROKER_SHARE = 0.08
-const PROCESS_SHARE = 0.25
-
-/** Inflicts one random fault, unless its target has another one. @returns its name */
-export function inflictOne(stage, random, isLate) {
-  const [place, faults] = placeOf(stage, random)
-  const name = pick(faults, random)
-  // A process that is never killed shows what leaks over the whole run.
-  const isSpared = name === 'kill' && !place.actor.mayBeKilled
-  if (place.fault !== undefined || isSpared || isLate()) return undefined
-  const fault = faults[name].inflict(place.actor, random, stage)
-  place.fault = Promise.resolve(fault)
-    .catch(error => stage.fail(`the fault ${name} of ${place.actor.name} failed: ${error.message}`))
-    .finally(() => {
-      place.fault = undefined
-    })
-  return name
-}
-
-/** Where something goes wrong, and what may go wrong there. */
-function placeOf(stage, random) {
-  const part = random.next()
-  const { forLink, forProcess } = random.pick(stage.actors).places
-  if (part < BROKER_SHARE) return [stage.brokerPlace, BROKER_FAULTS]
-  return part < BROKER_SHARE + PROCESS_SHARE ? [forProcess, PROCESS_FAULTS] : [forLink, FAULTS]
-}
-
-function pick(faults, random) {
-  const names = Object.entries(faults).flatMap(([name, { weight }]) => Array(weight).fill(name))
-  return random.pick(names)
+function shuffled(items, random) {
+  const left = [...items]
+  return items.map(() => left.splice(random.between(0, left.length - 1), 1)[0])
 }
 
 async function stall({ link }, random) {
@@ -99,20 +140,64 @@ async function saturate({ name, link, pings }, random, { witness }) {
 }
 
 async function losePings({ pings }, random) {
+  const before = pings.lost
   pings.isLosing = true
   await wait(random.between(200, 8_000))
   pings.isLosing = false
+  return pings.lost > before
 }
 
 async function kill(actor, random) {
+  // The messages of a service are acknowledged when their handlers have finished.
+  if (actor.kind === 'service') await actor.call('busy')
   await actor.kill()
   await wait(random.between(0, 1_500))
   await actor.start()
   await actor.call('start')
 }
 
-async function reopen(actor) {
-  await actor.call('reopen')
+/** The connection ends while the store of a publisher drains over a slow link. The bytes on their way are lost. */
+async function cutDraining(actor, random) {
+  await fillStore(actor, random)
+  let isDraining = true
+  for (let left = random.between(1, MOST_BREAKS); left > 0; left -= 1) {
+    isDraining = (await whileDraining(actor, random)) && isDraining
+    await actor.link.cut()
+  }
+  actor.link.heal()
+  return isDraining
+}
+
+/** The same, and the process ends too. */
+async function killDraining(actor, random) {
+  await fillStore(actor, random)
+  const isDraining = await whileDraining(actor, random)
+  await actor.kill()
+  await actor.link.cut()
+  await actor.start()
+  await actor.call('start')
+  if (random.chance(0.5)) {
+    await whileDraining(actor, random)
+    await actor.link.cut()
+  }
+  actor.link.heal()
+  return isDraining
+}
+
+async function fillStore(actor, random) {
+  const { link } = actor
+  link.refuse()
+  await link.cut()
+  await actor.call('backlog', BACKLOG.messages)
+  await wait(random.between(100, 500))
+  link.throttle(BACKLOG.bytesPerSecond, 'to-broker')
+  link.refuse(false)
+}
+
+async function whileDraining(actor, random) {
+  const isDraining = await actor.call('draining')
+  await wait(random.between(50, 500))
+  return isDraining
 }
 
 async function restart(broker, random, stage) {

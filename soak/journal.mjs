@@ -8,6 +8,11 @@
 //   W <id> <topic> <time>                 the witness received a copy
 //   D <id>                                the witness received a dead letter
 //   R <time> <time>                       a restart of the broker, until a service had subscribed again
+//   Q <id> <kind> <limit> <time>          a request was made, with its time limit
+//   A <id> <time> response <id> <by>      it settled with a response: which request it is for, and which run of a handler made it
+//   A <id> <time> <code> <text>           it settled with an error
+//   S <id> <by>                           a handler ran for a request
+//   P <operation>                         another operation was performed
 //   V <law> <text>                        the process saw that a law is broken
 import { openSync, writeSync } from 'node:fs'
 

@@ -1,119 +1,22 @@
 // The laws of a run, checked on the journals of all processes after everything has drained.
 
+import { OPERATIONS } from './operations.mjs'
 import { isShared } from './topics.mjs'
 
-/** What the journals say. */
-export class Evidence {
-  /** Publishes by id: { qos, policy, kind, topic, publisher, number, life, outcome }. */
-  publishes = new Map()
-  /** Lives by process: life → whether it ended by itself. */
-  lives = new Map()
-  /** Number of copies that the witness received, by id. */
-  witnessed = new Map()
-  /** First copies by topic, in order of arrival. */
-  arrivals = new Map()
-  /** When the first copy arrived, by id. */
-  arrivedMs = new Map()
-  /** When further copies arrived, by id. */
-  repeatedMs = new Map()
-  /** Restarts of the broker: [from, to]. */
-  restarts = []
-  /** Copies of dead letters, by id. */
-  deadLetters = new Map()
-  /** Successful runs, by id. */
-  handled = new Map()
-  /** First runs by service and topic. */
-  begins = new Map()
-  /** Violations that a process saw itself: [law, text]. */
-  violations = []
-  /** Outcomes without a call, or further ones. */
-  surplus = []
-
-  constructor(perLife = 1_000_000) {
-    this.perLife = perLife
-  }
-
-  /** Takes one line of the journal of this process. */
-  take(process, line) {
-    const [type, ...words] = line.split(' ')
-    this[`take${type}`]?.(process, words)
-  }
-
-  takeL(process, [life]) {
-    const lives = this.lives.get(process) ?? new Map()
-    this.lives.set(process, lives.set(Number(life), false))
-  }
-
-  takeE(process, [life]) {
-    this.lives.get(process).set(Number(life), true)
-  }
-
-  takeC(publisher, [text, qos, policy, kind, topic]) {
-    const number = Number(text)
-    const life = Math.floor(number / this.perLife)
-    const publish = { qos: Number(qos), policy, kind, topic, publisher, number, life, outcome: undefined }
-    this.publishes.set(`${publisher}:${number}`, publish)
-  }
-
-  takeO(publisher, [number, outcome]) {
-    const id = `${publisher}:${number}`
-    const publish = this.publishes.get(id)
-    if (publish === undefined || publish.outcome !== undefined) this.surplus.push(`${id} ${outcome}`)
-    else publish.outcome = outcome
-  }
-
-  takeW(_process, [id, topic, time]) {
-    count(this.witnessed, id)
-    if (this.witnessed.get(id) > 1) return void listOf(this.repeatedMs, id).push(Number(time))
-    listOf(this.arrivals, topic).push(id)
-    this.arrivedMs.set(id, Number(time))
-  }
-
-  takeD(_process, [id]) {
-    count(this.deadLetters, id)
-  }
-
-  takeH(_process, [id]) {
-    count(this.handled, id)
-  }
-
-  takeB(service, [id, topic]) {
-    const key = `${service} ${topic}`
-    const seen = this.begins.get(key) ?? new Set()
-    this.begins.set(key, seen.add(id))
-  }
-
-  takeR(_process, [fromMs, toMs]) {
-    this.restarts.push([Number(fromMs), Number(toMs)])
-  }
-
-  takeV(_process, [law, ...words]) {
-    this.violations.push([law, words.join(' ')])
-  }
-
-  /** Whether the broker had no Shared Subscription for a message, because it had restarted. */
-  hadNoGroup(id, { topic }) {
-    return isShared(topic) && this.isInRestart(this.arrivedMs.get(id))
-  }
-
-  isInRestart(atMs) {
-    return this.restarts.some(([fromMs, toMs]) => atMs >= fromMs && atMs <= toMs)
-  }
-
-  hasEnded({ publisher, life }) {
-    return this.lives.get(publisher)?.get(life) === true
-  }
-}
-
-function count(map, key) {
-  map.set(key, (map.get(key) ?? 0) + 1)
-}
-
-function listOf(map, key) {
-  const list = map.get(key) ?? []
-  map.set(key, list)
-  return list
-}
+/** How a request may end while links and processes fail. */
+const REQUEST_ENDS = new Set([
+  'response',
+  'TIMEOUT',
+  'ABORTED',
+  'CONNECTION_LOST',
+  'CONNECTION_CLOSED',
+  'NOT_SENT',
+  'NO_RESPONDER',
+  'REQUEST_FAILED',
+  'REQUEST_BLOCKED',
+])
+/** A request may settle this much later than its time limit, because the machine is busy. */
+const REQUEST_SLACK_MS = 10_000
 
 const isPromised = ({ qos, outcome }) => qos > 0 && (outcome === 'acknowledged' || outcome === 'stored')
 
@@ -211,13 +114,50 @@ const LAWS = {
   rows: {
     text: 'no message is left in a store, and none is damaged',
     *check(_evidence, { stores }) {
-      for (const { name, messages, setAside } of stores)
-        yield messages + setAside > 0
-          ? `${name} has ${messages} messages, and ${setAside} set aside`
-          : undefined
+      for (const { name, messages, setAside, error } of stores)
+        if (error !== undefined) yield `${name} cannot be read: ${error}`
+        else
+          yield messages + setAside > 0
+            ? `${name} has ${messages} messages, and ${setAside} set aside`
+            : undefined
     },
   },
-  requests: { text: 'every request ended, with its own response or an allowed error', *check() {} },
+  requests: {
+    text: 'every request settled once and in time: with the response of a run for it, its error, or an error of the client',
+    *check(evidence) {
+      const { requests, responderRuns } = evidence
+      for (const [id, request] of requests) {
+        if (request.settlements.length === 0) {
+          yield evidence.hasEnded(request) ? `${id} (${request.kind}) did not settle` : undefined
+          continue
+        }
+        for (const settlement of request.settlements) yield wrongEnd(id, settlement, evidence)
+        const [{ atMs }, ...further] = request.settlements
+        if (further.length > 0) yield `${id} settled ${1 + further.length} times`
+        const lateMs = atMs - request.dueMs
+        if (lateMs > REQUEST_SLACK_MS) yield `${id} settled ${lateMs} ms after its time limit`
+      }
+      for (const id of responderRuns.keys())
+        if (!requests.has(id)) yield `a handler ran for ${id}, which nobody has sent`
+    },
+  },
+  responders: {
+    // A requester subscribes its response topic, and a service its request topics, at QoS 0.
+    text: 'no handler ran twice for one request that was sent at QoS 0',
+    *check({ requests, responderRuns }) {
+      for (const [id, { kind }] of requests) {
+        const runs = responderRuns.get(id)?.length ?? 0
+        if (runs > 0 && !kind.endsWith('qos1'))
+          yield runs > 1 ? `${runs} runs for ${id} (${kind})` : undefined
+      }
+    },
+  },
+  operations: {
+    text: 'every kind of operation was performed, and none failed in an unexpected way',
+    *check({ operations }) {
+      for (const name of OPERATIONS) yield operations.has(name) ? undefined : `"${name}" was not performed`
+    },
+  },
   kills: {
     text: 'every process ended by itself, unless it was killed',
     *check({ lives }, { killed }) {
@@ -228,6 +168,19 @@ const LAWS = {
             : `life ${life} of ${name} did not end by itself`
     },
   },
+}
+
+/** @returns what is wrong with the end of a request, if anything */
+function wrongEnd(id, { end, details }, { responderRuns }) {
+  if (!REQUEST_ENDS.has(end)) return `${id} ended with ${end} ${details.join(' ')}`
+  if (end === 'REQUEST_FAILED')
+    return details.includes(id) ? undefined : `${id} got the error of another request: ${details.join(' ')}`
+  if (end !== 'response') return undefined
+  const [of, by] = details
+  if (of !== id) return `${id} got the response to ${of}`
+  return responderRuns.get(id)?.includes(by)
+    ? undefined
+    : `${id} got a response from ${by}, which did not run`
 }
 
 /** @returns for each law its text, the number of checks and what is wrong */
@@ -241,4 +194,15 @@ export function judge(evidence, facts) {
     }
     return { name, text, checks, broken }
   })
+}
+
+/** @returns why a run has failed, or undefined. A law that has checked nothing proves nothing. */
+export function failureOf(laws) {
+  const broken = laws.filter(law => law.broken > 0).map(({ name }) => name)
+  const unchecked = laws.filter(law => law.checks === 0).map(({ name }) => name)
+  const parts = [
+    ...(broken.length > 0 ? [broken.join(', ')] : []),
+    ...(unchecked.length > 0 ? [`without a check: ${unchecked.join(', ')}`] : []),
+  ]
+  return parts.length === 0 ? undefined : parts.join('; ')
 }

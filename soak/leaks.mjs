@@ -5,28 +5,24 @@ const MOST_GROWTH = {
   descriptors: 3,
   listeners: 2,
   subscriptions: 0,
+  heapBytes: 8_000_000,
 }
-const MOST_HEAP_GROWTH_BYTES = 8_000_000
+/** What no process may hold at a quiet point. */
+const NOTHING_LEFT = { slots: 'slots', queuedBytes: 'B of messages', rows: 'rows in its store' }
 
-/** @returns what has grown from the first to the last quiet point, and what is never allowed at one */
-export function leaks(actors, points) {
-  const first = points[0]
-  const last = points.at(-1)
-  return actors.flatMap(({ name, mayBeKilled }, index) => {
-    const found = points.flatMap(point => {
-      const { slots, queuedBytes } = point[index]
-      return [
-        ...(slots > 0 ? [`${name} holds ${slots} slots at a quiet point`] : []),
-        ...(queuedBytes > 0 ? [`${name} holds ${queuedBytes} B of messages at a quiet point`] : []),
-      ]
-    })
-    if (mayBeKilled || points.length < 2) return found
-    const grown = (what, most) => {
-      const before = first[index][what]
-      const after = last[index][what]
-      return after - before > most ? [`${what} of ${name}: ${before}, then ${after}`] : []
+/** Yields for each check what has grown from the first to the last quiet point, or what is held at one, or undefined. */
+export function* leaks(actors, points) {
+  for (const [index, { name, mayBeKilled }] of actors.entries()) {
+    for (const point of points)
+      for (const [what, unit] of Object.entries(NOTHING_LEFT)) {
+        const held = point[index][what]
+        yield held > 0 ? `${name} holds ${held} ${unit} at a quiet point` : undefined
+      }
+    if (mayBeKilled || points.length < 2) continue
+    for (const [what, most] of Object.entries(MOST_GROWTH)) {
+      const before = points[0][index][what]
+      const after = points.at(-1)[index][what]
+      yield after - before > most ? `${what} of ${name}: ${before}, then ${after}` : undefined
     }
-    const numbers = Object.entries(MOST_GROWTH).flatMap(([what, most]) => grown(what, most))
-    return [...found, ...numbers, ...grown('heapBytes', MOST_HEAP_GROWTH_BYTES)]
-  })
+  }
 }

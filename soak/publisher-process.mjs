@@ -2,9 +2,12 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { sqliteStore } from 'nestjs-mqtt/store'
 import { Actor } from './actor.mjs'
-import { TOPICS } from './topics.mjs'
+import { POLICIES, TOPICS } from './topics.mjs'
 
 const SETTLE_MS = 15_000
+/** The longest wait for a store to drain its backlog. */
+const DRAINING_MS = 5_000
+const POLL_MS = 5
 /** How the handler of a message behaves. */
 const KINDS = [
   ...Array(80).fill('ok'),
@@ -36,11 +39,8 @@ class Publisher extends Actor {
     for (let left = this.random.between(1, 5); left > 0; left -= 1) this.publish()
   }
 
-  publish() {
+  publish({ policy, qos } = this.anyPolicy(), kind = this.random.pick(KINDS)) {
     const { random, role, tally, client } = this
-    const policy = random.pick(['drop', 'latest', 'queue', 'wait', 'store'])
-    const qos = policy === 'store' ? random.between(1, 2) : random.between(0, 2)
-    const kind = random.pick(KINDS)
     const topic = `soak/pub/${policy}/${qos}/${role.name}/${random.pick(TOPICS)}`
     const number = this.next++
     const payload = { id: `${role.name}:${number}`, kind, pad: 'x'.repeat(random.between(0, 400)) }
@@ -48,12 +48,35 @@ class Publisher extends Actor {
     tally.open += 1
     this.journal.note('C', number, qos, policy, kind, topic)
     client.publish(topic, payload, { qos, whenBlocked: policy, ...this.terms(policy) }).then(
-      outcome => this.settle(tally, number, policy, outcome),
+      outcome => this.settle({ tally, number, policy, qos }, outcome),
       error => {
         tally.open -= 1
         this.violation('outcomes', `publish ${number} rejected: ${error.message}`)
       },
     )
+  }
+
+  anyPolicy() {
+    const { policy, qos } = this.random.pick(POLICIES)
+    return { policy, qos: this.random.pick(qos) }
+  }
+
+  /** Publishes this number of messages for the store. Called while there is no link. */
+  backlog(count) {
+    this.did('backlog in a store')
+    for (let left = count; left > 0; left -= 1)
+      this.publish({ policy: 'store', qos: this.random.between(1, 2) }, 'ok')
+  }
+
+  /** Resolves when the store sends its backlog, and some of it waits for an acknowledgement. @returns false if it does not */
+  async draining() {
+    const untilMs = performance.now() + DRAINING_MS
+    while (performance.now() < untilMs) {
+      const { outbound, store } = this.client.stats()
+      if (this.client.state.status === 'connected' && outbound.inFlight > 0 && store.messages > 0) return true
+      await wait(POLL_MS)
+    }
+    return false
   }
 
   /** A publish that waits has a limit, so that it ends in an outage too. */
@@ -66,13 +89,12 @@ class Publisher extends Actor {
     return policy !== 'store' && random.chance(0.05) ? { timeoutMs: random.between(1, 2_000) } : {}
   }
 
-  settle(tally, number, policy, { status, reason }) {
+  settle({ tally, number, policy, qos }, { status, reason }) {
     const end = reason === undefined ? status : `${status}:${reason}`
     this.journal.note('O', number, end)
     tally.open -= 1
     tally.ends[end] = (tally.ends[end] ?? 0) + 1
-    if (status === 'acknowledged' && policy === 'store') this.advance('acknowledged with store')
-    this.advance(status)
+    if (status === 'acknowledged' || (status === 'sent' && qos === 0)) this.advance(`${policy} ${qos}`)
   }
 
   async rested() {

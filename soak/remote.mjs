@@ -1,6 +1,7 @@
 // Calls between the conductor and its processes, over the IPC channel of `fork`.
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
+import { basename } from 'node:path'
 
 const CALL_MS = 60_000
 const MOST_ERROR_TEXT = 8_192
@@ -35,9 +36,12 @@ export class Remote {
     this.ready = new Promise((resolve, reject) => {
       this.child.on('message', message => (message.ready ? resolve() : this.settle(message)))
       this.child.once('exit', (code, signal) => {
-        const error = new Error(`${file} ended with ${signal ?? code}: ${this.errors}`)
+        const error = new Error(`${basename(file)} ended with ${signal ?? code}: ${this.errors}`)
         reject(error)
-        for (const call of this.calls.values()) call.reject(error)
+        for (const { timer, reject: fail } of this.calls.values()) {
+          clearTimeout(timer)
+          fail(error)
+        }
         this.calls.clear()
         if (!this.isExpectedToEnd) onLost(error)
       })
@@ -54,7 +58,7 @@ export class Remote {
     return new Promise((resolve, reject) => {
       const late = () => {
         this.calls.delete(id)
-        reject(new Error(`${method} did not return within ${CALL_MS} ms`))
+        reject(new Error(`"${method}" did not return within ${CALL_MS} ms`))
       }
       const timer = setTimeout(late, CALL_MS)
       this.calls.set(id, { resolve, reject, timer })

@@ -10,6 +10,8 @@ import { LossyPings } from './lossy-pings.mjs'
 import { Remote } from './remote.mjs'
 
 const MOST_RESTART_MS = 60_000
+/** Time for all processes to subscribe, before the first fault. */
+const SUBSCRIBE_MS = 60_000
 /** The witness may receive a message this much later than a service would. */
 const SLACK_MS = 1_000
 
@@ -21,7 +23,6 @@ class ActorProcess {
   kills = 0
   /** Lives that `kill -9` ended. */
   killed = []
-  cpuMs = 0
   /** Where one fault at a time may happen. */
   places = { forLink: { actor: this, fault: undefined }, forProcess: { actor: this, fault: undefined } }
 
@@ -59,9 +60,8 @@ export class Stage {
   actors = []
   failures = []
 
-  constructor({ seed, broker }) {
+  constructor(seed) {
     this.seed = seed
-    this.brokerKind = broker
     this.folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-soak-'))
     this.journal = new Journal(join(this.folder, 'stage.journal'))
   }
@@ -72,26 +72,30 @@ export class Stage {
   }
 
   async open(cast) {
-    this.broker = new Remote(fileOf('broker'), { folder: this.folder, kind: this.brokerKind })
+    this.broker = new Remote(fileOf('broker'), { folder: this.folder })
+    Object.assign(this.broker, { name: 'the broker', place: { fault: undefined } })
     await this.broker.ready
-    const { port, kind } = await this.broker.call('place')
-    Object.assign(this.broker, { name: 'broker', kind })
-    this.brokerPlace = { actor: this.broker, fault: undefined }
-    this.isShared = kind === 'mosquitto'
+    const { port } = await this.broker.call('place')
     this.witness = new Remote(fileOf('witness'), { port, journal: join(this.folder, 'witness.journal') })
     await this.witness.ready
     for (const each of cast) {
       const actor = new ActorProcess(each, this)
-      actor.options = {
-        ...each.options,
-        isShared: this.isShared,
-        ...(this.isShared ? { sharedGroup: 'workers' } : { protocolVersion: 4 }),
-      }
       actor.pings = await LossyPings.start(port)
       actor.link = await FaultLink.start({ port: actor.pings.port })
       this.actors.push(actor)
     }
     await Promise.all(this.actors.map(actor => actor.start()))
+    await this.allSubscribed()
+  }
+
+  /** The broker keeps messages for a session from its first subscription on. */
+  async allSubscribed() {
+    const untilMs = performance.now() + SUBSCRIBE_MS
+    const since = () => Promise.all(this.actors.map(actor => actor.call('subscribedSinceMs')))
+    while ((await since()).includes(0)) {
+      if (performance.now() > untilMs) throw new Error('not every process has subscribed')
+      await wait(50)
+    }
   }
 
   /** All links are free, the broker and every process run. */
@@ -102,7 +106,7 @@ export class Stage {
       pings.isLosing = false
     }
     const places = this.actors.flatMap(actor => [actor.places.forLink, actor.places.forProcess])
-    await Promise.all([this.brokerPlace, ...places].map(({ fault }) => fault))
+    await Promise.all([this.broker.place, ...places].map(({ fault }) => fault))
     await this.broker.call('up')
     await Promise.all(this.actors.map(actor => actor.start()))
     for (const { link } of this.actors) link.heal()
@@ -125,6 +129,11 @@ export class Stage {
     }
     await wait(SLACK_MS)
     this.journal.note('R', downMs, Date.now())
+  }
+
+  /** Number of PINGRESP packets that did not arrive. */
+  get lostPings() {
+    return this.actors.reduce((sum, { pings }) => sum + pings.lost, 0)
   }
 
   get remotes() {

@@ -19,11 +19,19 @@ const listOf = counts =>
 
 const megabytes = bytes => (bytes / 1_048_576).toFixed(1)
 
+function messagesOf({ publishes, witnessed, handled, deadLetters, withoutGroup }) {
+  if (publishes === undefined) return []
+  return [
+    `${publishes} publishes; the witness received ${witnessed.distinct} of them in ${witnessed.copies} copies`,
+    `${handled.distinct} handled in ${handled.runs} runs, ${deadLetters} dead letters; ${withoutGroup} arrived at the broker before a service had subscribed again`,
+  ]
+}
+
 /** The result of a run, for people. */
 export function tablesOf({ conductor, verdict, reports, laws, cpuMs, wallMs }) {
   const { stage, faults, quietPoints } = conductor
   const processes = stage.actors.map(({ name, life, kills }, index) => {
-    const { connection, inbound } = reports[index].stats
+    const { connection, inbound } = reports[index]?.stats ?? {}
     const of = what =>
       quietPoints.length === 0 ? '' : `${quietPoints[0][index][what]} → ${quietPoints.at(-1)[index][what]}`
     const heap =
@@ -34,8 +42,8 @@ export function tablesOf({ conductor, verdict, reports, laws, cpuMs, wallMs }) {
       name,
       life,
       kills,
-      connection.losses,
-      inbound.received,
+      connection?.losses ?? '?',
+      inbound?.received ?? '?',
       heap,
       of('timers'),
       of('handles'),
@@ -45,7 +53,8 @@ export function tablesOf({ conductor, verdict, reports, laws, cpuMs, wallMs }) {
   })
   return [
     '',
-    `broker: ${stage.broker.kind}; faults: ${listOf(faults)}`,
+    `faults: ${listOf(faults.counts)} (${stage.lostPings} PINGRESP packets)`,
+    `operations: ${listOf(verdict.operations)}`,
     '',
     table([
       [
@@ -65,8 +74,8 @@ export function tablesOf({ conductor, verdict, reports, laws, cpuMs, wallMs }) {
     '* of the last client',
     '',
     ...Object.entries(verdict.outcomes).map(([name, counts]) => `${name}: ${listOf(counts)}`),
-    `${verdict.publishes} publishes; the witness received ${verdict.witnessed.distinct} of them in ${verdict.witnessed.copies} copies`,
-    `${verdict.handled.distinct} handled in ${verdict.handled.runs} runs, ${verdict.deadLetters} dead letters; ${verdict.withoutGroup} arrived at the broker before a service had subscribed again`,
+    `requests: ${listOf(verdict.requests.ends)}; handlers ran ${verdict.requests.runs} times for ${verdict.requests.handled} of them`,
+    ...messagesOf(verdict),
     `CPU: ${Math.round(cpuMs)} ms in ${Math.round(wallMs)} ms, ${((100 * cpuMs) / wallMs).toFixed(0)} % of one core (without the broker and killed processes)`,
     '',
     table([

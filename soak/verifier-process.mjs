@@ -4,7 +4,8 @@ import { createReadStream, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { Evidence, judge } from './laws.mjs'
+import { Evidence } from './evidence.mjs'
+import { judge } from './laws.mjs'
 import { serve } from './remote.mjs'
 
 const MOST_EXAMPLES = 5
@@ -27,19 +28,43 @@ function storesLeft() {
     .filter(name => name.endsWith('.db') && name.startsWith('publisher'))
     .map(name => {
       const args = ['--no-warnings', COMMAND, 'store', join(folder, name), '--json']
-      const { messages, setAside } = JSON.parse(execFileSync(process.execPath, args))
-      return { name, messages, setAside }
+      try {
+        const { messages, setAside } = JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' }))
+        return { name, messages, setAside }
+      } catch (error) {
+        return { name, error: error.message }
+      }
     })
+}
+
+/** How many of these items there are of each kind. */
+function countBy(items, kindOf) {
+  const counts = {}
+  for (const item of items) {
+    const kind = kindOf(item)
+    counts[kind] = (counts[kind] ?? 0) + 1
+  }
+  return counts
 }
 
 serve({
   async judge() {
     const evidence = await evidenceOf()
-    const outcomes = {}
-    for (const { outcome = 'pending by a kill', publisher } of evidence.publishes.values()) {
-      outcomes[publisher] ??= {}
-      outcomes[publisher][outcome] = (outcomes[publisher][outcome] ?? 0) + 1
-    }
+    const publishes = [...evidence.publishes.values()]
+    const outcomes = Object.fromEntries(
+      [...new Set(publishes.map(each => each.process))].map(name => [
+        name,
+        countBy(
+          publishes.filter(each => each.process === name),
+          ({ outcome = 'pending by a kill' }) => outcome,
+        ),
+      ]),
+    )
+    const requests = countBy(
+      evidence.requests.values(),
+      ({ settlements }) => settlements[0]?.end ?? 'pending by a kill',
+    )
+    const responderRuns = [...evidence.responderRuns.values()].reduce((total, runs) => total + runs.length, 0)
     const sum = map => [...map.values()].reduce((total, count) => total + count, 0)
     const laws = judge(evidence, { killed, stores: storesLeft() }).map(({ broken, ...law }) => ({
       ...law,
@@ -49,6 +74,8 @@ serve({
     return {
       laws,
       outcomes,
+      requests: { ends: requests, runs: responderRuns, handled: evidence.responderRuns.size },
+      operations: Object.fromEntries(evidence.operations),
       publishes: evidence.publishes.size,
       witnessed: { copies: sum(evidence.witnessed), distinct: evidence.witnessed.size },
       handled: { runs: sum(evidence.handled), distinct: evidence.handled.size },
