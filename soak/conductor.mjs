@@ -226,7 +226,10 @@ export class Conductor {
         'faults',
         'every kind of fault happened',
         FAULT_NAMES.length,
-        FAULT_NAMES.filter(name => faults.counts[name] === 0).map(name => `"${name}" did not happen`),
+        // A run that fails ends early.
+        this.hasFailed
+          ? []
+          : FAULT_NAMES.filter(name => faults.counts[name] === 0).map(name => `"${name}" did not happen`),
       ),
       law('no crash', 'no process ended by itself, and no fault failed', lives, stage.failures),
     ]

@@ -29,6 +29,9 @@ export class Evidence {
   responderRuns = new Map()
   /** Number of operations, by name. */
   operations = new Map()
+  /** Connections on which the broker sent a message to a service, and its place in the order of all of them. */
+  deliveries = new Map()
+  deliveredCount = 0
   /** Violations that a process saw itself: [law, text]. */
   violations = []
   /** Outcomes without a call, or further ones. */
@@ -121,6 +124,13 @@ export class Evidence {
     count(this.operations, words.join(' '))
   }
 
+  takeT(_process, [process, connection, id]) {
+    const key = `${process} ${id}`
+    const places = this.deliveries.get(key) ?? new Map()
+    this.deliveries.set(key, places)
+    if (!places.has(connection)) places.set(connection, this.deliveredCount++)
+  }
+
   takeV(_process, [law, ...words]) {
     this.violations.push([law, words.join(' ')])
   }
@@ -132,6 +142,17 @@ export class Evidence {
 
   isInRestart(atMs) {
     return this.restarts.some(([fromMs, toMs]) => atMs >= fromMs && atMs <= toMs)
+  }
+
+  /** Whether the broker sent a message to a service before another one, on one connection or for the first time. */
+  wasSentBefore(process, id, other) {
+    const places = this.deliveries.get(`${process} ${id}`) ?? new Map()
+    const others = this.deliveries.get(`${process} ${other}`) ?? new Map()
+    const [first = Number.POSITIVE_INFINITY] = places.values()
+    const [firstOther = -1] = others.values()
+    return (
+      first < firstOther || [...places].some(([connection, place]) => place < (others.get(connection) ?? -1))
+    )
   }
 
   /** Whether the process ended by itself, so that nothing may be pending. */

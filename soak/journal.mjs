@@ -13,6 +13,7 @@
 //   A <id> <time> <code> <text>           it settled with an error
 //   S <id> <by>                           a handler ran for a request
 //   P <operation>                         another operation was performed
+//   T <process> <connection> <id>         the broker sent a message on this connection of a service
 //   V <law> <text>                        the process saw that a law is broken
 import { openSync, writeSync } from 'node:fs'
 

@@ -3,15 +3,22 @@ import { connect, createServer } from 'node:net'
 import { Transform } from 'node:stream'
 
 const PINGRESP = 0xd0
+const PUBLISH = 0x30
 
-/** A TCP proxy in front of a broker that removes PINGRESP packets on demand. */
+/** A TCP proxy in front of a broker that removes PINGRESP packets on demand, and reports what the broker delivers. */
 export class LossyPings {
   isLosing = false
   lost = 0
   sockets = new Set()
+  connections = 0
 
-  static async start(port) {
-    const proxy = new LossyPings()
+  /** @param onDelivery is called for each PUBLISH of the broker, with the number of the connection and the packet */
+  constructor(onDelivery) {
+    this.onDelivery = onDelivery
+  }
+
+  static async start(port, onDelivery = () => {}) {
+    const proxy = new LossyPings(onDelivery)
     proxy.server = createServer(client => proxy.accept(client, connect(port, '127.0.0.1')))
     proxy.server.listen(0, '127.0.0.1')
     await once(proxy.server, 'listening')
@@ -36,6 +43,7 @@ export class LossyPings {
 
   /** Forwards packets, and leaves PINGRESP packets out while `isLosing`. */
   filter() {
+    const connection = this.connections++
     let rest = Buffer.alloc(0)
     return new Transform({
       transform: (chunk, _encoding, done) => {
@@ -45,6 +53,7 @@ export class LossyPings {
         for (let end = endOfPacket(bytes, 0); end !== undefined; end = endOfPacket(bytes, start)) {
           if (this.isLosing && bytes[start] === PINGRESP) this.lost += 1
           else kept.push(bytes.subarray(start, end))
+          if ((bytes[start] & 0xf0) === PUBLISH) this.onDelivery(connection, bytes.subarray(start, end))
           start = end
         }
         rest = bytes.subarray(start)

@@ -8,12 +8,16 @@ import { FaultLink } from 'nestjs-mqtt/testing'
 import { Journal } from './journal.mjs'
 import { LossyPings } from './lossy-pings.mjs'
 import { Remote } from './remote.mjs'
+import { isShared } from './topics.mjs'
 
 const MOST_RESTART_MS = 60_000
 /** Time for all processes to subscribe, before the first fault. */
 const SUBSCRIBE_MS = 60_000
 /** The witness may receive a message this much later than a service would. */
 const SLACK_MS = 1_000
+
+/** A message of a publisher: its topic and its id. */
+const MESSAGE = /(soak\/pub\/[a-z]+\/\d\/[a-z]+-\d\/\d)[\s\S]*?"id":"([^"]+)"/
 
 const fileOf = kind => fileURLToPath(new URL(`${kind}-process.mjs`, import.meta.url))
 
@@ -80,7 +84,12 @@ export class Stage {
     await this.witness.ready
     for (const each of cast) {
       const actor = new ActorProcess(each, this)
-      actor.pings = await LossyPings.start(port)
+      actor.pings = await LossyPings.start(
+        port,
+        each.kind === 'service'
+          ? (connection, packet) => this.delivered(each.name, connection, packet)
+          : undefined,
+      )
       actor.link = await FaultLink.start({ port: actor.pings.port })
       this.actors.push(actor)
     }
@@ -129,6 +138,12 @@ export class Stage {
     }
     await wait(SLACK_MS)
     this.journal.note('R', downMs, Date.now())
+  }
+
+  /** Writes what the broker delivers to a service, on topics whose messages are in order. */
+  delivered(name, connection, packet) {
+    const [, topic, id] = MESSAGE.exec(packet.latin1Slice()) ?? []
+    if (id !== undefined && !isShared(topic)) this.journal.note('T', name, connection, id)
   }
 
   /** Number of PINGRESP packets that did not arrive. */

@@ -108,6 +108,16 @@ describe('the soak', () => {
     expect(Object.keys(brokenLaws(journals))).toContain(law)
   })
 
+  it('allows an order that the broker has changed', () => {
+    const [first, second] = ['B p:1000009 soak/pub/x/1/p/3', 'B p:1000008 soak/pub/x/1/p/3']
+    const journals = withLine('s', first, second)
+    const sent = (...ids: string[]) => ids.map(id => `T s 4 p:${id}`)
+    expect(brokenLaws({ ...journals, stage: sent('1000009', '1000008') })).toEqual({})
+    expect(brokenLaws({ ...journals, stage: sent('1000008', '1000009') })).toHaveProperty('order')
+    expect(brokenLaws({ ...journals, stage: ['T s 4 p:1000009', 'T s 5 p:1000008'] })).toEqual({})
+    expect(brokenLaws({ ...journals, stage: ['T s 4 p:1000008', 'T s 5 p:1000009'] })).toHaveProperty('order')
+  })
+
   it('allows what was pending when its process was killed', () => {
     const { p, c } = RUN
     const killed = { ...NO_FACTS, killed: { p: [1], c: [1] } }
