@@ -23,19 +23,25 @@ and works while a service uses the file.
 
 nestjs-mqtt doctor <url> [options]
 
-Checks what a broker can do, and what to set because of it. It connects several times, publishes about 700 small messages and one
-of 256 KiB to private topics, and removes what it leaves on the broker.
+Checks what a broker can do, and what to set because of it. It opens about 50 connections, publishes about 300 small messages and
+one of 256 KiB to private topics, and removes what it leaves on the broker, also after Ctrl-C.
 
   <url>               address of the broker, such as mqtts://broker.example:8883; by default MQTT_URL of the environment
   --username <name>   user name; by default MQTT_USERNAME, or the user of the URL
   --ca, --cert, --key <file>   certificates and key in PEM format (caPath, certPath, keyPath)
   --servername <name> host name that the certificate must have, if it is not that of the URL
+  --alpn <names>      protocols for ALPN, separated by commas
+  --proxy <url>       URL of a proxy; by default MQTT_PROXY
+  --local-address <ip> local address to connect from
+  --header <text>     header of the WebSocket handshake, such as "x-device: 7"; repeatable. MQTT_HEADERS has further ones, one a line
+  --auth-method <name> method of enhanced authentication, without a challenge; MQTT_AUTH_DATA is its data
   --prefix <topic>    where the private topics are; by default nestjs-mqtt/doctor
   --timeout <seconds> time limit, 5 to 600; by default 30
   --json              writes the result as JSON
 
-The password is MQTT_PASSWORD of the environment or that of the URL, and the passphrase of the key is MQTT_PASSPHRASE.
-Exit codes: 0 no warnings, 1 wrong arguments, 2 no connection, 3 warnings, 4 the time limit ended the run.
+The password is MQTT_PASSWORD of the environment or that of the URL, and the passphrase of the key is MQTT_PASSPHRASE. Others can
+read the arguments of a process: pass a secret header or the password of a proxy in the environment.
+Exit codes: 0 no warnings, 1 wrong arguments, 2 no connection, 3 warnings, 4 the time limit ended the run, 130 Ctrl-C.
 `
 
 const MISSING = {
@@ -70,10 +76,10 @@ async function run(args: readonly string[], host: CliHost): Promise<number> {
     )
   if (others.length > 0) throw new CliError(`unexpected argument "${others[0]}"; see --help`)
   if (command === 'doctor') {
-    const { timeout, prefix, username, ca, cert, key, servername } = values
+    const { 'local-address': localAddress, 'auth-method': authMethod, header: headers, ...rest } = values
     // Loads the client, which the other commands do not need.
     const { runDoctor } = await import('./doctor/doctor-command.js')
-    return runDoctor({ url: file, isJson, timeout, prefix, username, ca, cert, key, servername }, host)
+    return runDoctor({ ...rest, url: file, isJson, localAddress, authMethod, headers }, host)
   }
   if (file === undefined) throw new CliError(MISSING[command])
   if (command === 'store') await listStore({ file, isJson }, host)
@@ -105,6 +111,11 @@ function parsed(args: readonly string[]) {
         cert: text,
         key: text,
         servername: text,
+        alpn: text,
+        proxy: text,
+        'local-address': text,
+        'auth-method': text,
+        header: { ...text, multiple: true },
         help: { type: 'boolean' },
         json: { type: 'boolean' },
       },

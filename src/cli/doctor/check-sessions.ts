@@ -1,8 +1,7 @@
 import { MqttClient } from '../../client/mqtt-client.js'
 import { type Observed, subscribed, timesOf } from './check-messages.js'
 import { type Examination, type OpenOptions, RESPONSE_MS } from './examination.js'
-import { Interrupted, type RawConnection } from './raw-connection.js'
-import type { TargetOptions } from './target.js'
+import { countedStream, Interrupted, type RawConnection } from './raw-connection.js'
 
 const SESSION_SECONDS = 120
 
@@ -90,18 +89,30 @@ async function afterAcknowledgements(
 const REQUESTS = 30
 
 /** Requests of this package: the time that an application sees. */
-export async function requests(examination: Examination, options: TargetOptions): Promise<Observed> {
+export async function requests(examination: Examination): Promise<Observed> {
   const topic = examination.topic('requests')
+  const { target, traffic, protocolVersion, signal } = examination
   const waitMs = Math.max(1, Math.min(RESPONSE_MS, Math.floor(examination.leftMs)))
+  const stream = countedStream(await target.open(waitMs, signal), protocolVersion, traffic)
+  const { method, data } = target.authentication ?? {}
+  const { username, password } = target
   const client = new MqttClient({
-    ...options,
-    protocolVersion: examination.protocolVersion,
+    createStream: () => stream,
+    credentials: () => ({
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password }),
+      ...(data === undefined ? {} : { authenticationData: data }),
+    }),
+    ...(method === undefined ? {} : { authentication: { method } }),
+    protocolVersion,
     connectTimeoutMs: waitMs,
     drainTimeoutMs: 100,
     outbound: { ackTimeoutMs: waitMs },
     requests: { timeoutMs: waitMs, responseTopicPrefix: examination.topic('responses') },
     reconnect: { verdict: () => 'stop' },
   })
+  const close = (): void => void client.close()
+  signal?.addEventListener('abort', close)
   try {
     client.respond(topic, () => 'response')
     await client.start()
@@ -113,6 +124,7 @@ export async function requests(examination: Examination, options: TargetOptions)
     }
     return { requests: timesOf(times) }
   } finally {
+    signal?.removeEventListener('abort', close)
     await client.close()
   }
 }

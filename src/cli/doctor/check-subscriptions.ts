@@ -142,10 +142,12 @@ export async function retainOptions(
 export async function sysTopics(examination: Examination): Promise<Observed> {
   return examination.using({}, async raw => {
     const codes = await raw.subscribe([{ topic: '$SYS/#', qos: 0 }], RESPONSE_MS)
-    const messages = await sysMessages(raw, examination.quietMs)
+    const { quietMs } = examination
+    const messages = await sysMessages(raw, quietMs)
     const version = messages.find(({ topic }) => topic.endsWith('/version'))?.payload
+    const topics = new Set(messages.map(({ topic }) => topic)).size
     return {
-      sysTopics: { code: codes?.[0], messages: messages.length },
+      sysTopics: { code: codes?.[0], messages: messages.length, topics, quietMs: Math.round(quietMs) },
       ...(version === undefined ? {} : { brokerVersion: oneWordLine(String(version)) }),
     }
   })

@@ -1,19 +1,27 @@
+import { constants } from 'node:os'
+import { withoutSecrets } from '../../options/pass-through.js'
 import { CliError, type CliHost } from '../cli-host.js'
 import { Examination } from './examination.js'
 import { examine } from './examine.js'
-import { type DoctorReport, reportOf, reportOfFailure, textOf } from './report.js'
+import { AFTER_SIGNAL, type DoctorReport, reportOf, reportOfFailure, textOf } from './report.js'
 import { NoConnection, Target, type TargetOptions } from './target.js'
 
+/** The arguments of the command as they were given. */
 export interface DoctorArguments {
-  readonly url: string | undefined
+  readonly url?: string | undefined
   readonly isJson: boolean
-  readonly timeout: string | undefined
-  readonly prefix: string | undefined
-  readonly username: string | undefined
-  readonly ca: string | undefined
-  readonly cert: string | undefined
-  readonly key: string | undefined
-  readonly servername: string | undefined
+  readonly timeout?: string | undefined
+  readonly prefix?: string | undefined
+  readonly username?: string | undefined
+  readonly ca?: string | undefined
+  readonly cert?: string | undefined
+  readonly key?: string | undefined
+  readonly servername?: string | undefined
+  readonly alpn?: string | undefined
+  readonly proxy?: string | undefined
+  readonly localAddress?: string | undefined
+  readonly authMethod?: string | undefined
+  readonly headers?: readonly string[] | undefined
 }
 
 const DEFAULT_SECONDS = 30
@@ -25,72 +33,121 @@ export async function runDoctor(given: DoctorArguments, host: CliHost): Promise<
   const timeoutMs = timeoutOf(given.timeout)
   const prefix = prefixOf(given.prefix)
   const options = targetOptions(given, host.env ?? {})
-  const report = await reportOn(options, prefix, timeoutMs)
-  if (given.isJson) await host.out(`${JSON.stringify(report, undefined, 2)}\n`)
-  else if (report.error === null) await host.out(textOf(report))
-  else await host.error(`nestjs-mqtt: ${report.error.message}\n`)
-  return report.exitCode
+  const interruption = new Interruption()
+  try {
+    const report = await reportOn(options, prefix, timeoutMs, interruption)
+    if (given.isJson) await host.out(`${JSON.stringify(report, undefined, 2)}\n`)
+    else if (report.error === null) await host.out(textOf(report))
+    else await host.error(`nestjs-mqtt: ${report.error.message}\n`)
+    return report.exitCode
+  } finally {
+    interruption.stop()
+  }
 }
 
-async function reportOn(options: TargetOptions, prefix: string, timeoutMs: number): Promise<DoctorReport> {
-  const startMs = performance.now()
-  const duration = (): number => Math.round(performance.now() - startMs)
-  const noTraffic = { packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 }
-  let target: Target
-  try {
-    target = await Target.of(options)
-  } catch (error) {
-    if (!(error instanceof NoConnection)) throw error
-    return reportOfFailure(error, {
-      target: 'unknown',
-      durationMs: duration(),
-      traffic: noTraffic,
-      leftBehind: [],
-    })
+/** SIGINT (Ctrl-C) or SIGTERM. The second one ends the process at once. */
+class Interruption {
+  exitCode: number | undefined
+  private readonly controller = new AbortController()
+
+  constructor() {
+    process.once('SIGINT', this.onSignal).once('SIGTERM', this.onSignal)
   }
-  const interrupt = new AbortController()
-  const onSignal = (): void => interrupt.abort()
-  process.once('SIGINT', onSignal).once('SIGTERM', onSignal)
-  const examination = new Examination(target, prefix, timeoutMs, interrupt.signal)
+
+  get signal(): AbortSignal {
+    return this.controller.signal
+  }
+
+  stop(): void {
+    process.off('SIGINT', this.onSignal).off('SIGTERM', this.onSignal)
+  }
+
+  private readonly onSignal = (name: NodeJS.Signals): void => {
+    this.exitCode = AFTER_SIGNAL + constants.signals[name]
+    this.controller.abort()
+  }
+}
+
+const NO_TRAFFIC = { packetsOut: 0, bytesOut: 0, packetsIn: 0, bytesIn: 0 }
+
+async function reportOn(
+  options: TargetOptions,
+  prefix: string,
+  timeoutMs: number,
+  interruption: Interruption,
+): Promise<DoctorReport> {
+  const startMs = performance.now()
+  let examination: Examination | undefined
   const run = (leftBehind: readonly string[]) => ({
-    target: target.name,
-    durationMs: duration(),
-    traffic: examination.traffic,
+    target: examination?.target.name ?? withoutSecrets(options.url),
+    durationMs: Math.round(performance.now() - startMs),
+    traffic: examination?.traffic ?? NO_TRAFFIC,
     leftBehind,
+    interruptedWith: interruption.exitCode,
   })
   try {
-    const examined = await examine(examination, options)
+    examination = new Examination(await Target.of(options), prefix, timeoutMs, interruption.signal)
+    const examined = await examine(examination)
     return reportOf(examined, run(await examination.cleanUp()))
   } catch (error) {
     if (!(error instanceof NoConnection)) throw error
-    return reportOfFailure(error, run([]))
-  } finally {
-    process.off('SIGINT', onSignal).off('SIGTERM', onSignal)
+    if (interruption.exitCode === undefined) return reportOfFailure(error, run([]))
+    const message = 'a signal ended the run before there was a connection'
+    return reportOfFailure({ kind: 'interrupted', message }, run([]))
   }
 }
 
-function targetOptions(
-  { url: argument, username: name, ca, cert, key, servername }: DoctorArguments,
-  env: NodeJS.ProcessEnv,
-): TargetOptions {
-  const url = argument ?? env['MQTT_URL']
+/** The options that have a value. */
+function given<T extends Readonly<Record<string, unknown>>>(options: T) {
+  // Seam: entries lose the types of the fields.
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>
+  }
+}
+
+function targetOptions(args: DoctorArguments, env: NodeJS.ProcessEnv): TargetOptions {
+  const url = args.url ?? env['MQTT_URL']
   if (url === undefined || url === '')
     throw new CliError(
       'the URL of the broker is missing; pass it, such as mqtt://localhost:1883, or set MQTT_URL',
     )
-  const username = name ?? env['MQTT_USERNAME']
-  const password = env['MQTT_PASSWORD']
-  const passphrase = env['MQTT_PASSPHRASE']
   return {
     url,
-    ...(username === undefined ? {} : { username }),
-    ...(password === undefined ? {} : { password }),
-    ...(passphrase === undefined ? {} : { passphrase }),
-    ...(ca === undefined ? {} : { caPath: ca }),
-    ...(cert === undefined ? {} : { certPath: cert }),
-    ...(key === undefined ? {} : { keyPath: key }),
-    ...(servername === undefined ? {} : { servername }),
+    ...given({
+      username: args.username ?? env['MQTT_USERNAME'],
+      password: env['MQTT_PASSWORD'],
+      passphrase: env['MQTT_PASSPHRASE'],
+      caPath: args.ca,
+      certPath: args.cert,
+      keyPath: args.key,
+      servername: args.servername,
+      ALPNProtocols: args.alpn?.split(','),
+      localAddress: args.localAddress,
+      proxy: args.proxy ?? env['MQTT_PROXY'],
+      wsOptions: headersOf(url, args.headers, env['MQTT_HEADERS']),
+      authentication: authenticationOf(args.authMethod, env['MQTT_AUTH_DATA']),
+    }),
   }
+}
+
+function authenticationOf(method: string | undefined, data: string | undefined) {
+  if (method === undefined && data !== undefined)
+    throw new CliError('MQTT_AUTH_DATA is set, but the method is missing; pass it with --auth-method')
+  return method === undefined ? undefined : { method, ...given({ data }) }
+}
+
+/** @throws CliError without the values, which may be secret */
+function headersOf(url: string, args: readonly string[] = [], lines = '') {
+  const all = [...args, ...lines.split('\n').filter(line => line.trim() !== '')]
+  if (all.length === 0) return undefined
+  if (!/^wss?:/i.test(url)) throw new CliError('headers need a WebSocket; use ws:// or wss://')
+  const headers = all.map(line => {
+    const [, name, value] = /^([\w!#$%&'*+.^`|~-]+):\s*([\x20-\x7e]*)$/.exec(line.trim()) ?? []
+    if (name === undefined || value === undefined)
+      throw new CliError('a header must look like "name: value", with printable ASCII characters')
+    return [name, value] as const
+  })
+  return { headers: Object.fromEntries(headers) }
 }
 
 function timeoutOf(text: string | undefined): number {

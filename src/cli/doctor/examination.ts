@@ -2,12 +2,14 @@ import { randomBytes } from 'node:crypto'
 import type { IConnackPacket, IConnectPacket } from 'mqtt-packet'
 import { describeReasonCode } from '../../core/protocol/packets.js'
 import { Interrupted, RawConnection, type RunLimit, type Traffic } from './raw-connection.js'
-import { NoConnection, type Target } from './target.js'
+import { type AuthenticationData, NoConnection, type Target } from './target.js'
 
 /** Longest wait for one response of the broker, in milliseconds. */
 export const RESPONSE_MS = 3_000
 /** Time that is kept for the removal of what the run has left on the broker, in milliseconds. */
 const CLEANUP_MS = 2_000
+/** Keep Alive of the connections. Brokers that limit it choose less. */
+export const KEEP_ALIVE_SECONDS = 300
 
 export type OpenOptions = Partial<Omit<IConnectPacket, 'cmd' | 'protocolId' | 'username' | 'password'>>
 
@@ -35,10 +37,14 @@ export class Examination {
     readonly target: Target,
     prefix: string,
     timeoutMs: number,
-    private readonly signal?: AbortSignal,
+    /** The run was interrupted. */
+    readonly signal?: AbortSignal,
   ) {
     this.prefix = `${prefix}/${this.run}`
     this.endMs = performance.now() + timeoutMs
+    signal?.addEventListener('abort', () => {
+      for (const raw of this.opened) raw.interrupt()
+    })
   }
 
   /** Time that is left for checks, in milliseconds. */
@@ -74,19 +80,20 @@ export class Examination {
   /** Opens a stream and sends CONNECT. @throws NoConnection, Interrupted */
   async attempt(options: OpenOptions, limit = this.limit): Promise<Opened> {
     const waitMs = Math.max(1, Math.min(RESPONSE_MS, limit.leftMs()))
-    const stream = await this.target.open(waitMs)
+    const stream = await this.target.open(waitMs, limit.signal)
     const raw = new RawConnection(stream, limit)
     this.opened.add(raw)
-    const { username, password } = this.target
+    const { username, password, authentication } = this.target
     const connack = await raw.connect(
       {
         clientId: this.clientId(),
         clean: true,
-        keepalive: 60,
+        keepalive: KEEP_ALIVE_SECONDS,
         protocolVersion: this.protocolVersion,
         ...(username === undefined ? {} : { username }),
         ...(password === undefined ? {} : { password }),
         ...options,
+        ...(authentication === undefined ? {} : { properties: withData(authentication, options) }),
       },
       waitMs,
     )
@@ -144,8 +151,13 @@ export class Examination {
   }
 
   private get limit(): RunLimit {
-    return { traffic: this.traffic, leftMs: () => this.leftMs }
+    return { traffic: this.traffic, leftMs: () => this.leftMs, signal: this.signal }
   }
+}
+
+function withData({ method, data }: AuthenticationData, { properties }: OpenOptions) {
+  const authenticationData = data === undefined ? {} : { authenticationData: Buffer.from(data) }
+  return { ...properties, authenticationMethod: method, ...authenticationData }
 }
 
 export const codeOf = ({ reasonCode, returnCode }: IConnackPacket): number => reasonCode ?? returnCode ?? 0

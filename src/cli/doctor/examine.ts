@@ -24,38 +24,26 @@ import {
   wildcards,
   will,
 } from './check-subscriptions.js'
-import { assertNotRefused, codeOf, type Examination } from './examination.js'
+import { assertNotRefused, codeOf, type Examination, KEEP_ALIVE_SECONDS } from './examination.js'
 import type { ConnackObserved, Observations, TlsObserved, VersionObserved } from './observations.js'
 import { Interrupted } from './raw-connection.js'
-import { NoConnection, type TargetOptions } from './target.js'
+import { NoConnection } from './target.js'
 
-type Check = (examination: Examination, before: Observed, options: TargetOptions) => Promise<Observed>
+type Check = (examination: Examination, before: Observed) => Promise<Observed>
 
-/** In this order: later checks use what earlier ones have found. */
-const CHECKS: Readonly<Record<string, Check>> = {
-  roundTrip,
-  sysTopics,
-  qos1,
-  requests: (examination, _before, options) => requests(examination, options),
-  secondPacket,
-  topicCharacters,
-  wildcards,
-  shared,
-  identifiers,
-  overlapping,
-  noLocal,
-  retained,
-  retainOptions,
-  userProperties,
-  topicAlias,
-  ownPacketLimit,
-  qos2,
-  will,
-  session,
-  receiveMaximum,
-  largePublish,
-  messageExpiry,
-}
+type Checks = Readonly<Record<string, Check>>
+
+/** One after the other: they measure times, or others use what they find. */
+const FIRST: Checks = { roundTrip, qos1, requests, secondPacket, retained }
+/** Side by side. In each of these, later checks use what earlier ones have found. */
+const LANES: readonly Checks[] = [
+  { messageExpiry },
+  { identifiers, overlapping, noLocal, retainOptions },
+  { topicCharacters, shared, wildcards, userProperties, topicAlias, ownPacketLimit },
+  { qos2, will, session, sysTopics },
+]
+/** Alone, because they send the most. */
+const LAST: Checks = { receiveMaximum, largePublish }
 
 /** The result of a run. */
 export interface Examined {
@@ -65,42 +53,61 @@ export interface Examined {
 }
 
 /** @throws NoConnection */
-export async function examine(examination: Examination, options: TargetOptions): Promise<Examined> {
+export async function examine(examination: Examination): Promise<Examined> {
   const { target } = examination
   const tls = target.isTls ? await target.inspectTls(Math.max(1, examination.leftMs)) : undefined
   const first = await connect(examination, tls)
-  const failures: Record<string, string> = {}
-  let observed: Observed = first
-  let isComplete = true
-  for (const [name, check] of Object.entries(CHECKS)) {
-    if (examination.leftMs <= 0) {
-      failures[name] = 'no time was left'
-      isComplete = false
-      continue
-    }
-    try {
-      observed = { ...observed, ...(await check(examination, observed, options)) }
-    } catch (error) {
-      if (!isExpected(error)) throw error
-      const isLate = examination.leftMs <= 0
-      if (isLate) isComplete = false
-      failures[name] = isLate ? 'no time was left' : error.message
+  const run = new Run(examination, first)
+  await run.lane(FIRST)
+  await Promise.all(LANES.map(checks => run.lane(checks)))
+  await run.lane(LAST)
+  return { observations: { ...run.observed, ...first, failures: run.failures }, isComplete: run.isComplete }
+}
+
+/** What the checks have found so far. */
+class Run {
+  observed: Observed
+  readonly failures: Record<string, string> = {}
+  isComplete = true
+
+  constructor(
+    private readonly examination: Examination,
+    first: Observed,
+  ) {
+    this.observed = first
+  }
+
+  async lane(checks: Checks): Promise<void> {
+    for (const [name, check] of Object.entries(checks)) {
+      try {
+        if (this.examination.leftMs <= 0) throw new Interrupted('')
+        const found = await check(this.examination, this.observed)
+        this.observed = { ...this.observed, ...found }
+      } catch (error) {
+        if (!isExpected(error)) throw error
+        const isLate = this.examination.leftMs <= 0
+        if (isLate) this.isComplete = false
+        this.failures[name] = isLate ? 'no time was left' : error.message
+      }
     }
   }
-  return { observations: { ...observed, ...first, failures }, isComplete }
 }
 
 const isExpected = (error: unknown): error is Error =>
   error instanceof Interrupted || error instanceof NoConnection || isMqttError(error)
 
-type First = Pick<Observations, 'versions' | 'protocolVersion' | 'connack' | 'nowMs'> & {
+type First = Pick<
+  Observations,
+  'versions' | 'protocolVersion' | 'connack' | 'requestedKeepAlive' | 'nowMs'
+> & {
   readonly tls?: TlsObserved
 }
 
 /** Connects with each version. The checks use MQTT 5 if the broker accepts it. */
 async function connect(examination: Examination, tls: TlsObserved | undefined): Promise<First> {
   const mqtt5 = await version(examination, 5)
-  const mqtt311 = await version(examination, 4)
+  const mqtt311 =
+    examination.target.authentication === undefined ? await version(examination, 4) : WITHOUT_AUTHENTICATION
   if (!mqtt5.observed.isAccepted && !mqtt311.observed.isAccepted) {
     const why = mqtt311.observed.failure ?? mqtt5.observed.failure ?? 'it refuses MQTT 5 and MQTT 3.1.1'
     throw new NoConnection(
@@ -114,10 +121,17 @@ async function connect(examination: Examination, tls: TlsObserved | undefined): 
     versions: { mqtt5: mqtt5.observed, mqtt311: mqtt311.observed },
     protocolVersion,
     connack: protocolVersion === 5 ? mqtt5.connack : {},
+    requestedKeepAlive: KEEP_ALIVE_SECONDS,
     nowMs: Date.now(),
     ...(tls === undefined ? {} : { tls }),
   }
 }
+
+/** The client does not fall back to a version that would connect without the authentication. */
+const WITHOUT_AUTHENTICATION = {
+  observed: { isAccepted: false, failure: 'not tried, because MQTT 3.1.1 has no enhanced authentication' },
+  connack: {},
+} as const
 
 async function version(
   examination: Examination,

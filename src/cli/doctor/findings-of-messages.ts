@@ -78,7 +78,7 @@ function smallPackets({ secondPacketMs }: Observations): Said | undefined {
   const text = `the second of two small packets arrives ${secondPacketMs} ms after the first one (median)`
   if (secondPacketMs < HELD_BACK_MS) return ok(text)
   return warning(
-    `${text}: the broker uses Nagle's algorithm`,
+    `${text}: the broker, or a proxy on the way, uses Nagle's algorithm`,
     'set "set_tcp_nodelay true" in mosquitto.conf, or the like: mqtt.tcp_listen_options.nodelay = true (RabbitMQ). Until then, leave requests and responses at QoS 0, and requests.ackPings at true',
     ['requests.ackPings', 'requests.responseQos'],
   )

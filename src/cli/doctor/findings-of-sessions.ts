@@ -1,3 +1,4 @@
+import { counted } from '../../core/log-lines.js'
 import { describeReasonCode } from '../../core/protocol/packets.js'
 import { note, ok, type Rule, type Said, warning } from './finding.js'
 import type { Observations } from './observations.js'
@@ -116,13 +117,16 @@ function brokerWindow({ connack, protocolVersion }: Observations): Said {
   )
 }
 
-function keepAlive({ connack, protocolVersion }: Observations): Said | undefined {
-  const { serverKeepAlive } = connack
-  if (serverKeepAlive !== undefined)
-    return note(`the broker sets Keep Alive to ${serverKeepAlive} s`, 'nothing to do: the client uses it', [
-      'keepalive',
-    ])
-  return protocolVersion === 5 ? ok('chosen by the client', ['keepalive']) : undefined
+function keepAlive({ connack, protocolVersion, requestedKeepAlive }: Observations): Said | undefined {
+  if (protocolVersion !== 5) return undefined
+  // Some brokers send back what the client has requested.
+  const { serverKeepAlive = requestedKeepAlive } = connack
+  if (serverKeepAlive === requestedKeepAlive) return ok('chosen by the client', ['keepalive'])
+  return note(
+    `the broker sets Keep Alive to ${serverKeepAlive} s instead of the ${requestedKeepAlive} s requested`,
+    'nothing to do: the client uses it',
+    ['keepalive'],
+  )
 }
 
 function will({ will: observed }: Observations): Said | undefined {
@@ -137,15 +141,16 @@ function will({ will: observed }: Observations): Said | undefined {
 
 function sysTopics({ sysTopics: observed, brokerVersion }: Observations): Said | undefined {
   if (observed === undefined) return undefined
-  const { code, messages } = observed
+  const { code, topics, quietMs } = observed
   if (code === undefined || code >= 0x80)
     return note(
       `a subscription to $SYS/# was refused: ${code === undefined ? 'no SUBACK' : describeReasonCode(code)}`,
     )
-  if (messages === 0) return note('$SYS/# delivers nothing', 'monitor the broker with its own tools')
+  if (topics === 0)
+    return note(`$SYS/# delivers nothing within ${quietMs} ms`, 'monitor the broker with its own tools')
   const version = brokerVersion === undefined ? '' : `, version "${brokerVersion}"`
   return note(
-    `${messages} topics are readable${version}`,
+    `readable: ${counted(topics, 'topic')}${version}`,
     'if other clients must not see them, deny $SYS/# in the access rules of the broker',
   )
 }

@@ -89,6 +89,14 @@ interface CharacterObserved {
   readonly failure?: string
 }
 
+interface SysTopicsObserved extends GrantObserved {
+  readonly messages: number
+  /** Number of different topics. */
+  readonly topics: number
+  /** Time without a message after which the check ended, in milliseconds. */
+  readonly quietMs: number
+}
+
 export interface PublishObserved {
   /** Type of the packet that acknowledged it, and its Reason Code. */
   readonly packet?: 'puback' | 'pubrec' | 'pubcomp'
@@ -103,9 +111,11 @@ export interface Observations {
   readonly versions: Readonly<Record<'mqtt5' | 'mqtt311', VersionObserved>>
   readonly nowMs: number
   readonly connack: ConnackObserved
+  /** Keep Alive of CONNECT, in seconds. */
+  readonly requestedKeepAlive: number
   readonly tls?: TlsObserved
   readonly brokerVersion?: string
-  readonly sysTopics?: { readonly code: number | undefined; readonly messages: number }
+  readonly sysTopics?: SysTopicsObserved
   readonly roundTrip?: TimesObserved
   /** Requests of this package through the broker: publish, handler, response. */
   readonly requests?: TimesObserved

@@ -1,4 +1,4 @@
-import type { Duplex } from 'node:stream'
+import { Duplex } from 'node:stream'
 import {
   generate,
   type IConnackPacket,
@@ -30,6 +30,8 @@ export interface RunLimit {
   readonly traffic: Traffic
   /** Time that is left, in milliseconds. */
   readonly leftMs: () => number
+  /** Ends the opening of a connection. */
+  readonly signal?: AbortSignal | undefined
 }
 
 /** The broker ended the connection, or did not respond in time. */
@@ -55,6 +57,39 @@ interface Waiter {
 
 export type Publish = Pick<IPublishPacket, 'topic' | 'payload'> &
   Partial<Pick<IPublishPacket, 'qos' | 'retain' | 'properties' | 'messageId' | 'dup'>>
+
+/** A stream for a client of its own, whose packets are counted with those of the run. */
+export function countedStream(stream: Duplex, protocolVersion: 4 | 5, traffic: Traffic): Duplex {
+  const [sent, received] = [parser({ protocolVersion }), parser({ protocolVersion })]
+  // The client reports bytes that are not MQTT.
+  for (const packets of [sent, received]) packets.on('error', () => {})
+  sent.on('packet', () => {
+    traffic.packetsOut += 1
+  })
+  received.on('packet', () => {
+    traffic.packetsIn += 1
+  })
+  const counted = new Duplex({
+    read: () => void stream.resume(),
+    write: (bytes: Buffer, _encoding, done) => {
+      traffic.bytesOut += bytes.length
+      sent.parse(bytes)
+      stream.write(bytes, done)
+    },
+    final: done => void stream.end(done),
+    destroy: (error, done) => {
+      stream.destroy()
+      done(error)
+    },
+  })
+  stream.on('data', (bytes: Buffer) => {
+    traffic.bytesIn += bytes.length
+    received.parse(bytes)
+    if (!counted.push(bytes)) stream.pause()
+  })
+  stream.on('close', () => counted.destroy())
+  return counted
+}
 
 /** One MQTT connection of which the caller sends every packet. */
 export class RawConnection {
@@ -187,6 +222,11 @@ export class RawConnection {
     if (messageId !== undefined && qos > 0) this.send({ cmd: qos === 1 ? 'puback' : 'pubrec', messageId })
   }
 
+  /** Ends all waits. The connection stays open. */
+  interrupt(): void {
+    for (const waiter of [...this.waiters]) waiter.done(undefined)
+  }
+
   /** Ends the connection with DISCONNECT. */
   close(): void {
     if (this.ending === undefined) this.send({ cmd: 'disconnect' })
@@ -232,6 +272,8 @@ export class RawConnection {
     this.limit.traffic.packetsIn += 1
     if (packet.cmd === 'disconnect')
       this.ended(`the broker sent DISCONNECT with ${describeReasonCode(packet.reasonCode ?? 0)}`)
+    if (packet.cmd === 'auth')
+      this.ended('the broker sent an authentication challenge, which this command cannot respond to')
     if (packet.cmd === 'publish' && this.acknowledges) this.acknowledge(packet)
     if (packet.cmd === 'pubrel' && packet.messageId !== undefined)
       this.send({ cmd: 'pubcomp', messageId: packet.messageId })
@@ -243,7 +285,7 @@ export class RawConnection {
 
   private ended(why: string): void {
     this.ending ??= why
-    for (const waiter of [...this.waiters]) waiter.done(undefined)
+    this.interrupt()
   }
 }
 

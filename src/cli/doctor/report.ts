@@ -6,7 +6,7 @@ import type { Observations } from './observations.js'
 import type { Traffic } from './raw-connection.js'
 import type { NoConnection } from './target.js'
 
-/** Exit codes of `nestjs-mqtt doctor`. 1 means that the arguments are wrong. */
+/** Exit codes of `nestjs-mqtt doctor`. 1 means that the arguments are wrong; after a signal it is 128 and its number. */
 export const EXIT = { healthy: 0, noConnection: 2, warnings: 3, incomplete: 4 } as const
 
 /** What `--json` writes. Fields are added in minor versions only, and never removed. */
@@ -26,7 +26,7 @@ export interface DoctorReport {
   /** Retained messages and sessions that could not be removed. */
   readonly leftBehind: readonly string[]
   /** Why there is no connection. */
-  readonly error: { readonly kind: NoConnection['kind']; readonly message: string } | null
+  readonly error: { readonly kind: NoConnection['kind'] | 'interrupted'; readonly message: string } | null
 }
 
 interface Run {
@@ -34,6 +34,8 @@ interface Run {
   readonly durationMs: number
   readonly traffic: Traffic
   readonly leftBehind: readonly string[]
+  /** Exit code after a signal. */
+  readonly interruptedWith?: number | undefined
 }
 
 export function reportOf({ observations, isComplete }: Examined, run: Run): DoctorReport {
@@ -42,7 +44,8 @@ export function reportOf({ observations, isComplete }: Examined, run: Run): Doct
   return {
     schemaVersion: 1,
     target: run.target,
-    exitCode: !isComplete ? EXIT.incomplete : hasWarnings ? EXIT.warnings : EXIT.healthy,
+    exitCode:
+      run.interruptedWith ?? (!isComplete ? EXIT.incomplete : hasWarnings ? EXIT.warnings : EXIT.healthy),
     durationMs: run.durationMs,
     isComplete,
     protocolVersion: observations.protocolVersion,
@@ -55,11 +58,12 @@ export function reportOf({ observations, isComplete }: Examined, run: Run): Doct
   }
 }
 
-export function reportOfFailure({ kind, message }: NoConnection, run: Run): DoctorReport {
+export function reportOfFailure(error: NonNullable<DoctorReport['error']>, run: Run): DoctorReport {
+  const { kind, message } = error
   return {
     schemaVersion: 1,
     target: run.target,
-    exitCode: EXIT.noConnection,
+    exitCode: run.interruptedWith ?? EXIT.noConnection,
     durationMs: run.durationMs,
     isComplete: false,
     protocolVersion: null,
@@ -71,6 +75,9 @@ export function reportOfFailure({ kind, message }: NoConnection, run: Run): Doct
     error: { kind, message },
   }
 }
+
+/** Exit codes above it name a signal. */
+export const AFTER_SIGNAL = 128
 
 const WIDTH = 9
 const TITLE_WIDTH = 26
@@ -94,7 +101,8 @@ export function textOf(report: DoctorReport): string {
     `${count('ok')} ok, ${counted(count('note'), 'note')}, ${counted(count('warning'), 'warning')}, ${count('unknown')} unknown; ` +
       `${traffic.packetsOut} packets sent (${Math.ceil(traffic.bytesOut / 1_024)} KiB), ${traffic.packetsIn} received, ${(durationMs / 1_000).toFixed(1)} s`,
   )
-  if (!report.isComplete)
+  if (report.exitCode > AFTER_SIGNAL) lines.push('A signal ended the run before all checks.')
+  else if (!report.isComplete)
     lines.push('The time limit ended the run before all checks; raise it with --timeout.')
   if (report.leftBehind.length > 0)
     lines.push(`Not removed from the broker: ${report.leftBehind.join(', ')}.`)

@@ -1,29 +1,41 @@
-import { once } from 'node:events'
-import { connect as connectTcp, type Socket } from 'node:net'
-import { Duplex } from 'node:stream'
-import {
-  type ConnectionOptions,
-  connect as connectTls,
-  type DetailedPeerCertificate,
-  type TLSSocket,
-} from 'node:tls'
+import type { Duplex } from 'node:stream'
+import type { DetailedPeerCertificate, TLSSocket } from 'node:tls'
+import { openStream, openUnverified } from '../../client/connection/dialler.js'
 import { Endpoints } from '../../client/connection/endpoints.js'
+import type { Endpoint } from '../../client/connection/link.js'
 import { describeCause } from '../../core/errors.js'
 import { resolveOptions } from '../../options/option-checks.js'
 import type { MqttModuleOptions } from '../../options/options.js'
 import { withoutSecrets } from '../../options/pass-through.js'
+import type { ResolvedOptions } from '../../options/resolved-options.js'
 import type { TlsObserved } from './observations.js'
 
 /** The options of this package that say where and how to connect. */
 export type TargetOptions = Pick<
   MqttModuleOptions,
-  'username' | 'password' | 'caPath' | 'certPath' | 'keyPath' | 'passphrase' | 'servername'
-> & { readonly url: string }
+  | 'username'
+  | 'password'
+  | 'caPath'
+  | 'certPath'
+  | 'keyPath'
+  | 'passphrase'
+  | 'servername'
+  | 'ALPNProtocols'
+  | 'localAddress'
+  | 'proxy'
+  | 'wsOptions'
+> & { readonly url: string; readonly authentication?: AuthenticationData }
+
+/** Enhanced authentication that needs no challenge, such as a token (MQTT 5, 4.12). */
+export interface AuthenticationData {
+  readonly method: string
+  readonly data?: string
+}
 
 /** Why there is no connection, by the part that failed. */
 export class NoConnection extends Error {
   constructor(
-    readonly kind: 'name' | 'unreachable' | 'refused' | 'tls' | 'protocol' | 'credentials',
+    readonly kind: 'name' | 'unreachable' | 'refused' | 'tls' | 'protocol' | 'credentials' | 'proxy',
     message: string,
     readonly tls?: TlsObserved,
   ) {
@@ -31,7 +43,6 @@ export class NoConnection extends Error {
   }
 }
 
-const PORTS: Readonly<Record<string, number>> = { 'mqtt:': 1883, 'mqtts:': 8883, 'ws:': 80, 'wss:': 443 }
 const HINTS: Readonly<Record<string, readonly [NoConnection['kind'], string]>> = {
   ENOTFOUND: ['name', 'the host name does not exist; check the URL and the DNS of this machine'],
   EAI_AGAIN: ['name', 'the host name could not be looked up; check the DNS of this machine'],
@@ -40,11 +51,18 @@ const HINTS: Readonly<Record<string, readonly [NoConnection['kind'], string]>> =
     'nothing listens on that port; check that the broker runs, the port, and the address it listens on',
   ],
   ECONNRESET: ['protocol', 'the peer closed the connection; check that the port expects this scheme'],
+  ENOENT: ['unreachable', 'there is no such socket file; check the path, and that the broker runs'],
+  EACCES: ['unreachable', 'this user may not connect to the socket; check the permissions of the file'],
+  EADDRNOTAVAIL: ['unreachable', 'this machine does not have the local address; check --local-address'],
   EHOSTUNREACH: ['unreachable', 'there is no route to the host'],
   ENETUNREACH: ['unreachable', 'there is no route to the network'],
   ETIMEDOUT: ['unreachable', 'the host does not respond; check the address and the firewalls on the way'],
   ERR_SSL_WRONG_VERSION_NUMBER: ['tls', 'the port does not use TLS; use mqtt:// or ws://, or another port'],
   ERR_SSL_PACKET_LENGTH_TOO_LONG: ['tls', 'the port does not use TLS; use mqtt:// or ws://, or another port'],
+  ERR_SSL_TLSV1_ALERT_NO_APPLICATION_PROTOCOL: [
+    'tls',
+    'the broker accepts none of the protocols; check --alpn',
+  ],
 }
 
 const TLS_HINTS: Readonly<Record<string, string>> = {
@@ -58,38 +76,48 @@ const TLS_HINTS: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: 'use a host name of the certificate in the URL, or set "servername"',
 }
 
-/** The address of a broker, and the streams to it. */
+/** The address of a broker, and the streams to it. They are opened as the client opens its own. */
 export class Target {
+  private readonly endpoints: Endpoints
+
   private constructor(
     /** The URL without user, password and query. */
     readonly name: string,
     private readonly url: URL,
-    private readonly tlsOptions: ConnectionOptions,
-    readonly username: string | undefined,
-    readonly password: Buffer | undefined,
-  ) {}
+    private readonly options: ResolvedOptions,
+    readonly authentication: AuthenticationData | undefined,
+  ) {
+    this.endpoints = new Endpoints(options)
+  }
 
   /** Validates the options, resolves SRV records, and reads the TLS files. @throws MqttError, NoConnection */
-  static async of({ url: given, ...others }: TargetOptions): Promise<Target> {
-    const options = resolveOptions({ url: given, ...others }, 'doctor')
-    const name = withoutSecrets(given)
-    let endpoint: Awaited<ReturnType<Endpoints['next']>>
+  static async of({ authentication, ...given }: TargetOptions): Promise<Target> {
+    resolveOptions(given, 'doctor')
+    // Without the proxy, which is used once per connection. All connections are to the same host.
+    const { proxy: _proxy, ...direct } = given
+    const name = withoutSecrets(given.url)
     try {
-      endpoint = await new Endpoints(options).next(0, undefined)
+      const located = await new Endpoints(resolveOptions(direct, 'doctor')).next(0, undefined)
+      const url = located.url ?? given.url
+      return new Target(
+        located.name,
+        new URL(url),
+        resolveOptions({ ...given, url }, 'doctor'),
+        authentication,
+      )
     } catch (cause) {
-      throw new NoConnection('name', `${name}: ${describeCause(cause)}`)
+      const kind = /^mqtts?\+srv:/i.test(name) ? 'name' : 'tls'
+      throw new NoConnection(kind, `${name}: ${describeCause(cause)}`)
     }
-    const url = new URL(endpoint.url ?? given)
-    const { ca, cert, key, passphrase } = endpoint.credentials
-    const username = others.username ?? (decodeURIComponent(url.username) || undefined)
-    const password = others.password ?? (decodeURIComponent(url.password) || undefined)
-    return new Target(
-      endpoint.name,
-      url,
-      definedOnly({ ca, cert, key, passphrase, servername: others.servername }),
-      username,
-      password === undefined ? undefined : Buffer.from(password),
-    )
+  }
+
+  get username(): string | undefined {
+    return this.passThrough.username ?? (decodeURIComponent(this.url.username) || undefined)
+  }
+
+  get password(): Buffer | undefined {
+    const password = this.passThrough.password ?? (decodeURIComponent(this.url.password) || undefined)
+    return password === undefined ? undefined : Buffer.from(password)
   }
 
   get isTls(): boolean {
@@ -102,7 +130,9 @@ export class Target {
    */
   async inspectTls(waitMs: number): Promise<TlsObserved> {
     // Nothing is written to this socket. All later connections reject a certificate that is not valid.
-    const socket = await this.opened(this.tlsSocket({ rejectUnauthorized: false }), 'secureConnect', waitMs)
+    const socket = await this.within(waitMs, (endpoint, signal) =>
+      openUnverified(this.options, endpoint, signal),
+    )
     const observed = observedOf(socket)
     socket.destroy()
     const { failure } = observed
@@ -112,80 +142,58 @@ export class Target {
   }
 
   /** Opens a stream for MQTT. @throws NoConnection */
-  async open(waitMs: number): Promise<Duplex> {
-    const { protocol } = this.url
-    if (protocol === 'ws:' || protocol === 'wss:') return this.openWebSocket(waitMs)
-    const stream = this.isTls
-      ? await this.opened(this.tlsSocket({}), 'secureConnect', waitMs)
-      : await this.opened(connectTcp(this.address), 'connect', waitMs)
-    stream.setNoDelay(true)
-    return stream
+  open(waitMs: number, interrupt?: AbortSignal): Promise<Duplex> {
+    const opening = (endpoint: Endpoint, signal: AbortSignal): Promise<Duplex> =>
+      openStream(this.options, endpoint, signal)
+    return this.within(waitMs, opening, interrupt)
   }
 
-  private get address(): { readonly host: string; readonly port: number } {
-    const { hostname, port, protocol } = this.url
-    return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port) || (PORTS[protocol] ?? 1883) }
+  private get passThrough() {
+    return this.options.secrets.reveal().passThrough
   }
 
-  private tlsSocket(options: ConnectionOptions): TLSSocket {
-    const { host, port } = this.address
-    const isName = !/^[\d.]+$|:/.test(host)
-    return connectTls({ host, port, ...(isName ? { servername: host } : {}), ...this.tlsOptions, ...options })
-  }
-
-  private async opened<S extends Socket>(socket: S, event: string, waitMs: number): Promise<S> {
-    socket.on('error', () => {})
-    const timer = setTimeout(
-      () =>
-        socket.destroy(Object.assign(new Error(`no connection within ${waitMs} ms`), { code: 'ETIMEDOUT' })),
-      waitMs,
-    )
+  private async within<T>(
+    waitMs: number,
+    open: (endpoint: Endpoint, signal: AbortSignal) => Promise<T>,
+    interrupt?: AbortSignal,
+  ): Promise<T> {
+    const limit = AbortSignal.timeout(Math.ceil(waitMs))
+    const signal = interrupt === undefined ? limit : AbortSignal.any([limit, interrupt])
+    let part: 'proxy' | 'broker' = 'proxy'
     try {
-      await once(socket, event)
-      return socket
+      const endpoint = await this.endpoints.next(0, undefined, 5, undefined, signal)
+      part = 'broker'
+      return await open(endpoint, signal)
     } catch (cause) {
-      throw this.failed(cause)
-    } finally {
-      clearTimeout(timer)
+      throw this.failed(
+        limit.aborted
+          ? Object.assign(new Error(`no connection within ${Math.ceil(waitMs)} ms`), { code: 'ETIMEDOUT' })
+          : cause,
+        part,
+      )
     }
   }
 
-  private async openWebSocket(waitMs: number): Promise<Duplex> {
-    if (typeof WebSocket === 'undefined')
-      throw new NoConnection(
-        'protocol',
-        `${this.name}: WebSocket needs Node 22 or later; or start with NODE_OPTIONS=--experimental-websocket`,
+  private failed(cause: unknown, part: 'proxy' | 'broker'): NoConnection {
+    const text = describeCause(cause)
+    const { proxy } = this.options.secrets.reveal()
+    if (part === 'proxy' && proxy !== undefined) {
+      const who = `the proxy ${withoutSecrets(proxy)}`
+      return new NoConnection(
+        'proxy',
+        `${this.name}: ${text.includes(who) ? text : `${who}: ${text}`}; check --proxy`,
       )
-    const bare = new URL(this.url)
-    bare.username = ''
-    bare.password = ''
-    const socket = new WebSocket(bare, 'mqtt')
-    socket.binaryType = 'arraybuffer'
-    const opened = once(socket, 'open')
-    const timer = setTimeout(() => socket.dispatchEvent(new Event('error')), waitMs)
-    try {
-      await opened
-      return webSocketStream(socket)
-    } catch {
-      socket.close()
-      throw new NoConnection(
-        'protocol',
-        `${this.name}: the WebSocket was not opened; check the path (often /mqtt), the port, and that the broker accepts the subprotocol "mqtt"`,
-      )
-    } finally {
-      clearTimeout(timer)
     }
-  }
-
-  private failed(cause: unknown): NoConnection {
     const code = cause instanceof Error && 'code' in cause ? String(cause.code) : ''
-    const [kind, hint] = HINTS[code] ?? [code.startsWith('ERR_SSL') ? 'tls' : 'unreachable', 'check the URL']
-    return new NoConnection(kind, `${this.name}: ${describeCause(cause)}: ${hint}`)
+    const isWebSocket = this.url.protocol.startsWith('ws')
+    const [kind, hint] = HINTS[code] ?? [
+      code.startsWith('ERR_SSL') ? 'tls' : isWebSocket ? 'protocol' : 'unreachable',
+      isWebSocket
+        ? 'check the path of the URL (often /mqtt), the port, and that the broker accepts the subprotocol "mqtt"'
+        : 'check the URL',
+    ]
+    return new NoConnection(kind, `${this.name}: ${text}: ${hint}`)
   }
-}
-
-function definedOnly(options: Readonly<Record<string, unknown>>): ConnectionOptions {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined))
 }
 
 function observedOf(socket: TLSSocket): TlsObserved {
@@ -230,28 +238,4 @@ function describeTlsFailure({ failure = '', issuer, names, subject, validToMs }:
   if (failure === 'ERR_TLS_CERT_ALTNAME_INVALID')
     return `${who} is valid for ${names || 'no host name'}, not for the host of the URL`
   return `${who} is not trusted (${failure})`
-}
-
-function webSocketStream(socket: WebSocket): Duplex {
-  const stream = new Duplex({
-    read: () => {},
-    write: (chunk: Buffer, _encoding, done) => {
-      socket.send(new Uint8Array(chunk))
-      done()
-    },
-    final: done => {
-      socket.close()
-      done()
-    },
-    destroy: (error, done) => {
-      socket.close()
-      done(error)
-    },
-  })
-  socket.addEventListener('message', ({ data }) => {
-    if (data instanceof ArrayBuffer) stream.push(Buffer.from(data))
-  })
-  socket.addEventListener('close', () => stream.destroy())
-  socket.addEventListener('error', () => stream.destroy())
-  return stream
 }

@@ -1,5 +1,7 @@
-import type { Socket } from 'node:net'
-import type { ConnectionOptions, TLSSocket } from 'node:tls'
+import { type EventEmitter, once } from 'node:events'
+import { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import { type ConnectionOptions, TLSSocket } from 'node:tls'
 import { type IClientOptions, MqttClient, connect as mqttConnect } from 'mqtt'
 import type { ConnectedSession, ProtocolVersion } from '../../core/connection/connection-state.js'
 import { ExpiryWarnings } from '../../core/connection/tls-rules.js'
@@ -8,7 +10,7 @@ import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { Endpoints } from './endpoints.js'
 import { type Dialler, type Endpoint, limited } from './link.js'
 import { ClientLink, ignore } from './mqtt-link.js'
-import { refuseTextFrames } from './packet-reader.js'
+import { onWebSocket, refuseTextFrames } from './packet-reader.js'
 import {
   type Address,
   addressOf,
@@ -49,6 +51,53 @@ export function createDialler(options: ResolvedOptions, endpoints = new Endpoint
       client.incomingStore = new UnreleasedStore(unreleased, done => link.stored(done))
       return link
     },
+  }
+}
+
+/** Opens the stream of an attempt, for a program that sends every packet itself. Resolves when bytes can be sent. */
+export async function openStream(
+  options: ResolvedOptions,
+  endpoint: Endpoint,
+  signal: AbortSignal,
+): Promise<Duplex> {
+  const settings = { ...clientOptions(options, endpoint, 5), log: ignore }
+  let webSocket: EventEmitter | undefined
+  onWebSocket(settings, socket => {
+    webSocket = socket
+  })
+  const client = openClient(options, endpoint, settings, socket => socket)
+  // Seam: only `mqtt` can open its WebSocket, and the function that does so is private.
+  const stream = (Reflect.get(client, 'streamBuilder') as (client: MqttClient) => Duplex)(client)
+  stream.on('error', ignore)
+  try {
+    if (webSocket !== undefined) await once(webSocket, 'open', { signal })
+    else if (stream instanceof TLSSocket) await once(stream, 'secureConnect', { signal })
+    else if (stream instanceof Socket && stream.connecting) await once(stream, 'connect', { signal })
+  } catch (cause) {
+    stream.destroy()
+    throw cause
+  }
+  if (stream instanceof Socket) stream.setNoDelay(true)
+  return stream
+}
+
+/** Opens a TLS connection to any broker, so that a certificate that is not valid can be described. Nothing may be sent. */
+export async function openUnverified(
+  options: ResolvedOptions,
+  endpoint: Endpoint,
+  signal: AbortSignal,
+): Promise<TLSSocket> {
+  const { url = '', tunnel } = endpoint
+  const tls = { ...tlsOptions(clientOptions(options, endpoint, 5)), rejectUnauthorized: false }
+  const how = { localAddress: options.localAddress, tunnel: tunnel?.socket }
+  const socket = openTls(addressOf(url), how, tls)
+  socket.on('error', ignore)
+  try {
+    await once(socket, 'secureConnect', { signal })
+    return socket
+  } catch (cause) {
+    socket.destroy()
+    throw cause
   }
 }
 

@@ -97,21 +97,25 @@ function connectApart(client: MqttClient): NodeJS.WritableStream {
   return parser
 }
 
-/**
- * `ws` passes the content of text and binary frames on alike, but MQTT may only be in binary ones (MQTT 5, 6.0.0-1). Its option
- * `finishRequest` gives access to the socket.
- */
-export function refuseTextFrames(settings: IClientOptions, refuse: (cause: MqttError) => void): void {
+/** Calls back with the WebSocket of an attempt. The option `finishRequest` of `ws` gives access to it. */
+export function onWebSocket(settings: IClientOptions, created: (socket: EventEmitter) => void): void {
   const finishRequest: unknown = Reflect.get(settings.wsOptions ?? {}, 'finishRequest')
   const finish = (request: ClientRequest, socket: EventEmitter): void => {
-    socket.on('message', (_content: unknown, isBinary: boolean) => {
-      if (!isBinary)
-        refuse(new MqttError('CONNECTION_LOST', 'the broker sent a text frame', { reasonCode: 0x81 }))
-    })
+    created(socket)
     if (typeof finishRequest === 'function') finishRequest(request, socket)
     else request.end()
   }
   settings.wsOptions = { ...settings.wsOptions, finishRequest: finish }
+}
+
+/** `ws` passes the content of text and binary frames on alike, but MQTT may only be in binary ones (MQTT 5, 6.0.0-1). */
+export function refuseTextFrames(settings: IClientOptions, refuse: (cause: MqttError) => void): void {
+  onWebSocket(settings, socket => {
+    socket.on('message', (_content: unknown, isBinary: boolean) => {
+      if (!isBinary)
+        refuse(new MqttError('CONNECTION_LOST', 'the broker sent a text frame', { reasonCode: 0x81 }))
+    })
+  })
 }
 
 /**

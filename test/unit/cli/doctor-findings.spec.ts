@@ -23,7 +23,8 @@ const GOOD: Observations = {
     validToMs: NOW_MS + 90 * DAY_MS,
     chain: ['broker.example', 'Example CA'],
   },
-  sysTopics: { code: 0, messages: 0 },
+  requestedKeepAlive: 300,
+  sysTopics: { code: 0, messages: 0, topics: 0, quietMs: 250 },
   roundTrip: { p50Ms: 1, p99Ms: 3, samples: 60 },
   requests: { p50Ms: 2, p99Ms: 9, samples: 30 },
   secondPacketMs: 0.1,
@@ -311,13 +312,28 @@ describe('the findings about a broker', () => {
       /only 5 messages/,
     ],
     ['broker-window', 'note', { connack: { receiveMaximum: 20 } }, /accepts 20 publishes in flight/],
-    ['keep-alive', 'note', { connack: { serverKeepAlive: 60 } }, /sets Keep Alive to 60 s/],
+    [
+      'keep-alive',
+      'note',
+      { connack: { serverKeepAlive: 60 } },
+      /sets Keep Alive to 60 s instead of the 300 s requested/,
+    ],
+    ['keep-alive', 'ok', { connack: { serverKeepAlive: 300 } }, /chosen by the client/],
     ['will', 'warning', { will: { hasArrived: false } }, /not published within 3 s/],
     [
       'sys-topics',
       'note',
-      { sysTopics: { code: 0, messages: 46 }, brokerVersion: 'mosquitto version 2.0.11' },
-      /46 topics.*2\.0\.11/,
+      {
+        sysTopics: { code: 0, messages: 90, topics: 46, quietMs: 250 },
+        brokerVersion: 'mosquitto version 2.0.11',
+      },
+      /readable: 46 topics.*2\.0\.11/,
+    ],
+    [
+      'sys-topics',
+      'note',
+      { sysTopics: { code: 0, messages: 3, topics: 1, quietMs: 250 } },
+      /readable: 1 topic if other clients/,
     ],
   ])('%s is a %s when it should be', (id, level, changed, pattern) => {
     const { level: found, text, advice = '' } = finding(id, changed)
