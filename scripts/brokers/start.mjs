@@ -11,7 +11,7 @@ const START_LIMIT_MS = 60_000
 const STOP_LIMIT_MS = 10_000
 const DIST = fileURLToPath(new URL('../../dist/', import.meta.url))
 
-async function freePorts(count) {
+export async function freePorts(count) {
   const servers = Array.from({ length: count }, () => createServer().listen(0, '127.0.0.1'))
   await Promise.all(servers.map(server => once(server, 'listening')))
   const ports = servers.map(server => server.address().port)
@@ -27,7 +27,7 @@ const FOLDERS = [
 ]
 
 /** Path of a program. Undefined if it is not installed. */
-function program(name) {
+export function program(name) {
   return FOLDERS.map(folder => join(folder, name)).find(existsSync)
 }
 
@@ -58,7 +58,7 @@ function accepts(port) {
 const pause = ms => new Promise(resolve => setTimeout(resolve, ms))
 
 /** A child process in its own group, which `stop` ends with everything that it has started. */
-class Child {
+export class Child {
   log = ''
 
   constructor(file, args, { env, cwd } = {}) {
@@ -82,12 +82,11 @@ class Child {
     return this.process.exitCode === null && this.process.signalCode === null
   }
 
-  async listens(port) {
-    const end = Date.now() + START_LIMIT_MS
+  async listens(port, limitMs = START_LIMIT_MS) {
+    const end = Date.now() + limitMs
     while (!(await accepts(port))) {
       if (!this.isRunning) throw new Error(`the broker did not start:\n${this.log}`)
-      if (Date.now() > end)
-        throw new Error(`the broker does not listen after ${START_LIMIT_MS} ms:\n${this.log}`)
+      if (Date.now() > end) throw new Error(`the broker does not listen after ${limitMs} ms:\n${this.log}`)
       await pause(50)
     }
   }
@@ -112,7 +111,7 @@ class Child {
   }
 }
 
-const newFolder = name => mkdtempSync(join(tmpdir(), `nestjs-mqtt-${name}-`))
+export const newFolder = name => mkdtempSync(join(tmpdir(), `nestjs-mqtt-${name}-`))
 
 function running(port, folder, children) {
   return {
@@ -190,7 +189,7 @@ async function startRabbit() {
 }
 
 /** The script of RabbitMQ itself: that in /usr/sbin changes the user. */
-function rabbitServer() {
+export function rabbitServer() {
   const version = packageVersion('rabbitmq-server')
   const own = `/usr/lib/rabbitmq/lib/rabbitmq_server-${version}/sbin/rabbitmq-server`
   return version !== undefined && existsSync(own) ? own : program('rabbitmq-server')
