@@ -1,5 +1,5 @@
 /** Rows of words as text with aligned columns. */
-function table(rows) {
+export function table(rows) {
   const widths = rows[0].map((_, column) => Math.max(...rows.map(row => String(row[column]).length)))
   return rows
     .map(row =>

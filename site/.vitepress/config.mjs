@@ -39,6 +39,7 @@ const GUIDE = [
     items: [
       page('Connections', 'reconnect'),
       page('Deployment', 'deployment'),
+      page('Scaling', 'scaling'),
       page('Doctor', 'doctor'),
       page('Brokers', 'brokers'),
       page('Interoperability', 'interoperability'),

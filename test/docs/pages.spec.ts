@@ -17,6 +17,7 @@ const PAGES = [
   'docs/migration.md',
   'docs/opentelemetry.md',
   'docs/outbox.md',
+  'docs/scaling.md',
   'docs/security.md',
   'docs/state.md',
   'docs/storing.md',
