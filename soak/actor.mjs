@@ -24,7 +24,6 @@ subscribe(MQTT_CHANNELS.connection, ({ client }) => {
 
 export class Actor {
   progress = {}
-  log = new RecentLog()
   isOperating = false
   operations = Promise.resolve()
   connectedAtMs = 0
@@ -33,6 +32,7 @@ export class Actor {
     this.role = role
     this.random = new Random(role.seed, `${role.name}/${role.life}`)
     this.journal = new Journal(role.journal)
+    this.log = new RecentLog(role.log)
     this.next = role.life * PER_LIFE
     this.journal.note('L', role.life)
   }

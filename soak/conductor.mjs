@@ -9,7 +9,7 @@ import { Remote } from './remote.mjs'
 import { Stage } from './stage.mjs'
 
 /** Time for a calm phase to show progress, and for everything to drain. */
-const PATIENCE_MS = 60_000
+const PATIENCE_MS = 90_000
 const POLL_MS = 100
 /** The journals of a quiet network have no new line for this time. */
 const QUIET_POLLS = 5
@@ -43,7 +43,7 @@ export class Conductor {
 
   /** Time after which the run is stuck. */
   get deadlineMs() {
-    return this.durationMs + 180_000
+    return this.durationMs + 300_000
   }
 
   /** Never rejects: whatever fails, the journals are judged. */

@@ -37,7 +37,7 @@ export class Journal {
   }
 }
 
-/** The last lines of a client's log. */
+/** The log of a client: all of it in a file, and its last lines in memory. */
 export class RecentLog {
   lines = []
   error = text => this.add('error', text)
@@ -45,8 +45,14 @@ export class RecentLog {
   log = text => this.add('log', text)
   debug = () => {}
 
+  constructor(file) {
+    this.descriptor = openSync(file, 'a')
+  }
+
   add(level, text) {
-    this.lines.push(`${new Date().toISOString()} ${level} ${text}`)
+    const line = `${new Date().toISOString()} ${level} ${text}`
+    writeSync(this.descriptor, `${line}\n`)
+    this.lines.push(line)
     if (this.lines.length > 100) this.lines.shift()
   }
 }

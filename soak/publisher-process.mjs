@@ -94,7 +94,8 @@ class Publisher extends Actor {
     this.journal.note('O', number, end)
     tally.open -= 1
     tally.ends[end] = (tally.ends[end] ?? 0) + 1
-    if (status === 'acknowledged' || (status === 'sent' && qos === 0)) this.advance(`${policy} ${qos}`)
+    // A stored message is delivered later. The store must be empty at the next quiet point.
+    if (['sent', 'acknowledged', 'stored'].includes(status)) this.advance(`${policy} ${qos}`)
   }
 
   async rested() {

@@ -51,7 +51,7 @@ async function run() {
   console.log(tablesOf({ conductor, verdict, reports, laws, cpuMs: cpuMs + (user + system) / 1_000, wallMs }))
   const failure = failureOf(laws)
   if (failure !== undefined) {
-    console.log(`FAILED with seed ${seed}: ${failure}; the journals are in ${stage.folder}`)
+    console.log(`FAILED with seed ${seed}: ${failure}; the journals and logs are in ${stage.folder}`)
     return 1
   }
   console.log(`All ${laws.length} laws hold (seed ${seed}).`)

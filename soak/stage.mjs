@@ -10,9 +10,9 @@ import { LossyPings } from './lossy-pings.mjs'
 import { Remote } from './remote.mjs'
 import { isShared } from './topics.mjs'
 
-const MOST_RESTART_MS = 60_000
+const MOST_RESTART_MS = 120_000
 /** Time for all processes to subscribe, before the first fault. */
-const SUBSCRIBE_MS = 60_000
+const SUBSCRIBE_MS = 120_000
 /** The witness may receive a message this much later than a service would. */
 const SLACK_MS = 1_000
 
@@ -41,7 +41,8 @@ class ActorProcess {
     this.life += 1
     const { name, kind, life, journal, options, stage } = this
     const store = join(stage.folder, `${name}.db`)
-    const role = { name, life, journal, store, url: this.link.url, seed: stage.seed, ...options }
+    const log = join(stage.folder, `${name}.log`)
+    const role = { name, life, journal, log, store, url: this.link.url, seed: stage.seed, ...options }
     this.remote = new Remote(fileOf(kind), role, {
       execArgv: ['--expose-gc', '--no-warnings'],
       onLost: error => stage.fail(`the process ${name} ended: ${error.message}`),
