@@ -147,6 +147,19 @@ export class CredentialRenewal implements ConnectionListener {
     dispatcher.lost()
   }
 
+  /** Replaces the connection, so that the broker delivers again what was not acknowledged. Never rejects. */
+  async reconnect(): Promise<void> {
+    const { connection, publisher, dispatcher, shutdown, log } = this.#session
+    const { state } = connection
+    publisher.replacing(true)
+    await this.settled()
+    if (connection.state !== state) return
+    if (shutdown.isDraining) return publisher.replacing(false)
+    log.debug('replacing the connection, so that the broker delivers unacknowledged messages again')
+    connection.replace()
+    dispatcher.lost()
+  }
+
   private async settled(): Promise<void> {
     const { inFlight } = this.#session.publisher
     const untilMs = performance.now() + SETTLE_MS

@@ -84,8 +84,9 @@ export interface InboundOptions {
    * Total bytes of all messages that the client holds, at any QoS: those that wait for a handler, are being handled,
    * wait for a retry, a dead letter or `ack()`, are unread in `messages()`, or are not yet released by the broker
    * (QoS 2). Each counts as the size of its packet plus 512 bytes. At the limit, QoS 0 follows `overflow`, and QoS 1 and 2
-   * stay unread until there is room. If the client has to read on, it closes the connection with Reason Code 0x93,
-   * and the broker delivers the messages of a persistent session again. 1 or more. @default 67108864
+   * stay unread until there is room. If the client has to read on, it leaves them unacknowledged, and reconnects when the
+   * messages that it holds are finished, so that a broker with a persistent session delivers them again. 1 or more.
+   * @default 67108864
    */
   readonly maxQueuedBytes?: number
   /**

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 import { describe, expect, it } from 'vitest'
+import { LEFT_AND_LOST, LEFT_TO_BROKER } from '../../src/client/inbound/backpressure.js'
 import { Journal } from '../../src/client/journal.js'
 import type { ConnectionState } from '../../src/core/connection/connection-state.js'
 import { ExpiryWarnings, INSECURE_TLS } from '../../src/core/connection/tls-rules.js'
@@ -97,7 +98,13 @@ const EXAMPLES: { readonly [T in Notice['type']]: readonly Untyped<T>[] } = {
   // The other texts of these two are found in the source.
   'subscription-warning': [{ text: uncertainShare(parseTopicFilter('$share/group/a')) }],
   'presence-failed': [],
-  'connection-warning': [{ text: INSECURE_TLS }, ...expiry(0), ...expiry(2)],
+  'connection-warning': [
+    { text: INSECURE_TLS },
+    { text: LEFT_TO_BROKER },
+    { text: LEFT_AND_LOST },
+    ...expiry(0),
+    ...expiry(2),
+  ],
   state: [
     { before: idle, state: waiting(1) },
     { before: connected, state: waiting(0) },

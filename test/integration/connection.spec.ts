@@ -359,7 +359,7 @@ it('an error in the receiver of a message does not stop the parser permanently',
         message: () => {
           throw new Error('a bug')
         },
-        stored: () => {},
+        mayStore: () => true,
       }),
   })
   const started = session.start()

@@ -1,3 +1,4 @@
+import mqttPacket from 'mqtt-packet'
 import { describe, expect, it, vi } from 'vitest'
 import type { MqttSession } from '../../src/client/mqtt-session.js'
 import type { MqttModuleOptions } from '../../src/options/options.js'
@@ -219,6 +220,53 @@ describe('a link with responses stays connected', () => {
     await quiet()
     expect(parts.session.connection.state.status).toBe('connected')
     expect(pings(parts.connection)).toBe(0)
+    await ended(parts.session)
+  })
+})
+
+describe('a PINGRESP behind data that still arrives', () => {
+  const packetOf = (bytes: number) =>
+    mqttPacket.generate(message('in', { payload: Buffer.alloc(bytes) }), { protocolVersion: 5 })
+
+  /** Sends a part of a packet in each step, as a slow link does. */
+  function inParts(connection: PeerConnection, packet: Buffer, bytes: number): () => void {
+    let at = 0
+    return () => {
+      connection.sendBytes(packet.subarray(at, at + bytes))
+      at += bytes
+    }
+  }
+
+  it.each([
+    ['one large packet', 1_000_000, 500],
+    ['a packet of which little arrives at a time', 20_000, 10],
+  ])('is not late: %s', async (_what, size, bytes) => {
+    const parts = await connected()
+    const part = inParts(parts.connection, packetOf(size), bytes)
+    await pass(15 * KEEPALIVE_MS, part)
+    expect(parts.session.stats.connection.losses).toBe(0)
+    expect(pings(parts.connection)).toBeGreaterThan(15)
+    await ended(parts.session)
+  })
+
+  it('is not late: many small packets', async () => {
+    const parts = await connected()
+    const packet = packetOf(400)
+    await pass(10 * KEEPALIVE_MS, () => parts.connection.sendBytes(packet))
+    expect(parts.session.stats.connection.losses).toBe(0)
+    // What arrives before the next check shows that the link still delivers.
+    const took = await givenUpAfter(parts, 3 * KEEPALIVE_MS)
+    expect(took).toBeLessThanOrEqual(1.5 * KEEPALIVE_MS)
+    await ended(parts.session)
+  })
+
+  it('is late once no more arrives, even in the middle of a packet', async () => {
+    const parts = await connected()
+    const part = inParts(parts.connection, packetOf(1_000_000), 500)
+    await pass(5 * KEEPALIVE_MS, part)
+    expect(parts.session.stats.connection.losses).toBe(0)
+    const took = await givenUpAfter(parts, 3 * KEEPALIVE_MS)
+    expect(took).toBeLessThanOrEqual(1.5 * KEEPALIVE_MS)
     await ended(parts.session)
   })
 })

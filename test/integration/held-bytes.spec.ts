@@ -205,21 +205,29 @@ describe('QoS 2 messages that the broker does not release', () => {
     await finish(parts)
   })
 
-  it.each(VERSIONS)('end the connection when they exceed the limit, on MQTT %i', async protocolVersion => {
-    const parts = await subscriberOnPeer({ protocolVersion, inbound })
-    const { mqtt, connection, session } = parts
-    for (let id = 1; id <= 20; id += 1) connection.send(kb(id))
-    await connection.closed()
-    await settle(mqtt)
-    expect(session.connection.state).toMatchObject({ status: 'waiting', cause: { reasonCode: 0x93 } })
-    if (protocolVersion === 5)
-      expect(connection.received.at(-1)).toMatchObject({ cmd: 'disconnect', reasonCode: 0x93 })
-    vi.advanceTimersByTime(1_000)
-    const next = await parts.peer.accept()
-    await session.connection.whenConnected()
-    expect(mqtt.stats().inbound).toMatchObject({ unreleased: 0, queuedBytes: 0 })
-    next.send(message('nobody'))
-    await settle(mqtt)
-    await finish(parts)
-  })
+  it.each(VERSIONS)(
+    'are left to the broker at the limit, and end the connection after 10 s, on MQTT %i',
+    async protocolVersion => {
+      const parts = await subscriberOnPeer({ protocolVersion, inbound })
+      const { mqtt, connection, session } = parts
+      for (let id = 1; id <= 20; id += 1) connection.send(kb(id))
+      await settle(mqtt)
+      expect(mqtt.stats().inbound).toMatchObject({ received: 10, dropped: 10, unreleased: 10 })
+      await pass(9_900, 100)
+      expect(session.connection.state.status).toBe('connected')
+      await pass(200, 100)
+      await connection.closed()
+      await settle(mqtt)
+      expect(session.connection.state).toMatchObject({ status: 'waiting', cause: { reasonCode: 0x93 } })
+      if (protocolVersion === 5)
+        expect(connection.received.at(-1)).toMatchObject({ cmd: 'disconnect', reasonCode: 0x93 })
+      vi.advanceTimersByTime(1_000)
+      const next = await parts.peer.accept()
+      await session.connection.whenConnected()
+      expect(mqtt.stats().inbound).toMatchObject({ unreleased: 0, queuedBytes: 0 })
+      next.send(message('nobody'))
+      await settle(mqtt)
+      await finish(parts)
+    },
+  )
 })

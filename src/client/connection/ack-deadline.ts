@@ -44,7 +44,7 @@ export class AckDeadline<T extends Unacknowledged> {
   private isStopped = false
 
   constructor(
-    private readonly link: Pick<Link, 'isIntakePaused' | 'intakeResumedMs'>,
+    private readonly link: Pick<Link, 'isIntakePaused' | 'intakeResumedMs' | 'behindSinceMs'>,
     private readonly timeoutMs: number,
     private readonly watch: AckWatch<T>,
   ) {}
@@ -88,8 +88,9 @@ export class AckDeadline<T extends Unacknowledged> {
   }
 
   private waitedMs(oldest: T, nowMs: number): number {
-    const { isIntakePaused, intakeResumedMs } = this.link
-    const blindUntilMs = isIntakePaused ? nowMs : Math.max(intakeResumedMs, this.busyUntilMs)
+    const { isIntakePaused, intakeResumedMs, behindSinceMs } = this.link
+    const isBlind = isIntakePaused || behindSinceMs !== undefined
+    const blindUntilMs = isBlind ? nowMs : Math.max(intakeResumedMs, this.busyUntilMs)
     // It became the oldest when the packet before it was acknowledged, which was at this time or earlier.
     if (oldest !== this.oldest) this.sinceMs = this.acknowledgedMs
     this.oldest = oldest

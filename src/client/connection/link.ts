@@ -56,8 +56,8 @@ export interface PublishFeedback {
 export interface MessageReceiver {
   /** For QoS 1, the receiver sends PUBACK. */
   message(packet: PublishPacket, link: Link): void
-  /** A QoS 2 message arrived and waits for its PUBREL. */
-  stored(link: Link): void
+  /** A QoS 2 message arrived. @returns false if it must not be stored, and gets no PUBREC on this connection */
+  mayStore(link: Link): boolean
 }
 
 /** One network connection to the broker, from the attempt to its end. Not used again after `closed`. */

@@ -147,10 +147,11 @@ export class MqttConnection {
     return authentication?.again(exchange, link)
   }
 
-  /** Ends the connection with DISCONNECT, and connects again at once with these credentials. */
-  replace(credentials: MqttCredentials): void {
-    this.#prepared = credentials
+  /** Ends the connection with DISCONNECT, and connects again at once, with these credentials if given. */
+  replace(credentials?: MqttCredentials): void {
+    this.#prepared = credentials ?? this.#prepared
     this.apply({ type: 'replace' })
+    clearTimeout(this.closeTimer)
     this.closeTimer = setTimeout(() => this.link?.destroy(), CLOSE_MS)
   }
 

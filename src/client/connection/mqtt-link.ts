@@ -30,8 +30,6 @@ export class ClientLink implements Link {
   private connected = false
   isIntakePaused = false
   private resumedMs = Number.NEGATIVE_INFINITY
-  /** Something was unread at the last PINGREQ, so its PINGRESP may be behind unread data. */
-  private hasStalled = false
   /** The callback that lets the parser continue with the next packet, and its argument. */
   private parsed: ((error?: Error) => void) | undefined
   private verdict: Error | undefined
@@ -72,13 +70,8 @@ export class ClientLink implements Link {
   /** @param done sends PUBREC and lets the parser continue */
   stored(done: () => void): void {
     if (this.cause !== undefined) return
-    try {
-      this.receiver?.stored(this)
-    } catch (cause) {
-      this.fail(internalError(cause))
-    }
     this.parsed = () => done()
-    if (!this.isIntakePaused && this.cause === undefined) this.goOn()
+    if (!this.isIntakePaused) this.goOn()
   }
 
   get intakeResumedMs(): number {
@@ -111,9 +104,8 @@ export class ClientLink implements Link {
   }
 
   pauseIntake(): void {
-    if (this.isIntakePaused) return
     this.isIntakePaused = true
-    this.hasStalled = true
+    this.reader.paused()
   }
 
   resumeIntake(): void {
@@ -173,12 +165,12 @@ export class ClientLink implements Link {
     client.on('close', () => this.end())
     client.on('packetsend', ({ cmd }) => {
       if (cmd !== 'pingreq') return
-      this.hasStalled = this.isIntakePaused
+      this.reader.pinged()
       this.feedback?.pinged()
     })
     const giveUp = client.onKeepaliveTimeout.bind(client)
     // Checked again after each half of the keepalive interval, until PINGRESP arrives.
-    client.onKeepaliveTimeout = () => (this.hasStalled ? client.sendPing() : giveUp())
+    client.onKeepaliveTimeout = () => (this.reader.mayHoldBack() ? client.sendPing() : giveUp())
     // MQTT has no half-closed connections, and some streams do not emit 'close' after 'end'.
     stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.peer.name)))
     if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.peer.name)))
@@ -258,12 +250,20 @@ export class ClientLink implements Link {
       resolveTopicAlias(packet, packet.properties.topicAlias, this.topicAliases)
     const fault = faultOf(packet)
     if (fault !== undefined) return this.refuse(packet, fault)
-    if (packet.cmd === 'publish' || this.protocolVersion === 4) return
+    if (packet.cmd === 'publish') return packet.qos === 2 ? this.receiveQos2(packet) : undefined
+    if (this.protocolVersion === 4) return
     // MQTT 5 has a Reason Code for an unknown identifier (3.7.2.1), but `mqtt` would report success.
     this.#client.incomingStore.get(packet, unknown => {
       if (!unknown) return
       this.send({ cmd: 'pubcomp', messageId: packet.messageId ?? 0, reasonCode: PACKET_IDENTIFIER_NOT_FOUND })
       Object.assign(packet, REFUSED)
+    })
+  }
+
+  /** Without PUBREC, the broker delivers the message again on the next connection. */
+  private receiveQos2(packet: IPublishPacket): void {
+    this.#client.incomingStore.get(packet, isNew => {
+      if (isNew && this.receiver?.mayStore(this) === false) Object.assign(packet, REFUSED)
     })
   }
 

@@ -6,6 +6,9 @@ import { decodePacket, type PubackPacket, packetSizeAt } from '../../core/protoc
 import { hasValidText } from '../../core/protocol/packet-text.js'
 import { notText, type PublishPacket, tooLarge } from './link.js'
 
+/** So much data since the last PINGREQ shows that more is on its way. */
+const BULK_BYTES = 16_384
+
 /** A read of this size leaves more data behind: the size of a TLS record. A plain socket returns up to 64 KiB at a time. */
 const FULL_READ_BYTES = 16_384
 const LOOK_MS = 50
@@ -131,6 +134,10 @@ export class PacketReader {
   private turnMs: number | undefined
   /** Whether the loop has not finished `bytes`, because it has yielded or waits for `mqtt`. */
   private isBusy = false
+  /** Number of bytes read before the last PINGREQ of Keep Alive. */
+  private pingedAt = 0
+  /** Reading was paused after the last PINGREQ of Keep Alive, or before it. */
+  private hasPaused = false
   readonly lag = new ReadingLag()
   /** Private, because the client and its stream hold the password, the headers and the keys. */
   readonly #client: MqttClient
@@ -156,6 +163,27 @@ export class PacketReader {
     this.at = 0
     if (this.isBusy || this.receiver.isIntakePaused) this.#stream.pause()
     else this.read()
+  }
+
+  /** Keep Alive has sent a PINGREQ. */
+  pinged(): void {
+    this.pingedAt = this.lag.bytes
+    this.hasPaused = this.receiver.isIntakePaused
+  }
+
+  /** The intake is paused. */
+  paused(): void {
+    this.hasPaused = true
+  }
+
+  /**
+   * Whether PINGRESP may be behind data that is not read or that is still arriving: a part of a packet, or much data. A broker
+   * may have megabytes to send before it, on a link that takes minutes for them.
+   */
+  mayHoldBack(): boolean {
+    const bytes = this.lag.bytes - this.pingedAt
+    const isPartial = this.isBusy || this.passing > 0 || this.bytes.length > this.at
+    return this.hasPaused || bytes >= BULK_BYTES || (bytes > 0 && isPartial)
   }
 
   /** Continues after the intake was paused. */

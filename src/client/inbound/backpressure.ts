@@ -1,14 +1,17 @@
 import { MqttError } from '../../core/errors.js'
+import type { InboundCount } from '../../core/inbound/inbound-count.js'
 import type { HeldBytes } from '../../core/inbound/open-messages.js'
 import type { InboundOptions } from '../../options/options.js'
 import type { Link } from '../connection/link.js'
+import type { ClientEvents } from '../events.js'
 import type { Collecting } from './batches.js'
 import type { Delivery, HandlerRun } from './delivery.js'
+import { Stall } from './window-watch.js'
 
-/** The connection is closed at this multiple of the number of messages that may be held. */
+/** Messages are left to the broker at this multiple of the number that may be held. */
 const OVERRUN = 10
-
-type InboundLimits = Pick<Required<InboundOptions>, 'maxQueued' | 'maxInFlight'>
+/** How long the broker may take to release a QoS 2 message if there is no room for another one. */
+const RELEASE_MS = 10_000
 
 /** Incoming messages that are held. */
 export interface IntakeState {
@@ -17,18 +20,29 @@ export interface IntakeState {
   /** QoS 2 messages that the broker has released. */
   readonly qos2: number
   readonly held: HeldBytes
+  readonly count: Pick<InboundCount, 'leftUnreleased'>
 }
 
-/** What pauses the intake, and what closes the connection. */
+/** What pauses the intake, and what replaces the connection. */
 export interface BackpressureSession {
+  readonly options: {
+    readonly inbound: Required<InboundOptions>
+    /** The broker keeps the session of this client when a connection ends. */
+    readonly keepsSession: boolean
+  }
   /** Whether this client waits for a response from the broker. */
   readonly awaitsResponses: boolean
   readonly connection: { terminate(cause: MqttError): void }
+  /** Replaces the connection, so that the broker delivers again what was not acknowledged. */
+  readonly renewal: { reconnect(): Promise<void> }
+  readonly events: ClientEvents
 }
 
 /**
  * QoS 1 and 2 messages cannot be dropped. While too many are held, nothing is read. If handlers may wait for data that is
- * not read, reading resumes, and the connection is closed once too much is held.
+ * not read, reading resumes. A message for which there is no room is then left to the broker, together with all later ones,
+ * so that the order is kept: it is not acknowledged. When those that are held are finished, the connection is replaced, and the
+ * broker delivers the others again. Each connection thus finishes at least one message.
  */
 export class Backpressure {
   private readonly stall: Stall
@@ -36,17 +50,25 @@ export class Backpressure {
   readonly batches = new Set<Collecting>()
   /** The intake is paused, or only resumed because handlers may wait for it. */
   isHolding = false
+  /** Messages of QoS 1 and 2 are left to the broker until the connection is replaced. */
+  isSkipping = false
+  private timer: NodeJS.Timeout | undefined
+  private isReplacing = false
   private isEnded = false
+  private readonly inbound: Required<InboundOptions>
   /** Used if the broker knows no limit. */
   private readonly most: number
+  /** Private (`#`), so that `util.inspect` does not repeat the session at every level. */
+  readonly #session: BackpressureSession
 
   constructor(
-    private readonly inbound: InboundLimits,
     private readonly state: IntakeState,
-    private readonly session: BackpressureSession,
+    session: BackpressureSession,
   ) {
+    this.#session = session
+    this.inbound = session.options.inbound
     this.stall = new Stall(session)
-    this.most = inbound.maxQueued + inbound.maxInFlight
+    this.most = this.inbound.maxQueued + this.inbound.maxInFlight
   }
 
   /** The maximum number of QoS 1 messages that wait for their PUBACK. */
@@ -71,10 +93,24 @@ export class Backpressure {
 
   /** A message of QoS 1 or 2 arrived, so there may be too many. */
   bound(link: Link): void {
-    if (this.batches.size > 0 && (this.state.held.isOver || this.isWindowFull(link))) this.flush()
-    if (this.state.held.isPermanentlyOver) return this.session.connection.terminate(overrun())
-    if (!this.isFull(this.mostUnacknowledged(link))) return
-    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.session.connection.terminate(overrun())
+    const { held, unacknowledged } = this.state
+    const most = this.mostUnacknowledged(link)
+    if (this.batches.size > 0 && (held.isOver || unacknowledged.length >= most)) this.flush()
+    if (held.isPermanentlyOver) return this.skip()
+    if (!this.isFull(most)) return
+    if (!this.pause(link) && this.isFull(OVERRUN * this.most)) this.skip()
+  }
+
+  /** A QoS 2 message arrived that this client does not hold. @returns false if it is left to the broker */
+  mayStore(link: Link): boolean {
+    this.bound(link)
+    // `mqtt` ends a connection with more of them than Receive Maximum.
+    const isOver = link.protocolVersion === 5 && this.state.held.unreleased.count >= this.inbound.maxInFlight
+    if (isOver) this.skip()
+    if (!this.isSkipping && !isOver && !this.state.held.isPermanentlyOver) return true
+    this.state.count.leftUnreleased(this.#session.options.keepsSession)
+    this.skipped(link)
+    return false
   }
 
   /** @returns false if reading must continue */
@@ -86,7 +122,8 @@ export class Backpressure {
 
   /** There is room for QoS 0 messages again. */
   release(): void {
-    if (!this.isFull(this.inbound.maxInFlight)) this.settle()
+    if (this.isSkipping) this.settleSkipped()
+    else if (!this.isFull(this.inbound.maxInFlight)) this.settle()
   }
 
   /** A handler has ended or paused. */
@@ -94,10 +131,18 @@ export class Backpressure {
     this.stall.progressed()
   }
 
+  /** A message was left to the broker. Reading on is of use only if something is awaited. */
+  skipped(link: Link): void {
+    if (!this.isSkipping || this.isReplacing) return
+    if (!this.#session.awaitsResponses && this.state.held.unreleased.count === 0) this.stall.pauseAgain(link)
+    this.settleSkipped()
+  }
+
   /** No new work is accepted. */
   end(): void {
     this.isEnded = true
     for (const batches of this.batches) batches.drain()
+    this.stopSkipping()
     this.settle()
   }
 
@@ -110,11 +155,47 @@ export class Backpressure {
   /** The connection has ended. */
   forget(): void {
     this.isHolding = false
+    this.stopSkipping()
     this.stall.forget()
   }
 
-  private isWindowFull(link: Link): boolean {
-    return this.state.unacknowledged.length >= this.mostUnacknowledged(link)
+  private skip(): void {
+    if (this.isSkipping || this.isEnded) return
+    this.isSkipping = true
+    this.isHolding = true
+    this.#session.events.notice.emit({
+      type: 'connection-warning',
+      text: this.#session.options.keepsSession ? LEFT_TO_BROKER : LEFT_AND_LOST,
+    })
+    this.lookLater(this.state.held.unreleased.count)
+  }
+
+  private lookLater(unreleased: number): void {
+    this.timer = setTimeout(() => {
+      this.settleSkipped()
+      if (this.isReplacing) return
+      const { unacknowledged, qos2 } = this.state
+      const isStuck = unacknowledged.length + qos2 === 0 && this.state.held.unreleased.count >= unreleased
+      if (isStuck) this.#session.connection.terminate(overrun())
+      else this.lookLater(this.state.held.unreleased.count)
+    }, RELEASE_MS)
+  }
+
+  /** Replaces the connection if all messages that are held are finished. */
+  private settleSkipped(): void {
+    const { unacknowledged, qos2 } = this.state
+    if (this.isReplacing) return
+    if (this.state.held.unreleased.count > 0) return this.stall.release()
+    if (unacknowledged.length + qos2 > 0) return
+    this.isReplacing = true
+    this.stall.release()
+    void this.#session.renewal.reconnect()
+  }
+
+  private stopSkipping(): void {
+    clearTimeout(this.timer)
+    this.isSkipping = false
+    this.isReplacing = false
   }
 
   private isFull(most: number): boolean {
@@ -124,73 +205,17 @@ export class Backpressure {
   }
 }
 
-/** If no handler ends within this time, the running handlers may wait for data that is not read. */
-const PATIENCE_MS = 250
-
-/**
- * Stops reading, so that the broker does not send more than the handlers process. Responses to requests and QoS 1 publishes
- * of handlers on the same connection arrive behind the unread messages. Before handlers would wait forever, reading
- * resumes, and messages are dropped to make room after all.
- */
-export class Stall {
-  private paused: Link | undefined
-  private isYielding = false
-  private hasProgressed = false
-  private timer: NodeJS.Timeout | undefined
-
-  constructor(private readonly session: Pick<BackpressureSession, 'awaitsResponses'>) {}
-
-  /** @returns false if reading must continue */
-  pause(link: Link): boolean {
-    if (this.isYielding) return false
-    if (this.paused === undefined) {
-      link.pauseIntake()
-      this.paused = link
-      this.watch()
-    }
-    return true
-  }
-
-  /** A handler has ended. */
-  progressed(): void {
-    this.hasProgressed = true
-  }
-
-  /** There is room again. */
-  release(): void {
-    this.isYielding = false
-    if (this.paused === undefined) return
-    const link = this.paused
-    this.forget()
-    link.resumeIntake()
-  }
-
-  /** The connection has ended. */
-  forget(): void {
-    clearTimeout(this.timer)
-    this.paused = undefined
-    this.isYielding = false
-  }
-
-  private watch(): void {
-    this.hasProgressed = false
-    this.timer = setTimeout(() => {
-      if (this.hasProgressed || !this.session.awaitsResponses) return this.watch()
-      const link = this.paused
-      this.forget()
-      this.isYielding = true
-      link?.resumeIntake()
-    }, PATIENCE_MS)
-  }
-}
-
+export const LEFT_TO_BROKER =
+  'the broker sent more QoS 1 and 2 messages than the client can hold while it waits for a response behind them; it reconnects when the messages that it holds are finished, and the broker delivers the others again; raise inbound.maxQueued or inbound.maxQueuedBytes'
+export const LEFT_AND_LOST =
+  'QoS 1 and 2 messages are dropped, because the broker sent more than the client can hold while it waits for a response behind them; set clean: false, or raise inbound.maxQueued or inbound.maxQueuedBytes'
 const RECEIVE_MAXIMUM_EXCEEDED = 0x93
 
-/** The broker sends more than may wait, and does not wait for acknowledgements. */
+/** The broker sends more than may wait, and does not release what it has sent. */
 function overrun(): MqttError {
   return new MqttError(
     'CONNECTION_LOST',
-    'the broker sent more QoS 1 and 2 messages than the client can hold; raise inbound.maxQueued or inbound.maxQueuedBytes',
+    'the broker sent more QoS 2 messages than the client can hold, and does not release them with PUBREL; raise inbound.maxQueuedBytes',
     { reasonCode: RECEIVE_MAXIMUM_EXCEEDED },
   )
 }

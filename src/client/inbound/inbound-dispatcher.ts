@@ -7,7 +7,6 @@ import type { ResponseTopics } from '../../core/requests/request-rules.js'
 import type { Refreshes } from '../../core/subscriptions/retained-values.js'
 import type { SubscriptionIdentifiers } from '../../core/subscriptions/subscription-rules.js'
 import type { Routes } from '../../core/topic/topic-trie.js'
-import type { InboundOptions } from '../../options/options.js'
 import type { Link, MessageReceiver, PublishPacket } from '../connection/link.js'
 import type { ConnectionListener } from '../connection/mqtt-connection.js'
 import { IdleWaiters } from '../waits.js'
@@ -17,12 +16,7 @@ import { Delivery, HandlerRun, type InboundHandler } from './delivery.js'
 import { HandlerPool, type PoolSession, type RunOwner } from './handler-pool.js'
 import { AckWatch, BlockedRequestsWatch } from './window-watch.js'
 
-export interface InboundSession extends BackpressureSession, PoolSession {
-  readonly options: {
-    readonly inbound: Required<InboundOptions>
-    /** The broker keeps the session of this client when a connection ends. */
-    readonly keepsSession: boolean
-  }
+export interface InboundSession extends BackpressureSession, Omit<PoolSession, 'options'> {
   readonly routes: Routes<InboundHandler>
   readonly identifiers: SubscriptionIdentifiers
   readonly refreshes: Refreshes<InboundHandler>
@@ -55,7 +49,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.messages = new OpenMessages(held, keepsSession)
     this.pool = new HandlerPool(session, this)
     this.intake = new Intake(inbound)
-    this.pressure = new Backpressure(inbound, this.messages, session)
+    this.pressure = new Backpressure(this.messages, session)
     this.watch = new AckWatch(this.messages, session.events.notice)
     const blocked = new BlockedRequests(inbound.maxInFlight, this.messages, this.pool)
     this.blocked = new BlockedRequestsWatch(blocked)
@@ -107,7 +101,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     this.mode = 'stopped'
     this.messages.giveBackParked()
     for (const delivery of [...this.messages.open]) {
-      if (delivery.started === 0) this.refuse(delivery)
+      if (delivery.started === 0) this.withdraw(delivery, 'givenBack')
       for (const run of delivery.runs) {
         run.attempt?.abort(reason)
         if (this.pool.remove(run) && delivery.end('givenBack')) this.finish(delivery)
@@ -131,13 +125,14 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     messages.count.counts.received += 1
     if (qos === 1 && (packet.dup || messages.expected.size > 0) && messages.repeats(packet))
       return this.acknowledge()
+    if ((mode !== 'open' && mode !== 'holding') || (qos === 1 && this.pressure.isSkipping))
+      return this.leave(packet, link)
     const delivery = new Delivery(packet)
     const isOver = messages.add(delivery)
     if (mode === 'open') this.route(delivery, !isOver)
-    else if (mode === 'stopped' || (!this.routeInternally(delivery) && mode !== 'holding'))
-      return this.refuse(delivery)
+    else this.routeInternally(delivery)
     if (isOver || mode !== 'open') {
-      if (isOver || mode === 'holding') this.makeRoom(delivery)
+      this.makeRoom(delivery)
       this.pool.pump(false)
     } else if (this.pool.blockable > 0) this.blocked.check(this.link?.protocolVersion === 5)
     if (qos === 1 && !this.watch.isRunning) this.watch.start()
@@ -151,8 +146,8 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     return () => this.pressure.batches.delete(batches)
   }
 
-  stored(link: Link): void {
-    this.pressure.bound(link)
+  mayStore(link: Link): boolean {
+    return this.pressure.mayStore(link)
   }
 
   runBegins(run: HandlerRun): void {
@@ -200,11 +195,20 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     return retain ? refreshes.receiversOf(handlers, topic) : handlers
   }
 
-  /** Responses to requests are accepted in every mode, because handlers that should end may wait for them. */
+  /** Responses to requests are accepted until the end, because handlers that should end may wait for them. */
   private routeInternally(delivery: Delivery): boolean {
     const handlers = this.handlersOf(delivery.packet).filter(handler => handler.isInternal)
     if (handlers.length > 0) this.route(delivery, false, handlers)
     return handlers.length > 0
+  }
+
+  /** The message is neither handled nor acknowledged, unless it is a response. */
+  private leave(packet: PublishPacket, link: Link): void {
+    const delivery = new Delivery(packet)
+    this.messages.add(delivery)
+    if (this.mode !== 'stopped' && this.routeInternally(delivery)) this.pool.pump(false)
+    else this.messages.leave(delivery)
+    this.pressure.skipped(link)
   }
 
   /** @param mayBegin whether the message may start at once, without a check for room */
@@ -291,10 +295,5 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     }
     delivery.runs = []
     this.messages.withdraw(delivery, outcome)
-  }
-
-  /** A message that arrived too late to be handled. */
-  private refuse(delivery: Delivery): void {
-    this.withdraw(delivery, this.messages.canGiveBack(delivery) ? 'givenBack' : 'dropped')
   }
 }

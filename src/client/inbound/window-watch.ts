@@ -1,4 +1,5 @@
 import type { BlockableRequest, BlockedRequests } from '../../core/inbound/blocked-requests.js'
+import type { Link } from '../connection/link.js'
 import type { HeldUp, Hook, Notice } from '../events.js'
 import type { Delivery, HandlerRun } from './delivery.js'
 
@@ -101,5 +102,76 @@ export class BlockedRequestsWatch {
     const { dueMs } = this.requests
     if (dueMs !== undefined && this.timer === undefined)
       this.timer = setTimeout(this.look, Math.max(1, Math.ceil(dueMs - performance.now())))
+  }
+}
+
+/** If no handler ends within this time, the running handlers may wait for data that is not read. */
+const PATIENCE_MS = 250
+
+/**
+ * Stops reading, so that the broker does not send more than the handlers process. Responses to requests and QoS 1 publishes
+ * of handlers on the same connection arrive behind the unread messages. Before handlers would wait forever, reading
+ * resumes, and messages are dropped to make room after all.
+ */
+export class Stall {
+  private paused: Link | undefined
+  private isYielding = false
+  private hasProgressed = false
+  private timer: NodeJS.Timeout | undefined
+
+  constructor(
+    private readonly session: {
+      /** Whether this client waits for a response from the broker. */
+      readonly awaitsResponses: boolean
+    },
+  ) {}
+
+  /** @returns false if reading must continue */
+  pause(link: Link): boolean {
+    if (this.isYielding) return false
+    if (this.paused === undefined) {
+      link.pauseIntake()
+      this.paused = link
+      this.watch()
+    }
+    return true
+  }
+
+  /** Nothing that is unread is awaited any more. */
+  pauseAgain(link: Link): void {
+    this.isYielding = false
+    this.pause(link)
+  }
+
+  /** A handler has ended. */
+  progressed(): void {
+    this.hasProgressed = true
+  }
+
+  /** There is room again. */
+  release(): void {
+    this.isYielding = false
+    if (this.paused === undefined) return
+    const link = this.paused
+    this.forget()
+    link.resumeIntake()
+  }
+
+  /** The connection has ended. */
+  forget(): void {
+    clearTimeout(this.timer)
+    this.paused = undefined
+    this.isYielding = false
+  }
+
+  private watch(): void {
+    this.hasProgressed = false
+    this.timer = setTimeout(() => {
+      if (this.hasProgressed || !this.session.awaitsResponses) return this.watch()
+      const link = this.paused
+      this.forget()
+      this.isYielding = true
+      link?.resumeIntake()
+    }, PATIENCE_MS)
   }
 }

@@ -26,11 +26,11 @@ export interface CountedInbound {
   /** Messages of which at least one handler failed, and whose dead letter the broker has acknowledged. */
   readonly deadLettered: number
   /**
-   * QoS 0 messages that `overflow` dropped, and messages that were not handled before the end of a shutdown and that the
-   * broker does not store.
+   * QoS 0 messages that `overflow` dropped, and messages that the broker does not store and that were not handled before the
+   * end of a shutdown, or for which there was no room.
    */
   readonly dropped: number
-  /** Unacknowledged QoS 1 messages, which the broker delivers again. Handlers may have started. */
+  /** Unacknowledged QoS 1 and 2 messages, which the broker delivers again. Handlers may have started. */
   readonly givenBack: number
   /**
    * Redelivered messages (DUP) whose handlers are running or have finished, or that still wait for their PUBACK on the same
@@ -85,6 +85,12 @@ export class InboundCount {
     this.droppedByLoops.add(packet)
     this.counts.handled -= 1
     this.counts.dropped += 1
+  }
+
+  /** A QoS 2 message was not stored. @param isOwed the broker delivers it again */
+  leftUnreleased(isOwed: boolean): void {
+    this.counts.received += 1
+    this.done(isOwed ? 'givenBack' : 'dropped')
   }
 
   done(outcome: RunOutcome): void {

@@ -205,12 +205,19 @@ export class OpenMessages<M extends OpenMessage> {
     return first
   }
 
-  /** Removes a message whose handlers have not started. @param outcome not set if the message is only parked */
+  /** Removes a message whose handlers have not started. @param outcome not set if the message is only parked; `givenBack`: `dropped` if the broker does not keep it */
   withdraw(message: M, outcome: RunOutcome | undefined): void {
     this.remove(message)
     if (outcome === undefined) return void this.parked.push(message)
+    if (outcome === 'givenBack') return this.giveBack(message)
     this.held.release(message)
     this.count.done(outcome)
+  }
+
+  /** The message that arrived last is not handled. On this connection it is not acknowledged, and holds no other back. */
+  leave(message: M): void {
+    if (message.packet.qos === 1) this.unacknowledged.pop()
+    this.withdraw(message, 'givenBack')
   }
 
   /** Whether the broker delivers the message again. */

@@ -16,7 +16,11 @@ function watched(extraMs = 0) {
   const startMs = performance.now()
   const waiting: Sent[] = []
   const overdue: string[] = []
-  const link = { isIntakePaused: false, intakeResumedMs: Number.NEGATIVE_INFINITY }
+  const link: { isIntakePaused: boolean; intakeResumedMs: number; behindSinceMs: number | undefined } = {
+    isIntakePaused: false,
+    intakeResumedMs: Number.NEGATIVE_INFINITY,
+    behindSinceMs: undefined,
+  }
   const deadline = new AckDeadline<Sent>(link, TIMEOUT_MS, {
     oldest: () => waiting[0],
     extraMs: () => extraMs,

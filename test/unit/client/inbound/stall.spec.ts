@@ -1,5 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
-import { Stall } from '../../../../src/client/inbound/backpressure.js'
+import { Stall } from '../../../../src/client/inbound/window-watch.js'
 import { holdClock } from '../../../support/held-clock.js'
 import { idleLink } from '../../../support/idle-link.js'
 
