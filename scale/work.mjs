@@ -18,11 +18,11 @@ export function roundsIn(ms) {
   return Math.max(1, Math.round((ms * 1_000 * CALIBRATION_ROUNDS) / (user + system)))
 }
 
-/** @returns the work of a handler; every tenth message waits for `slowMs` */
+/** @returns the work of a handler; every seventh message waits for `slowMs` */
 export function workOf({ rounds = 0, waitMs = 0, slowMs = waitMs }) {
   return async id => {
     if (rounds > 0) hash(rounds)
-    const ms = id % 10 === 0 ? slowMs : waitMs
+    const ms = id % 7 === 0 ? slowMs : waitMs
     if (ms > 0) await wait(ms)
   }
 }
