@@ -128,15 +128,18 @@ export class Stage {
    */
   async sharesAgain(downMs) {
     const upMs = Date.now()
-    const services = this.actors.filter(({ kind }) => kind === 'service')
-    const since = service => service.call('subscribedSinceMs').catch(() => 0)
-    const haveSubscribed = async () =>
-      (await Promise.all(services.map(since))).some(sinceMs => sinceMs > upMs)
-    while (!(await haveSubscribed())) {
-      if (Date.now() - upMs > MOST_RESTART_MS)
-        return this.fail('no service subscribed again after a restart of the broker')
-      await wait(50)
+    let isOver = false
+    // A service that starts responds late, so each one is asked by itself.
+    const hasSubscribed = async service => {
+      while (!isOver && (await service.call('subscribedSinceMs').catch(() => 0)) <= upMs) await wait(50)
     }
+    const services = this.actors.filter(({ kind }) => kind === 'service')
+    const late = new AbortController()
+    const tooLate = wait(MOST_RESTART_MS, true, late).catch(() => false)
+    const isTooLate = await Promise.race([...services.map(hasSubscribed), tooLate])
+    isOver = true
+    late.abort()
+    if (isTooLate) return this.fail('no service subscribed again after a restart of the broker')
     await wait(SLACK_MS)
     this.journal.note('R', downMs, Date.now())
   }
