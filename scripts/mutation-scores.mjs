@@ -23,8 +23,9 @@ export function withScore(page, folder, { killed, total, percent }) {
     .slice(start, end)
     .split('\n')
     .filter(line => line.startsWith('| `'))
-  const row = `| \`src/core/${folder}\` | ${total} | ${killed} | ${percent} % |`
-  const others = rows.filter(line => !line.startsWith(`| \`src/core/${folder}\` |`))
+  const name = folder === '.' ? 'src/core/*.ts' : `src/core/${folder}`
+  const row = `| \`${name}\` | ${total} | ${killed} | ${percent} % |`
+  const others = rows.filter(line => !line.startsWith(`| \`${name}\` |`))
   const table = ['| Folder | changes | noticed | score |', '|---|---|---|---|', ...[...others, row].sort()]
   return `${page.slice(0, start)}${START}\n${table.join('\n')}\n${page.slice(end)}`
 }

@@ -1,4 +1,4 @@
-// npm run mutation -- <folder of src/core> …: changes the code of a folder in small ways, one at a time, and counts the changes
+// npm run mutation -- <folder of src/core, or . for its files> …: changes the code of a folder in small ways, one at a time, and counts the changes
 // that its unit specs notice. Writes the scores to CONTRIBUTING.md, and prints the changes that no spec noticed.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
@@ -11,7 +11,8 @@ const PAGE = new URL('../CONTRIBUTING.md', import.meta.url)
 
 const folders = process.argv.slice(2)
 process.chdir(ROOT)
-if (folders.length === 0) throw new Error('name a folder of src/core, such as: npm run mutation -- topic')
+if (folders.length === 0)
+  throw new Error('name a folder of src/core, such as: npm run mutation -- topic, or . for the files in it')
 for (const folder of folders) {
   if (!existsSync(`src/core/${folder}`)) throw new Error(`there is no folder src/core/${folder}`)
   await run(folder)
@@ -24,12 +25,13 @@ async function run(folder) {
     testRunner: 'vitest',
     plugins: ['@stryker-mutator/vitest-runner'],
     vitest: { configFile: 'vitest.mutation.config.ts', related: false },
-    mutate: [`src/core/${folder}/**/*.ts`],
+    mutate: [folder === '.' ? 'src/core/*.ts' : `src/core/${folder}/**/*.ts`],
     coverageAnalysis: 'perTest',
     // A static mutant needs a run of all specs of its own.
     ignoreStatic: true,
     concurrency: Math.min(2, availableParallelism()),
     timeoutMS: 20_000,
+    dryRunTimeoutMinutes: 30,
     reporters: ['clear-text', 'progress-append-only'],
     clearTextReporter: { logTests: false, reportTests: false, allowColor: false },
     ignorePatterns: ['dist', 'site', 'bench', 'sample-app', 'docs', 'etc'],

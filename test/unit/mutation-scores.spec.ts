@@ -31,6 +31,11 @@ describe('the mutation score', () => {
     expect(again.startsWith('before\n<!--') && again.endsWith('-->\nafter\n')).toBe(true)
   })
 
+  it('has a row for the files that are in no folder', () => {
+    const rows = withScore(PAGE, '.', { killed: 1, total: 2, percent: '50.0' })
+    expect(rows).toContain('| `src/core/*.ts` | 2 | 1 | 50.0 % |')
+  })
+
   it('needs a place in the page', () => {
     expect(() => withScore('nothing', 'topic', scoreOf([]))).toThrow('no place')
   })

@@ -97,3 +97,29 @@ describe('a number with its noun', () => {
     ])
   })
 })
+
+describe('the windows of LogWindows', () => {
+  it('end 10 s after their line, the oldest first', () => {
+    const windows = new LogWindows<string>()
+    expect(windows.nextEndMs).toBe(Number.POSITIVE_INFINITY)
+    windows.happened('a', 'tag', 1_000)
+    windows.happened('b', 'tag', 2_000)
+    expect(windows.nextEndMs).toBe(11_000)
+    expect([windows.ended(11_000), windows.nextEndMs]).toEqual([[], 12_000])
+  })
+
+  it('report at a flush only lines with repeats, with the time since the line', () => {
+    const windows = new LogWindows<string>()
+    windows.happened('a', 'tag of a', 1_000)
+    windows.happened('b', 'tag of b', 2_000)
+    windows.happened('b', 'tag of b', 3_000)
+    expect(windows.flush(5_000)).toEqual([{ line: 'b', tag: 'tag of b', count: 1, withinMs: 3_000 }])
+  })
+})
+
+describe('strings from outside of exactly the longest length', () => {
+  it('are not shortened', () => {
+    expect(printable('x'.repeat(200))).toBe(`"${'x'.repeat(200)}"`)
+    expect(oneLine('x'.repeat(500))).toBe('x'.repeat(500))
+  })
+})

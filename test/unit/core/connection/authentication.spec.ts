@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import {
   AuthenticationRounds,
+  authenticationFailed,
   expiryProblem,
   mayReplace,
   renewalDelayMs,
@@ -115,10 +116,26 @@ describe.each([
   })
 })
 
+it('an exchange that takes too long says who did not act', () => {
+  const rounds = connecting()
+  expect(rounds.awaited).toBe('the broker did not respond to AUTH')
+  rounds.received(CONTINUE, METHOD)
+  expect(rounds.awaited).toBe('onChallenge did not settle')
+  rounds.responded()
+  expect(rounds.awaited).toBe('the broker did not respond to AUTH')
+})
+
+it('an exchange that fails has its cause, and an unspecified error unless another is known', () => {
+  const cause = new Error('inner')
+  const failed = authenticationFailed('no key', { cause })
+  expect(failed).toMatchObject({ code: 'AUTHENTICATION_FAILED', cause, reasonCode: 0x80 })
+  expect('cause' in authenticationFailed('no key')).toBe(false)
+})
+
 it('an exchange with more challenges than allowed fails', () => {
   const rounds = connecting(2)
   for (let round = 0; round < 2; round += 1) {
-    rounds.received(CONTINUE, METHOD)
+    expect(rounds.received(CONTINUE, METHOD)).toBe('challenge')
     rounds.responded()
   }
   expect(problemOf(rounds.received(CONTINUE, METHOD))).toBe(
@@ -150,12 +167,17 @@ describe('the renewal of credentials', () => {
     expect(renewalRetryMs(50, 20_000, 0.5)).toBe(10_000)
     expect(renewalRetryMs(50, 100, 0.5)).toBe(500)
     expect(renewalRetryMs(1, -5_000, 0)).toBe(500)
+    expect([renewalRetryMs(50, -5_000, 0.999_999), renewalRetryMs(50, 0, 0.999_999)]).toEqual([
+      60_000, 60_000,
+    ])
   })
 
   it.each([
     [undefined, undefined],
     [1_900_000_000_000, undefined],
     [1_900_000_000, /but 1900000000 looks like seconds/],
+    [100_000_000_000, undefined],
+    [99_999_999_999, /looks like seconds/],
     [Number.NaN, /must be a time in milliseconds since 1970, such as/],
     ['soon', /must be a time in milliseconds since 1970, such as/],
   ])('checks "expiresAtMs": %s', (value, problem) => {

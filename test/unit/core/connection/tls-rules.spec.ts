@@ -23,6 +23,9 @@ describe('a warning about a certificate', () => {
     expect(new ExpiryWarnings(30).due([of('this client', 1.5)], NOW)).toEqual([
       'the certificate of this client (CN=broker.example) expires on 2030-06-03, in 1 day',
     ])
+    expect(new ExpiryWarnings(30).due([of('the broker', 0)], NOW)).toEqual([
+      'the certificate of the broker (CN=broker.example) expires on 2030-06-01, in 0 days',
+    ])
     expect(new ExpiryWarnings(0).due([of('the broker', -2)], NOW)).toEqual([
       'the certificate of the broker (CN=broker.example) expired on 2030-05-30',
     ])

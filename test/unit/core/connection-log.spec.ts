@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest'
-import type { ConnectionState, ProtocolVersion } from '../../../../src/core/connection/connection-state.js'
-import { MqttError } from '../../../../src/core/errors.js'
-import { describeTransition } from '../../../../src/core/log-lines.js'
-import { brokerLimits } from '../../../../src/core/protocol/packets.js'
+import type { ConnectionState, ProtocolVersion } from '../../../src/core/connection/connection-state.js'
+import { MqttError } from '../../../src/core/errors.js'
+import { describeTransition } from '../../../src/core/log-lines.js'
+import { brokerLimits } from '../../../src/core/protocol/packets.js'
 
 const target = 'mqtt://a:1883, mqtt://b:1883'
 const broker = 'mqtt://b:1883'
