@@ -1,4 +1,3 @@
-import { QUEUE_MS } from './link-measures.js'
 import { LinkHold, type Marker, MarkerQueue } from './pings.js'
 import { type Response, WindowSize } from './window-size.js'
 
@@ -37,6 +36,8 @@ export class LinkWindow {
   received = 0
   private written = 0
   private lastBytes = 0
+  /** The largest message since there were last no unconfirmed bytes. */
+  private largestBytes = 0
   private marked = 0
   private confirmed = 0
   /** Time since which the link is busy with unconfirmed bytes. */
@@ -70,8 +71,8 @@ export class LinkWindow {
 
   /** Time until the broker has read this many more bytes, once it can be estimated reliably. */
   delayMs(bytes: number, nowMs: number): number | undefined {
-    const { rate, roundTrip } = this.window
-    const { bytesPerMs } = rate
+    const { roundTrip } = this.window
+    const { bytesPerMs } = this.window.rate
     if (bytesPerMs === undefined || !this.isSlow(nowMs)) return undefined
     return Math.max(0, this.unconfirmed / bytesPerMs - roundTrip.carryMs(bytesPerMs)) + bytes / bytesPerMs
   }
@@ -105,7 +106,9 @@ export class LinkWindow {
 
   /** @returns whether a marker is due */
   wrote(bytes: number, nowMs: number): boolean {
-    if (this.written === this.confirmed) this.sinceMs = nowMs
+    const isFirst = this.written === this.confirmed
+    if (isFirst) this.sinceMs = nowMs
+    this.largestBytes = Math.max(bytes, isFirst ? 0 : this.largestBytes)
     this.written += bytes
     this.lastBytes = bytes
     const unmarked = this.written - this.marked
@@ -242,11 +245,10 @@ export class LinkWindow {
   }
 
   private doubt(nowMs: number): void {
-    const { window } = this
     if (this.isExpected(nowMs)) return
-    window.remember()
+    this.window.remember()
     // A partly used window shows nothing about the current rate of the link.
-    this.doubtedAt ??= this.unconfirmed < window.bytes / 2 ? this.written : Infinity
+    this.doubtedAt ??= this.unconfirmed < this.window.bytes / 2 ? this.written : Infinity
   }
 
   /** A late response is expected if the last ones were late because of other traffic. */
@@ -267,7 +269,7 @@ export class LinkWindow {
       return rate.bytesPerMs === undefined ? bytes : Math.max(bytes, Math.min(2 * bytes, this.lastBytes + 1))
     this.doubt(nowMs)
     if (this.doubtedAt === undefined) return bytes
-    const isUnknown = rate.bytesPerMs === undefined && roundTrip.ms !== undefined
+    const isUnknown = rate.bytesPerMs === undefined && roundTrip.ms !== undefined && !rate.isUplinkFull
     const mostBytes = isUnknown ? Math.max(bytes, DOUBT_BYTES) : bytes
     return Math.min(mostBytes, this.doubtedAt - this.confirmed + DOUBT_BYTES)
   }
@@ -287,11 +289,9 @@ export class LinkWindow {
     return oldest !== undefined && nowMs - oldest.sentMs > this.lateMs()
   }
 
-  /** An age that needs an explanation. The window may be exceeded by one message. */
+  /** An age that needs an explanation. */
   private lateMs(): number {
-    const { bytesPerMs } = this.window.rate
-    const messageMs = bytesPerMs === undefined ? 0 : this.lastBytes / bytesPerMs
-    return this.roundTripMs + QUEUE_MS + Math.min(messageMs, LATE_MS) + LATE_MS
+    return this.roundTripMs + this.window.queueMs(this.largestBytes) + LATE_MS
   }
 
   private get roundTripMs(): number {

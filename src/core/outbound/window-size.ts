@@ -11,6 +11,8 @@ const SUSPICIOUS_SHRINK = 1 / 2
 const LEAST_YIELD = 0.7
 /** Time after such a hold in which bursts do not show the rate, because other traffic is interleaved with them. */
 const SHARED_MS = 30_000
+/** A rate that is far too low must not delay an explanation for longer. */
+const LONGEST_QUEUE_MS = 2_000
 const SHORTEST_INTERVAL_MS = 0.05
 
 /** How the response to a marker is judged. */
@@ -57,6 +59,14 @@ export class WindowSize {
 
   get hasShrunk(): boolean {
     return this.bytes < this.largest * SUSPICIOUS_SHRINK
+  }
+
+  /** Time for which our own bytes may wait in the queue of the link. The window has a floor, and one message may exceed it. */
+  queueMs(messageBytes: number): number {
+    const { bytesPerMs = Infinity } = this.rate
+    return (
+      Math.max(QUEUE_MS, FLOOR_BYTES / bytesPerMs) + Math.min(messageBytes / bytesPerMs, LONGEST_QUEUE_MS)
+    )
   }
 
   /** Responses are late. If the uplink turns out to be free, the current size is restored. */

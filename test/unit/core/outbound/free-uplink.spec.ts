@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { SeededRandom } from '../../../support/seeded-random.js'
 import { type InboundTraffic, type Offered, SimulatedLink } from '../../../support/simulated-link.js'
 
 /** 20 messages a second. */
@@ -208,5 +209,40 @@ describe('connections that share one uplink', () => {
     expect(parts.reduce((sum, part) => sum + part)).toBeGreaterThan(0.95)
     for (const part of parts) expect(part).toBeGreaterThan(0.2 / count)
     for (const link of links) expect(link.age(0.99)).toBeLessThan(1_220)
+  })
+})
+
+describe.each([2_000, 2_500])('messages of %i bytes on an uplink of 5 KB/s', messageBytes => {
+  it('are not late because the link needs longer for each than a response usually takes', () => {
+    const offered = { bytesPerSecond: 15_000, messageBytes }
+    const link = new SimulatedLink({ bytesPerSecond: 5_000, roundTripMs: 20 })
+    link.offer(10_000, offered)
+    link.forget()
+    const before = link.pings
+    link.offer(30_000, offered)
+    // A late response is asked for again, and a hold sends two probes.
+    expect(link.pings - before).toBeLessThan(1.2 * link.ages.length)
+    expect(link.age(1)).toBeLessThan(1_000 + messageBytes / 5 + 20)
+  })
+})
+
+describe.each([1, 3, 6, 7])('a process with short pauses, in order %i', seed => {
+  it('writes no more in doubt once a hold has found that the uplink is full', () => {
+    const random = new SeededRandom(seed)
+    const offered = { bytesPerSecond: 15_000, messageBytes: 1_500 }
+    const link = new SimulatedLink({ bytesPerSecond: 5_000_000, roundTripMs: 1 })
+    const offer = (forMs: number): void => {
+      for (const endMs = link.nowMs + forMs; link.nowMs < endMs; ) {
+        link.offer(random.below(200), offered)
+        link.isPaused = true
+        link.idle(random.below(40))
+        link.isPaused = false
+      }
+    }
+    offer(3_000)
+    link.conduct = { bytesPerSecond: 5_000, roundTripMs: 1 }
+    link.forget()
+    offer(6_000)
+    expect(link.age(1)).toBeLessThan(1_300)
   })
 })
