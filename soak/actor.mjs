@@ -10,9 +10,6 @@ import { serve } from './remote.mjs'
 /** Time for operations to end, before they count as pending. */
 const REST_MS = 20_000
 
-/** The longest wait for messages. */
-const BUSY_MS = 2_000
-
 /** Numbers of one process start at `life` times this, so that they ascend over all lives. */
 const PER_LIFE = 1_000_000
 
@@ -163,12 +160,6 @@ export class Actor {
       pendingSubscriptions: subscriptions.pending + subscriptions.refused,
       rows: store?.messages ?? 0,
     }
-  }
-
-  /** Resolves when messages wait for their handlers, or after a limit. */
-  async busy() {
-    const untilMs = performance.now() + BUSY_MS
-    while (this.client.stats().inbound.waiting === 0 && performance.now() < untilMs) await wait(1)
   }
 
   /** Since when it is connected and has all subscriptions, or 0. */

@@ -17,6 +17,7 @@ const QUIET_POLLS = 5
 const LEAST_QUIET_POINTS = 2
 /** Time for a process to end after it has finished. */
 const END_MS = 5_000
+const JUDGE_MS = 300_000
 
 const NOT_JUDGED = { laws: [], outcomes: {}, operations: {}, requests: { ends: {}, runs: 0, handled: 0 } }
 
@@ -43,7 +44,7 @@ export class Conductor {
 
   /** Time after which the run is stuck. */
   get deadlineMs() {
-    return this.durationMs + 300_000
+    return 2 * this.durationMs + 300_000
   }
 
   /** Never rejects: whatever fails, the journals are judged. */
@@ -193,7 +194,7 @@ export class Conductor {
     const { actors, folder } = this.stage
     const killed = Object.fromEntries(actors.map(each => [each.name, each.killed]))
     const file = fileURLToPath(new URL('verifier-process.mjs', import.meta.url))
-    const verifier = new Remote(file, { folder, killed })
+    const verifier = new Remote(file, { folder, killed }, { callMs: JUDGE_MS })
     try {
       return await verifier.call('judge')
     } catch (error) {

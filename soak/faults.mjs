@@ -28,6 +28,12 @@ const FAULTS = {
   'lost PINGRESP': { weight: 4, places: LINK, inflict: losePings },
   flap: { weight: 3, places: LINK, inflict: flap },
   'kill -9': { weight: 4, places: PROCESS, inflict: kill, isFor: mayBeKilled },
+  'kill -9 while a handler runs': {
+    weight: 3,
+    places: PROCESS,
+    inflict: killHandling,
+    isFor: actor => actor.kind === 'service' && mayBeKilled(actor),
+  },
   drain: { weight: 3, places: PROCESS, inflict: actor => actor.call('reopen') },
   'cut while a store drains': { weight: 4, places: BOTH, inflict: cutDraining, isFor: isPublisher },
   'kill -9 while a store drains': {
@@ -148,12 +154,17 @@ async function losePings({ pings }, random) {
 }
 
 async function kill(actor, random) {
-  // The messages of a service are acknowledged when their handlers have finished.
-  if (actor.kind === 'service') await actor.call('busy')
   await actor.kill()
   await wait(random.between(0, 1_500))
   await actor.start()
   await actor.call('start')
+}
+
+/** A message is acknowledged when its handler has finished, so the broker sends it again. */
+async function killHandling(actor, random) {
+  const isBusy = await actor.call('busy')
+  await kill(actor, random)
+  return isBusy
 }
 
 /** The connection ends while the store of a publisher drains over a slow link. The bytes on their way are lost. */

@@ -27,7 +27,8 @@ export class Remote {
   errors = ''
   isExpectedToEnd = false
 
-  constructor(file, role, { execArgv = [], onLost = () => {} } = {}) {
+  constructor(file, role, { execArgv = [], onLost = () => {}, callMs = CALL_MS } = {}) {
+    this.callMs = callMs
     this.child = fork(file, [JSON.stringify(role)], { execArgv, stdio: ['ignore', 'ignore', 'pipe', 'ipc'] })
     this.child.stderr.on('data', text => {
       this.errors = (this.errors + text).slice(-MOST_ERROR_TEXT)
@@ -58,9 +59,9 @@ export class Remote {
     return new Promise((resolve, reject) => {
       const late = () => {
         this.calls.delete(id)
-        reject(new Error(`"${method}" did not return within ${CALL_MS} ms`))
+        reject(new Error(`"${method}" did not return within ${this.callMs} ms`))
       }
-      const timer = setTimeout(late, CALL_MS)
+      const timer = setTimeout(late, this.callMs)
       this.calls.set(id, { resolve, reject, timer })
       this.child.send({ id, method, args }, error => error && this.settle({ id, error: error.message }))
     })

@@ -12,10 +12,14 @@ import { OWN_TOPICS, SHARED_TOPICS } from './topics.mjs'
 /** A message that is handled again is no first one. Bounded, because a run may be long. */
 const MOST_REMEMBERED = 20_000
 const ASK_MS = 2_000
+/** The longest wait for a slow handler. */
+const BUSY_MS = 4_000
 
 class Service extends Actor {
   begun = new Set()
   runs = 0
+  /** Slow handlers that run, of messages that are acknowledged after them. */
+  slowRuns = 0
 
   options() {
     return { inbound: { concurrency: 8, maxInFlight: 50, maxQueued: 500 }, outbound: { ackTimeoutMs: 8_000 } }
@@ -50,10 +54,24 @@ class Service extends Actor {
     if (kind in HANDLER_OPERATIONS) this.did(HANDLER_OPERATIONS[kind])
     if (kind === 'poison') throw new Error('this message is poisoned')
     if (kind === 'flaky' && random.chance(0.5)) throw new Error('this attempt fails')
-    if (kind === 'slow') await wait(random.between(100, 1_000))
+    if (kind === 'slow') await this.handleSlowly(topic)
     if (kind === 'asks') await this.askInside(mqtt)
     this.journal.note('H', id)
     this.advance(`handled ${topic.split('/')[3]}`)
+  }
+
+  async handleSlowly(topic) {
+    const isAcknowledged = topic.split('/')[3] !== '0'
+    if (isAcknowledged) this.slowRuns += 1
+    await wait(this.random.between(100, 1_000))
+    if (isAcknowledged) this.slowRuns -= 1
+  }
+
+  /** Resolves when a slow handler runs. @returns false if none does */
+  async busy() {
+    const untilMs = performance.now() + BUSY_MS
+    while (this.slowRuns === 0 && performance.now() < untilMs) await wait(1)
+    return this.slowRuns > 0
   }
 
   /** A request inside a handler, on the same connection. */
