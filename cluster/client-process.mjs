@@ -24,7 +24,7 @@ export class ClusterClient {
     serve(actor)
   }
 
-  // What a kind of client adds.
+  // Options of this kind of client.
   options() {
     return {}
   }
@@ -32,7 +32,7 @@ export class ClusterClient {
 
   async open() {
     const { role, journal } = this
-    // Reconnecting has the default delays: what is measured is what an application gets.
+    // With the default reconnect delays, so that the run measures what an application gets.
     this.client = new MqttClient({
       url: role.urls,
       clientId: role.name,

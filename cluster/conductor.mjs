@@ -70,7 +70,7 @@ export class Conductor {
     return join(this.cluster.folder, `${name}.journal`)
   }
 
-  /** Kills a node, waits until the load flows again, and then until the node has caught up. */
+  /** Kills a node, waits until messages are handled again, and then until the node has caught up. */
   async killed(node) {
     const { url, name } = node
     const kill = { atMs: Date.now(), url, name }
@@ -85,12 +85,12 @@ export class Conductor {
     await node.start()
     await this.until(`${name} has caught up`, () => this.cluster.isReady())
     kill.wholeMs = Date.now() - startMs
-    if (!flowed) await this.until('the load flows again', () => this.flowsSince(marks))
+    if (!flowed) await this.until('messages are handled again', () => this.flowsSince(marks))
     await wait(STEADY_MS)
     this.say(`${name} was killed, and is back`)
   }
 
-  /** A later message of each publisher was acknowledged and handled. */
+  /** Whether a later message of each publisher was acknowledged and handled. */
   async flowsSince(marks) {
     const handled = await this.subscriber.call('lastHandled')
     const acknowledged = await Promise.all(
@@ -99,7 +99,7 @@ export class Conductor {
     return marks.every((mark, index) => acknowledged[index] > mark && handled[index] > mark)
   }
 
-  /** The load ends; everything that was promised arrives, or a time is over. */
+  /** Ends the load, and waits until everything that was promised has arrived, or until a time limit. */
   async drained() {
     this.phase = 'drain'
     const left = await Promise.all(this.publishers.map(publisher => publisher.call('rest')))
@@ -120,7 +120,7 @@ export class Conductor {
   async until(what, condition) {
     this.phase = what
     if (!(await reached(condition, READY_LIMIT_MS)))
-      throw new Error(`not within ${READY_LIMIT_MS / 1_000} s: ${what}`)
+      throw new Error(`timed out after ${READY_LIMIT_MS / 1_000} s: ${what}`)
   }
 
   async logs() {

@@ -18,7 +18,7 @@ async function page(port, path) {
   }
 }
 
-/** Has a leader. If that is this node, which alone knows the others, every replica is up to date. */
+/** Whether there is a leader. If it is this node, every replica must be up to date; only the leader knows the replicas. */
 const isWhole = (cluster, name) => {
   if (cluster?.leader === undefined || cluster.leader === '') return false
   if (cluster.leader !== name) return true
@@ -43,7 +43,7 @@ class NatsNode {
     await this.child.ended
   }
 
-  /** It serves, and what it knows is up to date. */
+  /** Whether the server accepts clients, and its data is up to date. */
   async isReady(members) {
     if ((await page(this.ports.monitor, '/healthz?js-server-only=true'))?.status !== 'ok') return false
     const jetStream = await page(this.ports.monitor, '/jsz?accs=true&streams=true&consumers=true')

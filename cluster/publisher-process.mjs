@@ -1,4 +1,4 @@
-// Publishes numbered messages with QoS 1 at a fixed rate, and writes what became of each.
+// Publishes numbered messages with QoS 1 at a fixed rate, and writes the outcome of each.
 import { setTimeout as wait } from 'node:timers/promises'
 import { sqliteStore } from 'nestjs-mqtt/store'
 import { ClusterClient, TOPIC } from './client-process.mjs'
@@ -12,7 +12,7 @@ class Publisher extends ClusterClient {
   acknowledged = 0
   /** Numbers of stored messages by their ids. */
   stored = new Map()
-  /** Ends of stored messages whose publish has not settled yet. */
+  /** Final outcomes of stored messages whose publish has not settled yet. */
   early = new Map()
 
   options() {
@@ -76,7 +76,7 @@ class Publisher extends ClusterClient {
     return this.acknowledged
   }
 
-  /** Ends the load. @returns what is still not settled, or stored, after a time */
+  /** Ends the load. @returns the number of publishes that have not settled, or are still stored, at the time limit */
   async rest() {
     clearInterval(this.timer)
     const untilMs = performance.now() + SETTLE_LIMIT_MS

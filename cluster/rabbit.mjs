@@ -14,7 +14,7 @@ const SERVER_ARGS =
 
 /**
  * Counts the nodes that run, and for each queue the replicas that it should have and those that are up to date.
- * A quorum queue may lag by what is on its way.
+ * A quorum queue may lag by the messages in flight.
  */
 const STATE = `
 Mqtt = length([N || N <- rabbit_nodes:all_running(), rpc:call(N, rabbit_mqtt, module_info, [module]) =:= rabbit_mqtt]),
@@ -76,7 +76,7 @@ class RabbitNode {
     return child.log
   }
 
-  /** Every node runs, and every queue has its replicas. */
+  /** Whether every node runs, and every queue has its replicas. */
   async isReady(queues) {
     // An Erlang binary: <<"...">>, with escaped quotes.
     const text = /^<<"(\[\d+,.*\])">>$/m.exec(await this.command('eval', STATE))?.[1].replaceAll('\\"', '"')

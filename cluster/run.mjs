@@ -11,7 +11,7 @@ import { tablesOf } from './tables.mjs'
 const KINDS = { nats: natsCluster, rabbitmq: rabbitCluster }
 /** For each broker. */
 const LIMIT_MS = 300_000
-/** A kill that begins then is over within the minute. */
+/** A kill that begins at this time is over within a minute. */
 const QUICK_MS = 30_000
 
 const { values, positionals } = parseArgs({
@@ -37,7 +37,7 @@ if (
   process.exit(2)
 }
 
-/** The run that has processes now. */
+/** The run whose processes are running. */
 let current
 process.once('exit', () => current?.end())
 for (const [signal, code] of [
@@ -55,7 +55,7 @@ async function runs(name) {
   const { title, version } = BROKERS.find(({ id }) => id === name)
   const found = version()
   if (found === undefined) {
-    console.log(`${title}: not run, it is not installed`)
+    console.log(`${title}: not run, because it is not installed`)
     return true
   }
   const say = line => console.error(`${title}: ${line}`)

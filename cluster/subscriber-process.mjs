@@ -1,4 +1,4 @@
-// Has a persistent session, and acknowledges a message after it is in the journal.
+// Handles messages of a persistent session, and acknowledges each one after writing it to the journal.
 import { setTimeout as wait } from 'node:timers/promises'
 import { ClusterClient, TOPIC } from './client-process.mjs'
 

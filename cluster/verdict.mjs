@@ -1,4 +1,4 @@
-// What the journals of a run say: what was promised and not handled, what was handled twice, and how long each kill was felt.
+// What the journals of a run say: what was promised and not handled, what was handled twice, and how long each kill had an effect.
 
 /** After one of these outcomes the message must be handled. */
 const PROMISES = ['acknowledged', 'stored', 'delivered']
@@ -74,7 +74,7 @@ export class Evidence {
   }
 
   /**
-   * How long a kill was felt, in ms; Infinity: to the end of the run.
+   * How long a kill had an effect, in ms; Infinity: until the end of the run.
    * @param untilMs the next kill, or the end of the load
    */
   effectOf({ atMs, url }, untilMs) {

@@ -1,4 +1,4 @@
-// What becomes of the messages of a member of the group that ends, by session and by what comes after it.
+// What happens to the messages of a group member that ends, depending on its session and on what follows.
 import { setTimeout as wait } from 'node:timers/promises'
 import { table } from '../soak/tables.mjs'
 import { lostOf, repeatsOf, whenHandled } from './evidence.mjs'
@@ -14,7 +14,7 @@ const SHORT_EXPIRY_SECONDS = 2
 const LONG_EXPIRY_SECONDS = 3_600
 const QUIET_MS = 4_000
 
-/** `isLossless` is what the documentation promises; the other rows are why it says what to set. */
+/** `isLossless`: the documentation promises that nothing is lost. The other rows show why the settings matter. */
 const CASES = [
   { session: 'clean', end: 'kill', after: 'restart', isLossless: false },
   { session: 'clean', end: 'terminate', after: 'none', isLossless: true },

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { setTimeout as wait } from 'node:timers/promises'
 
-/** @returns for each message the names of the processes that handled it, with the time, in the order of time */
+/** @returns for each message the names of the processes that handled it, with the time, in chronological order */
 export function handledIn(journals) {
   const runs = []
   for (const [name, file] of journals) {

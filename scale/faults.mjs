@@ -10,7 +10,7 @@ const QUIET_MS = 5_000
 const EXPIRY_SECONDS = 3_600
 
 /**
- * Replays the life of a deployment with persistent sessions and one fixed Client Identifier per process.
+ * Simulates the life of a deployment with persistent sessions and one fixed Client Identifier per process.
  * @returns rows for the table, and the laws with what broke them
  */
 export async function faults({ devices, perSecond, pauseMs, say }) {
@@ -35,7 +35,7 @@ export async function faults({ devices, perSecond, pauseMs, say }) {
   await group.load.call('pace', perSecond)
   await step('4 processes')
   await step('kill -9 of service-1', () => group.kill('service-1'))
-  await step('a further process, service-4', () => add('service-4'))
+  await step('one more process, service-4', () => add('service-4'))
   await step('service-1 starts again', () => add('service-1'))
   await step(
     'a new release: each process ends after SIGTERM, and its successor starts',

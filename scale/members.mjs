@@ -10,7 +10,7 @@ import { Remote } from '../soak/remote.mjs'
 
 const fileOf = kind => fileURLToPath(new URL(`${kind}-process.mjs`, import.meta.url))
 const IDLE_POLL_MS = 100
-/** Without a waiting message in so many polls, a process has caught up with its queue at the broker. */
+/** After this number of polls without a waiting message, a process has caught up with its queue at the broker. */
 const IDLE_POLLS = 8
 const remotes = new Set()
 process.once('exit', () => {

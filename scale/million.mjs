@@ -8,7 +8,7 @@ const PERIOD_SECONDS = 60
 const PAYLOAD_BYTES = 100
 /** IPv4 and TCP with timestamps. */
 const HEADER_BYTES = 52
-/** A core is full at this use, so that peaks and restarts fit. */
+/** Share of a core that may be used, so that there is room for peaks and restarts. */
 const MOST_USE = 0.7
 const TOPIC = 'scale/devices/123456789012/reading'
 

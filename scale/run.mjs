@@ -56,7 +56,7 @@ let rows
 let idleFigures
 
 setTimeout(() => {
-  console.error('FAILED: it did not end within its deadline')
+  console.error('FAILED: the run did not finish within its deadline')
   process.exit(1)
 }, DEADLINE_MS).unref()
 

@@ -26,7 +26,7 @@ let handled = 0
 let latencies = []
 let unreported = 0
 
-/** One byte per message, in one write per turn. */
+/** One byte per message, in one write per turn of the event loop. */
 function report() {
   progress.write(Buffer.alloc(unreported))
   unreported = 0

@@ -8,7 +8,7 @@ const PROCESSES = [1, 2, 4]
 const WARM_UP_MS = 1_000
 /** Messages on their way to the handlers: enough for 16 handlers in each of 4 processes. */
 const WINDOW = 256
-/** Latency is measured with this share of the messages that one process can handle. */
+/** Latency is measured at this share of the rate that one process can handle. */
 const PACED_SHARE = 0.6
 
 const quantile = (sorted, share) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))]

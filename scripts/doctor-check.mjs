@@ -61,7 +61,7 @@ async function forwarder(port) {
   return { port: server.address().port, counted, stop: () => server.close() }
 }
 
-/** Whether two times are of the same order. The tools differ in their own share, and a busy machine adds some. */
+/** Whether two times have the same order of magnitude. Each tool adds a delay of its own, and so does a busy machine. */
 const isAlike = (one, other) => Math.abs(one - other) < 50
 /** Packets may be written to a connection that has just ended. */
 const isCounted = (report, counted) =>
@@ -79,7 +79,7 @@ const COMPARED = {
   requests: (o, s) => [[isAlike(o.requests.p50Ms, s.p50Ms), true]],
   'small-packets': (o, s) => [
     [isSlow(o.secondPacketMs), s.isDelayed],
-    // Without the delay of acknowledgements there is none, so that it is Nagle's algorithm.
+    // With quick acknowledgements there is no delay, so Nagle's algorithm causes it.
     [true, s.isGoneWithQuickAck],
   ],
   'qos-1': (o, s) => [[o.deliveredQos.one, s.delivered]],
@@ -139,7 +139,7 @@ const COMPARED = {
   session: (o, s) => [
     [o.session.sessionPresent, s.sessionPresent],
     [o.session.hasQueued, s.hasQueued],
-    // The interval is kept in fact, not only announced.
+    // The interval is applied, not only announced.
     [o.protocolVersion === 5 ? true : null, s.isExpired],
   ],
   redelivery: (o, s) => [[o.session.redeliveredDup ?? null, s.dup]],
@@ -188,7 +188,7 @@ function compare({ findings, observations }, { facts }) {
     const second = facts[id]
     let differences = []
     if (COMPARED[id] === undefined || second === undefined) differences = ['not compared']
-    else if (level === 'unknown') differences = ['the doctor does not know']
+    else if (level === 'unknown') differences = ['the doctor has no result']
     else
       differences = COMPARED[id](observations, second)
         .filter(([one, other]) => !isDeepStrictEqual(one, other))
@@ -217,7 +217,7 @@ for (const { id, title, version, start } of BROKERS) {
       title: 'Traffic',
       text: JSON.stringify(report.traffic),
       second: JSON.stringify({ connections, ...traffic }),
-      differences: isCounted(report.traffic, traffic) ? [] : ['the forwarder counted otherwise'],
+      differences: isCounted(report.traffic, traffic) ? [] : ['the forwarder has other counts'],
     })
     console.log(`\n${title} ${found}`)
     for (const { title: name, text, second: other, differences } of rows) {

@@ -1,4 +1,4 @@
-// The broker of a run: mosquitto. The embedded broker keeps no sessions over a restart and has no Shared Subscriptions.
+// The broker of a run: mosquitto. The embedded broker keeps no sessions across a restart and has no Shared Subscriptions.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, writeFileSync } from 'node:fs'

@@ -47,7 +47,7 @@ export class Conductor {
     return 2 * this.durationMs + 300_000
   }
 
-  /** Never rejects: whatever fails, the journals are judged. */
+  /** Never rejects: the journals are checked whatever fails. */
   async run() {
     const late = new AbortController()
     const tooLate = wait(this.deadlineMs, undefined, late).then(() => {

@@ -64,7 +64,7 @@ class Consumer extends Actor {
     const qos = random.between(0, 1)
     const to = random.between(1, 20)
     const last = random.chance(0.5) ? to : random.between(1, to)
-    // Each value has the time limit. The reader pauses in between.
+    // The time limit applies to each value. The reader pauses between values.
     await this.ask(`stream-qos${qos}`, 3_000 * (to + 1), id => this.read({ id, qos, to, last }))
     if (last < to) this.did('stream that is left early')
     this.advance('stream')
@@ -78,7 +78,7 @@ class Consumer extends Actor {
     for await (const value of client.requestStream('soak/count', { id, to }, { qos, timeoutMs: 3_000 })) {
       source ??= value
       if (value.id !== id || value.by !== source.by) return value
-      // At QoS 0 values are lost with the connection of the service, and at QoS 1 they are repeated.
+      // When the connection of the service ends, values are lost at QoS 0, and repeated at QoS 1.
       const isWrong = qos === 0 ? value.number <= previous : value.number > previous + 1
       if (isWrong)
         this.violation('requests', `the stream ${id} at QoS ${qos} yielded ${value.number} after ${previous}`)

@@ -15,7 +15,7 @@ const mayBeKilled = actor => actor.mayBeKilled
 const isPublisher = actor => actor.kind === 'publisher'
 
 /**
- * How often each fault happens compared with the others, what it hits, and on whom. A process that is never killed shows what
+ * How often each fault happens relative to the others, where, and to which processes. A process that is never killed shows what
  * leaks over the whole run. `inflict` returns false if the fault had no effect.
  */
 const FAULTS = {
@@ -47,7 +47,7 @@ const FAULTS = {
 }
 export const FAULT_NAMES = Object.keys(FAULTS)
 
-/** Deals the faults: each of them once, and from then on by weight. One that has no free target comes again later. */
+/** Chooses the faults: first each of them once, then by weight. A fault without a free target is tried again later. */
 export class Faults {
   /** Faults that have ended. */
   counts = Object.fromEntries(FAULT_NAMES.map(name => [name, 0]))

@@ -93,7 +93,7 @@ const LAWS = {
     // MQTT orders messages for subscriptions that are not shared (MQTT 5, 4.6): when a member of a group is lost, its
     // messages go to another member, which may have handled later ones. Mosquitto 2.0 may send a new message before those
     // that wait in the queue of a session, although they are on the same topic.
-    text: 'the first copies on each topic arrived in the order of the calls, and were handled in it, or as the broker sent them',
+    text: 'the first copies on each topic arrived in the order of the calls, and were handled in that order, or in that of the broker',
     *check(evidence) {
       const { arrivals, begins } = evidence
       for (const [topic, ids] of arrivals)

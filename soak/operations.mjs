@@ -1,4 +1,4 @@
-// What a run must have done at least once, as the journals count it.
+// Operations that a run must perform at least once, as counted in the journals.
 import { POLICIES } from './topics.mjs'
 
 const PUBLISHES = POLICIES.flatMap(({ policy, qos }) => qos.map(level => `publish ${policy} ${level}`))

@@ -105,7 +105,7 @@ class Service extends Actor {
   }
 }
 
-/** The application, without the syntax of decorators. */
+/** The application, without decorator syntax. */
 function appModule(service) {
   const { name, publisher, sharedGroup } = service.role
   const events = {

@@ -56,13 +56,13 @@ serve({
         name,
         countBy(
           publishes.filter(each => each.process === name),
-          ({ outcome = 'pending by a kill' }) => outcome,
+          ({ outcome = 'pending because of a kill' }) => outcome,
         ),
       ]),
     )
     const requests = countBy(
       evidence.requests.values(),
-      ({ settlements }) => settlements[0]?.end ?? 'pending by a kill',
+      ({ settlements }) => settlements[0]?.end ?? 'pending because of a kill',
     )
     const responderRuns = [...evidence.responderRuns.values()].reduce((total, runs) => total + runs.length, 0)
     const sum = map => [...map.values()].reduce((total, count) => total + count, 0)

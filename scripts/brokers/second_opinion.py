@@ -1,4 +1,4 @@
-"""Asks a broker the questions of `nestjs-mqtt doctor` with other tools: paho-mqtt, and packets that this file encodes itself.
+"""Checks a broker like `nestjs-mqtt doctor`, but with other tools: paho-mqtt, and packets that this file encodes itself.
 
 Writes one JSON object on the standard output: facts by the id of the finding. It shares no code with the package.
 usage: second_opinion.py <port> [<user> <password>]
@@ -52,7 +52,7 @@ class Closed(Exception):
 
 
 class Raw:
-    """One connection of which the caller sends every byte."""
+    """A connection on which the caller controls every byte."""
 
     def __init__(self, version, clean=True, client_id=None, properties=b"", will=None, keepalive=60, quickack=False):
         self.version, self.buffer, self.last_id, self.quickack = version, b"", 0, quickack
@@ -207,7 +207,7 @@ def pair_delay(version, quickack):
 
 
 def small_packets(version):
-    # A delay that TCP acknowledgements without delay remove is that of Nagle's algorithm.
+    # If quick TCP acknowledgements remove the delay, Nagle's algorithm causes it.
     usual, quick = pair_delay(version, False), pair_delay(version, True)
     return {"isDelayed": usual > 25, "isGoneWithQuickAck": quick < 25, "medianMs": round(usual, 2)}
 

@@ -86,7 +86,7 @@ export class Child {
     const end = Date.now() + limitMs
     while (!(await accepts(port))) {
       if (!this.isRunning) throw new Error(`the broker did not start:\n${this.log}`)
-      if (Date.now() > end) throw new Error(`the broker does not listen after ${limitMs} ms:\n${this.log}`)
+      if (Date.now() > end) throw new Error(`the broker is not listening after ${limitMs} ms:\n${this.log}`)
       await pause(50)
     }
   }

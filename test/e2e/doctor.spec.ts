@@ -75,7 +75,7 @@ async function connack(options: TargetOptions) {
 }
 
 describe('nestjs-mqtt doctor on mosquitto', () => {
-  it('finds what version 2.0.11 does over TLS and a proxy, and leaves nothing on it', {
+  it('reports the behaviour of version 2.0.11 over TLS and a proxy, and leaves nothing on the broker', {
     timeout: 30_000,
   }, async () => {
     const proxy = await httpProxy({ needsUser: true })
@@ -236,7 +236,7 @@ describe('nestjs-mqtt doctor reaches the broker', () => {
     await proxy.stop()
   })
 
-  it('gives up a proxy that does not respond, and closes its socket', async () => {
+  it('gives up on a proxy that does not respond, and closes its socket', async () => {
     const silent = await silentServer()
     const target = await Target.of({ url: urls().mqtt, proxy: `http://proxy:hunter2@${silent.host}` })
     await expect(target.open(200)).rejects.toThrow(
@@ -246,7 +246,7 @@ describe('nestjs-mqtt doctor reaches the broker', () => {
     silent.stop()
   })
 
-  it('with headers of the arguments and the environment, and a protocol of ALPN', async () => {
+  it('with headers from the arguments and the environment, and an ALPN protocol', async () => {
     const seen: { protocol: string | false | null; head: string }[] = []
     const [cert, key] = [readFileSync(files.path('server.crt')), readFileSync(files.path('server.key'))]
     // mosquitto negotiates no protocol and ignores headers, so a TLS server in front of it records both.
@@ -328,7 +328,7 @@ describe('nestjs-mqtt doctor on TLS', () => {
     [
       'a socket file that is missing',
       () => [`mqtt+unix://${files.path('missing.sock')}`],
-      /ENOENT.*missing\.sock: there is no such socket file/,
+      /ENOENT.*missing\.sock: the socket file does not exist/,
     ],
   ])('names %s, and sends no password', async (_name, args, message) => {
     const { code, error } = await runDoctor(args(), ADA)

@@ -85,7 +85,7 @@ describe('a list with the URLs of all nodes of a cluster', () => {
     expect(subscriber.stats().inbound.dropped).toBe(0)
   })
 
-  it('is what keeps them going: with the URL of the killed node alone, nothing is acknowledged', async () => {
+  it('is necessary: with only the URL of the killed node, nothing is acknowledged', async () => {
     const broker = await cluster()
     const [first = ''] = broker.urls
     const alone = clientOf([first], 'alone')

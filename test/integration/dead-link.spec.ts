@@ -239,7 +239,7 @@ describe('a PINGRESP behind data that still arrives', () => {
 
   it.each([
     ['one large packet', 1_000_000, 500],
-    ['a packet of which little arrives at a time', 20_000, 10],
+    ['a packet that arrives in small parts', 20_000, 10],
   ])('is not late: %s', async (_what, size, bytes) => {
     const parts = await connected()
     const part = inParts(parts.connection, packetOf(size), bytes)
@@ -260,7 +260,7 @@ describe('a PINGRESP behind data that still arrives', () => {
     await ended(parts.session)
   })
 
-  it('is late once no more arrives, even in the middle of a packet', async () => {
+  it('is late once no more data arrives, even in the middle of a packet', async () => {
     const parts = await connected()
     const part = inParts(parts.connection, packetOf(1_000_000), 500)
     await pass(5 * KEEPALIVE_MS, part)

@@ -13,7 +13,7 @@ function evidenceOf(journals: Readonly<Record<string, readonly string[]>>): Evid
 }
 
 describe('the verdict on a run of a cluster', () => {
-  it('misses what was acknowledged, stored or delivered and not handled, and nothing else', () => {
+  it('reports only what was acknowledged, stored or delivered as missing if it was not handled', () => {
     const ends = ['acknowledged', 'stored', 'dropped:offline', 'lost', 'refused']
     const calls = ends.flatMap((end, index) => [`C ${index} 100`, `O ${index} ${end} 110`])
     const evidence = evidenceOf({ plain: [...calls, 'O 1 delivered 120', 'C 9 130'], subscriber: [] })
@@ -75,7 +75,7 @@ describe('the verdict on a run of a cluster', () => {
     })
   })
 
-  it('has the median of what was measured', () => {
+  it('reports the median of the measured values', () => {
     expect(median([3, undefined, 1, 2])).toBe(2)
     expect(median([4, 1, 3, 2])).toBe(2)
     expect(median([undefined])).toBeUndefined()

@@ -26,7 +26,7 @@ describe('the verdict of a run of `npm run scale`', () => {
     expect(lostOf([0, 1, 2, 3], runs)).toEqual([1, 3])
   })
 
-  it('names a message that was handled twice, with the processes in the order of time', () => {
+  it('names a message that was handled twice, with the processes in chronological order', () => {
     const runs = handled({ a: ['H 0 20', 'H 1 21'], b: ['H 0 10'] })
     expect(repeatsOf(runs).map(([id, each]) => [id, each.map(({ name }) => name)])).toEqual([[0, ['b', 'a']]])
   })
@@ -37,7 +37,7 @@ describe('the verdict of a run of `npm run scale`', () => {
     expect(outOfOrder(runs, 2)).toBe(2)
   })
 
-  it('takes a journal that does not exist for a process that has handled nothing', () => {
+  it('treats a missing journal as that of a process that has handled nothing', () => {
     expect(handledIn([['a', join(folder, 'none')]]).size).toBe(0)
   })
 })

@@ -76,7 +76,7 @@ export function reportOfFailure(error: NonNullable<DoctorReport['error']>, run: 
   }
 }
 
-/** Exit codes above it name a signal. */
+/** Higher exit codes stand for a signal. */
 export const AFTER_SIGNAL = 128
 
 const WIDTH = 9

@@ -51,7 +51,7 @@ const HINTS: Readonly<Record<string, readonly [NoConnection['kind'], string]>> =
     'nothing listens on that port; check that the broker runs, the port, and the address it listens on',
   ],
   ECONNRESET: ['protocol', 'the peer closed the connection; check that the port expects this scheme'],
-  ENOENT: ['unreachable', 'there is no such socket file; check the path, and that the broker runs'],
+  ENOENT: ['unreachable', 'the socket file does not exist; check the path, and that the broker is running'],
   EACCES: ['unreachable', 'this user may not connect to the socket; check the permissions of the file'],
   EADDRNOTAVAIL: ['unreachable', 'this machine does not have the local address; check --local-address'],
   EHOSTUNREACH: ['unreachable', 'there is no route to the host'],

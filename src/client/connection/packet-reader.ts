@@ -6,7 +6,7 @@ import { decodePacket, type PubackPacket, packetSizeAt } from '../../core/protoc
 import { hasValidText } from '../../core/protocol/packet-text.js'
 import { notText, type PublishPacket, tooLarge } from './link.js'
 
-/** So much data since the last PINGREQ shows that more is on its way. */
+/** This much data since the last PINGREQ shows that more is on its way. */
 const BULK_BYTES = 16_384
 
 /** A read of this size leaves more data behind: the size of a TLS record. A plain socket returns up to 64 KiB at a time. */
@@ -111,7 +111,7 @@ export function onWebSocket(settings: IClientOptions, created: (socket: EventEmi
   settings.wsOptions = { ...settings.wsOptions, finishRequest: finish }
 }
 
-/** `ws` passes the content of text and binary frames on alike, but MQTT may only be in binary ones (MQTT 5, 6.0.0-1). */
+/** `ws` passes on text and binary frames in the same way, but MQTT must use binary ones (MQTT 5, 6.0.0-1). */
 export function refuseTextFrames(settings: IClientOptions, refuse: (cause: MqttError) => void): void {
   onWebSocket(settings, socket => {
     socket.on('message', (_content: unknown, isBinary: boolean) => {
@@ -177,8 +177,8 @@ export class PacketReader {
   }
 
   /**
-   * Whether PINGRESP may be behind data that is not read or that is still arriving: a part of a packet, or much data. A broker
-   * may have megabytes to send before it, on a link that takes minutes for them.
+   * Whether PINGRESP may be behind data that is not read or that is still arriving: part of a packet, or a lot of data. A broker
+   * may have megabytes to send before it, for which a slow link takes minutes.
    */
   mayHoldBack(): boolean {
     const bytes = this.lag.bytes - this.pingedAt

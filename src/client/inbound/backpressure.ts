@@ -131,7 +131,7 @@ export class Backpressure {
     this.stall.progressed()
   }
 
-  /** A message was left to the broker. Reading on is of use only if something is awaited. */
+  /** A message was left to the broker. Reading on only helps if something is awaited. */
   skipped(link: Link): void {
     if (!this.isSkipping || this.isReplacing) return
     if (!this.#session.awaitsResponses && this.state.held.unreleased.count === 0) this.stall.pauseAgain(link)

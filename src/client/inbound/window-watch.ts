@@ -110,8 +110,8 @@ const PATIENCE_MS = 250
 
 /**
  * Stops reading, so that the broker does not send more than the handlers process. Responses to requests and QoS 1 publishes
- * of handlers on the same connection arrive behind the unread messages. Before handlers would wait forever, reading
- * resumes, and messages are dropped to make room after all.
+ * of handlers on the same connection arrive behind the unread messages. If handlers may be waiting for these, reading
+ * resumes. Messages for which there is no room are then dropped (QoS 0), or left to the broker.
  */
 export class Stall {
   private paused: Link | undefined

@@ -214,7 +214,7 @@ export class OpenMessages<M extends OpenMessage> {
     this.count.done(outcome)
   }
 
-  /** The message that arrived last is not handled. On this connection it is not acknowledged, and holds no other back. */
+  /** The message that arrived last is not handled. On this connection it is not acknowledged, and does not hold back others. */
   leave(message: M): void {
     if (message.packet.qos === 1) this.unacknowledged.pop()
     this.withdraw(message, 'givenBack')

@@ -103,12 +103,12 @@ const full = (count: number, delivered: Delivered = 'response') =>
   Array.from({ length: count }, () => delivered)
 
 describe('BlockedRequests on MQTT 3.1.1, whose window is unknown', () => {
-  it('take ten messages for a full window, and not nine', () => {
+  it('treat ten messages as a full window, but not nine', () => {
     expect(found(windowOf(full(9), 65_535), false)).toEqual([])
     expect(found(windowOf(full(10), 65_535), false)).toEqual([0])
   })
 
-  it('take as many messages for a full window as the broker has delivered before', () => {
+  it('treat as many messages as the broker has delivered before as a full window', () => {
     const parts = windowOf(full(12), 65_535)
     parts.blocked.check(false, 0)
     const [last] = parts.messages.unacknowledged.splice(11)
@@ -160,7 +160,7 @@ describe('BlockedRequests that are not certain', () => {
     expect(parts.blocked.dueMs).toBeUndefined()
   })
 
-  it('find no request if something has changed in the last moment, and wait for another second', () => {
+  it('find no request if something has changed at the last moment, and wait for another second', () => {
     const parts = windowOf(['response', 'response'], 2)
     parts.blocked.check(true, 0)
     parts.messages.added += 1
@@ -170,7 +170,7 @@ describe('BlockedRequests that are not certain', () => {
     expect(parts.placesOf(parts.blocked.look(2_000))).toEqual([0])
   })
 
-  it('keep the time of a silence that goes on, and wait again once they have looked', () => {
+  it('keep the start of a silence that continues, and wait again after a check', () => {
     const parts = windowOf([undefined, 'response'], 2)
     parts.blocked.check(true, 0)
     parts.blocked.look(1_000)
@@ -205,7 +205,7 @@ describe('a message in the window of BlockedRequests', () => {
     expect(found(parts)).toEqual([])
   })
 
-  it('blocks whatever its handlers did that have ended', () => {
+  it('blocks regardless of what its finished handlers did', () => {
     const parts = windowOf(['both'], 1)
     parts.messages.unacknowledged[0]?.runs.unshift(runWith([], { isEnded: true }))
     expect(parts.placesOf(parts.blocked.check(true, 0))).toEqual([0])
@@ -217,7 +217,7 @@ describe('a message in the window of BlockedRequests', () => {
     expect(found(parts)).toEqual([])
   })
 
-  it('blocks by the run in front of one that has not started', () => {
+  it('blocks because of the run ahead of one that has not started', () => {
     const parts = windowOf(['both'], 1)
     const ahead = parts.messages.unacknowledged[0]?.runs[0]
     const waiting = runWith([], { state: 'waiting' })

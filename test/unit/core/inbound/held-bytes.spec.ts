@@ -41,7 +41,7 @@ describe('HeldBytes', () => {
     expect(held.bytes).toBe(10)
   })
 
-  it('reports with each message whether more than the limit is held, with the unreleased messages', () => {
+  it('reports with each message whether more than the limit is held, including unreleased messages', () => {
     const { held } = heldWith({ count: 1, bytes: 10 })
     expect([held.hold(sized(90)), held.hold(sized(1))]).toEqual([false, true])
   })
@@ -65,7 +65,7 @@ describe('HeldBytes', () => {
     expect(held.isOver).toBe(false)
   })
 
-  it('has room for a single message of any size, and for none besides it', () => {
+  it('has room for a single message of any size, and for no other one', () => {
     const { held } = heldWith()
     held.hold(sized(150))
     expect(held.hasNoRoomFor(150)).toBe(false)

@@ -233,7 +233,7 @@ describe('the counters of OpenMessages', () => {
     expect(messages.qos2).toBe(1)
   })
 
-  it('count QoS 1 messages of all connections, with those that the broker resends', () => {
+  it('count QoS 1 messages of all connections, including those that the broker resends', () => {
     const { messages, add } = opened()
     add(1)
     add(2).started = 1

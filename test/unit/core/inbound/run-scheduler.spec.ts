@@ -267,7 +267,7 @@ describe('a run that starts at once', () => {
     expect(scheduler.untrackedRuns).toBe(1)
   })
 
-  it('may be above the limits by the requests that untracked runs have lent', () => {
+  it('may exceed the limits by the slots that untracked runs have lent', () => {
     const { scheduler, begin } = begun(2)
     const [a, b] = [handler('a', 2), handler('b', 2)]
     expect([begin(a), begin(a)]).toEqual([true, true])
@@ -417,7 +417,7 @@ describe('the run ahead of one that has not started', () => {
 })
 
 describe('slots that untracked runs lend', () => {
-  it('are as many as there are untracked runs that work, and not those of paused ones', () => {
+  it('are as many as the untracked runs that work, without paused ones', () => {
     const scheduler = new RunScheduler<Handler, Run>(2)
     const [first, second, , , fifth] = added(handler('a', 2), 6, scheduler)
     if (!first || !second || !fifth) throw new Error('six runs')
@@ -447,7 +447,7 @@ describe('slots that untracked runs lend', () => {
     expect(numbers(takeAll(scheduler))).toEqual([3, 4])
   })
 
-  it('are none of runs that have been released', () => {
+  it('do not include those of released runs', () => {
     const scheduler = new RunScheduler<Handler, Run>(10)
     const of = handler('a', 1)
     const [first] = added(of, 1, scheduler)

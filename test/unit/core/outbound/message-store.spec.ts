@@ -78,7 +78,7 @@ describe('a store', () => {
     expect(fullnessOf({ messages, bytes }, LIMITS)).toBe(fullness)
   })
 
-  it('reports by its name that it is not open, or open already', () => {
+  it('reports with its name that it is not open, or already open', () => {
     expect(storeClosed('the store "a"')).toMatchObject({
       code: 'STORE_FAILED',
       message: 'the store "a" is not open; open it first, and do not use it after close()',

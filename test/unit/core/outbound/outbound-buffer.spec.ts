@@ -340,7 +340,7 @@ describe('settled publishes', () => {
     expect(keptBy(buffer).size).toBe(0)
   })
 
-  it('are few beside a publish that waits on, and take no deadline away', () => {
+  it('are few next to a publish that keeps waiting, and remove no deadline', () => {
     const buffer = bufferWith()
     const first = waitingPublish('queue', { deadlineMs: 500 })
     filledWith(buffer, first)

@@ -40,7 +40,7 @@ describe('a publish', () => {
     })
   })
 
-  it('may have nobody who waits for its outcome', () => {
+  it('may be sent without anyone waiting for its outcome', () => {
     expect(() => new Publication(outboundMessage()).resolve({ status: 'sent' })).not.toThrow()
   })
 })

@@ -134,7 +134,7 @@ describe('a message that the broker refuses for now', () => {
     expect(later).toEqual([...Array(8).fill(false), true])
   })
 
-  it('has its pauses and refusals for itself', () => {
+  it('has its own pauses and refusals', () => {
     const obstacles = new Obstacles()
     for (let count = 0; count < 9; count += 1) obstacles.refused(1)
     obstacles.accepted(2)
