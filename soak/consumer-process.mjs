@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { isMqttError } from 'nestjs-mqtt/client'
 import { Actor } from './actor.mjs'
 
-/** How an operation may fail while links and processes fail. The laws say how a request may end. */
+/** Allowed errors of an operation while links and processes fail. The laws define how a request may end. */
 const ALLOWED = ['TIMEOUT', 'ABORTED', 'CONNECTION_LOST', 'CONNECTION_CLOSED', 'NOT_SENT']
 const REQUESTS = ['request', 'stream']
 const MOST_OPEN = 30

@@ -22,7 +22,7 @@ const SIXTEEN_MEBIBYTES = 16 * 1_024 * 1_024
         properties: { sessionExpiryInterval: ONE_HOUR_SECONDS },
         reconnect: { delayMs: { min: 100, max: 2_000 } },
         drainTimeoutMs: 2_000,
-        // A dead letter is as large as the message that nobody could read.
+        // A dead letter is as large as the unreadable message.
         outbound: { maxQueuedBytes: SIXTEEN_MEBIBYTES },
       }),
     }),

@@ -62,7 +62,7 @@ async function startMember(name: string, options: MemberOptions = {}) {
     { controllers: [ReadingsController] },
   )
   apps.push(app)
-  /** As `kill -9`: what its handlers do from now on does not exist, and it sends nothing. */
+  /** Acts like `kill -9`: what its handlers do from now on is ignored, and it sends nothing. */
   const kill = (): void => {
     isKilled = true
     link.cut()

@@ -43,7 +43,7 @@ export class ClusteredBroker {
     return this.nodes.map(({ url }) => url)
   }
 
-  /** Ends all connections of a node, and every new one, until it is revived. Its port stays its own. */
+  /** Ends all connections of a node, and every new one, until it is revived. It keeps its port. */
   kill(url: string): void {
     const node = this.node(url)
     node.isUp = false

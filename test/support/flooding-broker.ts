@@ -4,7 +4,7 @@ import { json } from './subscriber-on-peer.js'
 
 interface Backlog {
   readonly count: number
-  /** Size of each payload, about. */
+  /** Approximate size of each payload. */
   readonly bytes: number
   readonly qos?: 1 | 2
 }

@@ -91,7 +91,7 @@ export class BadDayReport {
     ]
   }
 
-  /** A reading that met a stall or a cut on its way could not arrive, whatever the client did, so it is not judged. */
+  /** A stalled or cut link keeps a reading from arriving, whatever the client does, so such a reading is not checked. */
   private freshness(truckId: string, kind: Kind): [law: string, holds: boolean][] {
     const { throttledAges, freeAges, floodedAges } = this.meter
     return [

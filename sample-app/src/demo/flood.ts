@@ -6,7 +6,7 @@ export const GARBAGE_PER_SECOND = 1_000
 
 /** A device that publishes unusable messages, in a process of its own. */
 export class Flood {
-  /** What was sent until now. */
+  /** What has been sent so far. */
   garbage: Garbage = { sent: 0, elapsedMs: 0 }
   private readonly child: Child
 

@@ -8,7 +8,7 @@ import { type AuthenticationData, NoConnection, type Target } from './target.js'
 export const RESPONSE_MS = 3_000
 /** Time that is kept for the removal of what the run has left on the broker, in milliseconds. */
 const CLEANUP_MS = 2_000
-/** Keep Alive of the connections. Brokers that limit it choose less. */
+/** Keep Alive of the connections. Brokers that limit it choose a lower value. */
 export const KEEP_ALIVE_SECONDS = 300
 
 export type OpenOptions = Partial<Omit<IConnectPacket, 'cmd' | 'protocolId' | 'username' | 'password'>>

@@ -30,7 +30,7 @@ export interface RunLimit {
   readonly traffic: Traffic
   /** Time that is left, in milliseconds. */
   readonly leftMs: () => number
-  /** Ends the opening of a connection. */
+  /** Aborts the opening of a connection. */
   readonly signal?: AbortSignal | undefined
 }
 

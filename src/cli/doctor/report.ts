@@ -6,7 +6,7 @@ import type { Observations } from './observations.js'
 import type { Traffic } from './raw-connection.js'
 import type { NoConnection } from './target.js'
 
-/** Exit codes of `nestjs-mqtt doctor`. 1 means that the arguments are wrong; after a signal it is 128 and its number. */
+/** Exit codes of `nestjs-mqtt doctor`. 1 means that the arguments are wrong; after a signal, it is 128 plus the number of the signal. */
 export const EXIT = { healthy: 0, noConnection: 2, warnings: 3, incomplete: 4 } as const
 
 /** What `--json` writes. Fields are added in minor versions only, and never removed. */
