@@ -18,6 +18,13 @@ describe('the counters of incoming messages', () => {
     expect(count.counts).toEqual({ ...ZERO, ...counted })
   })
 
+  it('count a QoS 2 message that was not stored as received, and given back or dropped', () => {
+    const count = new InboundCount()
+    count.leftUnreleased(true)
+    count.leftUnreleased(false)
+    expect(count.counts).toEqual({ ...ZERO, received: 2, givenBack: 1, dropped: 1 })
+  })
+
   it('count a message that loops drop as dropped instead of handled, once for all loops', () => {
     const count = new InboundCount()
     const [first, second] = [{}, {}]

@@ -362,3 +362,22 @@ describe('the messages behind all started ones', () => {
     expect(messages.behindStarted()).toEqual([after])
   })
 })
+
+describe('the last message, for which there is no room', () => {
+  it('is not acknowledged, holds no other back, and is given back', () => {
+    const { messages, add, finish } = opened()
+    const [first, last] = [add(1), add(2)]
+    messages.leave(last)
+    expect(messages.unacknowledged).toEqual([first])
+    expect(finish(first)).toEqual([1])
+    expect(messages.counters).toMatchObject({ givenBack: 1, handled: 1, queuedBytes: 0 })
+  })
+
+  it('leaves the acknowledgements of the others if it needs none, and is dropped', () => {
+    const { messages, add, finish } = opened()
+    const first = add(1)
+    messages.leave(add(2, { qos: 2 }))
+    expect(finish(first)).toEqual([1])
+    expect(messages.counters).toMatchObject({ givenBack: 0, dropped: 1, handled: 1 })
+  })
+})
