@@ -1,7 +1,7 @@
 import type { IClientOptions } from 'mqtt'
 import * as v from 'valibot'
 import type { BrokerLimits } from '../core/protocol/packets.js'
-import { flag, integer, parseOptions, text } from './schema.js'
+import { flag, integer, parseOptions, problemsOf, text } from './schema.js'
 
 /** Options that are passed to the `mqtt` package unchanged. */
 export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
@@ -85,9 +85,10 @@ export interface SocketOptions {
   /** Local IP address to connect from, also to a proxy. @default chosen by the operating system */
   readonly localAddress?: string
   /**
-   * URL of a proxy: `http://` (HTTP CONNECT, RFC 9110, 9.3.6), or `socks5://`, `socks5h://`, `socks4://` or `socks4a://`,
-   * which need the package `socks`; user and password in the URL authenticate to the proxy. With `socks5h`, `socks4a` and
-   * `http` the proxy looks up the host of the broker. Environment variables such as `HTTPS_PROXY` are not read.
+   * URL of a proxy: `http://` or `https://` (HTTP CONNECT, RFC 9110, 9.3.6), or `socks5://`, `socks5h://`, `socks4://` or
+   * `socks4a://`, which need the package `socks`; user and password in the URL authenticate to the proxy. With `socks5h`,
+   * `socks4a`, `http` and `https` the proxy looks up the host of the broker. Environment variables such as `HTTPS_PROXY` are
+   * not read.
    * @default none
    */
   readonly proxy?: string
@@ -116,7 +117,7 @@ export interface SocketSecrets {
   readonly tlsFiles: { readonly [K in keyof TlsFileOptions]: TlsFileOptions[K] | undefined }
 }
 
-const PROXIES = ['http:', 'socks4:', 'socks4a:', 'socks5:', 'socks5h:']
+const PROXIES = ['http:', 'https:', 'socks4:', 'socks4a:', 'socks5:', 'socks5h:']
 const proxyAllowed = 'a URL of a proxy, such as "http://proxy:3128" or "socks5h://proxy:1080"'
 
 function isProxy(value: string): boolean {
@@ -152,6 +153,46 @@ export function resolveSocket(
   const checked = parseOptions(owner, schema, options)
   const { localAddress, proxy, insecureTls, certificateWarningDays } = checked
   return { localAddress, insecureTls, certificateWarningDays, proxy, tlsFiles: v.parse(tlsFiles, options) }
+}
+
+const isObject = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+const secretText = v.optional(
+  v.custom<string | Buffer>(
+    value => typeof value === 'string' || Buffer.isBuffer(value),
+    'a string or a Buffer',
+  ),
+)
+const credentialsSchema = v.object({
+  // A path that contains this name is one whose values are not shown.
+  credentials: v.pipe(
+    v.custom<object>(isObject, 'an object with the credentials'),
+    v.looseObject({
+      ...tlsFiles.entries,
+      username: v.optional(v.string('a string')),
+      password: secretText,
+      authenticationData: secretText,
+      headers: v.optional(
+        v.pipe(
+          v.custom<object>(isObject, 'an object'),
+          v.record(
+            v.string(),
+            // Node throws for any other character (RFC 9110, 5.5).
+            v.pipe(
+              v.string('a string'),
+              v.regex(/^[\t\x20-\x7e\x80-\xff]*$/, 'a string without line breaks'),
+            ),
+          ),
+        ),
+      ),
+    }),
+  ),
+})
+
+/** Describes what is wrong with the result of `credentials`, without its values; undefined if nothing is. */
+export function credentialsProblem(credentials: unknown): string | undefined {
+  const problem = problemsOf(credentialsSchema, { credentials })
+  return problem && `the function "credentials" returned something that is not valid: ${problem}`
 }
 
 /** Describes a TLS option that is set both as a file and as its content. */
@@ -212,6 +253,8 @@ export function socketConflict({
   if (wsOptions !== undefined && 'rejectUnauthorized' in wsOptions)
     return '"wsOptions.rejectUnauthorized" cannot be set; use "insecureTls"'
   if (proxy === undefined) return undefined
+  if (/^socks4a?:/i.test(proxy) && URL.canParse(proxy) && new URL(proxy).password !== '')
+    return '"proxy" has a password, but SOCKS 4 has none; remove the password, or use socks5:// or socks5h://'
   const own = ['agent', 'createConnection'].find(name => wsOptions !== undefined && name in wsOptions)
   if (own !== undefined) return `"proxy" and "wsOptions.${own}" are both set; remove one of them`
   if ([url].flat().some(one => typeof one === 'string' && one.startsWith(UNIX)))

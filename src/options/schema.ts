@@ -237,8 +237,19 @@ export function parseOptions<S extends v.GenericSchema>(
 ): v.InferOutput<S> {
   const result = v.safeParse(checked, input)
   if (result.success) return result.output
-  const problems = mostTelling(result.issues).map(issue => describeIssue(issue, replacements))
-  throw invalidOption(owner, problems.join('; '))
+  throw invalidOption(owner, describeIssues(result.issues, replacements))
+}
+
+/** Describes what is wrong with `input`; undefined if nothing is. */
+export function problemsOf(checked: v.GenericSchema, input: unknown): string | undefined {
+  const { issues } = v.safeParse(checked, input)
+  return issues && describeIssues(issues)
+}
+
+function describeIssues(issues: readonly v.BaseIssue<unknown>[], replacements: Replacements = {}): string {
+  return mostTelling(issues)
+    .map(issue => describeIssue(issue, replacements))
+    .join('; ')
 }
 
 const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''

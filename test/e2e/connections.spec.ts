@@ -1,10 +1,11 @@
+import { execFile } from 'node:child_process'
 import dns from 'node:dns'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { pipeline } from 'node:stream'
 import { createServer as createTlsServer } from 'node:tls'
-import { inspect } from 'node:util'
+import { inspect, promisify } from 'node:util'
 import { NestFactory } from '@nestjs/core'
 import * as v from 'valibot'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
@@ -15,9 +16,18 @@ import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
 import { Mosquitto } from '../support/mosquitto.js'
 import { CollectingLogger } from '../support/nest-app.js'
-import { httpProxy, PROXY_PASSWORD, type RunningProxy, silentServer, socksProxy } from '../support/proxies.js'
+import {
+  httpProxy,
+  httpsProxy,
+  PROXY_PASSWORD,
+  type RunningProxy,
+  silentServer,
+  socks4Proxy,
+  socksProxy,
+} from '../support/proxies.js'
 import { RecordingLog } from '../support/recording-log.js'
 
+const CLIENT = new URL('../../dist/esm/client/index.js', import.meta.url).href
 const SECRETS = ['opensesame', 'wrongsesame', 'PRIVATE KEY', PROXY_PASSWORD, 'hunter2', 'signature']
 
 const Address = v.object({ port: v.number() })
@@ -184,12 +194,15 @@ describe('a host with several addresses', () => {
 })
 
 const proxies = [
-  ['http', 'localhost', (options?: object) => httpProxy(options)],
-  ['socks5', '127.0.0.1', (options?: object) => socksProxy(options)],
-  ['socks5h', 'localhost', (options?: object) => socksProxy(options)],
+  ['http', 'localhost', httpProxy, /refused to connect to localhost:\d+: 403/],
+  ['socks5', '127.0.0.1', socksProxy, /did not connect to .*NotAllowed/],
+  ['socks5h', 'localhost', socksProxy, /did not connect to .*NotAllowed/],
+  ['socks4', '127.0.0.1', socks4Proxy, /did not connect to .*rejected connection/],
+  ['socks4a', 'localhost', socks4Proxy, /did not connect to .*rejected connection/],
 ] as const
 
-describe.each(proxies)('a proxy of the kind %s', (kind, seenAs, start) => {
+describe.each(proxies)('a proxy of the kind %s', (kind, seenAs, start, refusal) => {
+  const hasPassword = !kind.startsWith('socks4')
   const withProxy = async <T>(
     options: { needsUser?: boolean; refuses?: boolean },
     work: (proxy: RunningProxy) => Promise<T>,
@@ -222,6 +235,10 @@ describe.each(proxies)('a proxy of the kind %s', (kind, seenAs, start) => {
 
   it('receives the user and the password of its URL', async () => {
     await withProxy({ needsUser: true }, async ({ host }) => {
+      if (!hasPassword) {
+        await roundTrip({ url: `mqtt://localhost:${broker.port}`, proxy: `${kind}://proxy@${host}` })
+        return
+      }
       const url = `mqtt://localhost:${broker.port}`
       await roundTrip({ url, proxy: `${kind}://proxy:${PROXY_PASSWORD}@${host}` })
       expect(await failure({ url, proxy: `${kind}://${host}` })).toMatch(
@@ -235,18 +252,16 @@ describe.each(proxies)('a proxy of the kind %s', (kind, seenAs, start) => {
 
   it('that refuses the broker is named with its reason', async () => {
     await withProxy({ refuses: true }, async ({ host }) => {
-      const proxy = `${kind}://proxy:hunter2@${host}`
+      const proxy = `${kind}://${hasPassword ? 'proxy:hunter2' : 'hunter2'}@${host}`
       const text = await failure({ url: `mqtt://localhost:${broker.port}`, proxy })
       expect(text).toContain(`the proxy ${kind}://${host}`)
-      expect(text).toMatch(
-        kind === 'http' ? /refused to connect to localhost:\d+: 403/ : /did not connect to .*NotAllowed/,
-      )
+      expect(text).toMatch(refusal)
     })
   })
 
   it('that cannot be reached is named', async () => {
     const port = await freePort()
-    const proxy = `${kind}://proxy:hunter2@127.0.0.1:${port}`
+    const proxy = `${kind}://${hasPassword ? 'proxy:hunter2' : 'hunter2'}@127.0.0.1:${port}`
     expect(await failure({ url: `mqtt://localhost:${broker.port}`, proxy })).toMatch(
       new RegExp(`the proxy ${kind}://127.0.0.1:${port} cannot be reached: connect ECONNREFUSED`),
     )
@@ -272,6 +287,52 @@ describe.each(proxies)('a proxy of the kind %s', (kind, seenAs, start) => {
     await client.close()
     await eventually(() => silent.open() === 0)
     silent.stop()
+  })
+})
+
+describe('a proxy of the kind https', () => {
+  const certificate = (name: string) => ({
+    cert: readFileSync(files.path(`${name}.crt`)),
+    key: readFileSync(files.path(`${name}.key`)),
+  })
+
+  it('must have a certificate of an authority that Node knows', async () => {
+    const proxy = await httpsProxy(certificate('server'))
+    const url = `mqtt://localhost:${broker.port}`
+    expect(await failure({ url, proxy: `https://proxy:hunter2@${proxy.host}` })).toMatch(
+      new RegExp(`the proxy https://${proxy.host} cannot be reached: unable to .*NODE_EXTRA_CA_CERTS`),
+    )
+    expect(proxy.requests).toEqual([])
+    await proxy.stop()
+  })
+
+  it('carries mqtt and mqtts if its authority is in NODE_EXTRA_CA_CERTS', async () => {
+    const proxy = await httpsProxy(certificate('server'), { needsUser: true })
+    const script = `
+      const { MqttClient } = await import(${JSON.stringify(CLIENT)})
+      for (const url of process.argv.slice(1)) {
+        const client = await MqttClient.connect({ url, proxy: process.env.PROXY, ...(url.startsWith('mqtts') ? { caPath: process.env.CA } : {}) })
+        console.log((await client.publish('a', 'x', { qos: 1 })).status)
+        await client.close()
+      }`
+    const { stdout, stderr } = await promisify(execFile)(
+      process.execPath,
+      [
+        ...['--input-type=module', '-e', script],
+        ...[`mqtt://localhost:${broker.port}`, `mqtts://localhost:${ports.tls}`],
+      ],
+      {
+        env: {
+          ...process.env,
+          NODE_EXTRA_CA_CERTS: files.path('ca.crt'),
+          CA: files.path('ca.crt'),
+          PROXY: `https://proxy:${PROXY_PASSWORD}@${proxy.host}`,
+        },
+      },
+    )
+    expect({ stdout, stderr }).toEqual({ stdout: 'acknowledged\nacknowledged\n', stderr: '' })
+    expect(proxy.requests.length).toBeGreaterThanOrEqual(2)
+    await proxy.stop()
   })
 })
 

@@ -1,7 +1,4 @@
-import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { inspect } from 'node:util'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { newHandler } from '../../src/client/inbound/delivery.js'
@@ -10,6 +7,7 @@ import { parseTopicFilter } from '../../src/core/topic/topic-filter.js'
 import { resolveOptions } from '../../src/options/option-checks.js'
 import type { MqttModuleOptions } from '../../src/options/options.js'
 import { FaultLink } from '../../src/testing/index.js'
+import { Authorities } from '../support/authorities.js'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
 import { quiet } from '../support/held-clock.js'
@@ -17,98 +15,26 @@ import { Mosquitto } from '../support/mosquitto.js'
 import { RecordingLog } from '../support/recording-log.js'
 import { SUBSCRIBE_QOS_1 } from '../support/session-on-peer.js'
 
-const folder = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-tls-'))
-const openssl = (...args: string[]) => execFileSync('openssl', args, { cwd: folder, stdio: 'ignore' })
-const file = (name: string) => readFileSync(join(folder, name))
+const files = new Authorities()
+const path = (name: string) => files.path(name)
+const file = (name: string) => readFileSync(path(name))
 
-const MUTUAL = [`cafile ${folder}/ca.crt`, 'require_certificate true']
+const MUTUAL = [`cafile ${path('ca.crt')}`, 'require_certificate true']
 const PASSPHRASE = 'opensesame'
 const ports = { tls: 0, ws: 0, wss: 0, mutual: 0, mutualWss: 0 }
 let broker: Mosquitto
 
 beforeAll(async () => {
-  for (const ca of ['ca', 'other'])
-    openssl(
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      `${ca}.key`,
-      '-out',
-      `${ca}.crt`,
-      '-days',
-      '2',
-      '-subj',
-      `/CN=${ca}`,
-    )
-  openssl(
-    'req',
-    '-newkey',
-    'rsa:2048',
-    '-nodes',
-    '-keyout',
-    's.key',
-    '-out',
-    's.csr',
-    '-subj',
-    '/CN=localhost',
-  )
-  writeFileSync(join(folder, 'ext'), 'subjectAltName=DNS:localhost\n')
-  openssl(
-    'x509',
-    '-req',
-    '-in',
-    's.csr',
-    '-CA',
-    'ca.crt',
-    '-CAkey',
-    'ca.key',
-    '-CAcreateserial',
-    '-out',
-    's.crt',
-    '-days',
-    '2',
-    '-extfile',
-    'ext',
-  )
-  for (const name of ['c', 'c2']) {
-    openssl(
-      'req',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-keyout',
-      `${name}.key`,
-      '-out',
-      `${name}.csr`,
-      '-subj',
-      `/CN=${name}`,
-    )
-    openssl(
-      'x509',
-      '-req',
-      '-in',
-      `${name}.csr`,
-      '-CA',
-      'ca.crt',
-      '-CAkey',
-      'ca.key',
-      '-CAcreateserial',
-      '-out',
-      `${name}.crt`,
-      '-days',
-      '2',
-    )
-  }
-  openssl('pkcs8', '-topk8', '-in', 'c.key', '-out', 'c.enc.key', '-passout', `pass:${PASSPHRASE}`)
+  for (const name of ['ca', 'other']) files.authority(name)
+  files.issue('s', 'ca', { names: 'DNS:localhost' })
+  for (const name of ['c', 'c2']) files.issue(name, 'ca')
+  files.encrypt('c', PASSPHRASE)
   ports.mutual = await freePort()
   ports.mutualWss = await freePort()
   ports.tls = await freePort()
   ports.ws = await freePort()
   ports.wss = await freePort()
-  const certs = [`certfile ${folder}/s.crt`, `keyfile ${folder}/s.key`]
+  const certs = [`certfile ${path('s.crt')}`, `keyfile ${path('s.key')}`]
   broker = await Mosquitto.start({
     config: [
       `listener ${ports.tls} 127.0.0.1`,
@@ -131,7 +57,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await broker?.stop()
-  rmSync(folder, { recursive: true, force: true })
+  files.remove()
 })
 
 const out = (topic: string, qos: 0 | 1 | 2, payload = 'x') => ({
@@ -263,7 +189,6 @@ describe.each(Object.keys(kinds))('%s', kind => {
 })
 
 describe.each(['mqtts', 'wss'] as const)('%s with a broker that requires a client certificate', kind => {
-  const path = (name: string) => join(folder, name)
   const connected = async (options: MqttModuleOptions) => {
     const { made, log } = session({
       url: `${kind}://localhost:${kind === 'mqtts' ? ports.mutual : ports.mutualWss}`,

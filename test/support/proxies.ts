@@ -1,8 +1,9 @@
 import { once } from 'node:events'
-import { createServer as tcpServer } from 'node:net'
-import type { Duplex } from 'node:stream'
+import { type Server, connect as tcpConnect, createServer as tcpServer } from 'node:net'
+import { type Duplex, pipeline } from 'node:stream'
+import { createServer as tlsServer } from 'node:tls'
 import { createServer, type Socks5Server } from '@pondwader/socks5-server'
-import { RequestError, Server } from 'proxy-chain'
+import { Server as HttpProxy, RequestError } from 'proxy-chain'
 import { freePort } from './free-port.js'
 
 export const PROXY_PASSWORD = 'proxy-hunter2'
@@ -32,7 +33,7 @@ export async function httpProxy({
   refuses = false,
 }: ProxyOptions = {}): Promise<RunningProxy> {
   const requests: ProxyRequest[] = []
-  const server = new Server({
+  const server = new HttpProxy({
     host: '127.0.0.1',
     port: 0,
     prepareRequestFunction: ({ hostname, port, username, password, request }) => {
@@ -83,6 +84,69 @@ export async function socksProxy({
   }
 }
 
+/** A SOCKS 4 and 4a server on the loopback address. `needsUser` requires the user `proxy`; there are no passwords. */
+export async function socks4Proxy({
+  needsUser = false,
+  refuses = false,
+}: ProxyOptions = {}): Promise<RunningProxy> {
+  const requests: ProxyRequest[] = []
+  const sockets = new Set<Duplex>()
+  const server = tcpServer(socket => {
+    sockets.add(socket.on('error', () => {}))
+    socket.once('data', (bytes: Buffer) => {
+      // Version, command, port, address, user, and in version 4a the name of the host.
+      const [user = '', name = ''] = bytes.toString('latin1', 8).split('\0')
+      const isName = bytes.readUInt32BE(4) < 0x100
+      const host = isName ? name : bytes.subarray(4, 8).join('.')
+      const port = bytes.readUInt16BE(2)
+      requests.push({ target: `${host}:${port}`, from: socket.remoteAddress })
+      const isGranted = bytes[0] === 4 && bytes[1] === 1 && !refuses && (!needsUser || user === 'proxy')
+      socket.write(Buffer.from([0, isGranted ? 0x5a : 0x5b, 0, 0, 0, 0, 0, 0]))
+      if (!isGranted) return void socket.end()
+      const broker = tcpConnect(port, host)
+      sockets.add(broker)
+      pipeline(socket, broker, socket, () => {})
+    })
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    host: `127.0.0.1:${portOf(server)}`,
+    requests,
+    stop: () =>
+      new Promise(resolve => {
+        server.close(() => resolve())
+        for (const socket of sockets) socket.destroy()
+      }),
+  }
+}
+
+/** An HTTP proxy behind TLS. */
+export async function httpsProxy(
+  certificate: { readonly cert: Buffer; readonly key: Buffer },
+  options: ProxyOptions = {},
+): Promise<RunningProxy> {
+  const inner = await httpProxy(options)
+  const [host = '', port = ''] = inner.host.split(':')
+  const server = tlsServer(certificate, socket => {
+    pipeline(socket, tcpConnect(Number(port), host), socket, () => {})
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    host: `localhost:${portOf(server)}`,
+    requests: inner.requests,
+    stop: async () => {
+      server.close()
+      await inner.stop()
+    },
+  }
+}
+
+function portOf(server: Server): number {
+  const address = server.address()
+  if (typeof address !== 'object' || address === null) throw new Error('the server has no port')
+  return address.port
+}
+
 /** A server that accepts connections and never responds. */
 export async function silentServer(): Promise<{
   readonly host: string
@@ -99,7 +163,5 @@ export async function silentServer(): Promise<{
     socket.resume()
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const address = server.address()
-  if (typeof address !== 'object' || address === null) throw new Error('the server has no port')
-  return { host: `127.0.0.1:${address.port}`, open: () => open, stop: () => server.close() }
+  return { host: `127.0.0.1:${portOf(server)}`, open: () => open, stop: () => server.close() }
 }

@@ -14,6 +14,7 @@ import type {
   ResolvedAuthentication,
 } from '../../options/authentication.js'
 import type { MqttCredentials } from '../../options/options.js'
+import { credentialsProblem } from '../../options/pass-through.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
 
 /** The part of a link that an exchange needs. */
@@ -34,8 +35,9 @@ export async function requestCredentials({
   credentials,
   authentication,
 }: Pick<ResolvedOptions, 'credentials' | 'authentication'>): Promise<MqttCredentials> {
-  const given = (await credentials?.()) ?? {}
-  const problem = expiryProblem(given.expiresAtMs)
+  if (credentials === undefined) return {}
+  const given = (await credentials()) ?? {}
+  const problem = credentialsProblem(given) ?? expiryProblem(given.expiresAtMs)
   if (problem !== undefined) throw new Error(problem)
   if (given.authenticationData === undefined || authentication !== undefined) return given
   throw new Error('credentials: "authenticationData" is set, but the option "authentication" is missing')

@@ -21,6 +21,7 @@ const PORTS: Readonly<Record<string, number>> = {
   'ws:': 80,
   'wss:': 443,
   'http:': 80,
+  'https:': 443,
 }
 const SOCKS_PORT = 1080
 
@@ -110,7 +111,7 @@ export interface TunnelSettings extends Pick<SocketSettings, 'localAddress'> {
  * @throws Error that names the proxy, without its user and password
  */
 export async function openTunnel(target: Address, settings: TunnelSettings): Promise<Socket> {
-  const isHttp = new URL(settings.proxy).protocol === 'http:'
+  const isHttp = new URL(settings.proxy).protocol.startsWith('http')
   const tunnel = await (isHttp ? httpTunnel(target, settings) : socksTunnel(target, settings))
   // Until the link listens, nobody else would take an error, which would end the process.
   tunnel.on('error', () => {})
@@ -133,15 +134,24 @@ function userOf(proxy: string): { readonly userId: string; readonly password: st
 const hostPort = ({ host, port }: Address): string => `${isIP(host) === 6 ? `[${host}]` : host}:${port}`
 
 async function proxySocket({ proxy, signal, localAddress }: TunnelSettings): Promise<Socket> {
-  const socket = tcpConnect({ ...addressOf(proxy), autoSelectFamily: true, ...local({ localAddress }) })
+  const address = { ...addressOf(proxy), autoSelectFamily: true, ...local({ localAddress }) }
+  const isTls = new URL(proxy).protocol === 'https:'
+  const servername = isIP(address.host) === 0 ? address.host : ''
+  const socket = isTls
+    ? tlsConnect({ ...address, servername, ALPNProtocols: ['http/1.1'] })
+    : tcpConnect(address)
   signal?.addEventListener('abort', () => socket.destroy(), { once: true })
   try {
-    await once(socket, 'connect', signal === undefined ? {} : { signal })
+    await once(socket, isTls ? 'secureConnect' : 'connect', signal === undefined ? {} : { signal })
   } catch (cause) {
-    throw new Error(`${nameOf(proxy)} cannot be reached: ${describeCause(cause)}`)
+    const hint = isTls && /certificate/i.test(describeCause(cause)) ? PROXY_CERTIFICATE : ''
+    throw new Error(`${nameOf(proxy)} cannot be reached: ${describeCause(cause)}${hint}`)
   }
   return socket
 }
+
+const PROXY_CERTIFICATE =
+  '. Its certificate must be for the host of "proxy", and from an authority that Node knows or that is in the file of NODE_EXTRA_CA_CERTS'
 
 const NEEDS_CREDENTIALS = 407
 

@@ -356,8 +356,8 @@ describe('resolveOptions: choices and flags', () => {
     ],
     [
       'proxy',
-      'https://proxy',
-      'must be a URL of a proxy, such as "http://proxy:3128" or "socks5h://proxy:1080", but is "https://proxy"',
+      'ftp://proxy',
+      'must be a URL of a proxy, such as "http://proxy:3128" or "socks5h://proxy:1080", but is "ftp://proxy"',
     ],
     [
       'proxy',
@@ -660,6 +660,16 @@ describe('resolveOptions: TLS files', () => {
       `"${name}" and "${name}Path" are both set; remove one of them`,
     )
   })
+
+  it.each(['socks4', 'socks4a'])(
+    'a password in a proxy URL of the kind %s is refused, because it has none',
+    kind => {
+      expect(() => resolveOptions({ url, proxy: `${kind}://user@proxy` })).not.toThrow()
+      expect(problemsOf({ url, proxy: `${kind}://user:hunter2@proxy` })).toBe(
+        '"proxy" has a password, but SOCKS 4 has none; remove the password, or use socks5:// or socks5h://',
+      )
+    },
+  )
 
   it('"caPaths" of mqtt is refused with its replacement', () => {
     expect(problemsOf({ url, caPaths: '/ca.pem' })).toBe('unknown option "caPaths"; use "caPath"')
