@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { basename } from 'node:path'
 
 const CALL_MS = 60_000
+const END_MS = 5_000
 const MOST_ERROR_TEXT = 8_192
 
 /** Calls the methods of an object for the parent process, and ends with it. */
@@ -81,5 +82,15 @@ export class Remote {
     this.isExpectedToEnd = true
     this.child.kill('SIGKILL')
     await this.closed
+  }
+  /** Ends it as it ends by itself, with what it has started, or with SIGKILL if it does not respond. */
+  async end() {
+    this.isExpectedToEnd = true
+    // After `disconnect()` there is no "close".
+    const ended = once(this.child, 'exit')
+    if (this.child.connected) this.child.disconnect()
+    const timer = setTimeout(() => this.child.kill('SIGKILL'), END_MS)
+    await ended
+    clearTimeout(timer)
   }
 }

@@ -163,8 +163,7 @@ export class Stage {
   /** Ends everything that is left. @returns the process ids that do not end */
   async close(isKept) {
     const { remotes } = this
-    for (const remote of remotes) remote.isExpectedToEnd = true
-    for (const remote of remotes) if (remote.isAlive) await remote.kill()
+    await Promise.all(remotes.filter(({ isAlive }) => isAlive).map(remote => remote.end()))
     for (const { link, pings } of this.actors) {
       await link?.stop()
       pings?.stop()
