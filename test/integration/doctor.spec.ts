@@ -135,6 +135,30 @@ describe('nestjs-mqtt doctor', () => {
     expect(json.out + error).not.toMatch(/hunter2|swordfish/)
   })
 
+  it('passes the method and the data of an enhanced authentication on MQTT 5, and shows no data', async () => {
+    const broker = await oddBroker({ connack: () => ({ reasonCode: 0x87, returnCode: 5 }) })
+    const args = [broker.url, '--json', '--auth-method', 'TOKEN']
+    const { code, out, error } = await runDoctor(args, { MQTT_AUTH_DATA: 'sesame' })
+    expect(code).toBe(2)
+    expect(broker.connects).not.toHaveLength(0)
+    for (const { protocolVersion, properties } of broker.connects) {
+      expect(protocolVersion).toBe(5)
+      expect(properties).toMatchObject({
+        authenticationMethod: 'TOKEN',
+        authenticationData: Buffer.from('sesame'),
+      })
+    }
+    expect(JSON.parse(out)).toMatchObject({ exitCode: 2 })
+    expect(out + error).not.toContain('sesame')
+  })
+
+  it('needs the method if there is data of an authentication', async () => {
+    const { code, error } = await runDoctor(['mqtt://localhost'], { MQTT_AUTH_DATA: 'sesame' })
+    expect(code).toBe(1)
+    expect(error).toContain('MQTT_AUTH_DATA is set, but the method is missing; pass it with --auth-method')
+    expect(error).not.toContain('sesame')
+  })
+
   it('says that nothing listens on the port', async () => {
     const port = await freePort()
     const { code, error } = await runDoctor([`mqtt://127.0.0.1:${port}`])

@@ -255,7 +255,7 @@ export class Responder {
     }
   }
 
-  /** Publishes one response of several. If it is lost, the stream fails, because later responses would be misleading. */
+  /** If it is not delivered (at QoS 0: not written), the stream fails, because later responses would be misleading. */
   private sendPart(exchange: Exchange, stream: OpenStream, message: OutboundMessage): PendingResponse {
     const sent = this.publish(exchange, message).then(outcome => {
       if (outcome.status === 'acknowledged') {
