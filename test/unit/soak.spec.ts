@@ -162,6 +162,20 @@ describe('a leak', () => {
     },
   )
 
+  it('is there at every later quiet point: timers of a moment are none, and one more per storm is found', () => {
+    const foundIn = (...timers: number[]) =>
+      [
+        ...leaks(
+          [STEADY.one],
+          timers.map(each => [{ ...calm, timers: each }]),
+        ),
+      ].filter(text => text !== undefined)
+    expect(foundIn(1, 1, 2, 9)).toEqual([])
+    expect(foundIn(1, 9, 9, 2)).toEqual([])
+    expect(foundIn(1, 3, 5, 7)).toEqual(['timers of a: 1, then 5'])
+    expect(foundIn(1, 2, 3, 4, 5, 6, 7, 8)).toEqual(['timers of a: 1, then 5'])
+  })
+
   it.each(['slots', 'queuedBytes', 'rows'])('of %s is found at any quiet point of any process', what => {
     expect(found({ ...calm, [what]: 1 }, calm, STEADY.other)).toHaveLength(1)
   })
