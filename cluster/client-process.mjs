@@ -11,11 +11,10 @@ import { serve } from '../soak/remote.mjs'
 export const TOPIC = 'cluster/load'
 
 export class ClusterClient {
-  log = new RecentLog()
-
   constructor(role) {
     this.role = role
     this.journal = new Journal(role.journal)
+    this.log = new RecentLog(`${role.journal}.log`)
   }
 
   static async begin(Kind) {

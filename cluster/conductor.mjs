@@ -1,5 +1,5 @@
 // One run: three nodes, a subscriber, two publishers, and one node after the other killed.
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as wait } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -111,7 +111,8 @@ export class Conductor {
 
   evidence() {
     const evidence = new Evidence()
-    for (const name of this.names)
+    // A process that did not start has no journal.
+    for (const name of this.names.filter(each => existsSync(this.journalOf(each))))
       for (const line of readFileSync(this.journalOf(name), 'utf8').split('\n').slice(0, -1))
         evidence.take(name, line)
     return evidence
