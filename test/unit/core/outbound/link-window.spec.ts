@@ -276,3 +276,195 @@ describe('markers', () => {
     expect(window.unconfirmed).toBe(7)
   })
 })
+
+describe('the acknowledgement of a message', () => {
+  it('confirms the bytes up to its end, and never fewer than before', () => {
+    const window = new LinkWindow()
+    window.wrote(100, 0)
+    window.wrote(50, 1)
+    window.acknowledged(100, 0, 10)
+    expect(window.unconfirmed).toBe(50)
+    window.acknowledged(60, 0, 11)
+    expect(window.unconfirmed).toBe(50)
+    window.acknowledged(150, 1, 12)
+    expect(window.unconfirmed).toBe(0)
+  })
+
+  it('confirms nothing while a marker is in transit, whose response confirms it', () => {
+    const window = new LinkWindow()
+    window.wrote(100, 0)
+    window.mark(0)
+    window.wrote(50, 1)
+    window.acknowledged(150, 1, 10)
+    expect(window.unconfirmed).toBe(150)
+    window.confirm(11)
+    expect(window.unconfirmed).toBe(50)
+  })
+
+  it('shows that the round trip is no longer than its age', () => {
+    const window = new LinkWindow()
+    window.wrote(100, 1_000)
+    window.acknowledged(100, 1_000, 1_030)
+    window.wrote(100, 2_000)
+    window.mark(2_000)
+    // A round trip of 30 ms, a queue of 100 ms, and 100 ms that need no explanation.
+    expect(window.dueMs(2_000)).toBe(2_000 + 30 + 100 + 100 + 1)
+  })
+
+  it.each([
+    { ageMs: 20, roundTripMs: 20 },
+    { ageMs: 30, roundTripMs: 30 },
+    { ageMs: 50, roundTripMs: 30 },
+  ])(
+    'with an age of $ageMs ms makes a round trip of 30 ms one of $roundTripMs ms',
+    ({ ageMs, roundTripMs }) => {
+      const window = new LinkWindow()
+      window.wrote(100, 1_000)
+      window.acknowledged(100, 1_000, 1_030)
+      window.wrote(100, 2_000)
+      window.acknowledged(200, 2_000, 2_000 + ageMs)
+      window.wrote(100, 3_000)
+      window.mark(3_000)
+      expect(window.dueMs(3_000)).toBe(3_000 + roundTripMs + 100 + 100 + 1)
+    },
+  )
+})
+
+describe('the largest message in transit', () => {
+  it('delays the point at which a response counts as late, until everything is confirmed', () => {
+    const link = learned({ bytesPerSecond: 10_000, roundTripMs: 20 })
+    const lateAfterMs = (bytes: number) => {
+      link.write(bytes)
+      link.mark()
+      return (link.window.dueMs(link.nowMs) ?? Number.POSITIVE_INFINITY) - link.nowMs
+    }
+    link.mark()
+    link.idle(1_000)
+    expect(link.window.unconfirmed).toBe(0)
+    const smallMs = lateAfterMs(100)
+    link.idle(1_000)
+    const largeMs = lateAfterMs(1_500)
+    // 1,400 bytes more, at about 10 bytes per millisecond.
+    expect(largeMs - smallMs).toBeGreaterThan(120)
+    expect(largeMs - smallMs).toBeLessThan(160)
+    expect(lateAfterMs(100)).toBe(largeMs)
+    link.idle(1_000)
+    expect(link.window.unconfirmed).toBe(0)
+    expect(lateAfterMs(100)).toBeLessThan(largeMs - 100)
+  })
+})
+
+describe('a second after the window was closed', () => {
+  /** A window that was closed at 1,000 ms, with everything confirmed. */
+  function closedAt1000(): LinkWindow {
+    const window = new LinkWindow()
+    window.wrote(START_BYTES, 1_000)
+    window.mark(1_000)
+    expect(window.isOpen(1_000)).toBe(false)
+    window.confirm(1_010)
+    return window
+  }
+
+  it('a few bytes need no marker any more', () => {
+    const before = closedAt1000()
+    expect(before.wrote(START_BYTES / 2 - 1, 1_999)).toBe(true)
+    const after = closedAt1000()
+    expect(after.wrote(START_BYTES / 2 - 1, 2_000)).toBe(false)
+  })
+
+  it('no marker is due by time any more', () => {
+    const window = closedAt1000()
+    window.wrote(10, 1_010)
+    expect(window.isMarkerDue(1_999.9)).toBe(true)
+    expect(window.isMarkerDue(2_000)).toBe(false)
+    expect(window.dueMs(2_000)).toBeUndefined()
+  })
+})
+
+describe('a window that is open or closed', () => {
+  it('is closed when it is exactly full', () => {
+    const window = new LinkWindow()
+    window.wrote(START_BYTES - 1, 0)
+    expect(window.isOpen(0)).toBe(true)
+    window.wrote(1, 0)
+    expect(window.isOpen(0)).toBe(false)
+  })
+
+  it('accepts one message of any size', () => {
+    const window = new LinkWindow()
+    expect(window.isOpen(0)).toBe(true)
+    window.wrote(10 * START_BYTES, 0)
+    expect(window.isOpen(0)).toBe(false)
+  })
+
+  it('is as much larger as responses may have waited unread', () => {
+    const window = new LinkWindow()
+    window.wrote(100, 0)
+    window.mark(0)
+    window.confirm(100)
+    // A round trip of 100 ms and 100 ms in the queue: with 200 ms unread, twice as much.
+    window.wrote(2 * window.size - 1, 200)
+    window.mark(200)
+    expect(window.isOpen(200)).toBe(false)
+    expect(window.isOpen(200, 200)).toBe(true)
+    window.wrote(1, 200)
+    expect(window.isOpen(200, 200)).toBe(false)
+  })
+
+  it('is idle without unconfirmed bytes: nothing becomes due', () => {
+    const window = new LinkWindow()
+    window.wrote(2_000, 0)
+    window.mark(0)
+    expect(window.isTending).toBe(true)
+    window.confirm(10)
+    expect(window.dueMs(10)).toBeUndefined()
+    expect(window.isTending).toBe(false)
+  })
+})
+
+describe('a marker of the first burst', () => {
+  it('is due when the window is exactly full, although only a few bytes are unmarked', () => {
+    const window = new LinkWindow()
+    window.wrote(START_BYTES - 10, 0)
+    window.mark(0)
+    window.wrote(9, 0)
+    expect(window.isMarkerDue(0)).toBe(false)
+    window.wrote(1, 0)
+    expect(window.isMarkerDue(0)).toBe(true)
+  })
+})
+
+describe('a response two seconds after its marker', () => {
+  /** A round trip of 10 ms is known, the response to a marker sent at 1,000 ms is missing, and there are bytes after it. */
+  function waiting(): LinkWindow {
+    const window = new LinkWindow()
+    window.wrote(100, 0)
+    window.mark(0)
+    window.confirm(10)
+    window.wrote(100, 1_000)
+    window.mark(1_000)
+    window.wrote(100, 1_100)
+    return window
+  }
+
+  it('needs an explanation by a hold', () => {
+    const window = waiting()
+    window.confirm(3_000, 999)
+    expect(window.holdDue).toBe('now')
+  })
+
+  it('needs none if it may have waited unread since its marker was sent', () => {
+    const window = waiting()
+    window.confirm(3_000, 1_000)
+    expect(window.holdDue).toBeUndefined()
+  })
+
+  it('ends the hold that looked for the reason, if it may have waited unread', () => {
+    const window = waiting()
+    window.look(1_500)
+    expect(window.isOpen(1_500)).toBe(false)
+    window.confirm(3_000, 3_000)
+    expect(window.isOpen(3_000)).toBe(true)
+    expect(window.isMarkerDue(3_000)).toBe(false)
+  })
+})
