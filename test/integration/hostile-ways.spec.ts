@@ -3,9 +3,10 @@ import { createServer, type Socket } from 'node:net'
 import { inspect } from 'node:util'
 import * as v from 'valibot'
 import { afterEach, describe, expect, it } from 'vitest'
-import { MqttClient, type MqttConnectOptions } from '../../src/client/index.js'
+import { MqttClient, type MqttConnectOptions, type MqttCredentials } from '../../src/client/index.js'
 import { EmbeddedBroker } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
+import { quiet } from '../support/held-clock.js'
 import { RecordingLog } from '../support/recording-log.js'
 
 const Address = v.object({ port: v.number() })
@@ -108,6 +109,30 @@ describe('a hostile proxy', () => {
     expect(text).toMatch(/closed|ended|hang up/)
   })
 })
+
+it.each(['http', 'socks5h'])(
+  'an attempt that ended while it waited for credentials opens no connection to its proxy of the kind %s',
+  async kind => {
+    let accepted = 0
+    const { host } = await server(() => {
+      accepted += 1
+    })
+    let respond = (): void => {}
+    const credentials = () =>
+      new Promise<MqttCredentials>(resolve => {
+        respond = () => resolve({ username: 'ada' })
+      })
+    await failure({
+      url: 'mqtt://broker.test',
+      proxy: `${kind}://${host}`,
+      credentials,
+      connectTimeoutMs: 20,
+    })
+    respond()
+    await quiet(50)
+    expect(accepted).toBe(0)
+  },
+)
 
 describe('a function "credentials"', () => {
   const rubbish: [string, unknown, RegExp][] = [

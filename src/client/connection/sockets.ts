@@ -134,6 +134,8 @@ function userOf(proxy: string): { readonly userId: string; readonly password: st
 const hostPort = ({ host, port }: Address): string => `${isIP(host) === 6 ? `[${host}]` : host}:${port}`
 
 async function proxySocket({ proxy, signal, localAddress }: TunnelSettings): Promise<Socket> {
+  // The attempt may have ended while it waited for credentials or an address.
+  signal?.throwIfAborted()
   const address = { ...addressOf(proxy), autoSelectFamily: true, ...local({ localAddress }) }
   const isTls = new URL(proxy).protocol === 'https:'
   const servername = isIP(address.host) === 0 ? address.host : ''
