@@ -306,3 +306,24 @@ describe('MQTT 5: Topic Aliases of the broker', () => {
     await session.client.close()
   })
 })
+
+describe('MQTT 5: a packet that ends the connection', () => {
+  const wildcard = publish(5, { topic: 'a/+' })
+  const valid = publish(5, { flags: QOS_1, topic: 'a', id: 7 })
+
+  it.each([
+    ['another such packet', [wildcard, wildcard]],
+    ['the acknowledgement of a message before it', [valid, wildcard]],
+    ['the acknowledgement of a message behind it', [wildcard, valid]],
+    ['PUBCOMP for a PUBREL behind it', [wildcard, Buffer.from('62020007', 'hex')]],
+  ])('is followed by one DISCONNECT, and by nothing else: %s', async (_what, packets) => {
+    const { client, connection, wire } = await receiving({}, async () => {
+      for (let turn = 0; turn < 20; turn += 1) await undefined
+    })
+    connection.sendBytes(Buffer.concat(packets))
+    await connection.closed()
+    expect(wire.of(TYPE.disconnect)).toHaveLength(1)
+    expect(wire.packets.at(-1)?.type).toBe(TYPE.disconnect)
+    await client.close()
+  })
+})

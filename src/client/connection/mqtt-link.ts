@@ -1,7 +1,7 @@
 import type { MqttClient } from 'mqtt'
 import type { IConnackPacket, IPublishPacket, IPubrelPacket, Packet } from 'mqtt-packet'
 import type { ProtocolVersion } from '../../core/connection/connection-state.js'
-import { MqttError } from '../../core/errors.js'
+import { closedError, MqttError } from '../../core/errors.js'
 import { type PubackPacket, resolveTopicAlias } from '../../core/protocol/packet-decoder.js'
 import { PACKET_IDENTIFIER_NOT_FOUND } from '../../core/protocol/packets.js'
 import { authenticate } from './authentication.js'
@@ -34,7 +34,7 @@ export class ClientLink implements Link {
   private parsed: ((error?: Error) => void) | undefined
   private verdict: Error | undefined
   private isEnded = false
-  /** The CONNACK packet. The error of `mqtt` for a refusal only has the Reason Code. */
+  /** From CONNACK, because the error of `mqtt` for a refusal only has the Reason Code. */
   private serverReference: string | undefined
   private cause: MqttError | undefined
   /** Private, because the client and its stream hold the password, the headers and the keys. */
@@ -139,7 +139,7 @@ export class ClientLink implements Link {
     if (!keepsWill || this.protocolVersion === 5)
       this.send({ cmd: 'disconnect', reasonCode: keepsWill ? 4 : 0 })
     this.writer.flush()
-    this.cause ??= new MqttError('CONNECTION_CLOSED', 'the connection was closed by this application')
+    this.cause ??= closedError()
     this.#stream.end()
   }
 
@@ -147,6 +147,8 @@ export class ClientLink implements Link {
     if (this.protocolVersion === 5) this.send({ cmd: 'disconnect', reasonCode: cause.reasonCode ?? 0 })
     this.writer.flush()
     this.cause ??= cause
+    // Nothing may follow DISCONNECT [MQTT-3.14.4-1].
+    this.#stream.end()
     // Leaves a limited time to send DISCONNECT, because the peer may not read.
     setImmediate(() => this.fail(cause))
   }
