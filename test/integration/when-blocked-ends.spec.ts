@@ -1,7 +1,10 @@
-import { describe, expect, it } from 'vitest'
+import type { Duplex } from 'node:stream'
+import { describe, expect, it, vi } from 'vitest'
+import { MqttService } from '../../src/mqtt.service.js'
 import type { OutboundOptions } from '../../src/options/options.js'
-import type { PeerConnection } from '../../src/testing/index.js'
+import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { holdClock, quiet } from '../support/held-clock.js'
+import { nextState } from '../support/next-state.js'
 import {
   arrived,
   comeBack,
@@ -12,9 +15,11 @@ import {
   type PublisherOnPeer,
   pass,
   publisherOnPeer,
+  RECONNECT_MS,
   SlowLink,
   Watched,
 } from '../support/publisher-on-peer.js'
+import { sessionOnPeer } from '../support/session-on-peer.js'
 
 holdClock()
 
@@ -277,3 +282,45 @@ async function acknowledgeBoth({ connection }: PublisherOnPeer): Promise<void> {
   connection.send({ cmd: 'pubcomp', messageId: second.messageId ?? 0, reasonCode: 0 })
   await quiet()
 }
+
+describe('a connection that fails while publishes wait for the network', () => {
+  it.each([0, 1] as const)('keeps those of QoS %i for the next connection', async qos => {
+    const peer = new ScriptedPeer()
+    const writes: ((error?: Error) => void)[] = []
+    let isStuck = false
+    const createStream = (): Duplex => {
+      const stream = peer.createStream()
+      const write = stream._write.bind(stream)
+      stream._write = (chunk, encoding, done) => (isStuck ? writes.push(done) : write(chunk, encoding, done))
+      return stream
+    }
+    const parts = sessionOnPeer({
+      createStream,
+      connect: 'background',
+      reconnect: { delayMs: [RECONNECT_MS], resetAfterMs: 0 },
+      drainTimeoutMs: 0,
+      outbound: { whenBlocked: 'queue', flowControl: 'kernel' },
+    })
+    const mqtt = new MqttService(parts.session)
+    await parts.session.start()
+    await peer.accept()
+    await parts.session.connection.whenConnected()
+    isStuck = true
+    expect(await mqtt.publish('filler', Buffer.alloc(100_000))).toEqual(SENT)
+    await pass(10)
+    const waiting = [1, 2, 3].map(value => new Watched(mqtt.publish('t', value, { qos })))
+    await quiet()
+    expect(outcomesOf(waiting)).toEqual([WAITING, WAITING, WAITING])
+    isStuck = false
+    for (const done of writes) done(new Error('write EPIPE'))
+    await nextState(parts.session, 'waiting')
+    await quiet()
+    expect(outcomesOf(waiting)).toEqual([WAITING, WAITING, WAITING])
+    vi.advanceTimersByTime(RECONNECT_MS)
+    const connection = await peer.accept()
+    await parts.session.connection.whenConnected()
+    await pass(10)
+    expect(arrived(connection)).toEqual([1, 2, 3])
+    await finish({ mqtt, session: parts.session })
+  })
+})

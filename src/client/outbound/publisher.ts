@@ -248,10 +248,10 @@ export class Publisher implements ConnectionListener, PublishFeedback, WaitingPu
     return undefined
   }
 
-  /** Writes as many waiting publishes as the link carries soon. */
+  /** Writes as many waiting publishes as the link carries soon. A stream that has failed would discard them. */
   pump(): void {
     const { paced, queue, waiting } = this
-    if (paced === undefined) return
+    if (paced === undefined || !paced.link.isWritable()) return
     if (paced.isHeld) paced.isHeld = this.replaced !== undefined || this.parts.subscriptions.isRestoring
     if (this.inFlight.unsent > 0) this.inFlight.resend(paced)
     if (queue.size > 0) this.filler?.fill(true)
