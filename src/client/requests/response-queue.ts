@@ -91,7 +91,8 @@ export class ResponseQueue {
 
   private async sendEach(iterator: AsyncIterator<unknown>): Promise<QueueEnd> {
     for (;;) {
-      const next = await Promise.race([iterator.next(), this.somethingNew()])
+      // It may have been cancelled, or may have failed, while earlier responses waited for the link.
+      const next = this.isOver ? undefined : await Promise.race([iterator.next(), this.somethingNew()])
       if (this.isCancelled) return 'cancelled'
       if (this.failure !== undefined) throw this.failure.error
       if (next === undefined) continue

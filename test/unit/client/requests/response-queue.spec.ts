@@ -129,4 +129,34 @@ describe('a cancel', () => {
     expect(await responses.take(source)).toBe('cancelled')
     expect([isSubscribed, sent]).toEqual([false, []])
   })
+
+  it.each(['a cancel', 'an abort'])(
+    'while responses wait for the link asks an iterable for no further value: %s',
+    async how => {
+      const asked: number[] = []
+      let hasEnded = false
+      async function* values() {
+        try {
+          for (let value = 0; ; value += 1) {
+            asked.push(value)
+            yield value
+          }
+        } finally {
+          hasEnded = true
+        }
+      }
+      const { responses, held } = queue(1_000, true)
+      const controller = new AbortController()
+      const taken = responses.takeEach(values(), controller.signal).catch((error: unknown) => error)
+      await quiet()
+      const before = asked.length
+      if (how === 'a cancel') responses.cancel()
+      else controller.abort(new Error('too late'))
+      for (const arrive of held) arrive()
+      await taken
+      expect(asked).toHaveLength(before)
+      await quiet()
+      expect(hasEnded).toBe(true)
+    },
+  )
 })
