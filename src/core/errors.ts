@@ -57,11 +57,11 @@ export class MqttError extends Error {
 
   /**
    * Output of `util.inspect`. Shows only name, code and message of each cause, because errors of other packages may hold
-   * URLs and options with secrets. `cause` has the complete errors.
+   * URLs and options with secrets, and only the name where the message may quote a payload. `cause` has the complete errors.
    */
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     const facts = this.reasonCode === undefined ? this.code : `${this.code}, Reason Code ${this.reasonCode}`
-    return `${this.stack ?? this.message} {${facts}}${chainOf(this.cause).map(causeLine).join('')}`
+    return `${this.stack ?? this.message} {${facts}}${causeLines(this)}`
   }
 
   /** Output of `JSON.stringify`, which otherwise omits the message of an Error. Does not include the stack. */
@@ -100,6 +100,22 @@ export function readSafely<T>(read: () => T, otherwise: T): T {
 export const isError = (value: unknown): value is Error =>
   value instanceof Error || Object.prototype.toString.call(value) === '[object Error]'
 
+function causeLines(error: MqttError): string {
+  const chain = chainOf(error.cause)
+  const first = [error, ...chain].findIndex(quotesPayload)
+  return chain
+    .map((cause, index) =>
+      first === -1 || index < first ? causeLine(cause) : `\n  [cause]: ${kindOf(cause)}`,
+    )
+    .join('')
+}
+
+/** Whether the causes of this error may quote the payload, which must not appear in a log. */
+const quotesPayload = (error: unknown): boolean =>
+  isMqttError(error, 'PAYLOAD_NOT_DECODABLE') || isMqttError(error, 'PAYLOAD_INVALID')
+
+const kindOf = (cause: unknown): string => (isError(cause) ? textOf(cause.name) : typeof cause)
+
 function causeLine(cause: unknown): string {
   if (!isError(cause)) return `\n  [cause]: ${messageOf(cause) || typeof cause}`
   const code = 'code' in cause ? ` {${textOf(cause.code)}}` : ''
@@ -119,9 +135,7 @@ export function describeCause(cause: unknown): string {
 /** Describes why a handler failed. Nest's exception filters may turn errors into plain objects. Never throws. */
 export function describeFailure(error: unknown): string {
   return readSafely(() => {
-    // Its cause may quote the payload, which must not appear in a log.
-    if (isMqttError(error, 'PAYLOAD_NOT_DECODABLE') || isMqttError(error, 'PAYLOAD_INVALID'))
-      return error.message
+    if (isError(error) && quotesPayload(error)) return error.message
     // Says which store, and what it could not do; the cause alone does not.
     if (isMqttError(error, 'STORE_FAILED')) return error.message
     const known = publicErrorOf(error)

@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { handle, type MqttContext, MqttTransport, type PublishPacket, TopicParam } from '../../src/index.js'
 import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
+import { quiet } from '../support/held-clock.js'
 import { startMicroservice } from '../support/nest-app.js'
 import { calls, NoteFilter, NoteInterceptor, PlusOnePipe, TopicGuard } from '../support/noted-calls.js'
 import { message } from '../support/session-on-peer.js'
@@ -187,6 +188,7 @@ describe('malicious or unusual input', () => {
   it('an event with a Response Topic receives no response', async () => {
     deliver('two', 1, { properties: { responseTopic: 'responses', correlationData: Buffer.from('1') } })
     await handled(1)
+    await quiet()
     expect(published()).toEqual([])
   })
 })

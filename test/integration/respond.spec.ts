@@ -135,7 +135,9 @@ describe('a device responds on MQTT 5', () => {
 
   it('sends the issues of a failed validation without the value', async () => {
     client.respond('fails', () => {
-      throw Object.assign(new Error('[…]'), { issues: [{ message: 'too high', path: ['level'] }] })
+      // As in the libraries: the value is in the message of the error and in further fields of its issue.
+      const issue = { message: 'too high', path: ['level'], input: 'hunter2', received: '"hunter2"' }
+      throw Object.assign(new Error('[{"input":"hunter2"}]'), { issues: [issue] })
     })
     await connection.grant()
     request('fails')

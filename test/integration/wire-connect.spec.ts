@@ -110,6 +110,15 @@ describe.each(VERSIONS)('MQTT %i: CONNECT', protocolVersion => {
     expect({ clean, isKeptClean }).toEqual({ clean: true, isKeptClean: false })
   })
 
+  it('asks the broker to keep the session of a client that does not start anew', async () => {
+    const { clean, properties } = await connectOf({ protocolVersion, clean: false, clientId: 'kept' })
+    const expiry = properties?.toString('hex').match(/^11([0-9a-f]{8})/)?.[1]
+    expect({ clean, expiry }).toEqual({
+      clean: false,
+      expiry: protocolVersion === 5 ? 'ffffffff' : undefined,
+    })
+  })
+
   it('is all that is sent until CONNACK arrives', async () => {
     const { client, peer, wires } = wireClient({ protocolVersion })
     client.subscribe('a', () => {})
@@ -184,6 +193,7 @@ describe('a string of CONNECT', () => {
     ['username', { username: 'a\u0000b' }],
     ['username', { username: 'a\udfffb' }],
     ['will.topic', { will: { ...WILL, topic: 'a\u0000b' } }],
+    ['will.topic', { will: { ...WILL, topic: 'a\ud800b' } }],
     ['will.properties.contentType', { will: { ...WILL, properties: { contentType: '\u0000' } } }],
     ['properties.userProperties', { properties: { userProperties: { 'a\u0000': 'b' } } }],
     ['properties.userProperties', { properties: { userProperties: { a: 'b\u0000' } } }],
@@ -213,6 +223,29 @@ describe('Session Present in CONNACK', () => {
     const next = await peer.accept()
     await client.whenConnected()
     expect(next.received).toHaveLength(1)
+    await client.close()
+  })
+
+  it('is accepted by a client that requested an earlier session, on its first connection too', async () => {
+    const { client, peer } = wireClient({ protocolVersion: 5, clean: false, clientId: 'kept' })
+    await client.start()
+    await peer.accept({ sessionPresent: true })
+    await client.whenConnected()
+    expect(client.stats().connection).toMatchObject({ connects: 1, losses: 0 })
+    await client.close()
+  })
+})
+
+describe('a CONNACK that refuses the connection', () => {
+  it('makes the client close it, even if the broker leaves it open', async () => {
+    const { client, peer, wires } = wireClient({ protocolVersion: 5 })
+    client.subscribe('a', () => {})
+    await client.start()
+    const connection = await peer.connection()
+    await connection.expect('connect')
+    connection.send({ cmd: 'connack', reasonCode: 0x88, sessionPresent: false })
+    await connection.closed()
+    expect(wireAt(wires, 0).packets.map(({ type }) => type)).toEqual([TYPE.connect])
     await client.close()
   })
 })

@@ -1,16 +1,28 @@
 import { describe, expect, it } from 'vitest'
+import { deadLetter } from '../../src/client/index.js'
 import type { MqttConnectOptions } from '../../src/options/client-options.js'
 import { eventually } from '../support/eventually.js'
 import { Gate } from '../support/gate.js'
 import { quiet } from '../support/held-clock.js'
 import { VERSIONS } from '../support/subscriber-on-peer.js'
-import { onWire, reconnected, TYPE, type Wire } from '../support/wire.js'
+import { onWire, reconnected, TYPE, type Wire, wireAt, wireClient } from '../support/wire.js'
 
 const KEPT = { clean: false, clientId: 'kept' } as const
 
 const field = (bytes: Buffer | string): Buffer => {
   const content = Buffer.from(bytes)
   return Buffer.concat([Buffer.from([content.length >> 8, content.length & 0xff]), content])
+}
+
+/** A Variable Byte Integer. */
+function integer(value: number): Buffer {
+  const bytes: number[] = []
+  let rest = value
+  do {
+    bytes.push((rest % 128) + (rest < 128 ? 0 : 128))
+    rest = Math.floor(rest / 128)
+  } while (rest > 0)
+  return Buffer.from(bytes)
 }
 
 /** A PUBLISH as a broker may write it, well-formed or not. */
@@ -138,6 +150,20 @@ describe.each(VERSIONS)('MQTT %i: a QoS 2 message that is repeated', protocolVer
     await session.client.close()
   })
 
+  it('before PUBREL on a connection without the session is a new message', async () => {
+    const session = await receiving({ protocolVersion, ...KEPT })
+    session.connection.sendBytes(publish(protocolVersion, { flags: QOS_2, topic: 'a', id: 7 }))
+    await session.wire.find(TYPE.pubrec)
+    const { connection, wire } = await reconnected(session, { sessionPresent: false })
+    connection.sendBytes(publish(protocolVersion, { flags: QOS_2, topic: 'new', id: 7 }))
+    await wire.find(TYPE.pubrec)
+    connection.sendBytes(Buffer.from('62020007', 'hex'))
+    await wire.find(TYPE.pubcomp)
+    await eventually(() => session.seen.length === 1)
+    expect(session.seen.map(({ topic }) => topic)).toEqual(['new'])
+    await session.client.close()
+  })
+
   it('after PUBCOMP is a new message', async () => {
     const { client, connection, wire, seen } = await receiving({ protocolVersion })
     for (const count of [1, 2]) {
@@ -213,6 +239,8 @@ describe.each(VERSIONS)('MQTT %i: malformed bytes of the broker', protocolVersio
     connection.sendBytes(publish(protocolVersion, { flags: QOS_1, topic, id: 1 }))
     await connection.closed()
     expect({ seen, pubacks: hexOf(wire, TYPE.puback) }).toEqual({ seen: [], pubacks: [] })
+    const disconnects = protocolVersion === 5 ? [expect.stringMatching(/^e00[12]81/)] : []
+    expect(hexOf(wire, TYPE.disconnect)).toEqual(disconnects)
     await peer.accept()
     await client.whenConnected()
     await client.close()
@@ -240,6 +268,48 @@ describe.each(VERSIONS)('MQTT %i: malformed bytes of the broker', protocolVersio
   })
 })
 
+describe('MQTT 5: reserved flags that are not 0', () => {
+  it.each([
+    ['DISCONNECT', Buffer.from('e100', 'hex')],
+    ['AUTH', Buffer.from('f100', 'hex')],
+    ['PINGRESP', Buffer.from('d100', 'hex')],
+  ])('of %s end the connection with DISCONNECT and 0x81', async (name, bytes) => {
+    const { client, connection, wire } = await receiving({})
+    const causes: unknown[] = []
+    client.onState(state => {
+      if (state.status === 'waiting') causes.push(state.cause)
+    })
+    connection.sendBytes(bytes)
+    await connection.closed()
+    expect(hexOf(wire, TYPE.disconnect)).toEqual([expect.stringMatching(/^e00[12]81/)])
+    await eventually(() => causes.length === 1)
+    expect(causes[0]).toMatchObject({
+      code: 'CONNECTION_LOST',
+      reasonCode: 0x81,
+      message: `the broker sent a malformed packet: Invalid header flag bits, must be 0x0 for ${name.toLowerCase()} packet`,
+    })
+    await client.close()
+  })
+
+  it('of an AUTH that continues an authentication end the attempt without a response', async () => {
+    let challenges = 0
+    const onChallenge = (): string => {
+      challenges += 1
+      return 'two'
+    }
+    const { client, peer, wires } = wireClient({
+      authentication: { method: 'SCRAM', start: () => ({ data: 'one', onChallenge }) },
+    })
+    await client.start()
+    const connection = await peer.connection()
+    await connection.expect('connect')
+    connection.sendBytes(Buffer.from(`f10a180815${field('SCRAM').toString('hex')}`, 'hex'))
+    await connection.closed()
+    expect({ challenges, auths: hexOf(wireAt(wires, 0), TYPE.auth) }).toEqual({ challenges: 0, auths: [] })
+    await client.close()
+  })
+})
+
 describe('MQTT 5: ill-formed UTF-8 in a property', () => {
   const property = (kind: number, ...fields: (Buffer | string)[]): Buffer =>
     Buffer.concat([Buffer.from([kind]), ...fields.map(field)])
@@ -262,15 +332,90 @@ describe('MQTT 5: ill-formed UTF-8 in a property', () => {
     await client.close()
   })
 
+  /** A PUBLISH with 250 KB of User Properties before its last property. */
+  function long(topic: string, last: Buffer): Buffer {
+    const filling = Array.from({ length: 5 }, () => property(0x26, 'k', 'ü'.repeat(25_000)))
+    const properties = Buffer.concat([...filling, last])
+    const body = Buffer.concat([field(topic), integer(properties.length), properties, Buffer.from('1')])
+    return Buffer.concat([Buffer.from([0x30]), integer(body.length), body])
+  }
+
+  it.each([1_000, 50_000, 131_072, 1_000_000])(
+    'ends the connection with 0x81 behind 250 KB of properties that arrive in pieces of %i bytes',
+    async size => {
+      const { client, connection, wire, seen } = await receiving({})
+      const send = async (bytes: Buffer): Promise<void> => {
+        for (let at = 0; at < bytes.length; at += size) {
+          connection.sendBytes(bytes.subarray(at, at + size))
+          await quiet()
+        }
+      }
+      await send(long('fine', property(0x03, 'ü')))
+      await eventually(() => seen.length === 1)
+      await send(long('bad', property(0x03, BAD)))
+      await connection.closed()
+      expect(seen.map(({ topic }) => topic)).toEqual(['fine'])
+      expect(hexOf(wire, TYPE.disconnect)).toEqual([expect.stringMatching(/^e00[12]81/)])
+      await client.close()
+    },
+  )
+
+  it('ends the connection with 0x81 directly behind CONNACK', async () => {
+    const { client, peer, wires } = wireClient()
+    const seen: unknown[] = []
+    client.subscribe('#', ({ payload }) => void seen.push(payload))
+    await client.start()
+    const connection = await peer.connection()
+    await connection.expect('connect')
+    const bytes = publish(5, { topic: 'a', properties: property(0x03, BAD) })
+    connection.sendBytes(Buffer.concat([Buffer.from('2003000000', 'hex'), bytes]))
+    await connection.closed()
+    expect(seen).toEqual([])
+    expect(hexOf(wireAt(wires, 0), TYPE.disconnect)).toEqual([expect.stringMatching(/^e00[12]81/)])
+    await client.close()
+  })
+
   it('does not concern Correlation Data, which is binary, and well-formed text keeps every character', async () => {
-    const { client, connection, wire } = await receiving({})
+    const { client, connection, wire } = await onWire()
+    const received: unknown[] = []
+    client.subscribe('#', ({ properties }) => void received.push({ ...properties }))
+    await wire.find(TYPE.subscribe)
     const properties = Buffer.concat([
       property(0x09, BAD),
       property(0x03, '\ufffd\ufeff'),
-      property(0x26, '\ufffd', 'ü'),
+      property(0x08, '\ufeffr'),
+      property(0x26, '\ufeff\ufffd', '\ufeffü'),
     ])
-    connection.sendBytes(publish(5, { flags: QOS_1, topic: 'a', id: 1, properties }))
-    await wire.find(TYPE.puback)
+    // The parser of `mqtt` decodes the second one, because its topic is not ASCII.
+    for (const topic of ['a', 'ü']) connection.sendBytes(publish(5, { topic, properties }))
+    await eventually(() => received.length === 2)
+    for (const one of received)
+      expect(one).toMatchObject({
+        correlationData: BAD,
+        contentType: '\ufffd\ufeff',
+        responseTopic: '\ufeffr',
+        userProperties: { '\ufeff\ufffd': '\ufeffü' },
+      })
+    await client.close()
+  })
+})
+
+describe('MQTT 5: a dead letter', () => {
+  it('has neither the Subscription Identifier nor the Topic Alias of its message', async () => {
+    const { client, connection, wire } = await onWire({ properties: { topicAliasMaximum: 10 } })
+    client.subscribe('in', () => Promise.reject(new Error('broken')), {
+      qos: 1,
+      onFailure: deadLetter('dead'),
+    })
+    const { body } = await wire.find(TYPE.subscribe)
+    const identifier = body.subarray(3, 3 + body.readUInt8(2))
+    const properties = Buffer.concat([identifier, Buffer.from([0x23, 0, 1])])
+    connection.sendBytes(publish(5, { flags: QOS_1, topic: 'in', id: 1, properties }))
+    const letter = await connection.find('publish')
+    expect(letter.topic).toBe('dead')
+    expect(letter.properties).toHaveProperty('userProperties.dead-letter-topic', 'in')
+    expect(letter.properties).not.toHaveProperty('subscriptionIdentifier')
+    expect(letter.properties).not.toHaveProperty('topicAlias')
     await client.close()
   })
 })

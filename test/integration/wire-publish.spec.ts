@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest'
 import { quiet } from '../support/held-clock.js'
 import { VERSIONS } from '../support/subscriber-on-peer.js'
-import { onWire, reconnected, TYPE, type WirePacket, type WireSession } from '../support/wire.js'
+import {
+  onWire,
+  reconnected,
+  TYPE,
+  type WirePacket,
+  type WireSession,
+  wireAt,
+  wireClient,
+} from '../support/wire.js'
 
 const KEPT = { clean: false, clientId: 'kept' } as const
 
@@ -33,6 +41,16 @@ describe.each(VERSIONS)('MQTT %i: the bytes of PUBLISH', protocolVersion => {
     const { hex } = await wire.find(TYPE.publish)
     const body = `0004612fc3bc${noProperties}31`
     expect(hex).toBe(`30${(body.length / 2).toString(16).padStart(2, '0')}${body}`)
+    await client.close()
+  })
+
+  it.each([3, -1])('never have both QoS bits: the QoS %i is refused', async qos => {
+    const { client, wire } = await onWire({ protocolVersion })
+    // Seam: an untyped application may pass any number.
+    const options = { qos } as unknown as { qos: 1 }
+    await expect(client.publish('a', 1, options)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+    await quiet()
+    expect(wire.of(TYPE.publish)).toEqual([])
     await client.close()
   })
 
@@ -69,17 +87,48 @@ describe.each(VERSIONS)('MQTT %i: the bytes of PUBLISH', protocolVersion => {
   })
 
   it('never have an identifier that PUBLISH, SUBSCRIBE or UNSUBSCRIBE in flight has', async () => {
-    const { client, wire } = await onWire({ protocolVersion })
+    const { client, connection, wire } = await onWire({ protocolVersion })
+    const granted = client.subscribe('granted', () => {})
+    const subscribe = await wire.find(TYPE.subscribe)
+    connection.send({ cmd: 'suback', messageId: idOf(subscribe), granted: [0] })
+    await quiet()
     for (let index = 0; index < 20; index += 1) {
       void client.publish('a', index, { qos: index % 2 === 0 ? 1 : 2 })
       client.subscribe(`s/${index}`, () => {})
     }
+    void granted.unsubscribe().catch(() => {})
     await wire.find(TYPE.publish, 20)
-    const subscribes = wire.of(TYPE.subscribe)
-    const ids = [...wire.of(TYPE.publish).map(publishId), ...subscribes.map(idOf)]
+    await wire.find(TYPE.unsubscribe)
+    // The first one is no longer in flight.
+    const subscribes = wire.of(TYPE.subscribe).slice(1)
     expect(subscribes.length).toBeGreaterThan(0)
+    const unsubscribes = wire.of(TYPE.unsubscribe)
+    const ids = [...wire.of(TYPE.publish).map(publishId), ...subscribes.map(idOf), ...unsubscribes.map(idOf)]
     expect(new Set(ids).size).toBe(ids.length)
     expect(ids.every(id => id > 0)).toBe(true)
+    await client.close()
+  })
+})
+
+describe.each(VERSIONS)('MQTT %i: PUBREC', protocolVersion => {
+  it.each([0x00, 0x10])('with the Reason Code %i is followed by PUBREL', async reasonCode => {
+    const { client, connection, wire } = await onWire({ protocolVersion })
+    void client.publish('a', 1, { qos: 2 })
+    const id = publishId(await wire.find(TYPE.publish))
+    connection.send({ cmd: 'pubrec', messageId: id, reasonCode })
+    expect(idOf(await wire.find(TYPE.pubrel))).toBe(id)
+    await client.close()
+  })
+
+  it('for a Packet Identifier that is not in use is followed by PUBREL, on MQTT 5 with 0x92', async () => {
+    const { client, connection, wire } = await onWire({ protocolVersion, ...KEPT }, { sessionPresent: true })
+    connection.send({ cmd: 'pubrec', messageId: 0x1234, reasonCode: 0 })
+    const { hex } = await wire.find(TYPE.pubrel)
+    expect(hex).toMatch(protocolVersion === 5 ? /^62(03123492|0412349200)$/ : /^62021234$/)
+    connection.send({ cmd: 'pubcomp', messageId: 0x1234, reasonCode: 0x92 })
+    void client.publish('a', 1, { qos: 1 })
+    await wire.find(TYPE.publish)
+    expect(wire.of(TYPE.pubrel)).toHaveLength(1)
     await client.close()
   })
 })
@@ -105,6 +154,16 @@ describe.each(VERSIONS)('MQTT %i: PUBLISH at QoS 2', protocolVersion => {
     connection.send({ cmd: 'pubcomp', messageId: id, reasonCode: 0 })
     await quiet()
     expect(session.client.stats().outbound.acknowledged).toBe(1)
+    await session.client.close()
+  })
+
+  it('is forgotten if the broker has lost the session: PUBREL is not repeated', async () => {
+    const session = await onWire({ protocolVersion, ...KEPT })
+    await released(session)
+    const { wire } = await reconnected(session, { sessionPresent: false })
+    await session.client.publish('b', 1)
+    await wire.find(TYPE.publish)
+    expect(wire.packets.map(({ type }) => type)).toEqual([TYPE.connect, TYPE.publish])
     await session.client.close()
   })
 
@@ -142,6 +201,7 @@ describe.each(VERSIONS)('MQTT %i: a resumed session', protocolVersion => {
     for (const value of [1, 2, 3, 4])
       void client.publish(`t/${value}`, value, { qos: value % 2 === 0 ? 2 : 1 })
     await wire.find(TYPE.publish, 4)
+    const bodies = wire.of(TYPE.publish).map(({ body }) => body.toString('hex'))
     const ids = wire.of(TYPE.publish).map(publishId)
     connection.send({ cmd: 'puback', messageId: ids[2] ?? 0, reasonCode: 0 })
     await quiet()
@@ -150,6 +210,7 @@ describe.each(VERSIONS)('MQTT %i: a resumed session', protocolVersion => {
     const again = next.wire.of(TYPE.publish)
     expect(again.map(publishId)).toEqual([ids[0], ids[1], ids[3]])
     expect(again.every(isDup)).toBe(true)
+    expect(again.map(({ body }) => body.toString('hex'))).toEqual([bodies[0], bodies[1], bodies[3]])
     await client.close()
   })
 
@@ -188,6 +249,8 @@ describe('MQTT 5: a publish that is refused', () => {
     const id = publishId(await session.wire.find(TYPE.publish))
     session.connection.send({ cmd, messageId: id, reasonCode: 0x97 })
     expect(await outcome).toMatchObject({ status: 'refused', reasonCode: 0x97 })
+    await quiet()
+    expect(session.wire.of(TYPE.pubrel)).toEqual([])
     const next = await reconnected(session, { sessionPresent: true })
     await session.client.publish('b', 1)
     await next.wire.find(TYPE.publish)
@@ -199,11 +262,26 @@ describe('MQTT 5: a publish that is refused', () => {
 
 describe('MQTT 5: properties of PUBLISH', () => {
   it.each([
+    [127, '7f'],
+    [128, '8001'],
+    [16_383, 'ff7f'],
+    [16_384, '808001'],
+  ])('have a length of %i in the fewest bytes: %s', async (length, hex) => {
+    const { client, wire } = await onWire()
+    const userProperties = { k: 'v'.repeat(length - 6) }
+    await client.publish('t', 1, { properties: { userProperties } })
+    const { body } = await wire.find(TYPE.publish)
+    expect(body.toString('hex').slice(6, 8 + hex.length)).toBe(`${hex}26`)
+    await client.close()
+  })
+
+  it.each([
     ['topic', 'a\u0000b', {}],
     ['topic', 'a\ud800b', {}],
     ['Content Type', 'a', { contentType: 'a\u0000' }],
     ['Content Type', 'a', { contentType: 'a\udfff' }],
     ['Response Topic', 'a', { responseTopic: 'a\u0000' }],
+    ['Response Topic', 'a', { responseTopic: 'a\ud800' }],
     ['Response Topic', 'a', { responseTopic: 'a/+' }],
     ['Response Topic', 'a', { responseTopic: 'a/#' }],
     ['User Property', 'a', { userProperties: { 'k\u0000': 'v' } }],
@@ -239,6 +317,48 @@ describe('MQTT 5: properties of PUBLISH', () => {
     await client.publish('fine', 1)
     expect((await wire.find(TYPE.publish)).body.toString('hex')).toBe('000466696e650031')
     await client.close()
+  })
+})
+
+describe('MQTT 5: a limit of the broker', () => {
+  const QOS_2 = { qos: 2 } as const
+  const RETAINED = { qos: 1, retain: true } as const
+  const MAXIMUM_QOS = { properties: { maximumQoS: 1 } }
+  const NO_RETAIN = { properties: { retainAvailable: false } }
+
+  it.each([
+    ['Maximum QoS', QOS_2, MAXIMUM_QOS],
+    ['Retain Available', RETAINED, NO_RETAIN],
+  ] as const)(
+    '%s also applies to publishes that waited for the connection',
+    async (_name, options, connack) => {
+      const { client, peer, wires } = wireClient()
+      await client.start()
+      const outcome = client.publish('a', 1, { ...options, whenBlocked: 'wait' })
+      await peer.accept(connack)
+      await client.whenConnected()
+      expect(await outcome).toMatchObject({ status: 'refused' })
+      await client.publish('b', 1)
+      const wire = wireAt(wires, 0)
+      await wire.find(TYPE.publish)
+      expect(wire.of(TYPE.publish).map(({ flags }) => flags)).toEqual([0])
+      await client.close()
+    },
+  )
+
+  it.each([
+    ['Maximum QoS', QOS_2, MAXIMUM_QOS],
+    ['Retain Available', RETAINED, NO_RETAIN],
+  ] as const)('%s also applies to publishes of a resumed session', async (_name, options, connack) => {
+    const session = await onWire(KEPT)
+    const outcome = session.client.publish('a', 1, options)
+    await session.wire.find(TYPE.publish)
+    const { wire } = await reconnected(session, { sessionPresent: true, ...connack })
+    expect(await outcome).toMatchObject({ status: 'lost' })
+    await session.client.publish('b', 1)
+    await wire.find(TYPE.publish)
+    expect(wire.of(TYPE.publish).map(({ flags }) => flags)).toEqual([0])
+    await session.client.close()
   })
 })
 

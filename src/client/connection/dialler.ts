@@ -10,14 +10,15 @@ import type { ResolvedOptions } from '../../options/resolved-options.js'
 import { Endpoints } from './endpoints.js'
 import { type Dialler, type Endpoint, limited } from './link.js'
 import { ClientLink, ignore } from './mqtt-link.js'
-import { onWebSocket, refuseTextFrames } from './packet-reader.js'
 import {
   type Address,
   addressOf,
   certificatesOf,
+  onWebSocket,
   openTcp,
   openTls,
   openUnix,
+  refuseTextFrames,
   type SocketSettings,
 } from './sockets.js'
 import { Unreleased, UnreleasedStore } from './unreleased.js'

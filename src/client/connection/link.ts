@@ -7,7 +7,7 @@ import type {
   ProtocolVersion,
 } from '../../core/connection/connection-state.js'
 import { tlsFailure } from '../../core/connection/tls-rules.js'
-import { describeCause, MqttError } from '../../core/errors.js'
+import { describeCause, MqttError, type MqttErrorDetails } from '../../core/errors.js'
 import { printable } from '../../core/log-lines.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
 import {
@@ -205,10 +205,10 @@ function fault({ cmd }: Packet, what: string, reasonCode: number): MqttError {
   return new MqttError('CONNECTION_LOST', `the broker sent ${cmd.toUpperCase()} ${what}`, { reasonCode })
 }
 
-/** MQTT 5, 1.5.4. */
-export function notText(): MqttError {
-  const text = 'the broker sent PUBLISH with a text that is not valid UTF-8 or contains U+0000'
-  return new MqttError('CONNECTION_LOST', text, { reasonCode: MALFORMED_PACKET })
+/** The broker sent bytes that are not a packet of MQTT (MQTT 5, 4.13). */
+export function malformed(what: string, details: MqttErrorDetails = {}): MqttError {
+  const text = `the broker sent ${what}`
+  return new MqttError('CONNECTION_LOST', text, { ...details, reasonCode: MALFORMED_PACKET })
 }
 
 export function tooLarge(bytes: number, maxPacketBytes: number): MqttError {

@@ -12,6 +12,7 @@ import {
   faultOfFirst,
   hungUp,
   internalError,
+  malformed,
   serverDisconnect,
   sessionOf,
 } from './link.js'
@@ -158,21 +159,19 @@ export class ClientLink implements Link {
   }
 
   private listen(client: MqttClient, stream: MqttClient['stream']): void {
-    const failed = (error: Error): void =>
-      this.fail(failureOf(error, this.connected, this.peer.name, this.serverReference))
+    const failed = (error: Error): void => {
+      const isMalformed = this.isOpen && this.reader.isParsing && !('code' in error)
+      if (isMalformed) this.terminate(malformed(`a malformed packet: ${error.message}`, { cause: error }))
+      else this.fail(failureOf(error, this.connected, this.peer.name, this.serverReference))
+    }
     client.on('error', failed)
     // `mqtt` drops stream errors that have no code.
     stream.on('error', failed)
     client.on('disconnect', packet => this.fail(serverDisconnect(packet)))
     client.on('close', () => this.end())
     client.on('packetsend', ({ cmd }) => {
-      if (cmd !== 'pingreq') return
-      this.reader.pinged()
-      this.feedback?.pinged()
+      if (cmd === 'pingreq') this.feedback?.pinged()
     })
-    const giveUp = client.onKeepaliveTimeout.bind(client)
-    // Checked again after each half of the keepalive interval, until PINGRESP arrives.
-    client.onKeepaliveTimeout = () => (this.reader.mayHoldBack() ? client.sendPing() : giveUp())
     // MQTT has no half-closed connections, and some streams do not emit 'close' after 'end'.
     stream.on('end', () => this.cause ?? this.fail(hungUp(this.connected, this.peer.name)))
     if (stream.destroyed) setImmediate(() => this.fail(hungUp(this.connected, this.peer.name)))

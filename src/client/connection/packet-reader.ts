@@ -1,10 +1,8 @@
-import type { EventEmitter } from 'node:events'
-import type { ClientRequest } from 'node:http'
-import type { IClientOptions, MqttClient } from 'mqtt'
-import { MqttError } from '../../core/errors.js'
+import type { MqttClient } from 'mqtt'
+import type { MqttError } from '../../core/errors.js'
 import { decodePacket, type PubackPacket, packetSizeAt } from '../../core/protocol/packet-decoder.js'
-import { hasValidText } from '../../core/protocol/packet-text.js'
-import { notText, type PublishPacket, tooLarge } from './link.js'
+import { hasValidText, PublishTexts } from '../../core/protocol/packet-text.js'
+import { malformed, type PublishPacket, tooLarge } from './link.js'
 
 /** This much data since the last PINGREQ shows that more is on its way. */
 const BULK_BYTES = 16_384
@@ -67,8 +65,8 @@ const BATCH = 16
 const TURN_MS = 10
 /** Larger packets are not assembled here, but passed to the parser of `mqtt`. */
 const MAX_HELD_BYTES = 65_536
-/** Their beginning is held until their Topic Name and their properties are complete, but not more of it than this. */
-const MAX_HELD_HEADER_BYTES = 131_072
+/** MQTT 5, 1.5.4. */
+const INVALID_TEXT = 'PUBLISH with a text that is not valid UTF-8 or contains U+0000'
 
 /** Receives the packets of one connection, in order. */
 export interface PacketReceiver {
@@ -100,27 +98,6 @@ function connectApart(client: MqttClient): NodeJS.WritableStream {
   return parser
 }
 
-/** Calls back with the WebSocket of an attempt. The option `finishRequest` of `ws` gives access to it. */
-export function onWebSocket(settings: IClientOptions, created: (socket: EventEmitter) => void): void {
-  const finishRequest: unknown = Reflect.get(settings.wsOptions ?? {}, 'finishRequest')
-  const finish = (request: ClientRequest, socket: EventEmitter): void => {
-    created(socket)
-    if (typeof finishRequest === 'function') finishRequest(request, socket)
-    else request.end()
-  }
-  settings.wsOptions = { ...settings.wsOptions, finishRequest: finish }
-}
-
-/** `ws` passes on text and binary frames in the same way, but MQTT must use binary ones (MQTT 5, 6.0.0-1). */
-export function refuseTextFrames(settings: IClientOptions, refuse: (cause: MqttError) => void): void {
-  onWebSocket(settings, socket => {
-    socket.on('message', (_content: unknown, isBinary: boolean) => {
-      if (!isBinary)
-        refuse(new MqttError('CONNECTION_LOST', 'the broker sent a text frame', { reasonCode: 0x81 }))
-    })
-  })
-}
-
 /**
  * Reads the stream in place of `mqtt`. It decodes PUBLISH and PUBACK, which is much faster, and passes all other packets to
  * the parser of `mqtt`. It waits until `mqtt` has processed them, so that the order is kept.
@@ -130,10 +107,14 @@ export class PacketReader {
   private at = 0
   /** Remaining bytes of the packet that is passed to the parser of `mqtt` in pieces. */
   private passing = 0
+  /** The texts of that packet. */
+  private texts: PublishTexts | undefined
   /** Time at which reading in this turn of the event loop began, once it is more than one batch. */
   private turnMs: number | undefined
   /** Whether the loop has not finished `bytes`, because it has yielded or waits for `mqtt`. */
   private isBusy = false
+  /** The parser of `mqtt` is running: an error without a code is about the bytes of the broker. */
+  isParsing = false
   /** Number of bytes read before the last PINGREQ of Keep Alive. */
   private pingedAt = 0
   /** Reading was paused after the last PINGREQ of Keep Alive, or before it. */
@@ -154,6 +135,12 @@ export class PacketReader {
     this.#parser = connectApart(client)
     this.#client = client
     this.#stream = client.stream
+    client.on('packetsend', ({ cmd }) => {
+      if (cmd === 'pingreq') this.pinged()
+    })
+    const giveUp = client.onKeepaliveTimeout.bind(client)
+    // Checked again after each half of the keepalive interval, until PINGRESP arrives.
+    client.onKeepaliveTimeout = () => (this.mayHoldBack() ? client.sendPing() : giveUp())
   }
 
   readonly take = (bytes: Buffer): void => {
@@ -166,7 +153,7 @@ export class PacketReader {
   }
 
   /** Keep Alive has sent a PINGREQ. */
-  pinged(): void {
+  private pinged(): void {
     this.pingedAt = this.lag.bytes
     this.hasPaused = this.receiver.isIntakePaused
   }
@@ -180,7 +167,7 @@ export class PacketReader {
    * Whether PINGRESP may be behind data that is not read or that is still arriving: part of a packet, or a lot of data. A broker
    * may have megabytes to send before it, for which a slow link takes minutes.
    */
-  mayHoldBack(): boolean {
+  private mayHoldBack(): boolean {
     const bytes = this.lag.bytes - this.pingedAt
     const isPartial = this.isBusy || this.passing > 0 || this.bytes.length > this.at
     return this.hasPaused || bytes >= BULK_BYTES || (bytes > 0 && isPartial)
@@ -227,7 +214,9 @@ export class PacketReader {
       this.at = end
       if (end > at) {
         this.isBusy = true
+        this.isParsing = true
         this.#parser.write(bytes.subarray(at, end), this.read)
+        this.isParsing = false
         return
       }
       if (end === bytes.length) {
@@ -265,28 +254,35 @@ export class PacketReader {
     const { length } = bytes
     let at = this.at + Math.min(this.passing, length - this.at)
     this.passing -= at - this.at
+    if (receiver.isOpen && this.texts?.take(bytes.subarray(this.at, at)) === false)
+      return this.refuseText(this.at)
     while (at < length) {
       const size = packetSizeAt(bytes, at)
       if (size > maxPacketBytes) {
         receiver.rejected(tooLarge(size, maxPacketBytes))
         return at
       }
-      if (size === 0 || (at + size > length && size <= MAX_HELD_BYTES)) break
-      const isValid = receiver.isOpen ? hasValidText(bytes, at, at + size, protocolVersion) : true
-      if (isValid === undefined && at + size > length && length - at < MAX_HELD_HEADER_BYTES) break
-      if (isValid === false) {
-        receiver.rejected(notText())
-        return at
-      }
+      const isWhole = at + size <= length
+      if (size === 0 || (!isWhole && size <= MAX_HELD_BYTES)) break
       // This includes a malformed length, which the parser of `mqtt` reports.
-      if (!(at + size <= length)) {
+      if (!isWhole) {
         this.passing = Number.isNaN(size) ? Number.POSITIVE_INFINITY : at + size - length
-        return length
+        this.texts = receiver.isOpen ? new PublishTexts(protocolVersion) : undefined
+        return this.texts?.take(bytes.subarray(at)) === false ? this.refuseText(at) : length
       }
+      if (receiver.isOpen && hasValidText(bytes, at, at + size, protocolVersion) === false)
+        return this.refuseText(at)
       if (receiver.isOpen && !isObserved && decodePacket(bytes, at, at + size, protocolVersion) !== undefined)
         break
       at += size
+      // CONNACK decides how the packets after it are read.
+      if (!receiver.isOpen) break
     }
+    return at
+  }
+
+  private refuseText(at: number): number {
+    this.receiver.rejected(malformed(INVALID_TEXT))
     return at
   }
 }

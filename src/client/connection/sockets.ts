@@ -1,13 +1,14 @@
 import { X509Certificate } from 'node:crypto'
 import { lookup } from 'node:dns/promises'
-import { once } from 'node:events'
-import { request } from 'node:http'
+import { type EventEmitter, once } from 'node:events'
+import { type ClientRequest, request } from 'node:http'
 import { isIP, type Socket, connect as tcpConnect } from 'node:net'
 import { type ConnectionOptions, type TLSSocket, connect as tlsConnect } from 'node:tls'
+import type { IClientOptions } from 'mqtt'
 import type { CertificateDates } from '../../core/connection/tls-rules.js'
-import { describeCause } from '../../core/errors.js'
+import { describeCause, type MqttError } from '../../core/errors.js'
 import { withoutSecrets } from '../../options/pass-through.js'
-import type { AttemptCredentials } from './link.js'
+import { type AttemptCredentials, malformed } from './link.js'
 
 /** Host and port of a broker or a proxy. */
 export interface Address {
@@ -229,5 +230,25 @@ async function socksTunnel(target: Address, settings: TunnelSettings): Promise<S
 function loadSocks(): Promise<typeof import('socks')> {
   return import('socks').catch(() => {
     throw new Error('"proxy" needs the package socks for this URL. Install it: npm install socks')
+  })
+}
+
+/** Calls back with the WebSocket of an attempt. The option `finishRequest` of `ws` gives access to it. */
+export function onWebSocket(settings: IClientOptions, created: (socket: EventEmitter) => void): void {
+  const finishRequest: unknown = Reflect.get(settings.wsOptions ?? {}, 'finishRequest')
+  const finish = (request: ClientRequest, socket: EventEmitter): void => {
+    created(socket)
+    if (typeof finishRequest === 'function') finishRequest(request, socket)
+    else request.end()
+  }
+  settings.wsOptions = { ...settings.wsOptions, finishRequest: finish }
+}
+
+/** `ws` passes on text and binary frames in the same way, but MQTT must use binary ones (MQTT 5, 6.0.0-1). */
+export function refuseTextFrames(settings: IClientOptions, refuse: (cause: MqttError) => void): void {
+  onWebSocket(settings, socket => {
+    socket.on('message', (_content: unknown, isBinary: boolean) => {
+      if (!isBinary) refuse(malformed('a text frame'))
+    })
   })
 }

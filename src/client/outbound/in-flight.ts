@@ -89,7 +89,7 @@ export class InFlight implements AckWatch<Publication> {
   acknowledged(packet: AcknowledgingPacket, paced: PacedLink): boolean {
     const publication = packet.messageId === undefined ? undefined : this.pending.get(packet.messageId)
     // An acknowledgement of a packet that was not sent on this connection is not reliable.
-    if (!publication?.isSent) return false
+    if (!publication?.isSent) return publication === undefined && releaseUnknown(packet, paced)
     this.fruitless = 0
     if (this.deadline !== undefined) this.deadline.acknowledgedMs = paced.nowMs
     const isQoS2 = publication.message.qos === 2
@@ -284,6 +284,13 @@ export class InFlight implements AckWatch<Publication> {
 
 const ACKNOWLEDGED: PublishOutcome = { status: 'acknowledged', reasonCode: 0 }
 const EXPIRED: PublishOutcome = { status: 'dropped', reason: 'expired' }
+
+/** Otherwise the broker would keep the message of an earlier process, and reserve its identifier (MQTT 5, 4.3.3). */
+function releaseUnknown({ cmd, messageId, reasonCode = 0 }: AcknowledgingPacket, { link }: PacedLink): false {
+  if (cmd === 'pubrec' && messageId !== undefined && reasonCode < FAILURE)
+    link.send({ cmd: 'pubrel', messageId, reasonCode: PACKET_IDENTIFIER_NOT_FOUND })
+  return false
+}
 
 function refusal(reasonCode: number, reasonString: string | undefined): PublishOutcome {
   return { status: 'refused', reasonCode, ...(reasonString === undefined ? {} : { reasonString }) }

@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import fc from 'fast-check'
@@ -241,5 +242,10 @@ describe('a received payload', () => {
   it('does not appear in the error message, because it may be private', () => {
     const error = errorOf(() => decodePacket(jsonCodec, { topic: 'a', payload: Buffer.from('hunter2') }))
     expect(error.message).not.toContain('hunter2')
+    expect(error.cause).toMatchObject({ message: expect.stringContaining('hunter2') })
+    const options = { depth: Number.POSITIVE_INFINITY, showHidden: true }
+    expect(inspect(error, options)).not.toContain('hunter2')
+    expect(inspect(new Error('the handler failed', { cause: error }), options)).not.toContain('hunter2')
+    expect(inspect(error)).toContain('[cause]: SyntaxError')
   })
 })

@@ -1,6 +1,6 @@
 import { generate, type IPublishPacket } from 'mqtt-packet'
 import { describe, expect, it } from 'vitest'
-import { hasValidText } from '../../../../src/core/protocol/packet-text.js'
+import { hasValidText, PublishTexts } from '../../../../src/core/protocol/packet-text.js'
 
 const ALL_PROPERTIES = {
   payloadFormatIndicator: true,
@@ -52,6 +52,27 @@ describe.each([4, 5] as const)('the texts of a PUBLISH of MQTT %i', version => {
 
   it('are invalid with a Topic Name that is not UTF-8', () => {
     expect(check(damaged(publish(version), 'a/', 0xff), version)).toBe(false)
+  })
+
+  it('are checked in pieces with the same result, and are complete before the payload', () => {
+    const bytes = publish(version)
+    const first = bytes.indexOf('a/')
+    for (const at of [
+      first,
+      ...(version === 5 ? [bytes.indexOf('text/plain'), bytes.indexOf('温度')] : []),
+    ]) {
+      const bad = Buffer.from(bytes)
+      bad[at] = 0xff
+      for (let size = 1; size <= bytes.length; size += 1) {
+        const [valid, invalid] = [new PublishTexts(version), new PublishTexts(version)]
+        const results = { valid: true, invalid: true }
+        for (let from = 0; from < bytes.length; from += size) {
+          results.valid &&= valid.take(bytes.subarray(from, from + size))
+          results.invalid &&= invalid.take(bad.subarray(from, from + size))
+        }
+        expect([size, results, valid.isComplete]).toEqual([size, { valid: true, invalid: false }, true])
+      }
+    }
   })
 
   it('are unknown until all of them have arrived', () => {
