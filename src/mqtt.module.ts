@@ -15,7 +15,9 @@ import { MqttError } from './core/errors.js'
 import { MQTT_OPTIONS, MqttConnectionModule, providersOf } from './mqtt.connection-module.js'
 import { mqttClientToken, mqttServiceToken, mqttTransportId, mqttTransportToken } from './mqtt.service.js'
 import type { MqttModuleOptions } from './options/options.js'
+import { extrasSchema } from './options/pass-through.js'
 import { Sealed } from './options/resolved-options.js'
+import { assertReadable, parseOptions } from './options/schema.js'
 import { type MqttTransport, PreviewTransport } from './transport/mqtt.transport.js'
 
 /** Options of `forRoot` and `forRootAsync` in addition to those of the connection. */
@@ -52,15 +54,17 @@ export class MqttModule extends ConfigurableModuleClass {
   /**
    * Adds one MQTT connection and an injectable `MqttService` to the application. The module is global, unless
    * `isGlobal: false`. For several connections, set a `name` and inject the service with `@InjectMqtt(name)`.
-   * @throws MqttError `INVALID_OPTION`, when the application is created
+   * @throws MqttError `INVALID_OPTION` if the options are no object that can be read; for all else when the application is created
    */
   static override forRoot(options: typeof OPTIONS_TYPE): DynamicModule {
+    checkExtras(options)
     const { name, isGlobal, ...own } = options
     return withConnection(super.forRoot({ ...own, ...(isGlobal === undefined ? {} : { isGlobal }) }), name)
   }
 
   /** Like `forRoot`, with options from `useFactory`, or from `createMqttOptions()` of `useClass` or `useExisting`. */
   static override forRootAsync(options: typeof ASYNC_OPTIONS_TYPE): DynamicModule {
+    checkExtras(options)
     return withConnection(super.forRootAsync(options), options.name)
   }
 
@@ -90,6 +94,14 @@ export class MqttModule extends ConfigurableModuleClass {
   ): void {
     drainOnClose(app, signals)
   }
+}
+
+const OWNER = 'MqttModule options'
+
+/** The other options are checked when the application is created. */
+function checkExtras(options: MqttModuleExtras): void {
+  assertReadable(OWNER, options)
+  parseOptions(OWNER, extrasSchema, options)
 }
 
 function withConnection(module: DynamicModule, name: string | undefined): DynamicModule {

@@ -9,12 +9,16 @@ import { resolveOptions } from './option-checks.js'
 import type { MqttModuleOptions, WhenBlocked } from './options.js'
 import type { ResolvedOptions } from './resolved-options.js'
 import {
+  assertReadable,
   codecSchema,
+  flag,
   integer,
   invalidOption,
   MAX_TIMEOUT_MS,
+  messageProperties,
   oneOf,
   parseOptions,
+  qosSchema,
   strictObject,
 } from './schema.js'
 
@@ -34,23 +38,22 @@ export interface MqttConnectOptions extends MqttModuleOptions {
 
 const OWNER = 'MqttClient options'
 const LEVELS: readonly LogLevel[] = ['error', 'warn', 'log', 'debug']
-const ignore = (): void => {}
+const ignore = () => {}
 const SILENT: MqttLogger = { error: ignore, warn: ignore, log: ignore, debug: ignore }
 
 /** @throws MqttError `INVALID_OPTION` */
 export function resolveConnectOptions(
   options: MqttConnectOptions,
 ): ResolvedOptions & { readonly logger: MqttLogger } {
-  const { logger = SILENT, ...connection } = options ?? {}
+  assertReadable(OWNER, options)
+  const { logger = SILENT, ...connection } = options
   if (!isLogger(logger))
     throw invalidOption(OWNER, '"logger" must be an object with the functions error, warn, log and debug')
   return { ...resolveOptions(connection, OWNER), logger }
 }
 
-function isLogger(value: unknown): value is MqttLogger {
-  if (typeof value !== 'object' || value === null) return false
-  return LEVELS.every(level => typeof Reflect.get(value, level) === 'function')
-}
+const isLogger = (value: unknown): value is MqttLogger =>
+  typeof value === 'object' && LEVELS.every(level => typeof Reflect.get(value ?? {}, level) === 'function')
 
 /** Options of `tryPublish`. */
 export interface TryPublishOptions {
@@ -270,3 +273,27 @@ function assertPath(owner: string, file: unknown, example: string): void {
   if (typeof file !== 'string' || file === '')
     throw invalidOption(owner, `the file must be a path, such as "${example}"`)
 }
+
+/** Options of `messages` in addition to those of a handler. */
+export const messagesSchema = v.object(
+  {
+    signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
+    limit: v.optional(integer(1, 10_000_000), 1_000),
+    overflow: v.optional(oneOf(['drop-oldest', 'drop-newest']), 'drop-oldest'),
+  },
+  'an object with options',
+)
+
+/** Options of an `MqttRecord`. */
+export const recordSchema = v.optional(
+  strictObject(
+    {
+      qos: v.optional(qosSchema),
+      retain: v.optional(flag),
+      dup: v.optional(flag),
+      properties: v.optional(strictObject(messageProperties)),
+    },
+    'an object with record options',
+  ),
+  {},
+)

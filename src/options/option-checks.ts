@@ -5,6 +5,7 @@ import { resolveAuthentication } from './authentication.js'
 import { resolveBrokerLimits } from './broker-profiles.js'
 import type { MqttModuleOptions, ReconnectOptions } from './options.js'
 import {
+  alpn,
   isUrl,
   PASS_THROUGH,
   type PassThroughOptions,
@@ -120,9 +121,10 @@ const passThrough = v.looseObject({
   username: v.optional(utf8String),
   password: v.optional(v.custom<string | Buffer>(isTextOrBuffer, 'a string or a Buffer')),
   servername: v.optional(text()),
+  ALPNProtocols: alpn,
   properties: v.optional(connectProperties),
   will: v.optional(willSchema),
-  wsOptions: v.optional(v.looseObject({}, 'an object')),
+  wsOptions: v.optional(v.looseObject({ ALPNProtocols: alpn }, 'an object')),
 })
 
 const schema = strictObject(

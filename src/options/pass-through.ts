@@ -1,7 +1,7 @@
 import type { IClientOptions } from 'mqtt'
 import * as v from 'valibot'
 import type { BrokerLimits } from '../core/protocol/packets.js'
-import { flag, integer, parseOptions, problemsOf, text } from './schema.js'
+import { flag, integer, isObject, parseOptions, problemsOf, text } from './schema.js'
 
 /** Options that are passed to the `mqtt` package unchanged. */
 export type PassThroughOptions = Pick<IClientOptions, keyof typeof PASS_THROUGH>
@@ -142,6 +142,28 @@ const schema = v.object({
   certificateWarningDays: v.optional(integer(0, 3_650), 30),
 })
 
+const alpnAllowed = 'a list of protocol names of 1 to 255 bytes each, such as ["x-amzn-mqtt-ca"]'
+
+/** Whether each byte that is a length is followed by as many bytes (RFC 7301, 3.1). */
+function isProtocolList(value: unknown): boolean {
+  if (Array.isArray(value)) return value.every(isProtocolName)
+  if (!(value instanceof Uint8Array)) return false
+  let at = 0
+  for (let length = value[at]; length !== undefined && length > 0; length = value[at]) at += 1 + length
+  return at === value.length
+}
+
+const isProtocolName = (value: unknown): boolean =>
+  typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= 255
+
+/** For an empty name, Node does not throw, but aborts the process. */
+export const alpn = v.optional(
+  v.custom<NonNullable<PassThroughOptions['ALPNProtocols']>>(isProtocolList, alpnAllowed),
+)
+
+/** Options of `MqttModule.forRoot` that are not those of the connection. */
+export const extrasSchema = v.object({ name: v.optional(text()), isGlobal: v.optional(flag) })
+
 /** The names of these options. */
 export const SOCKET_OPTIONS: readonly string[] = Object.keys(schema.entries)
 
@@ -155,8 +177,6 @@ export function resolveSocket(
   return { localAddress, insecureTls, certificateWarningDays, proxy, tlsFiles: v.parse(tlsFiles, options) }
 }
 
-const isObject = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && !Array.isArray(value)
 const secretText = v.optional(
   v.custom<string | Buffer>(
     value => typeof value === 'string' || Buffer.isBuffer(value),

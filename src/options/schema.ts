@@ -1,5 +1,6 @@
 import * as v from 'valibot'
-import { MqttError } from '../core/errors.js'
+import { describeCause, editDistance, MqttError } from '../core/errors.js'
+import { printable } from '../core/log-lines.js'
 import { WHEN_BLOCKED } from '../core/outbound/publish-outcome.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
 import type { CodecOption } from './codec.js'
@@ -139,20 +140,6 @@ export const publishSchema = strictObject(
   'an object with publish options',
 )
 
-/** Options of an `MqttRecord`. */
-export const recordSchema = v.optional(
-  strictObject(
-    {
-      qos: v.optional(qosSchema),
-      retain: v.optional(flag),
-      dup: v.optional(flag),
-      properties: v.optional(strictObject(messageProperties)),
-    },
-    'an object with record options',
-  ),
-  {},
-)
-
 /** Options of `request` and `requestStream`. */
 export const requestSchema = strictObject(
   {
@@ -163,16 +150,6 @@ export const requestSchema = strictObject(
     protocol: v.optional(oneOf(['mqtt5', 'nest'])),
   },
   'an object with request options',
-)
-
-/** Options of `messages` in addition to those of a handler. */
-export const messagesSchema = v.object(
-  {
-    signal: v.optional(v.instance(AbortSignal, 'an AbortSignal')),
-    limit: v.optional(integer(1, 10_000_000), 1_000),
-    overflow: v.optional(oneOf(['drop-oldest', 'drop-newest']), 'drop-oldest'),
-  },
-  'an object with options',
 )
 
 function hasPattern(value: unknown): boolean {
@@ -200,7 +177,7 @@ export function describeInput(path: string, input: unknown): string {
   if (SECRET.test(path)) return `a value of type ${input === null ? 'null' : typeof input} (not shown)`
   if (typeof input === 'string') {
     // Any option may hold a URL with credentials or a token.
-    return JSON.stringify(/[@?]/.test(input) ? `${/^[a-z+]+:\/\//i.exec(input)?.[0] ?? ''}…` : input)
+    return printable(/[@?]/.test(input) ? `${/^[a-z+]+:\/\//i.exec(input)?.[0] ?? ''}…` : input)
   }
   if (typeof input === 'function') return 'a function'
   if (Array.isArray(input)) return `a list of length ${input.length}`
@@ -211,17 +188,15 @@ export function describeInput(path: string, input: unknown): string {
 function describeIssue(issue: v.BaseIssue<unknown>, replacements: Replacements): string {
   const path = pathOf(issue)
   if (issue.type === 'never') {
-    const replacement = Object.hasOwn(replacements, path)
-      ? replacements[path]
-      : didYouMean(path, issue.message)
-    return `unknown option "${path}"${replacement === undefined ? '' : `; ${replacement}`}`
+    const hint = Object.hasOwn(replacements, path) ? replacements[path] : didYouMean(path, issue.message)
+    return `unknown option ${printable(path)}${hint === undefined ? '' : `; ${hint}`}`
   }
   const given = issue.input === undefined ? 'missing' : describeInput(path, issue.input)
-  const name = path === '' ? 'the options' : `"${path}"`
-  return `${name} must be ${issue.message}, but is ${given}`
+  if (path === '') return `the options must be ${issue.message}, but are ${given}`
+  return `${printable(path)} must be ${issue.message}, but is ${given}`
 }
 
-/** What to use in place of options of other MQTT packages. */
+/** What to use in place of options of other packages. */
 export type Replacements = Readonly<Record<string, string>>
 
 /**
@@ -235,10 +210,42 @@ export function parseOptions<S extends v.GenericSchema>(
   input: unknown,
   replacements: Replacements = {},
 ): v.InferOutput<S> {
-  const result = v.safeParse(checked, input)
+  const result = parsed(owner, checked, input)
   if (result.success) return result.output
   throw invalidOption(owner, describeIssues(result.issues, replacements))
 }
+
+function parsed<S extends v.GenericSchema>(owner: string, checked: S, input: unknown) {
+  try {
+    return v.safeParse(checked, input)
+  } catch (cause) {
+    throw unreadable(owner, 'a value in the options', cause)
+  }
+}
+
+export const isObject = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && !Array.isArray(value)
+const anObject = v.custom<object>(isObject, 'an object with options')
+
+/**
+ * Checks that the options of a caller are an object and that each can be read: one may be a getter.
+ * @throws MqttError `INVALID_OPTION`
+ */
+export function assertReadable(owner: string, options: unknown): void {
+  const given = parseOptions(owner, anObject, options)
+  let what = 'the object with the options'
+  try {
+    for (const name of Object.keys(given)) {
+      what = printable(name)
+      Reflect.get(given, name)
+    }
+  } catch (cause) {
+    throw unreadable(owner, what, cause)
+  }
+}
+
+const unreadable = (owner: string, what: string, cause: unknown): MqttError =>
+  invalidOption(owner, `${what} cannot be read: ${describeCause(cause)}`)
 
 /** Describes what is wrong with `input`; undefined if nothing is. */
 export function problemsOf(checked: v.GenericSchema, input: unknown): string | undefined {
@@ -246,21 +253,26 @@ export function problemsOf(checked: v.GenericSchema, input: unknown): string | u
   return issues && describeIssues(issues)
 }
 
+const MAX_ISSUES = 20
+
 function describeIssues(issues: readonly v.BaseIssue<unknown>[], replacements: Replacements = {}): string {
-  return mostTelling(issues)
-    .map(issue => describeIssue(issue, replacements))
-    .join('; ')
+  const telling = mostTelling(issues)
+  const described = telling.slice(0, MAX_ISSUES).map(issue => describeIssue(issue, replacements))
+  if (telling.length > MAX_ISSUES) described.push(`and ${telling.length - MAX_ISSUES} more`)
+  return described.join('; ')
 }
 
 const pathOf = (issue: v.BaseIssue<unknown>): string => v.getDotPath(issue) ?? ''
 
-/** Keeps one issue per option, and drops the issue of a group if one of its options has an issue. */
+/** Keeps one issue per option, and drops that of a group if one of its options has an issue. */
 function mostTelling(issues: readonly v.BaseIssue<unknown>[]): v.BaseIssue<unknown>[] {
-  const paths = issues.map(pathOf)
-  return issues.filter((_issue, index) => {
-    const path = paths[index] ?? ''
-    return paths.indexOf(path) === index && !paths.some(other => other.startsWith(`${path}.`))
-  })
+  const first = new Map([...issues].reverse().map(issue => [pathOf(issue), issue]))
+  const groups = new Set<string>()
+  // `a.b.c` is in the groups `a.b` and `a`.
+  for (const path of first.keys())
+    for (let at = path.lastIndexOf('.'); at > 0; at = path.lastIndexOf('.', at - 1))
+      groups.add(path.slice(0, at))
+  return issues.filter(issue => first.get(pathOf(issue)) === issue && !groups.has(pathOf(issue)))
 }
 
 export function invalidOption(owner: string, problem: string): MqttError {
@@ -276,6 +288,8 @@ function didYouMean(path: string, known: string): string | undefined {
   const name = plain(path.slice(group.length))
   const ranked = known
     .split(',')
+    // The comparison takes as long as the product of the lengths.
+    .filter(option => name.length <= option.length + 2)
     .map(option => ({ option, typos: editDistance(name, plain(option.slice(option.lastIndexOf('.') + 1))) }))
     .sort((one, other) => one.typos - other.typos)
   const [nearest] = ranked
@@ -284,17 +298,3 @@ function didYouMean(path: string, known: string): string | undefined {
 }
 
 const plain = (name: string): string => name.replace(/[-_]/g, '').toLowerCase()
-
-/** How many letters to add, remove or replace (Levenshtein). */
-function editDistance(one: string, other: string): number {
-  let row = Array.from({ length: other.length + 1 }, (_, index) => index)
-  for (const [line, letter] of [...one].entries()) {
-    const next = [line + 1]
-    for (const [index, otherLetter] of [...other].entries()) {
-      const replaced = (row[index] ?? 0) + (letter === otherLetter ? 0 : 1)
-      next.push(Math.min(replaced, (row[index + 1] ?? 0) + 1, (next[index] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row.at(-1) ?? 0
-}

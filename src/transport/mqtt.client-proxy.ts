@@ -13,6 +13,7 @@ import { type Codec, encodePayload, jsonCodec, resolveCodec } from '../options/c
 import { resolveOptions } from '../options/option-checks.js'
 import type { MqttModuleOptions } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
+import { assertReadable } from '../options/schema.js'
 import { assertRoutable, readRecord } from './mqtt.handler-checks.js'
 import type { MqttTransportEvents } from './mqtt.transport.js'
 
@@ -47,6 +48,7 @@ export class MqttClientProxy extends ClientProxy<MqttTransportEvents> {
     shared?: { readonly session: MqttSession; readonly options: ResolvedOptions },
   ) {
     super()
+    assertReadable('MqttClientProxy options', options)
     const { peer = 'nestjs-mqtt', ...rest } = options
     if (peer !== 'nestjs-mqtt' && peer !== 'nest')
       throw new MqttError(

@@ -7,8 +7,9 @@ import type { ResponseValue, ResultReader } from '../client/requests/request-mes
 import { isMqttError, MqttError, publicErrorOf, readSafely } from '../core/errors.js'
 import { withOriginal } from '../core/log-lines.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
+import { recordSchema } from '../options/client-options.js'
 import type { HandlerKind } from '../options/handler-options.js'
-import { parseOptions, recordSchema } from '../options/schema.js'
+import { parseOptions } from '../options/schema.js'
 import { callOfAt, isAddress, isContract } from '../options/topic-contract.js'
 import { MqttBatchContext, MqttContext } from './mqtt.context.js'
 

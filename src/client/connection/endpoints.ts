@@ -153,8 +153,8 @@ function referenceUrl(home: string, reference: string): string {
   return `${scheme}//${userInfoOf(home)}${first}${pathname}`
 }
 
-/** Rejects characters that would change another part of the URL. */
-const HOST = /^[^/\\?#@]+$/
+/** Rejects characters that would change another part of the URL, or that the URL parser removes. */
+const HOST = /^[^/\\?#@\p{Cc}]+$/u
 
 /**
  * Reads the TLS files of the options and the credentials (credentials take precedence), and checks that they are usable:

@@ -3,6 +3,7 @@ import { bytesOf } from '../../core/inbound/open-messages.js'
 import { readTopicParams, type TopicParams } from '../../core/topic/topic-filter.js'
 import {
   type MessagesOptions,
+  messagesSchema,
   type RespondOptions,
   type RetainedOptions,
   resolveRetained,
@@ -14,7 +15,7 @@ import {
   resolveHandlerOptions,
 } from '../../options/handler-options.js'
 import type { ResolvedOptions } from '../../options/resolved-options.js'
-import { invalidOption, messagesSchema, parseOptions } from '../../options/schema.js'
+import { invalidOption, parseOptions } from '../../options/schema.js'
 import {
   handlerOptionsOf,
   type TopicContract,

@@ -44,7 +44,7 @@ describe('the options of MqttInstrumentation', () => {
       { topics: [defineTopic('a/+b').at({ b: '7' })] },
       '"topics.0" must be a pattern or a contract, but is an object',
     ],
-    ['null', null, 'the options must be an object with options, but is null'],
+    ['null', null, 'the options must be an object with options, but are null'],
   ])('are rejected with %s', (_title, options, message) => {
     const error = errorOf(() => create(options))
     expect(error.code).toBe('INVALID_OPTION')

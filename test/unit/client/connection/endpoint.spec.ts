@@ -264,6 +264,14 @@ describe('a Server Reference', () => {
     expect(resolver).not.toHaveBeenCalled()
   })
 
+  it.each(['\u0001', '\u0001:1883'])(
+    'with the control characters %j is an error, and not a connection to this machine',
+    async reference => {
+      const { endpoints } = endpointsOf({ url: 'mqtt://u:p@h' })
+      await expect(endpoints.next(0, reference)).rejects.toThrow('is not a valid host')
+    },
+  )
+
   it('keeps scheme and user of the target that sent it', async () => {
     const { endpoints } = endpointsOf({ url: ['mqtt://a', 'mqtts://u:p@b'] })
     expect((await endpoints.next(1, 'other.example')).url).toBe('mqtts://u:p@other.example')
