@@ -1,3 +1,4 @@
+import { setImmediate as turnOfTheEventLoop } from 'node:timers/promises'
 import { MqttError } from '../../core/errors.js'
 import type { HandlerAttempt } from '../inbound/delivery.js'
 
@@ -84,15 +85,16 @@ export class ResponseQueue {
       return await this.sendEach(iterator)
     } finally {
       signal.removeEventListener('abort', abort)
-      // A generator that waits for something ends when that has arrived.
-      iterator.return?.().catch(() => {})
+      void close(iterator)
     }
   }
 
   private async sendEach(iterator: AsyncIterator<unknown>): Promise<QueueEnd> {
-    for (;;) {
+    for (let values = 1; ; values += 1) {
+      // A source that waits for nothing, read for its last value only, would keep the event loop from turning.
+      if (values % MAX_PENDING === 0) await turnOfTheEventLoop()
       // It may have been cancelled, or may have failed, while earlier responses waited for the link.
-      const next = this.isOver ? undefined : await Promise.race([iterator.next(), this.somethingNew()])
+      const next = this.isOver ? undefined : await Promise.race([nextOf(iterator), this.somethingNew()])
       if (this.isCancelled) return 'cancelled'
       if (this.failure !== undefined) throw this.failure.error
       if (next === undefined) continue
@@ -207,6 +209,24 @@ export class ResponseSource {
 
   outOfTime(timeoutMs: number | undefined): void {
     this.attempt.abort(new MqttError('TIMEOUT', `the stream of responses did not end within ${timeoutMs} ms`))
+  }
+}
+
+/** @throws TypeError for a result that `for await` does not accept either */
+async function nextOf(iterator: AsyncIterator<unknown>): Promise<IteratorResult<unknown>> {
+  const result = await iterator.next()
+  if (typeof result === 'object' && result !== null) return result
+  throw new TypeError(
+    `the async iterable that the handler returned is not valid: its next() resolved with a value of type ${typeof result}`,
+  )
+}
+
+/** A generator that waits for something ends when that has arrived. The `return()` of other iterators may return anything. */
+async function close(iterator: AsyncIterator<unknown>): Promise<void> {
+  try {
+    await iterator.return?.()
+  } catch {
+    // All values were read, or nobody wants them.
   }
 }
 
