@@ -114,7 +114,7 @@ const COMPARED = {
     [o.connack.sharedSubscriptionAvailable === false, s.isAnnounced === 0],
     [o.shared.code ?? null, s.code],
     [o.shared.members[0] + o.shared.members[1], s.total ?? 0],
-    // "takes $share/… for an ordinary topic"
+    // "treats $share/… as an ordinary topic"
     [o.shared.code !== undefined && o.shared.members.every(count => count === 0), s.isOrdinary ?? false],
   ],
   'subscription-identifiers': (o, s) => [[o.identifiers.returned, s.returned]],

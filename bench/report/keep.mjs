@@ -16,12 +16,16 @@ const machine = () =>
 
 const sectionOf = ({ title, rows }) => `## ${title}\n\n${markdownOf(rows)}\n`
 
-const INTRODUCTION = `Every figure is the median of alternating rounds within one run, and every verdict is a ratio to what you would use
-instead: \`mqtt\`, Nest's built-in transport, or a bare socket with ready-made packets (the floor). "Free peer" is a broker that
-only acknowledges or only publishes, so fast that the client is what is measured. On mosquitto, broker and client share the
-machine. CPU is the time that the client's process uses per message. Under "Growth", the floor is the cost with the fewest.
+const INTRODUCTION = `\`npm run bench -- all\`, in a clone of the repository, measures these figures and writes this page; \`--quick\` runs fewer and shorter
+rounds. Every figure is the median of alternating rounds within one run.
 
-Run it yourself: \`npm run bench -- all\`, or \`npm run bench -- all --quick\` for fewer and shorter rounds.`
+- A cell shows messages per second and the CPU time of the client's process per message. For requests, it also shows the median and
+  the 99th percentile of the response time.
+- "built-in" is Nest's own transport. "floor" is a bare socket with ready-made packets; under "Growth", it is the cost with the
+  smallest number.
+- "free peer" is a broker that only acknowledges or only publishes, so fast that the client is the limit. On mosquitto, broker and
+  client share the machine.
+- "verdict" compares the ratio with the budget.`
 
 /** @param order names of the benchmarks, in the order of the page */
 export function keep(sections, { isQuick, order }) {

@@ -117,7 +117,7 @@ async function session({ open, topic, name }) {
   const second = await open(options, client =>
     client.subscribe(topic, ({ payload }) => void messages.push(payload), { qos: 1 }),
   )
-  await until(() => messages.includes(2), 'the message of the meantime does not arrive')
+  await until(() => messages.includes(2), 'the message published in between does not arrive')
   const { sessionPresent } = second.state.session
   await second.close()
   await (await open({ clientId: `interop-${name}` })).close()
@@ -284,7 +284,7 @@ async function receiveMaximum({ open, topic }) {
     for (const finish of waiting.splice(0)) finish()
     await pause(1)
   }
-  if (first === 1 && most === 1) return 'kept, but one message at a time'
+  if (first === 1 && most === 1) return 'respected, but one message at a time'
   if (most <= 5) return undefined
   return `${most} unacknowledged messages where 5 are allowed`
 }
@@ -321,7 +321,7 @@ export const FEATURES = [
   { title: '`sharedGroup` (Shared Subscriptions)', run: sharedGroup },
   { title: 'Retained messages', run: retained },
   { title: '`retained()`', run: retainedCache },
-  { title: '`clean: false`: messages of the meantime', run: session },
+  { title: '`clean: false`: messages published in between', run: session },
   { title: '`clean: false`: redelivery, with DUP', run: redelivery },
   { title: '`presence` (will)', run: presence },
   { title: '`request()` and `respond()`', run: requests },

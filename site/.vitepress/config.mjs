@@ -37,7 +37,9 @@ const GUIDE = [
   {
     text: 'Operation',
     items: [
-      page('Connections', 'reconnect'),
+      page('Ways to connect', 'connections'),
+      page('Reconnecting', 'reconnect'),
+      page('Authentication', 'authentication'),
       page('Deployment', 'deployment'),
       page('Scaling', 'scaling'),
       page('Doctor', 'doctor'),

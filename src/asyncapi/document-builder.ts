@@ -220,7 +220,7 @@ export class DocumentBuilder {
     } catch (error) {
       if (!(error instanceof NotRepresentable)) throw error
       this.warnings.push(
-        `${owner}: the document has no schema of this payload: ${error.message}; use a schema that JSON Schema can express, or convert it with the option "toJsonSchema"`,
+        `${owner}: the document contains no schema for this payload: ${error.message}; use a schema that JSON Schema can express, or convert it with the option "toJsonSchema"`,
       )
       return undefined
     }

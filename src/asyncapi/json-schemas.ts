@@ -125,7 +125,7 @@ function noConverter(owner: string, vendor: string): MqttError {
   const update = Object.hasOwn(UPDATES, vendor) ? `${UPDATES[vendor]}, or ` : ''
   return new MqttError(
     'INVALID_OPTION',
-    `${owner}: its schema of "${vendor}" does not implement Standard JSON Schema; ${update}set the option "toJsonSchema" of createAsyncApiDocument() to a function that converts it`,
+    `${owner}: its "${vendor}" schema does not implement Standard JSON Schema; ${update}set the option "toJsonSchema" of createAsyncApiDocument() to a function that converts it`,
   )
 }
 

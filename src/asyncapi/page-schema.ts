@@ -37,7 +37,7 @@ function rowsHtml(
   for (const [label, value, name] of [...propertiesOf(schema), ...innerOf(schema)]) {
     budget.nodes -= 1
     if (budget.nodes < 0) {
-      rows.push(html`<li class="soft">More is in the JSON document.</li>`)
+      rows.push(html`<li class="soft">The JSON document has more.</li>`)
       break
     }
     const isRequired = name !== undefined && must.has(name)
@@ -57,7 +57,7 @@ function rowHtml(
 ): Html {
   const { schema, refs, isRepeated } = resolved(document, value, before)
   if (isRepeated) return html`${mark} <span class="soft">contains itself, as above</span>`
-  if (depth >= MAX_DEPTH) return html`${mark} <span class="soft">more is in the JSON document</span>`
+  if (depth >= MAX_DEPTH) return html`${mark} <span class="soft">see the JSON document for more</span>`
   return html`${summaryHtml(schema, mark)}${rowsHtml(document, schema, budget, { refs, depth: depth + 1 })}`
 }
 

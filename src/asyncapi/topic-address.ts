@@ -60,8 +60,8 @@ export function describeTopic(
   }
 }
 
-const ONE = 'One level of the topic, matched by "+".'
-const MANY = 'Any number of levels of the topic, also none, matched by "#".'
+const ONE = 'One topic level, matched by "+".'
+const MANY = 'Any number of topic levels, including none, matched by "#".'
 const OF_APPLICATION = 'A value that the application sets with the option "variables".'
 
 /** Encodes what has a meaning in an address, or is not allowed in one. */

@@ -74,7 +74,7 @@ export class CredentialRenewal implements ConnectionListener {
     if (authentication === undefined)
       throw invalidOption(
         'reauthenticate',
-        'this client has no enhanced authentication; set "authentication"',
+        'this client does not use enhanced authentication; set "authentication"',
       )
     const { exchange, expiresAtMs } = await this.within(async () => {
       const credentials = await this.request()
@@ -83,7 +83,7 @@ export class CredentialRenewal implements ConnectionListener {
     })
     const again = connection.reauthenticate(exchange)
     if (again === undefined)
-      throw new MqttError('CONNECTION_LOST', 'there is no connection that could be authenticated again')
+      throw new MqttError('CONNECTION_LOST', 'there is no connection to authenticate again')
     await again.catch((cause: unknown) => {
       throw isMqttError(cause) ? cause : authenticationFailed(describeCause(cause), { cause })
     })

@@ -40,7 +40,7 @@ export class Journal {
       case 'session-lost':
         return this.warn('the broker has lost the session: messages that it stored for this client are lost')
       case 'failure-while-ending':
-        return this.log.debug(`after the end of the connection: ${notice.cause.message}`)
+        return this.log.debug(`after the connection ended: ${notice.cause.message}`)
       case 'publish-dropped':
         this.drops ??= new DropLines()
         return this.warn(this.drops.dropped(notice.reason, performance.now()))
@@ -144,7 +144,7 @@ function thinnedLine(notice: ThinnedNotice): ThinnedLine {
       return { level: 'warn', line: `responses that were not delivered: ${why}`, first }
     }
     case 'stream-evicted': {
-      const first = `the oldest stream of responses, to ${printable(notice.topic)}, was ended to make room (requests.maxStreams)`
+      const first = `the oldest response stream, to ${printable(notice.topic)}, was ended to make room (requests.maxStreams)`
       return { level: 'warn', line: STREAM_EVICTED, first }
     }
     case 'stored-message-ended': {
@@ -153,7 +153,7 @@ function thinnedLine(notice: ThinnedNotice): ThinnedLine {
       return { level, line: `stored messages: each ${ENDED[notice.status]}`, first }
     }
     case 'store-failed':
-      return { level: 'error', line: `the store of messages failed: ${oneLine(notice.why)}` }
+      return { level: 'error', line: `the message store failed: ${oneLine(notice.why)}` }
     case 'credentials-not-renewed':
       return { level: 'warn', line: `the credentials were not renewed: ${oneLine(notice.why)}` }
     case 'dead-letter-without-subscriber': {
@@ -170,7 +170,7 @@ function thinnedLine(notice: ThinnedNotice): ThinnedLine {
 
 const INBOUND_DROPPED =
   'QoS 0 messages were dropped, because they arrive faster than handlers run; raise inbound.concurrency, inbound.maxQueued or inbound.maxQueuedBytes'
-const STREAM_EVICTED = 'streams of responses were ended to make room for others (requests.maxStreams)'
+const STREAM_EVICTED = 'response streams were ended to make room for others (requests.maxStreams)'
 
 /** The handler failed for the last time. */
 function handlerFailed({ pattern, topic, error }: Extract<Notice, { type: 'handler-failed' }>): ThinnedLine {
@@ -192,7 +192,7 @@ function commonCause(error: unknown): string | undefined {
 function heldUp({ topic, patterns, ageMs, behind }: HeldUp): ThinnedLine {
   const who = `the handler of ${patterns.map(printable).join(', ')}`
   const why = 'acknowledgements are sent in order of arrival; shorten its timeoutMs or retries'
-  const first = `${who} has not ended for a message on ${printable(topic)} for ${Math.round(ageMs / 1_000)} s, and holds back the acknowledgements of ${counted(behind, 'message')}: ${why}`
+  const first = `${who} has not finished a message on ${printable(topic)} after ${Math.round(ageMs / 1_000)} s, and holds back the acknowledgements of ${counted(behind, 'message')}: ${why}`
   return { level: 'warn', line: `${who} holds back acknowledgements: ${why}`, first }
 }
 
@@ -204,8 +204,8 @@ function publishRefused(notice: Extract<Notice, { type: 'publish-refused' }>): T
 }
 
 function gaveUp(afterMs: number, left: LeftBehind): string {
-  const running = `${counted(left.running, 'message')} in handlers or without their ack(), ${left.waiting} waiting for a handler`
-  const streams = `${counted(left.streams, 'open stream')} of responses`
+  const running = `${counted(left.running, 'message')} in handlers or waiting for ack(), ${left.waiting} waiting for a handler`
+  const streams = counted(left.streams, 'open response stream')
   const publishes = `${counted(left.unacknowledged, 'publish', 'publishes')} without an acknowledgement, ${left.queued} not written`
   return `shutdown stopped waiting after ${Math.round(afterMs)} ms: ${running}, ${streams}, ${publishes}`
 }

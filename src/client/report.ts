@@ -203,7 +203,7 @@ const NEARLY_FULL = 0.8
 /** @param isFailing whether a call of the store has failed recently */
 export function storeProblems({ oldestMs, fullness, messages }: StoreStats, isFailing: boolean): string[] {
   const problems: string[] = []
-  if (isFailing) problems.push('the store of messages failed in the last minute')
+  if (isFailing) problems.push('the message store failed in the last minute')
   if (fullness >= NEARLY_FULL)
     problems.push(`the store is ${Math.floor(fullness * 100)} % full: ${messages} messages`)
   if (oldestMs >= OLD_MS)

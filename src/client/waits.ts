@@ -289,7 +289,7 @@ export class ChangeReader<T extends { readonly topic: string }> implements Async
 export function limited<T>(work: Promise<T>, what: string, timeoutMs: number | undefined): Promise<T> {
   if (timeoutMs === undefined) return work
   return new Promise((resolve, reject) => {
-    const text = `${what} did not end within ${timeoutMs} ms`
+    const text = `${what} did not finish within ${timeoutMs} ms`
     const timer = setTimeout(() => reject(new MqttError('TIMEOUT', text)), timeoutMs)
     work.then(resolve, reject).finally(() => clearTimeout(timer))
   })

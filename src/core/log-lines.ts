@@ -70,7 +70,7 @@ export type Notice =
 const WINDOW_MS = 10_000
 /** Number of different lines that are counted separately. Further lines are counted together. */
 const MAX_OPEN = 100
-const OTHERS = 'failures of other causes'
+const OTHERS = 'other failures'
 
 /** Repeats of one line. */
 export interface Repeats<T> {

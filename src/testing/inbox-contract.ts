@@ -35,7 +35,7 @@ const checks: Readonly<Record<string, Check>> = {
     deepEqual(await known(inbox, ['One', 'one ', 'on', '']), [])
   },
 
-  'keeps the keys of each scope apart': async inbox => {
+  'keeps the keys of each scope separate': async inbox => {
     const other = { ...SCOPE, name: 'alarms/+id Audit.onAlarm' }
     await inbox.add('one', SCOPE)
     equal(await inbox.has('one', other), false)
@@ -44,7 +44,7 @@ const checks: Readonly<Record<string, Check>> = {
     equal(await inbox.has('two', other), true)
   },
 
-  'tells any two strings apart': async inbox => {
+  'distinguishes any two strings': async inbox => {
     const keys = [
       '',
       'trucks/7\0id',
@@ -64,7 +64,7 @@ const checks: Readonly<Record<string, Check>> = {
     }
   },
 
-  'keeps the keys over a restart': async (inbox, restart) => {
+  'keeps the keys across a restart': async (inbox, restart) => {
     await addInOrder(inbox, ['one', 'two', '\ud83d'])
     const restarted = await restart()
     deepEqual(await known(restarted, ['one', 'two', 'three', '\ud83d']), ['one', 'two', '\ud83d'])

@@ -103,7 +103,7 @@ export async function idsIn(store: MessageStore, after = 0): Promise<string[]> {
 
 function rejectsWith(code: MqttErrorCode, work: Promise<unknown>): Promise<void> {
   return rejects(work, (error: unknown) => {
-    ok(isMqttError(error, code), `${code} was expected, but it is ${String(error)}`)
+    ok(isMqttError(error, code), `expected ${code}, but got ${String(error)}`)
     return true
   })
 }
@@ -239,7 +239,7 @@ export const basicChecks: Readonly<Record<string, Check>> = {
     equal(store.contents.bytes, 0)
   },
 
-  'keeps messages, contents and journal over a restart': async open => {
+  'keeps messages, contents and journal across a restart': async open => {
     const { store, restart } = await open()
     const [a = 0] = await addAll(
       store,

@@ -127,7 +127,7 @@ const limitChecks: Checks = {
     equal(restarted.contents.oldestStoredAtMs, 2_000)
   },
 
-  'accounts for every message over random calls and restarts': async open => {
+  'accounts for every message across random calls and restarts': async open => {
     const options = { maxMessages: 40, maxAgeMs: 300, maxOutcomes: 10_000 }
     const random = sequence(7)
     let { store, told, restart } = await open(options)

@@ -44,7 +44,7 @@ export function warnOfColon(
   const colon = levels.find(level => /^:\w/.test(level))
   if (colon === undefined) return
   log.warn(
-    `the pattern "${route}" matches "${colon}" literally; write "+${colon.slice(1)}" for a wildcard with a name`,
+    `the pattern "${route}" matches "${colon}" literally; write "+${colon.slice(1)}" for a named wildcard`,
   )
 }
 
@@ -244,7 +244,7 @@ export class GlobalEnhancers {
     if (late.length === 0) return
     this.#ofHandlers = now
     new Logger('MqttModule').warn(
-      `MQTT handlers run without app.${late.join(', app.')}, because it was called after app.connectMicroservice(). Use this order: app.useGlobalPipes(…) and the like; app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true }); await app.startAllMicroservices()`,
+      `MQTT handlers run without app.${late.join(', app.')}, because it was called after app.connectMicroservice(). Use this order: app.useGlobalPipes(…) and similar calls; app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true }); await app.startAllMicroservices()`,
     )
   }
 

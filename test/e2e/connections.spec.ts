@@ -271,7 +271,7 @@ describe.each(proxies)('a proxy of the kind %s', (kind, seenAs, start, refusal) 
     const silent = await silentServer()
     const proxy = `${kind}://${silent.host}`
     const text = await failure({ url: `mqtt://localhost:${broker.port}`, proxy, connectTimeoutMs: 300 })
-    expect(text).toContain('no credentials, address or proxy within 300 ms')
+    expect(text).toContain('credentials, address and proxy were not ready within 300 ms')
     await eventually(() => silent.open() === 0)
     silent.stop()
   })
@@ -379,7 +379,7 @@ describe('TLS fails with a cause and what to do', () => {
     [
       'a wrong host name',
       () => ({ url: `mqtts://127.0.0.1:${ports.tls}`, ...ca() }),
-      /does not match certificate's altnames.*use a host name of the certificate/,
+      /does not match certificate's altnames.*use a host name from the certificate/,
     ],
     [
       'no certificate of this client',

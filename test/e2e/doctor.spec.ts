@@ -303,7 +303,7 @@ describe('nestjs-mqtt doctor on TLS', () => {
     [
       'a host name that is not in the certificate',
       () => [at('127.0.0.1', 'tls'), ...ca()],
-      /is valid for DNS:localhost, not for the host of the URL; use a host name of the certificate in the URL, or set "servername"/,
+      /is valid for DNS:localhost, not for the host of the URL; use a host name from the certificate in the URL, or set "servername"/,
     ],
     [
       'a certificate that has expired',

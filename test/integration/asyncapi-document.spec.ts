@@ -84,7 +84,7 @@ describe('an AsyncAPI document', () => {
     expect(document.channels['devices.deviceId.telemetry']).toEqual({
       address: 'devices/{deviceId}/telemetry',
       servers: [{ $ref: '#/servers/broker' }],
-      parameters: { deviceId: { description: 'One level of the topic, matched by "+".' } },
+      parameters: { deviceId: { description: 'One topic level, matched by "+".' } },
       'x-mqtt-topic-filter': 'devices/+/telemetry',
       messages: { message: { contentType: 'application/json' } },
     })

@@ -204,7 +204,7 @@ describe('the page of an AsyncAPI document', () => {
     const { get } = await serve('express', { sends })
     const { text } = await get('/docs/asyncapi')
     expect(text).toContain('contains itself, as above')
-    expect(text).toContain('More is in the JSON document.')
+    expect(text).toContain('The JSON document has more.')
     expect(text.length).toBeLessThan(200_000)
   })
 

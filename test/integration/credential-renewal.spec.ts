@@ -340,7 +340,7 @@ describe('a renewal keeps the connection and tries again', () => {
     await pass(RENEWED_MS)
     provide.next = working
     await pass(11_000, 1_000)
-    expect(warnings()[0]?.text).toMatch(/the request for new credentials did not end within 10000 ms/)
+    expect(warnings()[0]?.text).toMatch(/the request for new credentials did not finish within 10000 ms/)
     expect(calls.length).toBeGreaterThan(2)
     await replaced(parts, connection)
     await session.close()

@@ -286,7 +286,7 @@ describe('the scope of dedupe', () => {
       expect.objectContaining({
         code: 'INVALID_OPTION',
         message:
-          'handler of "in/+": another handler has the same dedupe.scope "in/+" in the same dedupe.store, so that each would take the messages of the other for repeats; set a different dedupe.scope for each of them',
+          'handler of "in/+": another handler has the same dedupe.scope "in/+" in the same dedupe.store, so that each would treat the messages of the other as repeats; set a different dedupe.scope for each of them',
       }),
     )
     subscribe({ dedupe: { ...dedupe, scope: 'second' } })

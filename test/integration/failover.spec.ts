@@ -228,7 +228,9 @@ describe('credentials', () => {
     expect(session.connection.state.status).toBe('connecting')
     vi.advanceTimersByTime(1)
     await session.connection.whenConnected()
-    expect(causes).toEqual([expect.stringContaining('no credentials, address or proxy within 3000 ms')])
+    expect(causes).toEqual([
+      expect.stringContaining('credentials, address and proxy were not ready within 3000 ms'),
+    ])
     await session.close()
   })
 

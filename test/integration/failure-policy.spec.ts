@@ -53,7 +53,7 @@ describe.each(VERSIONS)('MQTT %i: a handler that exceeds its time limit', protoc
     expect(acks(connection)).toEqual([1])
     expect(mqtt.stats().inbound).toMatchObject({ handled: 1, failed: 1, running: 0 })
     expect(log.visible.at(-1)).toBe(
-      'the handler of "a" failed for a message on "a": the handler of "a" did not end within 100 ms',
+      'the handler of "a" failed for a message on "a": the handler of "a" did not finish within 100 ms',
     )
     await finish(parts)
   })

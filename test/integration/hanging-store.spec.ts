@@ -55,8 +55,8 @@ describe('a store that hangs', () => {
     const lines = parts.log.visible.filter(line => line.includes('did not complete a call'))
     const text = `the store did not complete a call within ${CALL_MS} ms; it may still complete it later`
     expect(lines).toEqual([
-      `the store of messages failed: ${text}`,
-      `the store of messages failed: ${text}: 1 more within 10.0 s`,
+      `the message store failed: ${text}`,
+      `the message store failed: ${text}: 1 more within 10.0 s`,
     ])
     await finish(parts)
   })

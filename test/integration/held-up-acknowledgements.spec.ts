@@ -32,7 +32,7 @@ describe.each(VERSIONS)(
       expect(parts.warnings()).toEqual([])
       await pass(2_000, 100)
       expect(parts.warnings()).toEqual([
-        'the handler of "slow/+" has not ended for a message on "slow/1" for 10 s, and holds back the acknowledgements of 3 messages: acknowledgements are sent in order of arrival; shorten its timeoutMs or retries',
+        'the handler of "slow/+" has not finished a message on "slow/1" after 10 s, and holds back the acknowledgements of 3 messages: acknowledgements are sent in order of arrival; shorten its timeoutMs or retries',
       ])
       await pass(5_000, 100)
       expect(parts.warnings()).toHaveLength(1)

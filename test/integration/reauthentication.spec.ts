@@ -240,7 +240,7 @@ describe('a re-authentication that fails', () => {
     const failure = failureOf(mqtt.reauthenticate())
     await quiet()
     vi.advanceTimersByTime(10_000)
-    expect(await failure).toMatchObject({ message: expect.stringMatching(/did not end within 10000 ms/) })
+    expect(await failure).toMatchObject({ message: expect.stringMatching(/did not finish within 10000 ms/) })
     expect(session.connection.state.status).toBe('connected')
     await session.close()
   })

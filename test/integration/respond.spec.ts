@@ -159,7 +159,7 @@ describe('a device responds on MQTT 5', () => {
     await received(2)
     expect(responses()).toMatchObject([
       [TO, { message: expect.stringContaining('could not be decoded') }, 'error'],
-      [TO, { message: 'the handler of "status" did not end within 1 ms' }, 'error'],
+      [TO, { message: 'the handler of "status" did not finish within 1 ms' }, 'error'],
     ])
   })
 

@@ -279,7 +279,7 @@ describe('retained()', () => {
       return cache.isComplete
     })
     expect([...cache.entries()]).toEqual([['slow/2', 2]])
-    expect(log.visible.join()).toContain('the schema for "slow/1" did not end within 10000 ms')
+    expect(log.visible.join()).toContain('the schema for "slow/1" did not finish within 10000 ms')
   })
 
   it('refuses a Shared Subscription and unknown options', async () => {

@@ -58,6 +58,6 @@ it('a level with a colon is matched literally, and a log line says what to write
   const { app, logger } = await start(Telemetry)
   await app.close()
   expect(logger.ofMqtt.filter(line => line.startsWith('warn'))).toEqual([
-    'warn [Mqtt] the pattern "devices/:id/telemetry" matches ":id" literally; write "+id" for a wildcard with a name',
+    'warn [Mqtt] the pattern "devices/:id/telemetry" matches ":id" literally; write "+id" for a named wildcard',
   ])
 })

@@ -19,7 +19,7 @@ function mqtt5({ versions: { mqtt5 } }: Observations): Said {
   if (mqtt5.code !== undefined || mqtt5.hasHungUp === true)
     return note(
       text,
-      'the default protocolVersion "auto" falls back to MQTT 3.1.1 at the first connection; 4 saves that attempt. Without MQTT 5 there are no reasons for refusals, no expiry of messages and no User Properties, and requests use the envelope of Nest',
+      `the default protocolVersion "auto" falls back to MQTT 3.1.1 at the first connection; set 4 to skip that attempt. Without MQTT 5 there are no Reason Codes for refusals, no Message Expiry and no User Properties, and requests use Nest's envelope`,
       options,
     )
   return note(
@@ -33,7 +33,7 @@ function mqtt311({ versions: { mqtt311, mqtt5: other } }: Observations): Said {
   if (mqtt311.isAccepted) return ok('accepted')
   return note(
     versionText(mqtt311),
-    other.isAccepted ? 'clients that only know MQTT 3.1.1 cannot connect' : undefined,
+    other.isAccepted ? 'clients that support only MQTT 3.1.1 cannot connect' : undefined,
   )
 }
 
@@ -65,7 +65,7 @@ function requests({ requests: observed, roundTrip: base }: Observations): Said |
   const { p50Ms, p99Ms, samples } = observed
   const text = `request(), handler and response: p50 ${p50Ms} ms, p99 ${p99Ms} ms (${samples} samples)`
   if (p50Ms < 4 * (base?.p50Ms ?? 0) + SLOW_REQUEST_MS) return ok(text)
-  return warning(text, 'look at the finding about small packets, and at the load of the broker', [
+  return warning(text, 'see the finding about small packets, and check the load of the broker', [
     'requests.timeoutMs',
   ])
 }
@@ -79,7 +79,7 @@ function smallPackets({ secondPacketMs }: Observations): Said | undefined {
   if (secondPacketMs < HELD_BACK_MS) return ok(text)
   return warning(
     `${text}: the broker, or a proxy on the way, uses Nagle's algorithm`,
-    'set "set_tcp_nodelay true" in mosquitto.conf, or the like: mqtt.tcp_listen_options.nodelay = true (RabbitMQ). Until then, leave requests and responses at QoS 0, and requests.ackPings at true',
+    'set "set_tcp_nodelay true" in mosquitto.conf, or the equivalent of your broker (RabbitMQ: mqtt.tcp_listen_options.nodelay = true). Until then, keep requests and responses at QoS 0, and requests.ackPings at true',
     ['requests.ackPings', 'requests.responseQos'],
   )
 }
@@ -96,7 +96,7 @@ function qos1({ qos1: observed, deliveredQos }: Observations): Said | undefined 
     deliveredQos?.one === undefined
       ? 'acknowledged, but not delivered to a subscription of QoS 1'
       : `acknowledged, but delivered at QoS ${deliveredQos.one}`,
-    'a handler that fails does not get such a message again; do not rely on retries by the broker',
+    'the broker does not deliver such a message again; do not rely on redelivery after a failure',
     ['qos'],
   )
 }
@@ -131,10 +131,10 @@ function qos2({ qos2: observed, deliveredQos, connack }: Observations): Said | u
 
 function withoutSubscriber({ withoutSubscriber: observed, protocolVersion }: Observations): Said | undefined {
   if (observed?.packet === undefined) return undefined
-  if (observed.code === 0x10) return ok('PUBACK says 0x10 No matching subscribers')
+  if (observed.code === 0x10) return ok('PUBACK reports 0x10 No matching subscribers')
   const version = protocolVersion === 5 ? '' : ' (MQTT 3.1.1 has no such code)'
   return note(
-    `PUBACK does not say that nobody subscribes to a topic${version}`,
+    `PUBACK does not report that nobody subscribes to the topic${version}`,
     'a request without a responder fails with TIMEOUT instead of NO_RESPONDER; choose the timeout accordingly',
     ['requests.timeoutMs'],
   )
@@ -188,9 +188,9 @@ function messageExpiry({ messageExpiry: observed }: Observations): Said | undefi
 
 function userProperties({ userProperties: observed }: Observations): Said | undefined {
   if (observed === undefined) return undefined
-  if (observed.isKept && observed.isOrdered) return ok('forwarded, in their order')
+  if (observed.isKept && observed.isOrdered) return ok('forwarded in order')
   return warning(
-    observed.isKept ? 'forwarded, but in another order' : 'not forwarded unchanged',
+    observed.isKept ? 'forwarded, but in a different order' : 'not forwarded unchanged',
     'trace contexts and message ids do not reach the handler; put them into the payload',
   )
 }
@@ -202,7 +202,7 @@ function ownPacketLimit({ ownPacketLimit: observed }: Observations): Said | unde
   if (hasArrived)
     return warning(
       `a packet larger than the Maximum Packet Size of the client (${limit} bytes) was delivered`,
-      'the client closes the connection with 0x95 when that happens; choose inbound.maxPacketBytes above your largest message',
+      'the client closes the connection with 0x95 when that happens; set inbound.maxPacketBytes higher than the size of your largest message',
       options,
     )
   if (isAlive) return ok('packets that are too large for the client are not delivered', options)
@@ -222,7 +222,7 @@ export const MESSAGE_RULES: readonly Rule[] = [
   { id: 'packet-size', title: 'Maximum Packet Size', check: 'largePublish', decide: packetSize },
   {
     id: 'own-packet-size',
-    title: 'Packet size of the client',
+    title: 'Client packet size',
     check: 'ownPacketLimit',
     isMqtt5: true,
     decide: ownPacketLimit,

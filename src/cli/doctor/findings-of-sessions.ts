@@ -10,21 +10,21 @@ function session({ session: observed, protocolVersion }: Observations): Said | u
   const options = ['clean', 'clientId', 'properties.sessionExpiryInterval']
   if (!observed.sessionPresent)
     return warning(
-      'not kept over a reconnect',
+      'not kept across a reconnect',
       'with clean: false, messages that are published during an outage do not arrive',
       options,
     )
   if (!observed.hasQueued)
     return warning(
-      'kept over a reconnect, but a QoS 1 message of the meantime did not arrive',
+      'kept across a reconnect, but a QoS 1 message published in between did not arrive',
       'check the queue limits of the broker for clients that are offline',
       options,
     )
   const { requestedExpiry, grantedExpiry } = observed
-  const text = 'kept over a reconnect, with the messages of the meantime'
+  const text = 'kept across a reconnect, with the messages published in between'
   if (protocolVersion === 4)
     return note(
-      `${text}; when it ends is up to the broker`,
+      `${text}; the broker decides when it expires`,
       'check the setting of the broker, such as persistent_client_expiration of mosquitto',
       options,
     )
@@ -43,7 +43,7 @@ function redelivery({ session: observed }: Observations): Said | undefined {
   if (observed.redeliveredDup === undefined)
     return note(
       `a message that was not acknowledged did not arrive again within ${observed.quietMs} ms after the reconnect`,
-      'some brokers wait for a time limit, such as ack_wait of NATS (30 s); until then the message is late, and others overtake it',
+      'some brokers deliver it again only after a time limit (NATS: ack_wait, 30 s), and later messages overtake it',
       ['clean'],
     )
   return note(
@@ -69,29 +69,29 @@ function receiveMaximum({ receiveMaximum: observed }: Observations): Said | unde
   if (most > limit)
     return warning(
       `overrun${before > limit ? '' : ' after the first acknowledgements'}: ${most} unacknowledged messages where the client allows ${limit}`,
-      'update the broker if a later version keeps it (mosquitto from 2.0.13 on); the client bounds its memory with inbound.maxQueuedBytes, and then stops reading',
+      'update the broker if a later version respects the limit (mosquitto: 2.0.13); the client limits its memory with inbound.maxQueuedBytes, and stops reading when that is reached',
       WINDOW_OPTIONS,
     )
   if (most < limit)
     return note(
-      `kept, but the broker sends only ${most} messages without an acknowledgement`,
-      'raise its own limit, such as max_inflight_messages of mosquitto',
+      `respected, but the broker sends only ${most} messages without waiting for an acknowledgement`,
+      'raise the limit of the broker, such as max_inflight_messages of mosquitto',
       WINDOW_OPTIONS,
     )
-  return ok(`kept: ${most} unacknowledged messages where the client allows ${limit}`, WINDOW_OPTIONS)
+  return ok(`respected: ${most} unacknowledged messages where the client allows ${limit}`, WINDOW_OPTIONS)
 }
 
 function unlimited(most: number, published: number): Said {
-  const text = 'MQTT 3.1.1 has no limit of the client; the broker sends'
+  const text = 'MQTT 3.1.1 has no Receive Maximum; the broker sends'
   if (most >= published)
     return note(
-      `${text} at least ${most} messages without an acknowledgement`,
-      'the client bounds its memory with inbound.maxQueuedBytes, and then stops reading',
+      `${text} at least ${most} messages without waiting for an acknowledgement`,
+      'the client limits its memory with inbound.maxQueuedBytes, and stops reading when that is reached',
       WINDOW_OPTIONS,
     )
   return note(
-    `${text} up to ${most} messages without an acknowledgement`,
-    'a handler that waits holds back the acknowledgements behind it: with that many such messages the broker sends nothing more. Raise the limit of the broker, such as max_inflight_messages of mosquitto or mqtt.prefetch of RabbitMQ',
+    `${text} up to ${most} messages without waiting for an acknowledgement`,
+    'if that many messages wait for their handlers or for retries, the broker sends no more; raise the limit of the broker, such as max_inflight_messages of mosquitto or mqtt.prefetch of RabbitMQ',
     WINDOW_OPTIONS,
   )
 }
@@ -111,8 +111,8 @@ function brokerWindow({ connack, protocolVersion }: Observations): Said {
       options,
     )
   return note(
-    `the broker accepts ${maximum} publishes in flight, and the client keeps that`,
-    'further publishes wait as "whenBlocked" says; raise the limit of the broker (such as max_inflight_messages of mosquitto) for more throughput',
+    `the broker accepts ${maximum} publishes in flight, and the client stays within this limit`,
+    '"whenBlocked" decides what happens to further publishes; raise the limit of the broker (such as max_inflight_messages of mosquitto) for more throughput',
     [...options, 'whenBlocked'],
   )
 }
@@ -121,7 +121,8 @@ function keepAlive({ connack, protocolVersion, requestedKeepAlive }: Observation
   if (protocolVersion !== 5) return undefined
   // Some brokers send back what the client has requested.
   const { serverKeepAlive = requestedKeepAlive } = connack
-  if (serverKeepAlive === requestedKeepAlive) return ok('chosen by the client', ['keepalive'])
+  if (serverKeepAlive === requestedKeepAlive)
+    return ok('the broker accepts the value of the client', ['keepalive'])
   return note(
     `the broker sets Keep Alive to ${serverKeepAlive} s instead of the ${requestedKeepAlive} s requested`,
     'nothing to do: the client uses it',

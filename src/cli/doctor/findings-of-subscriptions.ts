@@ -11,7 +11,7 @@ function wildcards({ wildcards: observed }: Observations): Said | undefined {
   if (isRefused(observed.code))
     return warning(
       `a filter with + and # was refused: ${codeText(observed.code)}`,
-      'use handlers without wildcards, or let the access rules of the broker allow them',
+      'use handlers without wildcards, or allow them in the access rules of the broker',
     )
   if (observed.hasMatched) return ok('+ and # match')
   return warning('a filter with + and # was granted, but did not match', 'use handlers without wildcards')
@@ -37,20 +37,20 @@ function shared({ shared: observed, connack }: Observations): Said | undefined {
   const total = one + other
   if (total === 0)
     return warning(
-      'the subscription was granted, but delivers nothing: the broker takes $share/… for an ordinary topic',
+      'the subscription was granted, but delivers nothing: the broker treats $share/… as an ordinary topic',
       'do not set sharedGroup, because its handlers would receive nothing',
       options,
     )
   if (total > published)
     return warning(
-      `the two members received ${one} and ${other} of ${published} messages: copies, not shares`,
+      `the two members received ${one} and ${other} of ${published} messages: each received a copy`,
       'do not set sharedGroup, or recognise repeats with "dedupe"',
       [...options, 'dedupe'],
     )
   if (total < published)
     return warning(
       `the two members received ${one} and ${other} of ${published} messages`,
-      'do not set sharedGroup, because messages get lost',
+      'do not set sharedGroup, because messages are lost',
       options,
     )
   return ok(`two members received ${one} and ${other} of ${published} messages`, options)
@@ -106,7 +106,11 @@ const NO_RETAINED = 'do not publish with retain, and do not use retained() and p
 function retained({ retained: observed, connack }: Observations): Said | undefined {
   const options = ['retain', 'presence']
   if (connack.retainAvailable === false)
-    return note('the broker announces that it keeps none', `${NO_RETAINED}: publish() rejects`, options)
+    return note(
+      'the broker announces that it does not support them',
+      `${NO_RETAINED}: publish() rejects`,
+      options,
+    )
   if (observed === undefined) return undefined
   const { publish, hasArrived, hasFlag, hasWildcard, isRemoved } = observed
   if (publish.packet === undefined || (publish.code ?? 0) >= 0x80)
@@ -115,16 +119,16 @@ function retained({ retained: observed, connack }: Observations): Said | undefin
       NO_RETAINED,
       options,
     )
-  if (!hasArrived) return warning('accepted, but not kept', NO_RETAINED, options)
+  if (!hasArrived) return warning('accepted, but not stored', NO_RETAINED, options)
   if (!hasFlag)
     return warning(
-      'kept, but delivered without the RETAIN flag',
-      'retained() and handlers cannot tell kept messages from live ones',
+      'stored, but delivered without the RETAIN flag',
+      'retained() and handlers cannot distinguish stored messages from live ones',
       options,
     )
   if (!hasWildcard)
     return warning(
-      'kept, but a filter with a wildcard does not find it',
+      'stored, but not delivered to a filter with a wildcard',
       'use retained() with one filter per topic, without wildcards',
       ['retain'],
     )
@@ -134,14 +138,14 @@ function retained({ retained: observed, connack }: Observations): Said | undefin
       'publish a payload that means "none" instead',
       options,
     )
-  return ok('kept, delivered with the flag, and removed by an empty message', options)
+  return ok('stored, delivered with the RETAIN flag, and removed by an empty message', options)
 }
 
 function retainAsPublished({ retainAsPublished: observed }: Observations): Said | undefined {
   if (observed?.flag === undefined) return undefined
-  if (observed.flag) return ok('the flag of live messages is kept')
+  if (observed.flag) return ok('live messages keep their RETAIN flag')
   return warning(
-    'the flag of live messages is removed',
+    'live messages lose their RETAIN flag',
     'retained() misses values that are published later; use an ordinary handler for them',
   )
 }
@@ -150,10 +154,11 @@ function retainHandling({ retainHandling: observed }: Observations): Said | unde
   if (observed === undefined) return undefined
   const options = ['retainHandling']
   const { existing, never } = observed
-  if (existing === 0 && never === 0) return ok('1 (new subscriptions only) and 2 (never) are kept', options)
+  if (existing === 0 && never === 0)
+    return ok('1 (new subscriptions only) and 2 (never) are respected', options)
   const ignored = [existing > 0 ? '1 (new subscriptions only)' : '', never > 0 ? '2 (never)' : '']
   return warning(
-    `retained messages are sent in spite of ${ignored.filter(text => text !== '').join(' and ')}`,
+    `retained messages are sent despite ${ignored.filter(text => text !== '').join(' and ')}`,
     'expect retained messages after every subscription',
     options,
   )
@@ -162,17 +167,15 @@ function retainHandling({ retainHandling: observed }: Observations): Said | unde
 function topicCharacters({ topicCharacters: observed }: Observations): Said | undefined {
   if (observed === undefined) return undefined
   const wrong = observed.filter(({ sent, received }) => sent !== received)
-  if (wrong.length === 0) return ok('dots, spaces, empty levels and characters beyond ASCII are kept')
+  if (wrong.length === 0) return ok('dots, spaces, empty levels and non-ASCII characters are preserved')
   const texts = wrong.map(({ sent, received, failure }) =>
     received === undefined
       ? `"${sent}" does not arrive${failure === undefined ? '' : ` (${failure})`}`
       : `"${sent}" arrives as "${received}"`,
   )
-  return warning(
-    texts.join(', '),
-    'do not use these characters in topics, in responseTopicPrefix and in clientId',
-    ['requests.responseTopicPrefix'],
-  )
+  return warning(texts.join(', '), 'do not use these characters in topics, responseTopicPrefix or clientId', [
+    'requests.responseTopicPrefix',
+  ])
 }
 
 export const SUBSCRIPTION_RULES: readonly Rule[] = [

@@ -73,7 +73,7 @@ const TLS_HINTS: Readonly<Record<string, string>> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'set "caPath" to the certificate of the authority (--ca)',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE:
     'set "caPath" to the certificate of the authority (--ca), or let the broker send the intermediate certificates',
-  ERR_TLS_CERT_ALTNAME_INVALID: 'use a host name of the certificate in the URL, or set "servername"',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'use a host name from the certificate in the URL, or set "servername"',
 }
 
 /** The address of a broker, and the streams to it. They are opened as the client opens its own. */

@@ -273,7 +273,12 @@ export class MqttConnection {
     const { connectTimeoutMs } = this.options
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        reject(new MqttError('TIMEOUT', `no credentials, address or proxy within ${connectTimeoutMs} ms`))
+        reject(
+          new MqttError(
+            'TIMEOUT',
+            `credentials, address and proxy were not ready within ${connectTimeoutMs} ms`,
+          ),
+        )
       }, connectTimeoutMs)
       this.locateTimer = timer
       work.then(resolve, reject).finally(() => clearTimeout(timer))

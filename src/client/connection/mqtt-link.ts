@@ -20,7 +20,7 @@ import { PacketReader } from './packet-reader.js'
 import { PacketWriter } from './packet-writer.js'
 
 /** Passed to `mqtt` instead of sending PUBACK: `mqtt` sends none and continues with the next packet. */
-const ACK_LATER = new Error('acknowledged when the handlers have ended')
+const ACK_LATER = new Error('acknowledged when the handlers have finished')
 export const ignore = (): void => {}
 
 /** `mqtt` ignores such a packet. */

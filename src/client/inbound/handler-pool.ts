@@ -263,7 +263,7 @@ function within<T>(
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(() => {
-      const error = new MqttError('TIMEOUT', `the handler of "${name}" did not end within ${timeoutMs} ms`)
+      const error = new MqttError('TIMEOUT', `the handler of "${name}" did not finish within ${timeoutMs} ms`)
       attempt.abort(error)
       reject(error)
     }, timeoutMs)

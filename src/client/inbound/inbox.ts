@@ -61,7 +61,7 @@ class Inbox {
     this.scope = { name: scope, maxAgeMs, maxEntries }
     this.store = rules.store ?? new HandledKeys(this.scope, () => performance.now())
     if (count.scopes.take(this.store, scope)) return
-    const text = `handler of "${pattern}": another handler has the same dedupe.scope "${scope}" in the same dedupe.store, so that each would take the messages of the other for repeats; set a different dedupe.scope for each of them`
+    const text = `handler of "${pattern}": another handler has the same dedupe.scope "${scope}" in the same dedupe.store, so that each would treat the messages of the other as repeats; set a different dedupe.scope for each of them`
     throw new MqttError('INVALID_OPTION', text)
   }
 

@@ -162,7 +162,7 @@ export class OpenStreams {
 
   /** Ends the oldest stream that is not renewed. */
   private makeRoom(): void {
-    const text = `there is no room for another stream of responses: requests.maxStreams is ${this.maxOpen}`
+    const text = `there is no room for another response stream: requests.maxStreams is ${this.maxOpen}`
     for (const stream of this.open) {
       if (stream.isLeased) continue
       this.evicted += 1

@@ -1,7 +1,7 @@
 const UNTRUSTED =
-  'no trusted authority has issued the certificate of the broker: set "caPath" to the certificate of its authority'
+  'the certificate of the broker was not issued by a trusted authority: set "caPath" to the certificate of its authority'
 const NEEDS_OURS =
-  'the broker requires a certificate of this client that it accepts: check "certPath" and "keyPath"'
+  'the broker does not accept the certificate of this client, or requires one: check "certPath" and "keyPath"'
 
 /** What to do about a failure of TLS, by the error code of Node or OpenSSL. */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -16,7 +16,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: NEEDS_OURS,
   ERR_SSL_WRONG_VERSION_NUMBER: 'this port does not use TLS: check the port and the scheme of "url"',
   ERR_TLS_CERT_ALTNAME_INVALID:
-    'use a host name of the certificate in "url", or set "servername" to the name that it contains',
+    'use a host name from the certificate in "url", or set "servername" to one of its names',
   SELF_SIGNED_CERT_IN_CHAIN: UNTRUSTED,
   UNABLE_TO_GET_ISSUER_CERT: UNTRUSTED,
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: UNTRUSTED,

@@ -166,7 +166,7 @@ describe('the findings about a broker', () => {
       { messageExpiry: { sent: 100, received: 98, waitedMs: 2_200, isExpiredGone: false } },
       /after it had expired/,
     ],
-    ['user-properties', 'warning', { userProperties: { isKept: true, isOrdered: false } }, /another order/],
+    ['user-properties', 'warning', { userProperties: { isKept: true, isOrdered: false } }, /different order/],
     [
       'topic-characters',
       'warning',
@@ -196,13 +196,13 @@ describe('the findings about a broker', () => {
       'shared-subscriptions',
       'warning',
       { shared: { code: 1, published: 20, members: [20, 20] } },
-      /copies, not shares/,
+      /each received a copy/,
     ],
     [
       'shared-subscriptions',
       'warning',
       { shared: { code: 1, published: 20, members: [7, 9] } },
-      /messages get lost/,
+      /messages are lost/,
     ],
     ['subscription-identifiers', 'warning', { identifiers: { code: 0, returned: [] } }, /not returned/],
     [
@@ -213,7 +213,7 @@ describe('the findings about a broker', () => {
     ],
     ['overlapping-filters', 'warning', { overlapping: { copies: 2, identifiers: [] } }, /2 copies.*dedupe/],
     ['no-local', 'warning', { noLocal: { code: 1, ownCopies: 1 } }, /own messages are returned/],
-    ['retained', 'note', { connack: { retainAvailable: false } }, /keeps none/],
+    ['retained', 'note', { connack: { retainAvailable: false } }, /does not support them/],
     [
       'retained',
       'warning',
@@ -226,7 +226,7 @@ describe('the findings about a broker', () => {
           isRemoved: true,
         },
       },
-      /accepted, but not kept/,
+      /accepted, but not stored/,
     ],
     [
       'retained',
@@ -240,10 +240,10 @@ describe('the findings about a broker', () => {
           isRemoved: true,
         },
       },
-      /wildcard does not find it/,
+      /not delivered to a filter with a wildcard/,
     ],
-    ['retain-as-published', 'warning', { retainAsPublished: { flag: false } }, /removed/],
-    ['retain-handling', 'warning', { retainHandling: { existing: 1, never: 0 } }, /in spite of 1/],
+    ['retain-as-published', 'warning', { retainAsPublished: { flag: false } }, /lose their RETAIN flag/],
+    ['retain-handling', 'warning', { retainHandling: { existing: 1, never: 0 } }, /despite 1/],
     [
       'session',
       'warning',
@@ -318,7 +318,7 @@ describe('the findings about a broker', () => {
       { connack: { serverKeepAlive: 60 } },
       /sets Keep Alive to 60 s instead of the 300 s requested/,
     ],
-    ['keep-alive', 'ok', { connack: { serverKeepAlive: 300 } }, /chosen by the client/],
+    ['keep-alive', 'ok', { connack: { serverKeepAlive: 300 } }, /accepts the value of the client/],
     ['will', 'warning', { will: { hasArrived: false } }, /not published within 3 s/],
     [
       'sys-topics',

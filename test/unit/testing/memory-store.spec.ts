@@ -100,13 +100,13 @@ describe('inboxStoreContract', () => {
         has: (key, scope) => inbox.has(key, { ...scope, name: '' }),
         add: (key, scope) => inbox.add(key, { ...scope, name: '' }),
       })),
-    ).toContain('keeps the keys of each scope apart')
+    ).toContain('keeps the keys of each scope separate')
     expect(
       await failed(inbox => ({
         has: (key, scope) => inbox.has(key.toWellFormed(), scope),
         add: (key, scope) => inbox.add(key.toWellFormed(), scope),
       })),
-    ).toEqual(['tells any two strings apart'])
+    ).toEqual(['distinguishes any two strings'])
     expect(
       await failed(inbox => ({ add: (key, scope) => inbox.add(key, { ...scope, maxEntries: 1e9 }) })),
     ).toContain('removes the oldest keys of a scope beyond maxEntries, also after a restart')

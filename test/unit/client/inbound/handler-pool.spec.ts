@@ -172,7 +172,7 @@ describe('a run of HandlerPool', () => {
     await pass(49)
     expect(events).toEqual([])
     await pass(1)
-    expect(events).toEqual(['failed the handler of "h" did not end within 50 ms', 'ended failed'])
+    expect(events).toEqual(['failed the handler of "h" did not finish within 50 ms', 'ended failed'])
     expect(attempts[0]?.signal.reason).toMatchObject({ code: 'TIMEOUT' })
     late.reject(new Error('late'))
     await turn()
