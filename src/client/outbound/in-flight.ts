@@ -286,8 +286,9 @@ const ACKNOWLEDGED: PublishOutcome = { status: 'acknowledged', reasonCode: 0 }
 const EXPIRED: PublishOutcome = { status: 'dropped', reason: 'expired' }
 
 /** Otherwise the broker would keep the message of an earlier process, and reserve its identifier (MQTT 5, 4.3.3). */
-function releaseUnknown({ cmd, messageId, reasonCode = 0 }: AcknowledgingPacket, { link }: PacedLink): false {
-  if (cmd === 'pubrec' && messageId !== undefined && reasonCode < FAILURE)
+function releaseUnknown(packet: AcknowledgingPacket, { link }: PacedLink): false {
+  const { cmd, messageId = 0, reasonCode = 0 } = packet
+  if (cmd === 'pubrec' && messageId > 0 && reasonCode < FAILURE)
     link.send({ cmd: 'pubrel', messageId, reasonCode: PACKET_IDENTIFIER_NOT_FOUND })
   return false
 }
