@@ -179,7 +179,7 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
   }
 
   /**
-   * Authenticates again on the living connection (MQTT 5, 4.12.1), with new data from `credentials` and `authentication.start`.
+   * Authenticates again on the open connection (MQTT 5, 4.12.1), with new data from `credentials` and `authentication.start`.
    * Publishing and receiving continue. Calls during a re-authentication share its result. If your functions fail, the
    * connection stays; if the exchange fails, it ends and the client reconnects.
    * @throws MqttError `INVALID_OPTION` without `authentication`; `CONNECTION_LOST` if there is no connection or it has ended;

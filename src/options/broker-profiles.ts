@@ -14,7 +14,7 @@ const MIB = 1_048_576
 
 /**
  * Limits of brokers that do not announce all of them, from the documentation of their vendors; see `docs/brokers.md`. With
- * them, the client rejects what the broker would answer by closing the connection.
+ * them, the client rejects packets for which the broker would close the connection.
  */
 export const brokerProfiles = {
   /** No QoS 2, 100 publishes in flight, 128 KiB. */
