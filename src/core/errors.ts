@@ -199,9 +199,13 @@ export function withoutValue(message: string): string {
 
 /**
  * Returns the part of an error that its sender may see: the message of an `HttpException`, which Nest's pipes throw, or the
- * issues of a schema library with paths and messages, but without values. Undefined for any other error.
+ * issues of a schema library with paths and messages, but without values. Undefined for any other error. Never throws.
  */
 export function publicErrorOf(error: unknown): PublicError | undefined {
+  return readSafely(() => readPublicError(error), undefined)
+}
+
+function readPublicError(error: unknown): PublicError | undefined {
   if (typeof error !== 'object' || error === null) return undefined
   if (isMqttError(error, 'PAYLOAD_INVALID')) return invalidPayload(error)
   if ('issues' in error) return failedValidation(schemaIssues(error.issues)?.map(withoutValue))

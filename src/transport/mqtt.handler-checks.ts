@@ -4,7 +4,7 @@ import type { ApplicationConfig } from '@nestjs/core'
 import { BaseRpcExceptionFilter, MqttRecord, type MsObjectPattern, RpcException } from '@nestjs/microservices'
 import { isObservable, throwError } from 'rxjs'
 import type { ResponseValue, ResultReader } from '../client/requests/request-messages.js'
-import { isMqttError, MqttError, publicErrorOf, readSafely } from '../core/errors.js'
+import { isMqttError, MqttError, publicErrorOf } from '../core/errors.js'
 import { withOriginal } from '../core/log-lines.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
 import { recordSchema } from '../options/client-options.js'
@@ -273,7 +273,7 @@ export function exposeReasons(): void {
   Object.defineProperty(prototype, IS_SET, { value: true })
   prototype.catch = function (exception: unknown, host: ArgumentsHost) {
     if (exception instanceof RpcException || !isOurs(host)) return plain.call(this, exception, host)
-    const known = readSafely(() => publicErrorOf(exception), undefined)
+    const known = publicErrorOf(exception)
     // Nest's filter logs the error with its stack.
     if (known === undefined) plain.call(this, exception, host)
     const failure = withOriginal({ ...(known ?? HIDDEN) }, exception)

@@ -35,6 +35,27 @@ const revoked = (): object => {
   return proxy
 }
 
+const withThrowingGetter = (name: string): object =>
+  Object.defineProperty({}, name, {
+    enumerable: true,
+    get: () => {
+      throw new Error('not to be read')
+    },
+  })
+
+describe('what a sender may learn', () => {
+  it.each([
+    ['a revoked proxy', revoked()],
+    ['issues that throw', withThrowingGetter('issues')],
+    [
+      'a status that throws',
+      Object.assign(new Error('x'), { getStatus: () => Number(revoked()), getResponse: () => '' }),
+    ],
+  ])('is nothing of an error that cannot be read: %s', (_what, error) => {
+    expect(publicErrorOf(error)).toBeUndefined()
+  })
+})
+
 const invalid = (message: string, issues?: { readonly path: string; readonly message: string }[]) =>
   new MqttError('PAYLOAD_INVALID', message, issues === undefined ? {} : { issues })
 
