@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { ConnectionState } from '../core/connection/connection-state.js'
 import { verdictOf } from '../core/connection/reconnect-rules.js'
 import { closedError, isMqttError, MqttError } from '../core/errors.js'
@@ -8,7 +9,7 @@ import { PendingChanges } from '../core/subscriptions/retained-values.js'
 export interface WaitOptions {
   /** Ends the wait with `ABORTED`. @default none */
   readonly signal?: AbortSignal
-  /** Ends the wait with `TIMEOUT`, in milliseconds. @default no limit */
+  /** Ends the wait with `TIMEOUT` after this time, in milliseconds. More than 24 days: no limit. @default no limit */
   readonly timeoutMs?: number
 }
 
@@ -57,8 +58,11 @@ export function waitFor(
       else reject(failure)
     }
     const abort = (): void => settle(abortedError(what, signal))
+    // Many waits may share one signal, so many listeners are not a leak.
+    if (signal !== undefined) setMaxListeners(0, signal)
     signal?.addEventListener('abort', abort)
-    if (timeoutMs !== undefined) timer = setTimeout(() => settle(timeoutError(what, timeoutMs)), timeoutMs)
+    if (timeoutMs !== undefined && timeoutMs <= MAX_TIMER_MS)
+      timer = setTimeout(() => settle(timeoutError(what, timeoutMs)), timeoutMs)
     end = begin(settle)
     if (isSettled) end()
   })

@@ -1,5 +1,5 @@
 import * as v from 'valibot'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { MqttMessages } from '../../src/client/inbound/subscriber.js'
 import { defineTopic } from '../../src/client/index.js'
 import { holdClock } from '../support/held-clock.js'
@@ -195,6 +195,20 @@ describe('the end of a loop', () => {
       pending: 0,
       unsubscribesRefused: 0,
     })
+    await finish(parts)
+  })
+
+  it('by one signal for many loops, and Node.js warns of no leak', async () => {
+    const warned = vi.spyOn(process, 'emitWarning').mockReturnValue()
+    const controller = new AbortController()
+    const parts = await subscriberOnPeer()
+    const { signal } = controller
+    const loops = Array.from({ length: 20 }, () => consume(parts.mqtt.messages('a', { signal })))
+    controller.abort()
+    await settle(parts.mqtt)
+    expect(loops).toEqual(loops.map(() => ({ seen: [], end: 'ended' })))
+    expect(warned).not.toHaveBeenCalled()
+    warned.mockRestore()
     await finish(parts)
   })
 

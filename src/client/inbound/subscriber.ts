@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { MqttError } from '../../core/errors.js'
 import { bytesOf } from '../../core/inbound/open-messages.js'
 import { readTopicParams, type TopicParams } from '../../core/topic/topic-filter.js'
@@ -179,6 +180,8 @@ export class Subscriber {
     })
     const stopListening = this.session.shutdown.onDrain(end)
     if (signal?.aborted) stream.end()
+    // Many loops may share one signal, so many listeners are not a leak.
+    if (signal !== undefined) setMaxListeners(0, signal)
     signal?.addEventListener('abort', leave)
     return stream
   }

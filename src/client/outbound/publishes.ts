@@ -144,8 +144,6 @@ export function whenValidated(
   what: string,
   wait: WaitOptions,
 ): Promise<void> {
-  // Many calls may share one signal, so many listeners are not a leak.
-  if (wait.signal !== undefined) setMaxListeners(0, wait.signal)
   return waitFor(`result of the schema of ${what}`, wait, settle => {
     const look = ({ status }: ConnectionState): void => {
       if (status === 'closed') settle(closedError())
