@@ -1,4 +1,5 @@
 import { describe, expect, it, vi } from 'vitest'
+import { MqttService } from '../../src/mqtt.service.js'
 import { resolveOptions } from '../../src/options/option-checks.js'
 import { memoryStore } from '../../src/testing/memory-store.js'
 import { holdClock } from '../support/held-clock.js'
@@ -9,6 +10,7 @@ import {
   flow,
   goOffline,
   publisherOnPeer,
+  Watched,
 } from '../support/publisher-on-peer.js'
 import { sessionOnPeer } from '../support/session-on-peer.js'
 import {
@@ -350,6 +352,23 @@ describe('a store that fails', () => {
     const store = memoryStore()
     store.failWith(new Error('no such folder'))
     await expect(publisherOnPeer({ store })).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  })
+
+  it('that could not be opened is opened by the next start', async () => {
+    const store = memoryStore()
+    store.failWith(new Error('locked by another process'))
+    const { session } = sessionOnPeer({ store, connect: 'background', drainTimeoutMs: 0 })
+    await expect(session.start()).rejects.toMatchObject({ code: 'STORE_FAILED' })
+    store.failWith(undefined)
+    const mqtt = new MqttService(session)
+    const before = new Watched(mqtt.publish('alarm', 1, STORED))
+    await flow()
+    expect(before.outcome).toEqual({ status: 'dropped', reason: 'store-failed' })
+    await session.start()
+    const after = new Watched(mqtt.publish('alarm', 2, STORED))
+    await flow()
+    await finish({ mqtt, session })
+    expect(after.outcome).toEqual({ status: 'stored', messageId: expect.any(String) })
   })
 })
 

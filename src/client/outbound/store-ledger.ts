@@ -95,6 +95,11 @@ export class KeptMessage implements Keeper {
   }
 }
 
+/** Why a message that was sent is not in the store. */
+export function fullError({ stored }: KeptMessage): Error {
+  return new MqttError('NOT_SENT', `the message for "${stored.topic}" was sent, but the store is full`)
+}
+
 /** Time limit for a call of a store. The limit of `sqliteStore` is shorter. */
 export const STORE_CALL_MS = 300_000
 

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { closedError, describeCause, isError, MqttError } from '../../core/errors.js'
-import type { MessageStore, StoreAddition, StoredSettlement } from '../../core/outbound/message-store.js'
+import { closedError, describeCause, isError } from '../../core/errors.js'
+import type { StoreAddition, StoredSettlement } from '../../core/outbound/message-store.js'
 import { Publication } from '../../core/outbound/outbound-message.js'
 import type { DropReason, PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import {
@@ -17,7 +17,7 @@ import type { ClientEvents } from '../events.js'
 import { DeadlineTimer, IdleWaiters, settlesWithin } from '../waits.js'
 import type { Publisher } from './publisher.js'
 import { Replay } from './replay.js'
-import { KeptMessage, StoreLedger } from './store-ledger.js'
+import { fullError, KeptMessage, StoreLedger } from './store-ledger.js'
 
 /** Messages that wait to be written to the store. */
 const MAX_ADDING = 20_000
@@ -37,7 +37,6 @@ export class StoredPublishes implements ConnectionListener {
   readonly ledger: StoreLedger
   readonly replay: Replay
   private readonly publisher: Publisher
-  private readonly store: MessageStore
   private readonly topics = new StoredTopics()
   /** Sent, and not in the store, in the order of the calls. */
   private readonly direct = new Set<KeptMessage>()
@@ -49,6 +48,7 @@ export class StoredPublishes implements ConnectionListener {
   private readonly idle = new IdleWaiters(() => this.adding.size === 0)
   private readonly early = new EarlyEnds(this.topics)
   private start: Promise<void> | undefined
+  private hasFailed = false
   private isClosed = false
   private calls = 0
 
@@ -58,7 +58,6 @@ export class StoredPublishes implements ConnectionListener {
   ) {
     const { connection, publisher, events } = session
     const { store } = options
-    this.store = store
     this.ledger = new StoreLedger(store, events, options.onStoredSettled)
     this.replay = new Replay({ store, publisher, topics: this.topics, ledger: this.ledger }, this)
     this.publisher = publisher
@@ -67,18 +66,22 @@ export class StoredPublishes implements ConnectionListener {
     connection.attach(this)
   }
 
-  /** Opens the store once, at the start or with the first message for it. @throws MqttError the same as `open` of the store */
+  /** Opens the store, if it is not open: after a failure too. @throws MqttError the same as `open` of the store */
   open(): Promise<void> {
-    this.start ??= this.openStore()
+    if (this.start === undefined || this.hasFailed) this.start = this.openStore()
     return this.start
   }
 
   private async openStore(): Promise<void> {
-    const opening = this.store.open({
+    this.hasFailed = false
+    const opening = this.options.store.open({
       settled: (settlement, position) => this.gone(settlement, position),
       repaired: text => this.ledger.repaired(text),
     })
-    const { messages } = await this.ledger.calls.limited(opening)
+    const { messages } = await this.ledger.calls.limited(opening).catch((error: unknown) => {
+      this.hasFailed = true
+      throw error
+    })
     this.ledger.found(messages)
     this.topics.found(messages)
     if (messages > 0) this.replay.arrived()
@@ -145,7 +148,7 @@ export class StoredPublishes implements ConnectionListener {
     const startMs = performance.now()
     await settlesWithin(this.whenIdle(), timeoutMs)
     this.replay.commits.stop()
-    const closed = this.store.close().catch((error: unknown) => this.ledger.failed(error))
+    const closed = this.options.store.close().catch((error: unknown) => this.ledger.failed(error))
     await settlesWithin(closed, Math.max(1, timeoutMs - (performance.now() - startMs)))
     for (const kept of this.adding) this.notStored(kept, 'closed', closedError())
     this.ledger.calls.stop()
@@ -205,7 +208,8 @@ export class StoredPublishes implements ConnectionListener {
     adding.add(kept)
     this.addingBytes += kept.bytes
     if (!kept.isSent) this.block(kept)
-    const call = this.open().then(() => this.store.add(kept.stored))
+    // Only a start tries again after a failure: otherwise each publish would.
+    const call = (this.start ?? this.open()).then(() => this.options.store.add(kept.stored))
     this.ledger.calls.limited(call).then(
       addition => {
         this.endAdding(kept)
@@ -288,13 +292,8 @@ export class StoredPublishes implements ConnectionListener {
   }
 
   private expire(): void {
-    this.ledger.calls
-      .limited(this.store.expire(Date.now()))
-      .catch((error: unknown) => this.ledger.failed(error))
+    const call = this.ledger.calls.limited(this.options.store.expire(Date.now()))
+    call.catch((error: unknown) => this.ledger.failed(error))
     this.expireTimer.arm(performance.now() + EXPIRE_MS)
   }
-}
-
-function fullError({ stored }: KeptMessage): Error {
-  return new MqttError('NOT_SENT', `the message for "${stored.topic}" was sent, but the store is full`)
 }
