@@ -93,7 +93,7 @@ export class Target {
   /** Validates the options, resolves SRV records, and reads the TLS files. @throws MqttError, NoConnection */
   static async of({ authentication, ...given }: TargetOptions): Promise<Target> {
     resolveOptions(given, 'doctor')
-    // Without the proxy, which is used once per connection. All connections are to the same host.
+    // Only looks up the host, which all connections use. Each of them has its own tunnel through the proxy.
     const { proxy: _proxy, ...direct } = given
     const name = withoutSecrets(given.url)
     try {

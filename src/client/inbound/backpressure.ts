@@ -206,9 +206,9 @@ export class Backpressure {
 }
 
 export const LEFT_TO_BROKER =
-  'the broker sent more QoS 1 and 2 messages than the client can hold while it waits for a response behind them; it reconnects when the messages that it holds are finished, and the broker delivers the others again; raise inbound.maxQueued or inbound.maxQueuedBytes'
+  'the broker sent more QoS 1 and 2 messages than the client can hold; it will reconnect to receive the others again; raise inbound.maxQueued or inbound.maxQueuedBytes'
 export const LEFT_AND_LOST =
-  'QoS 1 and 2 messages are dropped, because the broker sent more than the client can hold while it waits for a response behind them; set clean: false, or raise inbound.maxQueued or inbound.maxQueuedBytes'
+  'QoS 1 and 2 messages are dropped, because the broker sent more than the client can hold; set clean: false, or raise inbound.maxQueued or inbound.maxQueuedBytes'
 const RECEIVE_MAXIMUM_EXCEEDED = 0x93
 
 /** The broker sends more than may wait, and does not release what it has sent. */
