@@ -142,8 +142,12 @@ class InboxScopes {
   }
 }
 
-/** V8 keeps what a Map contained for long if entries come and go, so a copy replaces it after this many removals. */
-const RENEWED_AFTER = 64
+/**
+ * V8 links each table that a Set or Map outgrows to the next one. Once one of them has become old, all later ones survive
+ * until the next full collection, with what they contained. So where entries come and go with every message, a copy
+ * replaces the Set or Map after this many removals, and after at least as many as it has entries.
+ */
+export const RENEWED_AFTER = 64
 
 /** Keys of messages that were handled, bounded by age and number. The oldest go first. */
 export class HandledKeys implements InboxStore {

@@ -1,5 +1,5 @@
 import type { PublishPacket } from '../protocol/packets.js'
-import { InboundCount, type InboundCounters, type RunOutcome } from './inbound-count.js'
+import { InboundCount, type InboundCounters, RENEWED_AFTER, type RunOutcome } from './inbound-count.js'
 
 /** Approximate size of the objects that hold a message. */
 const OVERHEAD_BYTES = 512
@@ -8,13 +8,6 @@ const OVERHEAD_BYTES = 512
 export function bytesOf({ length, topic, payload }: PublishPacket): number {
   return OVERHEAD_BYTES + (length ?? topic.length + payload.length)
 }
-
-/**
- * V8 links each table that a Set or Map outgrows to the next one. Once one of them has become old, all later ones survive
- * until the next full collection, with what they contained. So where entries come and go with every message, a copy
- * replaces the Set or Map after this many removals, and after at least as many as it has entries.
- */
-export const RENEWED_AFTER = 64
 
 /** The properties of a message that determine its size. */
 interface Sized {
@@ -205,7 +198,11 @@ export class OpenMessages<M extends OpenMessage> {
     return first
   }
 
-  /** Removes a message whose handlers have not started. @param outcome not set if the message is only parked; `givenBack`: `dropped` if the broker does not keep it */
+  /**
+   * Removes a message whose handlers have not started.
+   * @param outcome undefined: the message is parked until the next connection; `givenBack` counts as `dropped` if the broker
+   * does not keep the message
+   */
   withdraw(message: M, outcome: RunOutcome | undefined): void {
     this.remove(message)
     if (outcome === undefined) return void this.parked.push(message)
@@ -230,9 +227,11 @@ export class OpenMessages<M extends OpenMessage> {
    * acknowledgements.
    */
   behindStarted(): M[] {
+    const positions = new Map(this.unacknowledged.map((message, index) => [message, index]))
+    const positionOf = (message: M): number => positions.get(message) ?? -1
     let last = -1
-    for (const message of this.open) if (message.started > 0) last = Math.max(last, this.positionOf(message))
-    return [...this.open].filter(message => this.positionOf(message) > last)
+    for (const message of this.open) if (message.started > 0) last = Math.max(last, positionOf(message))
+    return [...this.open].filter(message => positionOf(message) > last)
   }
 
   /** The connection has ended. */
@@ -280,10 +279,6 @@ export class OpenMessages<M extends OpenMessage> {
   private giveBack(message: M): void {
     this.held.release(message)
     this.count.done(this.canGiveBack(message) ? 'givenBack' : 'dropped')
-  }
-
-  private positionOf(message: M): number {
-    return this.unacknowledged.indexOf(message)
   }
 
   private claim(packet: PublishPacket): M | undefined {

@@ -1,4 +1,4 @@
-import { RENEWED_AFTER } from './open-messages.js'
+import { RENEWED_AFTER } from './inbound-count.js'
 
 /** State of a run with regard to its slot. Only a working run holds one. */
 export type RunState = 'waiting' | 'working' | 'paused' | 'returned'
@@ -61,10 +61,10 @@ class HandlerQueue<R> {
  */
 export class RunScheduler<H extends Limited, R extends ScheduledRun<H>> {
   private readonly queues = new WeakMap<H, HandlerQueue<R>>()
-  /** Handlers with waiting runs that are below their own limit, */
+  /** Handlers with waiting runs that are below their own limit. */
   private readonly ready = new Set<H>()
   private readonly readyPassive = new Set<H>()
-  /** and at it. */
+  /** Handlers with waiting runs that are at their own limit. */
   private readonly limited = new Set<H>()
   /** Number of runs that wait for their first slot. */
   size = 0
