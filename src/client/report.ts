@@ -1,7 +1,7 @@
 import type { ConnectionState, ProtocolVersion } from '../core/connection/connection-state.js'
 import type { InboundCounters } from '../core/inbound/inbound-count.js'
-import { counted, type HeldUp, type Notice, oneLine, RecentCount } from '../core/log-lines.js'
-import type { DropReason, OutboundCounters } from '../core/outbound/publish-outcome.js'
+import { counted, type HeldUp, INTENDED, type Notice, oneLine, RecentCount } from '../core/log-lines.js'
+import type { OutboundCounters } from '../core/outbound/publish-outcome.js'
 import { describeReasonCode } from '../core/protocol/packets.js'
 import type { SubscriptionCounters } from '../core/subscriptions/subscription-rules.js'
 
@@ -210,9 +210,6 @@ export function storeProblems({ oldestMs, fullness, messages }: StoreStats, isFa
     problems.push(`the oldest stored message has waited for ${Math.floor(oldestMs / 60_000)} minutes`)
   return problems
 }
-
-/** Reasons for drops that the application causes. */
-const INTENDED: ReadonlySet<DropReason> = new Set<DropReason>(['superseded', 'aborted', 'closed'])
 
 /** Counts the drops of the last minute, from the notices of a client. */
 export class RecentDrops {

@@ -209,8 +209,9 @@ function describeConnecting(
       }
 }
 
-/** Changes that the caller requested are not logged. */
-const AS_ASKED: readonly DropReason[] = ['superseded', 'aborted', 'closed']
+/** Reasons for drops that the application causes. They are not reported as problems. */
+export const INTENDED: ReadonlySet<DropReason> = new Set<DropReason>(['superseded', 'aborted', 'closed'])
+
 /** Creates the log lines for dropped publishes: one when drops start, and one with their number when they are over. */
 export class DropLines {
   private counts = new Map<DropReason, number>()
@@ -218,7 +219,7 @@ export class DropLines {
 
   /** @returns what to log */
   dropped(reason: DropReason, nowMs: number): string | undefined {
-    if (this.counts.size === 0 && AS_ASKED.includes(reason)) return undefined
+    if (this.counts.size === 0 && INTENDED.has(reason)) return undefined
     const isFirst = this.counts.size === 0
     if (isFirst) this.startedMs = nowMs
     this.counts.set(reason, (this.counts.get(reason) ?? 0) + 1)

@@ -4,6 +4,7 @@ import { NO_MATCHING_SUBSCRIBERS } from '../../core/connection/reconnect-rules.j
 import { isError, isMqttError, MqttError } from '../../core/errors.js'
 import type { HeldBytes } from '../../core/inbound/open-messages.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
+import { describeReasonCode } from '../../core/protocol/packets.js'
 import type { PublishPacket, PublishProperties } from '../connection/link.js'
 import type { Hook, Notice } from '../events.js'
 import { Pauses } from '../waits.js'
@@ -21,7 +22,7 @@ export interface DeadLetterRules {
 
 const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 30_000
-/** Time limit for a QoS 0 message: the broker does not store it, and its handler must become free again. */
+/** Attempts for a QoS 0 message: the broker does not store it, and its handler must become free again. */
 const QOS_0_ATTEMPTS = 3
 
 /** Base64, which a dead letter of MQTT 3.1.1 contains if the payload is not text, is larger by this factor. */
@@ -124,7 +125,7 @@ export class DeadLetters {
       }
       if (outcome.status === 'sent') return undefined
       if (outcome.status === 'refused')
-        return `the broker refused it with Reason Code 0x${outcome.reasonCode.toString(16)}`
+        return `the broker refused it: ${describeReasonCode(outcome.reasonCode)}`
       return outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status
     } catch (error) {
       // A retry would not make it smaller.

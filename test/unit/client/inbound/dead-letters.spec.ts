@@ -61,7 +61,7 @@ describe('DeadLetters', () => {
   })
 
   it.each([
-    [REFUSED, 'the broker refused it with Reason Code 0x87'],
+    [REFUSED, 'the broker refused it: 0x87 Not authorized'],
     [{ status: 'dropped', reason: 'queue-full' } as const, 'dropped: queue-full'],
     [new Error('too large'), 'too large'],
   ])('are retried after %j', async (response, why) => {
