@@ -45,7 +45,7 @@ export class Shutdown {
   private readonly listeners = new Set<() => void>()
   private drained: Promise<void> | undefined
   private closed: Promise<void> | undefined
-  /** Fraction of the drain time that remains for publishes after the drain. */
+  /** What the drain has left of its time, for publishes after it. */
   private unusedDrainMs = 0
   private deadline: NodeJS.Timeout | undefined
   private isOverdue = false

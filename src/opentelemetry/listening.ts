@@ -6,7 +6,7 @@ type Name = keyof MqttChannelMessages
 
 /** Subscribes to a channel of the client. An error of `take` is logged. @returns a function that unsubscribes */
 export function listen<N extends Name>(name: N, take: (event: MqttChannelMessages[N]) => void): () => void {
-  const hear = (event: unknown): void => {
+  const receive = (event: unknown): void => {
     try {
       // Seam: only this package publishes to its channels.
       take(event as MqttChannelMessages[N])
@@ -14,6 +14,6 @@ export function listen<N extends Name>(name: N, take: (event: MqttChannelMessage
       diag.error('nestjs-mqtt: an event could not be recorded', error)
     }
   }
-  subscribe(MQTT_CHANNELS[name], hear)
-  return () => unsubscribe(MQTT_CHANNELS[name], hear)
+  subscribe(MQTT_CHANNELS[name], receive)
+  return () => unsubscribe(MQTT_CHANNELS[name], receive)
 }

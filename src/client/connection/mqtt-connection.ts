@@ -94,7 +94,7 @@ export class MqttConnection {
     return this.link.unwrap() as T
   }
 
-  /** Adds a listener that is called before all other listeners of a change. @returns a function that removes it */
+  /** Adds a listener. Those that use the link are called first, in the order of their calls. @returns a function that removes it */
   attach(listener: ConnectionListener): () => void {
     if (!usesLink(listener)) {
       this.observers.add(listener)

@@ -268,7 +268,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
     if (came.runs.length === 0 || came.runs.some(run => !run.handler.isInternal)) this.dropAll(came)
   }
 
-  /** Returns all runs of a message that have not started. */
+  /** Drops all runs of a message that have not started. */
   private dropAll(delivery: Delivery): void {
     if (delivery.started > 0) for (const run of delivery.runs) this.drop(run)
     if (delivery.started > 0 || !this.messages.open.has(delivery)) return

@@ -30,9 +30,9 @@ export interface ConnectedSession {
  *                      ▼                         ▼ lost
  *                    closed ◄────────────────────┘
  * ```
- * Not shown: `replace` leads from `connected` to `connecting`, once the connection has ended. `lost` leads to `closed` if the verdict is `stop`, or if the first round of attempts fails with
- * `fail-fast`. It leads directly to `connecting` if the broker redirects the client, or refuses MQTT 5 with
- * `protocolVersion: 'auto'`. `closed` is final.
+ * Not shown: `replace` leads from `connected` to `connecting`, once the connection has ended. `lost` leads to `closed` if the
+ * verdict is `stop`, or if the first round of attempts fails with `fail-fast`. It leads directly to `connecting` if the broker
+ * redirects the client, or refuses MQTT 5 with `protocolVersion: 'auto'`. `closed` is final.
  */
 export type ConnectionState =
   | { readonly status: 'idle' }

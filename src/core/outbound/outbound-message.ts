@@ -235,7 +235,7 @@ export function excessOf(message: OutboundMessage, link: Measuring): MqttError |
   }
 }
 
-/** The same for a publish that waited, because the limits of this connection were unknown when its wait started. */
+/** Returns the outcome of a publish that waited, and that this connection does not accept or that cannot be encoded. */
 export function refusalOf(error: unknown): Extract<PublishOutcome, { status: 'refused' }> {
   const { reasonCode = UNSPECIFIED_ERROR } = error instanceof MqttError ? error : {}
   return { status: 'refused', reasonCode, reasonString: describeCause(error) }
