@@ -9,7 +9,7 @@ import type { WriteResult } from './store-errors.js'
 import type { InboxCall, InboxReport } from './worker-protocol.js'
 
 /** The thread of an inbox. */
-class InboxThread extends FileThread<InboxCall> {
+export class InboxThread extends FileThread<InboxCall> {
   protected title = 'the inbox'
   private file: InboxFile | undefined
 
@@ -52,7 +52,15 @@ class InboxThread extends FileThread<InboxCall> {
 
   /** Runs in steps, so that calls do not wait until all old keys are removed. */
   private trim(nowMs: number): void {
-    if (this.file?.trimSome(nowMs) === true) setImmediate(() => this.trim(nowMs))
+    if (this.file?.trimSome(nowMs) === true) setImmediate(() => this.trimMore(nowMs))
+  }
+
+  private trimMore(nowMs: number): void {
+    try {
+      this.trim(nowMs)
+    } catch {
+      // Each addition removes old keys too, and reports an error that lasts.
+    }
   }
 
   private get openedFile(): InboxFile {
