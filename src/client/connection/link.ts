@@ -251,6 +251,8 @@ export function limited(
   return { ...session, limits: stricter }
 }
 
+const HUNG_UP = 'the connection was closed before CONNACK; check the port and the scheme of "url"'
+
 /** An error of the stream, or the error of `mqtt` for a CONNACK with a failure Reason Code. */
 export function failureOf(
   cause: Error,
@@ -259,15 +261,16 @@ export function failureOf(
   serverReference: string | undefined,
 ): MqttError {
   if (isConnected) return new MqttError('CONNECTION_LOST', describeCause(cause), { cause })
-  const reasonCode = 'code' in cause && typeof cause.code === 'number' ? cause.code : undefined
-  if (reasonCode === undefined) {
-    const text = `could not connect to ${target}: ${tlsFailure(cause) ?? describeCause(cause)}`
+  const code = 'code' in cause ? cause.code : undefined
+  if (typeof code !== 'number') {
+    const what = tlsFailure(cause) ?? describeCause(cause)
+    const text = `could not connect to ${target}: ${code === 'ECONNRESET' ? `${what}: ${HUNG_UP}` : what}`
     return new MqttError('CONNECT_FAILED', text, { cause })
   }
-  const text = `${target} refused the connection: ${describeReasonCode(reasonCode)}`
+  const text = `${target} refused the connection: ${describeReasonCode(code)}`
   return new MqttError('CONNECT_REFUSED', text, {
     cause,
-    reasonCode,
+    reasonCode: code,
     ...(serverReference === undefined ? {} : { serverReference }),
   })
 }
@@ -289,8 +292,7 @@ export function serverDisconnect({
 /** The connection ended without a DISCONNECT. */
 export function hungUp(isConnected: boolean, target: string): MqttError {
   if (isConnected) return new MqttError('CONNECTION_LOST', 'the broker or the network closed the connection')
-  const text = `could not connect to ${target}: the connection was closed before CONNACK`
-  return new MqttError('CONNECT_FAILED', text)
+  return new MqttError('CONNECT_FAILED', `could not connect to ${target}: ${HUNG_UP}`)
 }
 
 export function internalError(cause: unknown): MqttError {
