@@ -270,7 +270,8 @@ export function resolveInbox(file: string, options: SqliteInboxOptions): Resolve
 }
 
 function assertPath(owner: string, file: unknown, example: string): void {
-  if (typeof file !== 'string' || file === '')
+  // libsql aborts the process for a path with U+0000.
+  if (typeof file !== 'string' || file === '' || file.includes('\0'))
     throw invalidOption(owner, `the file must be a path, such as "${example}"`)
 }
 

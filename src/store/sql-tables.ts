@@ -29,6 +29,11 @@ export class SqlTables {
     this.database.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()
   }
 
+  /** Deletes the log, and uses none from here on. */
+  leaveLog(): void {
+    this.database.exec('PRAGMA journal_mode = DELETE')
+  }
+
   close(): void {
     this.statements.clear()
     this.database.close()

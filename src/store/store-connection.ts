@@ -36,7 +36,7 @@ export interface Rescue<S> {
 const PARTS = ['', '-wal', '-shm'] as const
 
 /** The connection to a file, which is opened again after an error of the disk, and the lock on it. */
-export class StoreConnection<T extends { close(): unknown }, S> {
+export class StoreConnection<T extends { close(): unknown; leaveLog(): void }, S> {
   /** For errors. */
   readonly title: string
   private readonly file: string
@@ -90,6 +90,7 @@ export class StoreConnection<T extends { close(): unknown }, S> {
       rescue = this.format.rescue(this.tables, to, known)
     } finally {
       to.close()
+      this.leaveLog()
       this.disconnect()
     }
     const aside = existsSync(this.file)
@@ -201,6 +202,19 @@ export class StoreConnection<T extends { close(): unknown }, S> {
     if (!existsSync(rescued)) return
     if (existsSync(this.file)) removeDatabase(rescued)
     else moveDatabase(rescued, this.file)
+  }
+
+  /**
+   * libsql closes a connection only when its statements are garbage. If its file has no pages, SQLite then deletes the log by its
+   * name, which is that of the new file.
+   */
+  private leaveLog(): void {
+    if (statSync(this.file, { throwIfNoEntry: false })?.size !== 0) return
+    try {
+      this.tables?.leaveLog()
+    } catch {
+      // The log has content, so the file has pages for SQLite.
+    }
   }
 
   private moveAside(why: 'damaged' | 'corrupt'): string {

@@ -221,6 +221,21 @@ describe('a store whose file is changed by somebody else while it is open', () =
     await again.store.close()
   })
 
+  it('keeps what it stores after the file was emptied', async () => {
+    const file = newFile()
+    const first = await opened(file)
+    for (let id = 1; id <= 3; id += 1) await first.add(id)
+    await first.store.close()
+    const { store, add, repairs } = await opened(file)
+    truncateSync(file, 0)
+    expect(await add(4)).toBe('stored')
+    expect(repairs).toEqual([expect.stringContaining('0 messages were kept, 3 could not be read')])
+    await store.close()
+    const again = await opened(file)
+    expect(await again.ids()).toEqual(['message-4'])
+    await again.store.close()
+  })
+
   it('counts every message that is lost if the file was cut off', async () => {
     const file = newFile()
     const first = await opened(file)

@@ -2,6 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { MqttClient } from '../../../src/client/mqtt-client.js'
 import { MqttModule } from '../../../src/mqtt.module.js'
 import { resolveOptions } from '../../../src/options/option-checks.js'
+import { sqliteInbox } from '../../../src/store/sqlite-inbox.js'
+import { sqliteStore } from '../../../src/store/sqlite-store.js'
 import { MqttClientProxy } from '../../../src/transport/mqtt.client-proxy.js'
 import { errorOf } from '../errors-of.js'
 
@@ -137,4 +139,13 @@ describe('"ALPNProtocols"', () => {
       expect(() => resolveAny({ url: tls, ALPNProtocols })).not.toThrow()
     },
   )
+})
+
+/** libsql aborts the process for a path with U+0000. */
+describe.each([sqliteStore, sqliteInbox])('the file of a store: %o', create => {
+  it.each([undefined, 5, '', 'messages\0.db'])('cannot be %j', file => {
+    const error = errorOf(() => Reflect.apply(create, undefined, [file]))
+    expect(error.code).toBe('INVALID_OPTION')
+    expect(error.message).toContain('the file must be a path, such as')
+  })
 })
