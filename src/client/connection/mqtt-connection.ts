@@ -273,12 +273,8 @@ export class MqttConnection {
     const { connectTimeoutMs } = this.options
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        reject(
-          new MqttError(
-            'TIMEOUT',
-            `credentials, address and proxy were not ready within ${connectTimeoutMs} ms`,
-          ),
-        )
+        const text = `credentials, address and proxy were not ready within ${connectTimeoutMs} ms`
+        reject(new MqttError('TIMEOUT', text))
       }, connectTimeoutMs)
       this.locateTimer = timer
       work.then(resolve, reject).finally(() => clearTimeout(timer))
