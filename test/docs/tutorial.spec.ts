@@ -1,4 +1,10 @@
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { docBlocks } from '../../scripts/doc-blocks.mjs'
 import { eventually } from '../support/eventually.js'
 import { freePort } from '../support/free-port.js'
 import type { Ended, Program } from '../support/lone-package.js'
@@ -15,6 +21,20 @@ const ENDS = [
   '## Where to go from here',
 ]
 
+const PAGE = fileURLToPath(new URL('../../docs/tutorial.md', import.meta.url))
+
+/** The files of a project that `nest new` has created, in part. */
+const GENERATED = [
+  'src/app.controller.spec.ts',
+  'src/app.controller.ts',
+  'src/app.module.ts',
+  'src/app.service.ts',
+  'src/main.ts',
+  'test/app.e2e-spec.ts',
+  'test/jest-e2e.json',
+  'tsconfig.json',
+]
+
 let broker: Mosquitto
 let port: number
 let running: Program[]
@@ -29,9 +49,9 @@ afterEach(async () => {
   await broker.stop()
 })
 
-function start(app: DocApp, path: string, ...args: string[]): Program {
-  const env = { MQTT_URL: broker.url, PORT: String(port), PERIOD_MS: '20', NO_COLOR: '1' }
-  const program = app.program(path, env, args)
+function start(app: DocApp, path: string, truckId = '7', periodMs = '20'): Program {
+  const env = { MQTT_URL: broker.url, PORT: String(port), PERIOD_MS: periodMs, NO_COLOR: '1' }
+  const program = app.program(path, env, [truckId])
   running.push(program)
   return program
 }
@@ -77,6 +97,25 @@ describe('step 1 of the tutorial', () => {
     const program = truck(app, '7')
     // While the truck connects, only the newest temperature is kept.
     await program.printed('°C: sent')
+    expect(await terminate(program)).toMatchObject({ code: 0 })
+  })
+
+  it('deletes every generated file that could refer to a deleted one', () => {
+    const project = mkdtempSync(join(tmpdir(), 'nestjs-mqtt-tutorial-'))
+    for (const path of GENERATED) {
+      mkdirSync(dirname(join(project, path)), { recursive: true })
+      writeFileSync(join(project, path), '')
+    }
+    const [command = ''] = docBlocks(PAGE).flatMap(({ code }) => /^rm .+$/m.exec(code) ?? [])
+    execFileSync('sh', ['-c', command], { cwd: project })
+    expect(readdirSync(project, { recursive: true })).toEqual(['src', 'tsconfig.json'])
+    rmSync(project, { recursive: true })
+  })
+
+  it('has a truck that keeps publishing for as long as it runs', async () => {
+    const program = start(app, 'dist/src/truck.js', '7', '1')
+    // Without a limit, it would be warmer than its contract allows after 196 measurements.
+    await eventually(() => program.output.split('°C').length > 250)
     expect(await terminate(program)).toMatchObject({ code: 0 })
   })
 })
