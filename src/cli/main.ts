@@ -51,6 +51,31 @@ const MISSING = {
     'the file of the store is missing; specify the path that you passed to sqliteStore(), such as alarms.db',
 }
 
+const AS_URL = 'pass the address as a URL, such as mqtt://localhost:1883'
+const ALWAYS_VERIFIED =
+  'certificates are always verified; pass the certificate of the authority with --ca, or another host name with --servername'
+
+/** What to do in place of an option that other MQTT commands have. */
+const INSTEAD: Readonly<Record<string, string>> = {
+  '--password':
+    'others can read the arguments of a process; set MQTT_PASSWORD in the environment, or pass it in the URL',
+  '--passphrase': 'others can read the arguments of a process; set MQTT_PASSPHRASE in the environment',
+  '--user': 'use --username',
+  '--cafile': 'use --ca',
+  '--insecure': ALWAYS_VERIFIED,
+  '--host': AS_URL,
+  '--hostname': AS_URL,
+  '--port': AS_URL,
+  '--url': 'pass the URL without an option name',
+}
+const SHORT: Readonly<Record<string, string>> = {
+  '-P': '--password',
+  '-u': '--user',
+  '-h': '--host',
+  '-p': '--port',
+  '-L': '--url',
+}
+
 /** Runs the command line. Returns the exit code. */
 export async function main(args: readonly string[], host: CliHost): Promise<number> {
   try {
@@ -121,6 +146,15 @@ function parsed(args: readonly string[]) {
       },
     })
   } catch (error) {
-    throw new CliError(`${error instanceof Error ? error.message : String(error)}; see --help`)
+    throw new CliError(`${describeArguments(error)}; see --help`)
   }
+}
+
+/** Without the value of the option, which may be secret. */
+function describeArguments(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error)
+  const name = /^Unknown option '(-[^'=]+)/.exec(message)?.[1]
+  if (name === undefined) return message
+  const instead = INSTEAD[SHORT[name] ?? name]
+  return `unknown option "${name}"${instead === undefined ? '' : `; ${instead}`}`
 }

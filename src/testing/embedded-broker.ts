@@ -126,22 +126,24 @@ export class EmbeddedBroker {
   async deliver(topic: string, payload: BrokerPayload, options: NextOptions = {}): Promise<void> {
     const { timeoutMs = WAIT_MS } = options
     const bytes = bytesOf(payload)
-    const late = (what: string) => () =>
-      `the message on "${topic}" was not handled within ${timeoutMs} ms: ${what}`
-    await within(
-      this.subscriptions.matching(topic),
-      timeoutMs,
-      late('no client has a matching subscription at QoS 1'),
-    )
+    const late = (what: string) => `the message on "${topic}" was not handled within ${timeoutMs} ms: ${what}`
+    await within(this.subscriptions.matching(topic), timeoutMs, () => late(this.noSubscription(topic)))
     let listener: (message: BrokerMessage) => void = () => {}
     const acknowledged = new Promise<void>(resolve => {
       listener = message => message.topic === topic && message.payload.equals(bytes) && resolve()
     })
     this.ackListeners.add(listener)
     await this.publish(topic, bytes, { qos: 1 })
-    await within(acknowledged, timeoutMs, late('no client has acknowledged it')).finally(() =>
+    await within(acknowledged, timeoutMs, () => late('no client has acknowledged it')).finally(() =>
       this.ackListeners.delete(listener),
     )
+  }
+
+  private noSubscription(topic: string): string {
+    const shared = this.subscriptions.sharedOf(topic)
+    const what = 'no client has a matching subscription at QoS 1'
+    if (shared === undefined) return what
+    return `${what}, except "${shared}", and this broker does not support Shared Subscriptions: leave out "sharedGroup" in this test, or use another broker`
   }
 
   /**

@@ -29,8 +29,17 @@ export class SubscriptionLog {
   }
 
   has(topic: string): boolean {
-    return [...this.filters.values()].some(own =>
-      [...own.values()].some(filter => matchesTopicFilter(filter, topic)),
+    return this.matchingFilters(topic).some(({ sharedGroup }) => sharedGroup === undefined)
+  }
+
+  /** A Shared Subscription of the topic. aedes grants it, but delivers nothing: it takes `$share/…` for an ordinary topic. */
+  sharedOf(topic: string): string | undefined {
+    return this.matchingFilters(topic).find(({ sharedGroup }) => sharedGroup !== undefined)?.subscription
+  }
+
+  private matchingFilters(topic: string): TopicFilter[] {
+    return [...this.filters.values()].flatMap(own =>
+      [...own.values()].filter(filter => matchesTopicFilter(filter, topic)),
     )
   }
 

@@ -74,7 +74,7 @@ describe.each(['commonjs', 'module'] as const)(
         ['asyncapi', 'dist/src/app.module.js', '--options', 'dist/src/topics.js'],
         'exports no options; export them as "asyncApi"',
       ],
-      [['asyncapi', 'dist/src/app.module.js', '--nonsense'], "Unknown option '--nonsense'"],
+      [['asyncapi', 'dist/src/app.module.js', '--nonsense'], 'unknown option "--nonsense"; see --help'],
       [['asyncapi'], 'the module file is missing'],
       [['openapi'], 'unknown command "openapi"'],
     ])('rejects %j', async (args, problem) => {

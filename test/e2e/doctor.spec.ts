@@ -297,13 +297,18 @@ describe('nestjs-mqtt doctor on TLS', () => {
   it.each([
     [
       'an authority that is not trusted',
+      () => [at('localhost', 'tls')],
+      /the certificate of "server", issued by "ca", is not trusted \(UNABLE_TO_VERIFY_LEAF_SIGNATURE\); set "caPath" to/,
+    ],
+    [
+      'the file of another authority',
       () => [at('localhost', 'tls'), '--ca', files.path('other.crt')],
-      /the certificate of "server", issued by "ca", is not trusted \(UNABLE_TO_VERIFY_LEAF_SIGNATURE\); set "caPath"/,
+      /is not trusted \(\w+\); the file at "caPath" \(--ca\) does not contain the certificate of this authority/,
     ],
     [
       'a host name that is not in the certificate',
       () => [at('127.0.0.1', 'tls'), ...ca()],
-      /is valid for DNS:localhost, not for the host of the URL; use a host name from the certificate in the URL, or set "servername"/,
+      /is valid for DNS:localhost, not for the host of the URL; use a host name from the certificate in the URL, or set "servername" \(--servername\)/,
     ],
     [
       'a certificate that has expired',

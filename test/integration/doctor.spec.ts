@@ -236,4 +236,21 @@ describe('nestjs-mqtt doctor', () => {
     expect(error).toContain('"url" must be a URL with a host, such as "mqtt://localhost:1883"')
     expect(error).not.toContain('hunter2')
   })
+
+  it.each([
+    [
+      ['--password', 'hunter2'],
+      'unknown option "--password"; others can read the arguments of a process; set MQTT_PASSWORD',
+    ],
+    [['--password=hunter2'], 'unknown option "--password"; others can read'],
+    [['-u', 'ada', '-P', 'hunter2'], 'unknown option "-u"; use --username'],
+    [['-Phunter2'], 'unknown option "-P"; others can read'],
+    [['--insecure'], 'unknown option "--insecure"; certificates are always verified; pass'],
+    [['-h', 'localhost'], 'unknown option "-h"; pass the address as a URL, such as mqtt://localhost:1883'],
+  ])('says what to use in place of %j, an option of other MQTT commands', async (args, message) => {
+    const { code, error } = await runDoctor(['mqtt://localhost', ...args])
+    expect(code).toBe(1)
+    expect(error).toContain(`nestjs-mqtt: ${message}`)
+    expect(error).not.toContain('hunter2')
+  })
 })

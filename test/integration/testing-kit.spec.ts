@@ -189,6 +189,13 @@ describe('deliver', () => {
     )
   })
 
+  it('rejects with a Shared Subscription, and says that the broker does not support it', async () => {
+    await start({ url: broker.url, sharedGroup: 'readers' })
+    await expect(broker.deliver('devices/7/telemetry', 1, { timeoutMs: 20 })).rejects.toThrow(
+      'no client has a matching subscription at QoS 1, except "$share/readers/devices/+/telemetry", and this broker does not support Shared Subscriptions: leave out "sharedGroup" in this test, or use another broker',
+    )
+  })
+
   it('rejects if no client acknowledges the message', async () => {
     const client = await connectAsync(broker.url, { reconnectPeriod: 0, protocolVersion: 4 })
     await client.subscribeAsync('t', { qos: 1 })

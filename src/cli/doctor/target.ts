@@ -73,7 +73,18 @@ const TLS_HINTS: Readonly<Record<string, string>> = {
   UNABLE_TO_GET_ISSUER_CERT_LOCALLY: 'set "caPath" to the certificate of the authority (--ca)',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE:
     'set "caPath" to the certificate of the authority (--ca), or let the broker send the intermediate certificates',
-  ERR_TLS_CERT_ALTNAME_INVALID: 'use a host name from the certificate in the URL, or set "servername"',
+  ERR_TLS_CERT_ALTNAME_INVALID:
+    'use a host name from the certificate in the URL, or set "servername" (--servername)',
+}
+
+/** What is wrong if "caPath" is set. */
+const WRONG_CA = 'the file at "caPath" (--ca) does not contain the certificate of this authority'
+const TLS_HINTS_WITH_CA: Readonly<Record<string, string>> = {
+  ...TLS_HINTS,
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'the file at "caPath" (--ca) does not contain this certificate',
+  SELF_SIGNED_CERT_IN_CHAIN: WRONG_CA,
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: WRONG_CA,
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: `${WRONG_CA}, or the broker does not send the intermediate certificates`,
 }
 
 /** The address of a broker, and the streams to it. They are opened as the client opens its own. */
@@ -86,6 +97,7 @@ export class Target {
     private readonly url: URL,
     private readonly options: ResolvedOptions,
     readonly authentication: AuthenticationData | undefined,
+    private readonly tlsHints: Readonly<Record<string, string>>,
   ) {
     this.endpoints = new Endpoints(options)
   }
@@ -104,6 +116,7 @@ export class Target {
         new URL(url),
         resolveOptions({ ...given, url }, 'doctor'),
         authentication,
+        given.caPath === undefined ? TLS_HINTS : TLS_HINTS_WITH_CA,
       )
     } catch (cause) {
       const kind = /^mqtts?\+srv:/i.test(name) ? 'name' : 'tls'
@@ -137,7 +150,7 @@ export class Target {
     socket.destroy()
     const { failure } = observed
     if (failure === undefined) return observed
-    const hint = TLS_HINTS[failure] ?? 'check the certificate of the broker and "caPath" (--ca)'
+    const hint = this.tlsHints[failure] ?? 'check the certificate of the broker and "caPath" (--ca)'
     throw new NoConnection('tls', `${this.name}: ${describeTlsFailure(observed)}; ${hint}`, observed)
   }
 
