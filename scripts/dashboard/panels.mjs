@@ -75,7 +75,7 @@ export const ROWS = [
       },
       {
         title: 'In flight',
-        description: 'QoS 1 and 2 publishes without their acknowledgement.',
+        description: 'QoS 1 and 2 publishes that are not acknowledged yet.',
         queries: one(sumBy(['job'], of('mqtt_client_in_flight')), '{{job}}'),
       },
       {

@@ -208,7 +208,7 @@ export class ResponseSource {
   }
 
   outOfTime(timeoutMs: number | undefined): void {
-    this.attempt.abort(new MqttError('TIMEOUT', `the response stream did not end within ${timeoutMs} ms`))
+    this.attempt.abort(new MqttError('TIMEOUT', `the response stream did not finish within ${timeoutMs} ms`))
   }
 }
 
