@@ -147,6 +147,11 @@ describe('MQTT 3.1.1: CONNECT', () => {
 })
 
 describe('MQTT 5: CONNECT', () => {
+  it('with a password but without a user, as for a token, has an empty user name', async () => {
+    const { username, password, rest } = await connectOf({ password: 'token' })
+    expect({ username, password, rest }).toEqual({ username: '', password: 'token', rest: 0 })
+  })
+
   it.each([false, true])('has Will Properties before the Will Topic (some: %s)', async isDelayed => {
     const { first } = await connectOf({
       will: { ...WILL, ...(isDelayed ? { properties: { willDelayInterval: 7 } } : {}) },

@@ -125,7 +125,9 @@ export class Target {
   }
 
   get username(): string | undefined {
-    return this.passThrough.username ?? (decodeURIComponent(this.url.username) || undefined)
+    const username = this.passThrough.username ?? (decodeURIComponent(this.url.username) || undefined)
+    // As the client does on MQTT 5: a password is not sent without a user name.
+    return username ?? (this.password === undefined ? undefined : '')
   }
 
   get password(): Buffer | undefined {

@@ -206,6 +206,8 @@ export function clientOptions(
   delete settings.properties
   if (protocolVersion === 5) {
     const { maximumPacketSize = inbound.maxPacketBytes } = passThrough.properties ?? {}
+    // `mqtt` sends no password without a user name.
+    if (settings.password !== undefined) settings.username ??= ''
     settings.properties = {
       ...passThrough.properties,
       ...authentication?.connectProperties,
