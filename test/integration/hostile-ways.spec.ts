@@ -1,5 +1,10 @@
+import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { stat } from 'node:fs/promises'
 import { createServer, type Socket } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { inspect } from 'node:util'
 import * as v from 'valibot'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -168,5 +173,45 @@ describe('a function "credentials"', () => {
       throw { toString: () => 'opensesame' }
     }
     await failure({ url: 'mqtt://127.0.0.1:1', credentials })
+  })
+})
+
+describe('a TLS file that turns into rubbish', () => {
+  const url = 'mqtts://127.0.0.1:1'
+  const newPath = (): string => {
+    const folder = mkdtempSync(join(tmpdir(), 'tls-file-'))
+    stops.push(() => rmSync(folder, { recursive: true }))
+    return join(folder, 'ca.pem')
+  }
+  const WHOLE = '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n'
+
+  it.each([
+    ['is empty', ''],
+    ['has no certificate', 'rubbish'],
+    ['ends within the first certificate', WHOLE.slice(0, 30)],
+    ['ends within the second certificate', WHOLE + WHOLE.slice(0, 30)],
+  ])('is named when a CA file %s', async (_what, content) => {
+    const caPath = newPath()
+    writeFileSync(caPath, content)
+    expect(await failure({ url, caPath })).toContain(
+      `"caPath": the file ${caPath} contains no complete certificate in PEM format`,
+    )
+  })
+
+  it('holds one thread of Node if it cannot be read to its end, however many attempts there are', async () => {
+    const caPath = newPath()
+    execFileSync('mkfifo', [caPath])
+    // A writer ends the read.
+    stops.unshift(() => writeFileSync(caPath, ''))
+    const logger = new RecordingLog()
+    const options = { url, caPath, connect: 'background', connectTimeoutMs: 5, logger } as const
+    const client = await MqttClient.connect({ ...options, reconnect: { delayMs: [1] } })
+    stops.unshift(() => client.close())
+    let attempts = 0
+    client.onState(({ status }) => {
+      if (status === 'connecting') attempts += 1
+    })
+    await eventually(() => attempts > 8)
+    expect((await stat(tmpdir())).isDirectory()).toBe(true)
   })
 })

@@ -189,12 +189,31 @@ async function readTlsFiles(
 }
 
 async function readAll(option: string, paths: string | readonly string[]): Promise<Buffer[]> {
-  return Promise.all([paths].flat().map(path => read(option, path)))
+  const files: Buffer[] = []
+  for (const path of [paths].flat()) {
+    const file = await read(option, path)
+    if (!hasCertificates(file))
+      throw new Error(`"${option}": the file ${path} contains no complete certificate in PEM format`)
+    files.push(file)
+  }
+  return files
 }
 
+/** OpenSSL ignores a CA file without certificates, and the rest of one that is cut off. */
+function hasCertificates(file: Buffer): boolean {
+  const text = file.toString('latin1')
+  const begins = text.match(/-----BEGIN [A-Z0-9 ]*CERTIFICATE-----/g)?.length ?? 0
+  return begins > 0 && text.match(/-----END [A-Z0-9 ]*CERTIFICATE-----/g)?.length === begins
+}
+
+/** Each read that hangs, such as on a network disk, holds one of the four threads that Node has for files and DNS. */
+const reads = new Map<string, Promise<Buffer>>()
+
 async function read(option: string, path: string): Promise<Buffer> {
+  const started = reads.get(path) ?? readFile(path).finally(() => reads.delete(path))
+  reads.set(path, started)
   try {
-    return await readFile(path)
+    return await started
   } catch (error) {
     throw new Error(`"${option}": the file ${path} cannot be read: ${describeCause(error)}`)
   }
