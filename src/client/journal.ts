@@ -161,8 +161,7 @@ function thinnedLine(notice: ThinnedNotice): ThinnedLine {
       return { level: 'warn', line }
     }
     case 'dead-letter-refused': {
-      const why = oneLine(notice.why)
-      const line = `dead letters cannot be published to "${notice.topic}": ${why}; their messages stay unacknowledged until they can`
+      const line = `a dead letter cannot be published to "${notice.topic}": ${oneLine(notice.why)}`
       return { level: 'error', line }
     }
   }

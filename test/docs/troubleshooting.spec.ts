@@ -76,7 +76,7 @@ const EXAMPLES: { readonly [T in Notice['type']]: readonly Untyped<T>[] } = {
   'dead-letters-downgraded': [{ topic: 'dead/a' }],
   'dead-letter-refused': Array.from({ length: 103 }, (_, index) => ({
     topic: `dead/${index}`,
-    why: 'offline',
+    why: `offline; the message ${index % 2 === 0 ? 'waits until it can' : 'is lost'}`,
   })),
   'dead-letter-without-subscriber': [{ topic: 'dead/a' }],
   'response-not-delivered': [{ topic: 'a/b', why: 'lost' }],

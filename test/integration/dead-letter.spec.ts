@@ -226,7 +226,7 @@ describe('a dead letter that the broker refuses', () => {
     expect(acks(connection)).toEqual([1])
     expect(mqtt.stats().inbound).toMatchObject({ deadLettered: 1, running: 0 })
     expect(
-      log.visible.filter(line => line.includes('dead letters cannot be published')).length,
+      log.visible.filter(line => line.includes('a dead letter cannot be published')).length,
     ).toBeGreaterThan(1)
     await finish(parts)
   })

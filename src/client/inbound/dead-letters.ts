@@ -24,6 +24,8 @@ const FIRST_PAUSE_MS = 1_000
 const LONGEST_PAUSE_MS = 30_000
 /** Attempts for a QoS 0 message: the broker does not store it, and its handler must become free again. */
 const QOS_0_ATTEMPTS = 3
+const RETRIED = 'the message waits until it can'
+const IS_LOST = 'the message is lost'
 
 /** Base64, which a dead letter of MQTT 3.1.1 contains if the payload is not text, is larger by this factor. */
 const BASE64_GROWTH = 4 / 3
@@ -48,8 +50,9 @@ export class DeadLetters {
     for (let attempt = 1; ; attempt += 1) {
       const why = await this.send(letter)
       if (why === undefined) return
-      this.rules.notice.emit({ type: 'dead-letter-refused', topic: letter.topic, why })
-      if (this.isStopped || (letter.packet.qos === 0 && attempt >= QOS_0_ATTEMPTS)) throw notPublished(why)
+      const isLast = letter.packet.qos === 0 && attempt >= QOS_0_ATTEMPTS
+      this.refused(letter.topic, why, isLast ? IS_LOST : RETRIED)
+      if (this.isStopped || isLast) throw notPublished(why)
       await this.pauses.wait(Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (attempt - 1)))
     }
   }
@@ -128,10 +131,15 @@ export class DeadLetters {
         return `the broker refused it: ${describeReasonCode(outcome.reasonCode)}`
       return outcome.status === 'dropped' ? `dropped: ${outcome.reason}` : outcome.status
     } catch (error) {
+      if (!isMqttError(error, 'PACKET_TOO_LARGE')) return isError(error) ? error.message : String(error)
       // A retry would not make it smaller.
-      if (isMqttError(error, 'PACKET_TOO_LARGE')) throw error
-      return isError(error) ? error.message : String(error)
+      this.refused(message.topic, 'it is larger than the broker allows', IS_LOST)
+      throw error
     }
+  }
+
+  private refused(topic: string, why: string, effect: string): void {
+    this.rules.notice.emit({ type: 'dead-letter-refused', topic, why: `${why}; ${effect}` })
   }
 }
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Hook, type Notice } from '../../../../src/client/events.js'
 import { type DeadLetterPublish, DeadLetters } from '../../../../src/client/inbound/dead-letters.js'
+import { MqttError } from '../../../../src/core/errors.js'
 import { HeldBytes } from '../../../../src/core/inbound/open-messages.js'
 import type { PublishOutcome } from '../../../../src/core/outbound/publish-outcome.js'
 import { holdClock } from '../../../support/held-clock.js'
@@ -71,7 +72,10 @@ describe('DeadLetters', () => {
     expect(published).toHaveLength(2)
     await pass(2_000)
     expect(published).toHaveLength(3)
-    expect(refusals).toEqual([`1 dead: ${why}`, `2 dead: ${why}`])
+    expect(refusals).toEqual([
+      `1 dead: ${why}; the message waits until it can`,
+      `2 dead: ${why}; the message waits until it can`,
+    ])
     expect(state()).toBe('published')
   })
 
@@ -87,11 +91,23 @@ describe('DeadLetters', () => {
   })
 
   it('at QoS 0 are discarded after three attempts', async () => {
-    const { publish, published, state } = lettersWith(REFUSED)
+    const { publish, published, refusals, state } = lettersWith(REFUSED)
     await publish(0)
     await pass(60_000, 1_000)
     expect(published).toHaveLength(3)
+    expect(refusals.at(-1)).toBe('3 dead: the broker refused it: 0x87 Not authorized; the message is lost')
     expect(state()).toBe('CONNECTION_CLOSED')
+  })
+
+  it('that are larger than the broker allows are reported once, and not retried', async () => {
+    const { publish, published, refusals, state } = lettersWith(
+      new MqttError('PACKET_TOO_LARGE', 'too large'),
+    )
+    await publish()
+    await pass(60_000, 1_000)
+    expect(published).toHaveLength(1)
+    expect(refusals).toEqual(['1 dead: it is larger than the broker allows; the message is lost'])
+    expect(state()).toBe('PACKET_TOO_LARGE')
   })
 
   it('end with the client', async () => {
