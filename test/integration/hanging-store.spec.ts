@@ -122,6 +122,48 @@ describe('a store that hangs', () => {
   })
 })
 
+describe('a store whose calls throw instead of rejecting', () => {
+  const failing = (): never => {
+    throw new Error('the disk is gone')
+  }
+
+  it('does not end the process: reads, commits and expiry are tried again, with a line in the log', async () => {
+    let throws = false
+    const store = memoryStore()
+    const { read, settle, expire } = store
+    Object.assign(store, {
+      read: (...args: Parameters<typeof read>) => (throws ? failing() : read.apply(store, args)),
+      settle: (...args: Parameters<typeof settle>) => (throws ? failing() : settle.apply(store, args)),
+      expire: (...args: Parameters<typeof expire>) => (throws ? failing() : expire.apply(store, args)),
+    })
+    const parts = await offline({ store })
+    parts.publish('alarm', 1)
+    await waitUntilStored()
+    const connection = await comeBack(parts)
+    throws = true
+    await new Acknowledging(connection).untilQuiet()
+    await pass(120_000, 10_000)
+    expect(parts.mqtt.stats().store).toMatchObject({ delivered: 0, messages: 1 })
+    expect(parts.log.visible).toContain('the message store failed: the disk is gone')
+    throws = false
+    await pass(CALL_MS, 10_000)
+    expect(parts.mqtt.stats().store).toMatchObject({ delivered: 1, messages: 0 })
+    await finish(parts)
+  })
+
+  it('drops what it does not add as store-failed, and can be closed', async () => {
+    const parts = await offline({ store: Object.assign(memoryStore(), { add: failing, close: failing }) })
+    refuseToDial(parts)
+    const publish = parts.publish('alarm', 1)
+    await flow()
+    expect(publish.outcome).toEqual({ status: 'dropped', reason: 'store-failed' })
+    await finish(parts)
+    expect(parts.log.visible).toContain('the message store failed: the disk is gone')
+    // Until then repeats of the line are counted.
+    await pass(10_000, 10_000)
+  })
+})
+
 describe('publishes that wait for the store', () => {
   /** A store whose additions wait until they are released. */
   function held(): { readonly store: MemoryStore; release(): Promise<void> } {

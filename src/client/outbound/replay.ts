@@ -268,20 +268,22 @@ export class Replay implements ConnectionListener {
     if (this.ahead.length - this.next > READ_AHEAD.messages / 2) return
     this.isReading = true
     const { rewinds, arrivals } = this
-    this.parts.ledger.calls.limited(this.parts.store.read(this.cursor, READ_AHEAD)).then(
-      messages => {
-        this.isReading = false
-        if (rewinds === this.rewinds) this.took(messages, arrivals)
-        this.wake()
-      },
-      (error: unknown) => {
-        this.isReading = false
-        if (this.isStopped) return
-        this.parts.ledger.failed(error)
-        this.pausedUntilMs = performance.now() + RETRY_MS
-        this.pauseTimer.arm(this.pausedUntilMs)
-      },
-    )
+    this.parts.ledger.calls
+      .limited(() => this.parts.store.read(this.cursor, READ_AHEAD))
+      .then(
+        messages => {
+          this.isReading = false
+          if (rewinds === this.rewinds) this.took(messages, arrivals)
+          this.wake()
+        },
+        (error: unknown) => {
+          this.isReading = false
+          if (this.isStopped) return
+          this.parts.ledger.failed(error)
+          this.pausedUntilMs = performance.now() + RETRY_MS
+          this.pauseTimer.arm(this.pausedUntilMs)
+        },
+      )
   }
 
   private took(messages: readonly StoredMessage[], arrivals: number): void {

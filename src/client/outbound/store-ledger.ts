@@ -107,8 +107,8 @@ export const STORE_CALL_MS = 300_000
 class StoreCalls {
   private readonly timers = new Set<NodeJS.Timeout>()
 
-  /** Settles like the call, or rejects with `STORE_FAILED` after five minutes. */
-  limited<T>(call: Promise<T>): Promise<T> {
+  /** Settles like the call, which may throw. Rejects with `STORE_FAILED` after five minutes. */
+  limited<T>(call: () => PromiseLike<T>): Promise<T> {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.timers.delete(timer)
@@ -120,7 +120,7 @@ class StoreCalls {
         this.timers.delete(timer)
         clearTimeout(timer)
       }
-      call.then(resolve, reject).finally(end)
+      new Promise<T>(settle => settle(call())).then(resolve, reject).finally(end)
     })
   }
 
@@ -157,6 +157,11 @@ export class StoreLedger {
   /** The problems of the store, for `health`. */
   get problems(): string[] {
     return storeProblems(this.stats, performance.now() - this.failedAtMs < RECENT_MS)
+  }
+
+  /** Calls the store, and reports a failure. Never rejects. */
+  async attempt(call: () => PromiseLike<unknown>): Promise<void> {
+    await this.calls.limited(call).catch((error: unknown) => this.failed(error))
   }
 
   /** Messages were in the store when it was opened. */
@@ -264,7 +269,7 @@ export class Commits {
     this.isCommitting = true
     const commits = [...this.open.values()]
     this.ledger.calls
-      .limited(this.store.settle(commits.map(({ position, outcome }) => ({ position, outcome }))))
+      .limited(() => this.store.settle(commits.map(({ position, outcome }) => ({ position, outcome }))))
       .then(
         () => {
           this.isCommitting = false

@@ -74,11 +74,10 @@ export class StoredPublishes implements ConnectionListener {
 
   private async openStore(): Promise<void> {
     this.hasFailed = false
-    const opening = this.options.store.open({
-      settled: (settlement, position) => this.gone(settlement, position),
-      repaired: text => this.ledger.repaired(text),
-    })
-    const { messages } = await this.ledger.calls.limited(opening).catch((error: unknown) => {
+    const settled = (settlement: StoredSettlement, position: number) => this.gone(settlement, position)
+    const repaired = (text: string) => this.ledger.repaired(text)
+    const opening = this.ledger.calls.limited(() => this.options.store.open({ settled, repaired }))
+    const { messages } = await opening.catch((error: unknown) => {
       this.hasFailed = true
       throw error
     })
@@ -148,7 +147,7 @@ export class StoredPublishes implements ConnectionListener {
     const startMs = performance.now()
     await settlesWithin(this.whenIdle(), timeoutMs)
     this.replay.commits.stop()
-    const closed = this.options.store.close().catch((error: unknown) => this.ledger.failed(error))
+    const closed = this.ledger.attempt(() => this.options.store.close())
     await settlesWithin(closed, Math.max(1, timeoutMs - (performance.now() - startMs)))
     for (const kept of this.adding) this.notStored(kept, 'closed', closedError())
     this.ledger.calls.stop()
@@ -210,23 +209,25 @@ export class StoredPublishes implements ConnectionListener {
     if (!kept.isSent) this.block(kept)
     // Only a start tries again after a failure: otherwise each publish would.
     const call = (this.start ?? this.open()).then(() => this.options.store.add(kept.stored))
-    this.ledger.calls.limited(call).then(
-      addition => {
-        this.endAdding(kept)
-        if ('position' in addition) this.added(kept, addition)
-        else this.notStored(kept, 'store-full', fullError(kept))
-      },
-      (error: unknown) => {
-        this.endAdding(kept)
-        this.ledger.failed(error)
-        this.notStored(kept, 'store-failed', isError(error) ? error : new Error(describeCause(error)))
-        // After its time limit, the call may still succeed. Otherwise it has failed.
-        call.then(
-          addition => this.addedLate(kept, addition),
-          () => {},
-        )
-      },
-    )
+    this.ledger.calls
+      .limited(() => call)
+      .then(
+        addition => {
+          this.endAdding(kept)
+          if ('position' in addition) this.added(kept, addition)
+          else this.notStored(kept, 'store-full', fullError(kept))
+        },
+        (error: unknown) => {
+          this.endAdding(kept)
+          this.ledger.failed(error)
+          this.notStored(kept, 'store-failed', isError(error) ? error : new Error(describeCause(error)))
+          // After its time limit, the call may still succeed. Otherwise it has failed.
+          call.then(
+            addition => this.addedLate(kept, addition),
+            () => {},
+          )
+        },
+      )
   }
 
   private endAdding(kept: KeptMessage): void {
@@ -292,8 +293,7 @@ export class StoredPublishes implements ConnectionListener {
   }
 
   private expire(): void {
-    const call = this.ledger.calls.limited(this.options.store.expire(Date.now()))
-    call.catch((error: unknown) => this.ledger.failed(error))
+    void this.ledger.attempt(() => this.options.store.expire(Date.now()))
     this.expireTimer.arm(performance.now() + EXPIRE_MS)
   }
 }
