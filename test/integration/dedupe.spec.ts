@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm'
 import { Transport } from '@nestjs/microservices'
 import { describe, expect, it } from 'vitest'
 import type { DeliveryEvent } from '../../src/client/index.js'
@@ -263,8 +264,15 @@ describe('a store for dedupe', () => {
     await finish(parts)
   })
 
-  it('that does not respond fails the attempt after 30 s', async () => {
-    const store: InboxStore = { has: () => new Promise(() => {}), add: () => {} }
+  const pending = new Promise<boolean>(() => {})
+  // Jest runs the code of tests in a realm of its own.
+  const ofAnotherRealm: Promise<boolean> = runInNewContext('new Promise(() => {})')
+
+  it.each([
+    ['a promise', pending],
+    ['a promise of another realm', ofAnotherRealm],
+  ])('that does not respond, with %s, fails the attempt after 30 s', async (_what, result) => {
+    const store: InboxStore = { has: () => result, add: () => {} }
     const parts = await deduping({ dedupe: { by: 'message-id', store } })
     parts.connection.send(identified(1, 'one'))
     await pass(31_000, 1_000)

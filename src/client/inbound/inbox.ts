@@ -124,7 +124,8 @@ class Inbox {
   private async ask<T>(what: string, call: () => T | Promise<T>): Promise<T> {
     try {
       const result = call()
-      return result instanceof Promise ? await limited(result, 'the store', STORE_TIMEOUT_MS) : result
+      if (typeof result !== 'object' || result === null) return result
+      return await limited(Promise.resolve(result), 'the store', STORE_TIMEOUT_MS)
     } catch (cause) {
       const text = `the inbox of the handler of "${this.pattern}" could not ${what} the message: ${describeCause(cause)}`
       throw new MqttError('STORE_FAILED', text, { cause })
