@@ -63,7 +63,7 @@ describe('the advice for a failure of TLS', () => {
     [
       'ERR_SSL_TLSV1_ALERT_UNKNOWN_CA',
       '80BC:error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:a.c:1601:\n',
-      /^tlsv1 alert unknown ca; the broker requires/,
+      /^tlsv1 alert unknown ca; the broker does not accept the certificate of this client/,
     ],
     [
       'EPROTO',
