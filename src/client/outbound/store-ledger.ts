@@ -108,8 +108,9 @@ class StoreCalls {
   private readonly timers = new Set<NodeJS.Timeout>()
 
   /** Settles like the call, which may throw. Rejects with `STORE_FAILED` after five minutes. */
-  limited<T>(call: () => PromiseLike<T>): Promise<T> {
+  limited<T>(call: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
+      const running = call()
       const timer = setTimeout(() => {
         this.timers.delete(timer)
         const text = `the store did not complete a call within ${STORE_CALL_MS} ms; it may still complete it later`
@@ -120,7 +121,7 @@ class StoreCalls {
         this.timers.delete(timer)
         clearTimeout(timer)
       }
-      new Promise<T>(settle => settle(call())).then(resolve, reject).finally(end)
+      running.then(resolve, reject).finally(end)
     })
   }
 
@@ -160,7 +161,7 @@ export class StoreLedger {
   }
 
   /** Calls the store, and reports a failure. Never rejects. */
-  async attempt(call: () => PromiseLike<unknown>): Promise<void> {
+  async attempt(call: () => Promise<unknown>): Promise<void> {
     await this.calls.limited(call).catch((error: unknown) => this.failed(error))
   }
 
