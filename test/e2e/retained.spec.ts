@@ -121,9 +121,11 @@ describe.each([4, 5] as const)('retained() on mosquitto, MQTT version %d', proto
     const received: unknown[] = []
     const wide: unknown[] = []
     await client.subscribe('sites/#', ({ payload }) => void wide.push(payload)).whenGranted()
+    await eventually(() => wide.length === 3)
     await client.subscribe('sites/+/state', ({ payload }) => void received.push(payload)).whenGranted()
-    await eventually(() => received.length >= 3 && wide.length >= 3)
-    const before = wide.length
+    // On MQTT 3.1.1 a message does not name the filter that it was sent for, so every handler that matches receives it.
+    const before = protocolVersion === 5 ? 3 : 6
+    await eventually(() => received.length === 3 && wide.length === before)
     const cache = client.retained('sites/+/state', { quietMs: 0 })
     await cache.whenComplete()
     expect(cache.size).toBe(3)
