@@ -65,7 +65,6 @@ async function writeApi() {
   })
   const project = await app.convert()
   if (project === undefined) throw new Error('the API reference cannot be made: src does not compile')
-  await app.generateOutputs(project)
   await app.outputs.writeOutput({ name: 'markdown', path: API }, project)
   app.validate(project)
   nameEntryPoints()

@@ -285,8 +285,8 @@ export const messagesSchema = v.object(
   'an object with options',
 )
 
-/** Options of an `MqttRecord`. */
-export const recordSchema = v.optional(
+/** Options of an `MqttRecord`. With a type, because TypeScript 5.6 cannot read the inferred one. */
+export const recordSchema: v.GenericSchema = v.optional(
   strictObject(
     {
       qos: v.optional(qosSchema),

@@ -156,9 +156,11 @@ function isProtocolList(value: unknown): boolean {
 const isProtocolName = (value: unknown): boolean =>
   typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= 255
 
-/** For an empty name, Node does not throw, but aborts the process. */
-export const alpn = v.optional(
-  v.custom<NonNullable<PassThroughOptions['ALPNProtocols']>>(isProtocolList, alpnAllowed),
+type ProtocolList = NonNullable<PassThroughOptions['ALPNProtocols']>
+
+/** For an empty name, Node does not throw, but aborts the process. With a type, because TypeScript 5.6 cannot read the inferred one. */
+export const alpn: v.OptionalSchema<v.CustomSchema<ProtocolList, string>, undefined> = v.optional(
+  v.custom<ProtocolList, string>(isProtocolList, alpnAllowed),
 )
 
 /** Options of `MqttModule.forRoot` that are not those of the connection. */
