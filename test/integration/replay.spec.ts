@@ -12,7 +12,7 @@ import {
   SlowLink,
   Watched,
 } from '../support/publisher-on-peer.js'
-import { Acknowledging, publishesOn, storingOnPeer } from '../support/stored-publishes.js'
+import { Acknowledging, publishesOn, storingOnPeer, waitUntilStored } from '../support/stored-publishes.js'
 
 holdClock()
 
@@ -57,6 +57,31 @@ describe('the order of stored messages', () => {
     await flow()
     expect(publishesOn(connection).slice(0, 2)).toEqual(['stored 0', 'stored 99'])
     await new Acknowledging(connection).untilQuiet()
+    await finish(parts)
+  })
+
+  it('does not repeat a message that was acknowledged while it waited behind others', async () => {
+    const parts = await withStored(300)
+    const connection = await comeBack(parts, { properties: { receiveMaximum: 10 } })
+    await flow()
+    parts.publish('other', 1)
+    await waitUntilStored()
+    const acknowledged = new Set<number>()
+    const acknowledge = async (isLeftOut: (topic: string) => boolean): Promise<void> => {
+      for (const [index, packet] of connection.received.entries()) {
+        if (packet.cmd !== 'publish' || acknowledged.has(index) || isLeftOut(packet.topic)) continue
+        acknowledged.add(index)
+        connection.send({ cmd: 'puback', messageId: packet.messageId ?? 0, reasonCode: 0 })
+      }
+      await flow()
+    }
+    while (publishesOn(connection).length < 290) await acknowledge(topic => topic === 'other')
+    for (let before = -1; before !== acknowledged.size; ) {
+      before = acknowledged.size
+      await acknowledge(() => false)
+    }
+    expect(publishesOn(connection).filter(text => text === 'other 1')).toHaveLength(1)
+    expect(parts.mqtt.stats().store).toMatchObject({ stored: 301, delivered: 301, messages: 0 })
     await finish(parts)
   })
 

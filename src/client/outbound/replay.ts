@@ -153,6 +153,7 @@ export class Replay implements ConnectionListener {
   end(kept: KeptMessage, outcome: StoredOutcome): void {
     if (kept.position === undefined) return
     this.untrack(kept, kept.position)
+    this.overtake(kept.position)
     this.commits.add(kept.position, kept.stored, outcome)
   }
 
@@ -160,14 +161,16 @@ export class Replay implements ConnectionListener {
   gone(position: number): boolean {
     const kept = this.sent.get(position)
     if (kept !== undefined) this.untrack(kept, position)
-    if (kept !== undefined || this.commits.has(position)) {
-      this.commits.gone(position)
-      return false
-    }
+    const isOwn = kept !== undefined || this.commits.has(position)
+    if (isOwn) this.commits.gone(position)
+    else this.overtake(position)
+    return !isOwn
+  }
+
+  /** It is not sent, although it was read, or a pending read may return it. */
+  private overtake(position: number): void {
     const first = this.ahead[this.next]?.position ?? Number.POSITIVE_INFINITY
-    // A pending read may return it as well.
     if (position > this.cursor ? this.isReading : position >= first) this.overtaken.add(position)
-    return true
   }
 
   /** Sends no more messages. Those that were sent may still be acknowledged. */
