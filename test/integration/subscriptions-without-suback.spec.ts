@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import type { MqttModuleOptions } from '../../src/options/options.js'
 import type { PeerConnection } from '../../src/testing/index.js'
+import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
 import { comeBack, finish, goOffline, pass } from '../support/publisher-on-peer.js'
-import { countOf, KEPT, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+import { countOf, json, KEPT, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
 
 holdClock()
 
@@ -164,6 +165,53 @@ describe('unsubscribe', () => {
     const second = await comeBack(parts, RESUMED)
     await unsuback(second, 0)
     await done
+    await finish(parts)
+  })
+})
+
+describe('a resumed session', () => {
+  it('resolves whenGranted() that was called without a connection', async () => {
+    const parts = await granted(KEPT)
+    await goOffline(parts)
+    const again = parts.subscription.whenGranted()
+    const second = await comeBack(parts, RESUMED)
+    await again
+    expect(countOf(second, 'subscribe')).toBe(0)
+    await finish(parts)
+  })
+
+  it('has the response topic, so a stream that began without a connection is sent', async () => {
+    const parts = await subscriberOnPeer(KEPT)
+    const { mqtt, connection } = parts
+    const gate = new Gate()
+    async function* values() {
+      yield 1
+    }
+    mqtt.respond('first', values)
+    mqtt.respond('second', async () => {
+      await gate.pass()
+      return values()
+    })
+    await connection.grant()
+    await connection.grant()
+    const properties = {
+      responseTopic: 'to',
+      correlationData: Buffer.from([1]),
+      userProperties: { stream: 'true' },
+    }
+    connection.send(json('first', 0, { properties }))
+    await connection.grant()
+    expect(await connection.find('publish')).toMatchObject({ payload: Buffer.from('1') })
+    await settle(mqtt)
+    connection.send(json('second', 0, { properties }))
+    await gate.reached()
+    await goOffline(parts)
+    gate.open()
+    await settle(mqtt)
+    const second = await comeBack(parts, RESUMED)
+    expect(await second.find('publish')).toMatchObject({ topic: 'to', payload: Buffer.from('1') })
+    await settle(mqtt)
+    expect(mqtt.stats().requests.openStreams).toBe(0)
     await finish(parts)
   })
 })

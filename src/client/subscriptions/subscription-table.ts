@@ -83,8 +83,7 @@ export class SubscriptionTable implements ConnectionListener {
       const merged = mergeOptions(known.options, options)
       if (isSameOptions(merged, known.options)) return
       known.options = merged
-      this.markUnsent(known)
-      return
+      return this.markUnsent(known)
     }
     const entry = new Subscription(filter, options, this.identifiers.assign(filter))
     this.table.set(filter.subscription, entry)
@@ -206,6 +205,8 @@ export class SubscriptionTable implements ConnectionListener {
     for (const entry of this.table.values()) {
       if (!session.sessionPresent) entry.atBroker = 'no'
       if (!session.sessionPresent || !entry.isKeptBySession) this.markUnsent(entry)
+      // No SUBACK follows for what the session has kept.
+      else entry.settle()
     }
     this.isRestoring = true
     this.flush()
