@@ -15,6 +15,7 @@ const REQUEST_ENDS = new Set([
   'REQUEST_FAILED',
   'REQUEST_BLOCKED',
 ])
+const STREAM_ENDED = 'the responder is closing'
 /** A request may settle this much later than its time limit, because the machine is busy. */
 const REQUEST_SLACK_MS = 10_000
 
@@ -134,7 +135,7 @@ const LAWS = {
           yield evidence.hasEnded(request) ? `${id} (${request.kind}) did not settle` : undefined
           continue
         }
-        for (const settlement of request.settlements) yield wrongEnd(id, settlement, evidence)
+        for (const settlement of request.settlements) yield wrongEnd(id, request.kind, settlement, evidence)
         const [{ atMs }, ...further] = request.settlements
         if (further.length > 0) yield `${id} settled ${1 + further.length} times`
         const lateMs = atMs - request.dueMs
@@ -189,10 +190,14 @@ function wrongOrder(id, before, where) {
 }
 
 /** @returns what is wrong with the end of a request, if anything */
-function wrongEnd(id, { end, details }, { responderRuns }) {
-  if (!REQUEST_ENDS.has(end)) return `${id} ended with ${end} ${details.join(' ')}`
-  if (end === 'REQUEST_FAILED')
-    return details.includes(id) ? undefined : `${id} got the error of another request: ${details.join(' ')}`
+function wrongEnd(id, kind, { end, details }, { responderRuns }) {
+  const text = details.join(' ')
+  if (!REQUEST_ENDS.has(end)) return `${id} ended with ${end} ${text}`
+  if (end === 'REQUEST_FAILED') {
+    // A service that closes ends the streams that its drain did not finish.
+    const isOwn = details.includes(id) || (kind.startsWith('stream') && text === STREAM_ENDED)
+    return isOwn ? undefined : `${id} got the error of another request: ${text}`
+  }
   if (end !== 'response') return undefined
   const [of, by] = details
   if (of !== id) return `${id} got the response to ${of}`

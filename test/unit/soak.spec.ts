@@ -108,6 +108,13 @@ describe('the soak', () => {
     expect(Object.keys(brokenLaws(journals))).toContain(law)
   })
 
+  it('allows a service that closes to end a stream, but no other request', () => {
+    const ended = (kind: string) =>
+      withLine('c', `Q c:1 ${kind} 500 10`, 'A c:1 20 REQUEST_FAILED the responder is closing')
+    expect(brokenLaws(ended('stream-qos1'))).toEqual({})
+    expect(brokenLaws(ended('qos1'))).toHaveProperty('requests')
+  })
+
   it('allows an order that the broker has changed', () => {
     const [first, second] = ['B p:1000009 soak/pub/x/1/p/3', 'B p:1000008 soak/pub/x/1/p/3']
     const journals = withLine('s', first, second)
