@@ -5,7 +5,6 @@
 //   H <publisher> <number> <time>  the handler ran to its end
 import { MqttClient } from 'nestjs-mqtt/client'
 import { Journal, RecentLog } from '../soak/journal.mjs'
-import { serve } from '../soak/remote.mjs'
 
 /** Topic of everything that is published. */
 export const TOPIC = 'cluster/load'
@@ -15,12 +14,6 @@ export class ClusterClient {
     this.role = role
     this.journal = new Journal(role.journal)
     this.log = new RecentLog(`${role.journal}.log`)
-  }
-
-  static async begin(Kind) {
-    const actor = new Kind(JSON.parse(process.argv[2]))
-    await actor.open()
-    serve(actor)
   }
 
   // Options of this kind of client.

@@ -1,6 +1,7 @@
 // Publishes numbered messages with QoS 1 at a fixed rate, and writes the outcome of each.
 import { setTimeout as wait } from 'node:timers/promises'
 import { sqliteStore } from 'nestjs-mqtt/store'
+import { begin } from '../soak/remote.mjs'
 import { ClusterClient, TOPIC } from './client-process.mjs'
 
 const SETTLE_LIMIT_MS = 60_000
@@ -86,4 +87,4 @@ class Publisher extends ClusterClient {
   }
 }
 
-await ClusterClient.begin(Publisher)
+await begin(Publisher)

@@ -1,5 +1,6 @@
 // Handles messages of a persistent session, and acknowledges each one after writing it to the journal.
 import { setTimeout as wait } from 'node:timers/promises'
+import { begin } from '../soak/remote.mjs'
 import { ClusterClient, TOPIC } from './client-process.mjs'
 
 const WORK_MS = 2
@@ -30,4 +31,4 @@ class Subscriber extends ClusterClient {
   }
 }
 
-await ClusterClient.begin(Subscriber)
+await begin(Subscriber)

@@ -5,7 +5,6 @@ import { setTimeout as wait } from 'node:timers/promises'
 import { isMqttError, MQTT_CHANNELS, MqttClient } from 'nestjs-mqtt/client'
 import { Journal, RecentLog } from './journal.mjs'
 import { Random } from './random.mjs'
-import { serve } from './remote.mjs'
 
 /** A quiet point is measured this often, at this interval. */
 const ROUNDS = 8
@@ -36,13 +35,6 @@ export class Actor {
     this.log = new RecentLog(role.log)
     this.next = role.life * PER_LIFE
     this.journal.note('L', role.life)
-  }
-
-  /** Starts the process: it opens its client and then does what the conductor calls for. */
-  static async begin(Kind) {
-    const actor = new Kind(JSON.parse(process.argv[2]))
-    await actor.open()
-    serve(actor)
   }
 
   // What a kind of actor adds.

@@ -2,6 +2,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { isMqttError } from 'nestjs-mqtt/client'
 import { Actor } from './actor.mjs'
+import { begin } from './remote.mjs'
 
 /** Allowed errors of an operation while links and processes fail. The laws define how a request may end. */
 const ALLOWED = ['TIMEOUT', 'ABORTED', 'CONNECTION_LOST', 'CONNECTION_CLOSED', 'NOT_SENT']
@@ -146,4 +147,4 @@ class Consumer extends Actor {
   }
 }
 
-await Actor.begin(Consumer)
+await begin(Consumer)

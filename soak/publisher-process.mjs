@@ -2,6 +2,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { sqliteStore } from 'nestjs-mqtt/store'
 import { Actor } from './actor.mjs'
+import { begin } from './remote.mjs'
 import { POLICIES, TOPICS } from './topics.mjs'
 
 const SETTLE_MS = 15_000
@@ -123,4 +124,4 @@ class Publisher extends Actor {
   }
 }
 
-await Actor.begin(Publisher)
+await begin(Publisher)

@@ -21,6 +21,13 @@ export function serve(target) {
   process.send({ ready: true })
 }
 
+/** Opens the client of this process, for the role that the parent process gave it, and serves calls. */
+export async function begin(Kind) {
+  const actor = new Kind(JSON.parse(process.argv[2]))
+  await actor.open()
+  serve(actor)
+}
+
 /** A process that serves calls. */
 export class Remote {
   calls = new Map()
@@ -83,6 +90,7 @@ export class Remote {
     this.child.kill('SIGKILL')
     await this.closed
   }
+
   /** Ends it as it ends by itself, with what it has started, or with SIGKILL if it does not respond. */
   async end() {
     this.isExpectedToEnd = true

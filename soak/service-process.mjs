@@ -7,6 +7,7 @@ import { Ctx, EventPattern, MessagePattern, Payload, RpcException } from '@nestj
 import { deadLetter, handle, MqttModule, MqttService } from 'nestjs-mqtt'
 import { Actor } from './actor.mjs'
 import { HANDLER_OPERATIONS } from './operations.mjs'
+import { begin } from './remote.mjs'
 import { OWN_TOPICS, SHARED_TOPICS } from './topics.mjs'
 
 /** A message that is handled again is no first one. Bounded, because a run may be long. */
@@ -163,4 +164,4 @@ function decorate({ prototype }, method, decorator) {
   decorator(prototype, method, Object.getOwnPropertyDescriptor(prototype, method))
 }
 
-await Actor.begin(Service)
+await begin(Service)
