@@ -25,7 +25,7 @@ import {
 import { MqttSender } from './mqtt-sender.js'
 import { MqttSession } from './mqtt-session.js'
 import { NO_OPTIONS } from './outbound/publishes.js'
-import { STORE_CALL_MS } from './outbound/store-ledger.js'
+import { STORE_CALL_MS } from './outbound/store-calls.js'
 import type { MqttHealth, MqttStats } from './report.js'
 import { hasClosed, limited, type WaitOptions } from './waits.js'
 

@@ -3,6 +3,7 @@ import type { StoreAddition } from '../../src/core/outbound/message-store.js'
 import { type MemoryStore, memoryStore } from '../../src/testing/memory-store.js'
 import { holdClock } from '../support/held-clock.js'
 import { comeBack, expectAddsUp, finish, flow, goOffline, pass } from '../support/publisher-on-peer.js'
+import { sessionOnPeer } from '../support/session-on-peer.js'
 import {
   Acknowledging,
   publishesOn,
@@ -14,6 +15,14 @@ import {
 holdClock()
 
 const CALL_MS = 300_000
+const STORED_MESSAGE = {
+  messageId: 'a',
+  topic: 'alarm',
+  payload: Buffer.from('1'),
+  qos: 1,
+  retain: false,
+  storedAtMs: 0,
+} as const
 const never = () => new Promise<never>(() => {})
 
 /** A store in memory with other calls. @param calls receives the original ones */
@@ -119,6 +128,79 @@ describe('a store that hangs', () => {
     expect(publish.outcome).toEqual({ status: 'dropped', reason: 'closed' })
     expectAddsUp(parts.mqtt)
     await closed
+  })
+})
+
+describe('a store that hangs while it is opened', () => {
+  /** A store that opens when it is released, and a session that has given up waiting for it. */
+  async function givenUp() {
+    const store = memoryStore()
+    const { open } = store
+    const releases: (() => void)[] = []
+    const held: MemoryStore['open'] = listener =>
+      new Promise(resolve => releases.push(() => resolve(open.call(store, listener))))
+    Object.assign(store, { open: held })
+    const parts = sessionOnPeer({ store, connect: 'background', drainTimeoutMs: 0 })
+    const first = parts.session.start().catch((error: unknown) => error)
+    await pass(CALL_MS + 1_000, 10_000)
+    expect(await first).toMatchObject({ code: 'STORE_FAILED' })
+    const release = async () => {
+      for (const go of releases.splice(0)) go()
+      await flow()
+    }
+    return { ...parts, store, release, opens: () => releases.length }
+  }
+  const reopen = async (store: MemoryStore, release: () => Promise<void>) => {
+    const reopening = store.open({ settled: () => {} })
+    await release()
+    await reopening
+    await store.close()
+  }
+
+  it('is closed again when it opens after the time limit, so that the next start succeeds', async () => {
+    const { session, store, release, opens, peer } = await givenUp()
+    await release()
+    await reopen(store, release)
+    const second = session.start()
+    await flow()
+    expect(opens()).toBe(1)
+    await release()
+    await second
+    await peer.accept()
+    await session.connection.whenConnected()
+    await session.close()
+    await reopen(store, release)
+  })
+
+  it('is used by a start that is waiting when it opens, and is not opened twice', async () => {
+    const { session, store, release, opens } = await givenUp()
+    const second = session.start()
+    await flow()
+    expect(opens()).toBe(1)
+    await release()
+    await second
+    await expect(store.add(STORED_MESSAGE)).resolves.toEqual({ position: 1 })
+    await session.close()
+    await reopen(store, release)
+  })
+
+  it('is closed again when it opens after the client was closed', async () => {
+    const { session, store, release } = await givenUp()
+    await session.close()
+    await release()
+    await reopen(store, release)
+  })
+
+  it('reports a late opening that cannot be closed', async () => {
+    const { session, store, release, log } = await givenUp()
+    const { close } = store
+    Object.assign(store, { close: () => Promise.reject(new Error('the disk is gone')) })
+    await release()
+    expect(log.visible).toContain('the message store failed: the disk is gone')
+    Object.assign(store, { close })
+    await session.close()
+    // Until then repeats of the line are counted.
+    await pass(10_000, 10_000)
   })
 })
 

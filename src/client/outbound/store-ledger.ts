@@ -18,6 +18,7 @@ import { type ResolvedStoring, type StorableMessage, storable } from '../../opti
 import type { ClientEvents } from '../events.js'
 import { type StoreStats, storeProblems } from '../report.js'
 import { DeadlineTimer, IdleWaiters } from '../waits.js'
+import { StoreCalls } from './store-calls.js'
 
 interface StoringSession {
   readonly events: ClientEvents
@@ -98,38 +99,6 @@ export class KeptMessage implements Keeper {
 /** Why a message that was sent is not in the store. */
 export function fullError({ stored }: KeptMessage): Error {
   return new MqttError('NOT_SENT', `the message for "${stored.topic}" was sent, but the store is full`)
-}
-
-/** Time limit for a call of a store. The limit of `sqliteStore` is shorter. */
-export const STORE_CALL_MS = 300_000
-
-/** Limits the calls of a store, so that one that hangs ends. */
-class StoreCalls {
-  private readonly timers = new Set<NodeJS.Timeout>()
-
-  /** Settles like the call, which may throw. Rejects with `STORE_FAILED` after five minutes. */
-  limited<T>(call: () => Promise<T>): Promise<T> {
-    return new Promise((resolve, reject) => {
-      const running = call()
-      const timer = setTimeout(() => {
-        this.timers.delete(timer)
-        const text = `the store did not complete a call within ${STORE_CALL_MS} ms; it may still complete it later`
-        reject(new MqttError('STORE_FAILED', text))
-      }, STORE_CALL_MS)
-      this.timers.add(timer)
-      const end = (): void => {
-        this.timers.delete(timer)
-        clearTimeout(timer)
-      }
-      running.then(resolve, reject).finally(end)
-    })
-  }
-
-  /** A call that hangs does not keep the process alive any more. */
-  stop(): void {
-    for (const timer of this.timers) clearTimeout(timer)
-    this.timers.clear()
-  }
 }
 
 const UNSENT: ReadonlySet<StoredOutcome['status']> = new Set(['evicted', 'expired', 'set-aside'])

@@ -17,6 +17,7 @@ import type { ClientEvents } from '../events.js'
 import { DeadlineTimer, IdleWaiters, settlesWithin } from '../waits.js'
 import type { Publisher } from './publisher.js'
 import { Replay } from './replay.js'
+import { StoreOpening } from './store-calls.js'
 import { fullError, KeptMessage, StoreLedger } from './store-ledger.js'
 
 /** Messages that wait to be written to the store. */
@@ -47,6 +48,7 @@ export class StoredPublishes implements ConnectionListener {
   private addingBytes = 0
   private readonly idle = new IdleWaiters(() => this.adding.size === 0)
   private readonly early = new EarlyEnds(this.topics)
+  private readonly opening: StoreOpening
   private start: Promise<void> | undefined
   private hasFailed = false
   private isClosed = false
@@ -60,6 +62,7 @@ export class StoredPublishes implements ConnectionListener {
     const { store } = options
     this.ledger = new StoreLedger(store, events, options.onStoredSettled)
     this.replay = new Replay({ store, publisher, topics: this.topics, ledger: this.ledger }, this)
+    this.opening = new StoreOpening(store, this.ledger, (...end) => this.gone(...end))
     this.publisher = publisher
     publisher.filler = this.replay
     // Attached before the publisher, which settles the publishes in flight when a connection ends.
@@ -74,13 +77,11 @@ export class StoredPublishes implements ConnectionListener {
 
   private async openStore(): Promise<void> {
     this.hasFailed = false
-    const settled = (settlement: StoredSettlement, position: number) => this.gone(settlement, position)
-    const repaired = (text: string) => this.ledger.repaired(text)
-    const opening = this.ledger.calls.limited(() => this.options.store.open({ settled, repaired }))
-    const { messages } = await opening.catch((error: unknown) => {
+    const messages = await this.opening.open().catch((error: unknown) => {
       this.hasFailed = true
       throw error
     })
+    if (messages === undefined) return
     this.ledger.found(messages)
     this.topics.found(messages)
     if (messages > 0) this.replay.arrived()
@@ -147,7 +148,7 @@ export class StoredPublishes implements ConnectionListener {
     const startMs = performance.now()
     await settlesWithin(this.whenIdle(), timeoutMs)
     this.replay.commits.stop()
-    const closed = this.ledger.attempt(() => this.options.store.close())
+    const closed = this.ledger.attempt(() => this.opening.close())
     await settlesWithin(closed, Math.max(1, timeoutMs - (performance.now() - startMs)))
     for (const kept of this.adding) this.notStored(kept, 'closed', closedError())
     this.ledger.calls.stop()
