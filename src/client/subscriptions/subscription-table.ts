@@ -199,7 +199,6 @@ export class SubscriptionTable implements ConnectionListener {
     this.current = { link, limits: session.limits }
     this.inFlight.connected(link)
     this.unsubscriptions.connected(link, session.limits)
-    if (this.isEnding) return
     if (session.sessionPresent) this.unsubscriptions.flush()
     else this.unsubscriptions.clear()
     for (const entry of this.table.values()) {
