@@ -1,8 +1,11 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { MqttClient, type MqttConnectOptions } from '../../src/client/index.js'
 import { eventually } from '../support/eventually.js'
+import { failOnEscapedErrors } from '../support/hostile-session.js'
 import { RecordingLog } from '../support/recording-log.js'
 import { RetainingPeer, type RetainingRules } from '../support/retaining-peer.js'
+
+failOnEscapedErrors()
 
 const open: MqttClient[] = []
 afterEach(async () => {
@@ -175,6 +178,16 @@ describe('retained() beside a handler of the same filter', () => {
     await eventually(() => received.includes('sites/end/state: end'))
     once(live, received)
     expect(peer.filters).toEqual([F])
+  })
+
+  it('can be closed after the broker has refused to remove the separate filter', async () => {
+    const { peer, client, log } = await handling(F, { refusesUnsubscribe: true })
+    const cache = client.retained(F, { quietMs: 0 })
+    await cache.whenComplete()
+    await eventually(() => log.visible.some(line => line.includes(`refused UNSUBSCRIBE of "${SEPARATE}"`)))
+    await cache.close()
+    await client.close()
+    expect(peer.filters).toEqual([F, SEPARATE])
   })
 
   it('leaves a handler of the separate filter alone, before and during the synchronisation', async () => {

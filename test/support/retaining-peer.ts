@@ -18,6 +18,8 @@ export interface RetainingRules {
   readonly keepsSession?: boolean
   /** How a SUBSCRIBE of this filter ends, if it is not granted. */
   readonly refuses?: (filter: string) => 'refused' | 'disconnected' | undefined
+  /** Refuses every UNSUBSCRIBE. @default false */
+  readonly refusesUnsubscribe?: boolean
 }
 
 interface Leaf {
@@ -91,8 +93,9 @@ export class RetainingPeer {
     else if (packet.cmd === 'subscribe') this.subscribe(packet)
     else if (packet.cmd === 'unsubscribe') {
       this.log.push(...packet.unsubscriptions.map(filter => `-${filter}`))
-      for (const filter of packet.unsubscriptions) this.leaves.delete(filter)
-      const granted = packet.unsubscriptions.map(() => 0)
+      const isRefused = this.rules.refusesUnsubscribe === true
+      if (!isRefused) for (const filter of packet.unsubscriptions) this.leaves.delete(filter)
+      const granted = packet.unsubscriptions.map(() => (isRefused ? REFUSED : 0))
       this.send({ cmd: 'unsuback', messageId: packet.messageId ?? 0, granted })
     }
   }

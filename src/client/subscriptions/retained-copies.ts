@@ -98,13 +98,12 @@ export class SeparateCopies {
     return Array.isArray(identifiers) && identifiers.includes(this.identifier)
   }
 
-  /** Resolves when the broker has removed the filters. */
+  /** Resolves when the broker has removed the filters, or has refused to. */
   unsubscribe(): Promise<unknown> {
     const { entries, ended } = this
     this.entries = []
     const removed = entries.map(entry => this.session.subscriptions.withdraw(entry))
-    this.ended = Promise.all([ended, ...removed])
-    this.ended.catch(() => {})
+    this.ended = Promise.allSettled([ended, ...removed])
     return this.ended
   }
 
