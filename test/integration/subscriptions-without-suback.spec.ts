@@ -180,6 +180,18 @@ describe('a resumed session', () => {
     await finish(parts)
   })
 
+  it('loses a filter that was unsubscribed, subscribed and unsubscribed again without a connection', async () => {
+    const parts = await granted(KEPT)
+    await goOffline(parts)
+    void parts.subscription.unsubscribe()
+    const removed = parts.mqtt.subscribe('a', ignore).unsubscribe()
+    const second = await comeBack(parts, RESUMED)
+    await unsuback(second, 0)
+    await removed
+    expect(countOf(second, 'subscribe')).toBe(0)
+    await finish(parts)
+  })
+
   it('has the response topic, so a stream that began without a connection is sent', async () => {
     const parts = await subscriberOnPeer(KEPT)
     const { mqtt, connection } = parts

@@ -193,13 +193,14 @@ export class Unsubscriptions {
     return added.confirmed
   }
 
-  /** The filter is subscribed again. */
-  remove(subscription: string): void {
+  /** The filter is subscribed again. @returns whether the broker may still have it */
+  remove(subscription: string): boolean {
     this.unsent.get(subscription)?.resolve()
-    this.unsent.delete(subscription)
+    const isUnsent = this.unsent.delete(subscription)
+    const sent = this.inFlight.contents.flat().filter(entry => entry.subscription === subscription)
     // A repeated UNSUBSCRIBE must not undo the SUBSCRIBE that follows.
-    for (const entry of this.inFlight.contents.flat())
-      entry.isWantedAgain ||= entry.subscription === subscription
+    for (const entry of sent) entry.isWantedAgain = true
+    return isUnsent || sent.length > 0
   }
 
   /** Sends the filters that are not sent yet. */

@@ -77,7 +77,7 @@ export class SubscriptionTable implements ConnectionListener {
 
   /** Adds a filter, or raises the options of a known one. `flush` sends it. */
   add(filter: TopicFilter, options: SubscriptionOptions): void {
-    this.unsubscriptions.remove(filter.subscription)
+    const mayBeAtBroker = this.unsubscriptions.remove(filter.subscription)
     const known = this.table.get(filter.subscription)
     if (known !== undefined) {
       const merged = mergeOptions(known.options, options)
@@ -86,6 +86,7 @@ export class SubscriptionTable implements ConnectionListener {
       return this.markUnsent(known)
     }
     const entry = new Subscription(filter, options, this.identifiers.assign(filter))
+    if (mayBeAtBroker) entry.atBroker = 'maybe'
     this.table.set(filter.subscription, entry)
     this.unsent.add(entry)
   }
@@ -105,7 +106,7 @@ export class SubscriptionTable implements ConnectionListener {
 
   /** Sends SUBSCRIBE again for a filter of the table, or for another filter, until `withdraw`. Resolves with SUBACK. */
   request(entry: Subscription): Promise<void> {
-    this.unsubscriptions.remove(entry.name)
+    if (this.unsubscriptions.remove(entry.name) && entry.atBroker === 'no') entry.atBroker = 'maybe'
     if (!this.isWanted(entry)) this.passing.add(entry)
     const granted = entry.whenGranted({})
     this.markUnsent(entry)
