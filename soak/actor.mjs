@@ -27,6 +27,7 @@ export class Actor {
   isOperating = false
   operations = Promise.resolve()
   connectedAtMs = 0
+  isClosing = false
 
   constructor(role) {
     this.role = role
@@ -66,6 +67,7 @@ export class Actor {
   }
 
   async open() {
+    this.isClosing = false
     this.client = await this.newClient()
     this.client.onState(({ status }) => {
       if (status === 'connected') this.connectedAtMs = Date.now()
@@ -158,10 +160,10 @@ export class Actor {
     }
   }
 
-  /** Since when it is connected and has all subscriptions, or 0. */
+  /** Since when it is connected and has all subscriptions, or 0. A client that closes does not subscribe again. */
   subscribedSinceMs() {
     const { subscriptions } = this.client.stats()
-    const isReady = this.client.state.status === 'connected' && subscriptions.pending === 0
+    const isReady = !this.isClosing && this.client.state.status === 'connected' && subscriptions.pending === 0
     return isReady ? this.connectedAtMs : 0
   }
 
@@ -183,6 +185,7 @@ export class Actor {
 
   async closeClient() {
     const { client } = this
+    this.isClosing = true
     await this.stopClient()
     await this.settled()
     this.checkCounters(client.stats())

@@ -2,6 +2,7 @@
 import { setTimeout as wait } from 'node:timers/promises'
 import { isMqttError } from 'nestjs-mqtt/client'
 import { Actor } from './actor.mjs'
+import { NO_VALUE } from './journal.mjs'
 import { begin } from './remote.mjs'
 
 /** Allowed errors of an operation while links and processes fail. The laws define how a request may end. */
@@ -88,7 +89,7 @@ class Consumer extends Actor {
       if (random.chance(0.1)) await this.pause(random.between(1, 200))
     }
     if (qos > 0) this.violation('requests', `the stream ${id} ended after ${previous} of ${to} values`)
-    return source ?? { id, by: 'no value' }
+    return source ?? { id, by: NO_VALUE }
   }
 
   async subscribe() {

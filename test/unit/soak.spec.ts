@@ -115,6 +115,17 @@ describe('the soak', () => {
     expect(brokenLaws(ended('qos1'))).toHaveProperty('requests')
   })
 
+  it('allows a stream of a handler that ran to lose all its values, at QoS 0', () => {
+    const withoutValues = (kind: string, ...runs: string[]) => ({
+      ...withLine('c', `Q c:1 ${kind} 500 10`, 'A c:1 20 response c:1 none'),
+      s: [...RUN.s, ...runs],
+    })
+    expect(brokenLaws(withoutValues('stream-qos0', 'S c:1 s:1:9'))).toEqual({})
+    expect(brokenLaws(withoutValues('stream-qos0'))).toHaveProperty('requests')
+    expect(brokenLaws(withoutValues('stream-qos1', 'S c:1 s:1:9'))).toHaveProperty('requests')
+    expect(brokenLaws(withoutValues('qos0', 'S c:1 s:1:9'))).toHaveProperty('requests')
+  })
+
   it('allows an order that the broker has changed', () => {
     const [first, second] = ['B p:1000009 soak/pub/x/1/p/3', 'B p:1000008 soak/pub/x/1/p/3']
     const journals = withLine('s', first, second)
