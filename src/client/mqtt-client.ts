@@ -34,7 +34,7 @@ import { hasClosed, limited, type WaitOptions } from './waits.js'
  * create a new one.
  */
 export class MqttClient extends MqttSender implements AsyncDisposable {
-  private readonly subscriber: Subscriber
+  private readonly handlers: Subscriber
 
   /**
    * Creates a client that is not connected yet, so that you can add handlers before the first message arrives. Call
@@ -46,7 +46,7 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
   constructor(session: MqttSession)
   constructor(source: MqttConnectOptions | MqttSession) {
     super(source instanceof MqttSession ? source : newSession(source))
-    this.subscriber = new Subscriber(this.session, this.session.options)
+    this.handlers = new Subscriber(this.session, this.session.options)
   }
 
   /**
@@ -66,9 +66,18 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
    * `SUBSCRIBE_REFUSED`; `CONNECTION_CLOSED` if the client is closed
    */
   async start(): Promise<void> {
+    this.assertOpen()
+    await this.session.listen()
+  }
+
+  private assertOpen(): void {
     const { state } = this
     if (state.status === 'closed') throw hasClosed(state.cause)
-    await this.session.listen()
+  }
+
+  private get subscriber(): Subscriber {
+    this.assertOpen()
+    return this.handlers
   }
 
   /** Current state of the connection. */
@@ -85,7 +94,7 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
    * Adds a handler at run time, with the options of `handle()`. It runs once the client has started, and after every
    * reconnect, until `unsubscribe()`. Only the first handler of a filter receives the retained messages, because the
    * client subscribes once per filter.
-   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`; `CONNECTION_CLOSED` if the client is closed
    */
   subscribe<T = unknown>(
     pattern: string,
@@ -111,7 +120,7 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
    *
    * Requests run concurrently and are delivered at QoS 0, unless `options` say otherwise. At most `requests.maxStreams`
    * streams are open. A response waits up to 30 s for the link; a response that is too large for the broker becomes an error.
-   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`; `CONNECTION_CLOSED` if the client is closed
    */
   respond<T = unknown>(
     pattern: string,
@@ -132,7 +141,7 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
    * Subscribes and returns the messages for `for await`. The loop continues after reconnects. It ends with `signal`, with
    * `break`, or when the client closes, and then unsubscribes. A QoS 1 message is acknowledged when the loop asks for the
    * next one. If several loops use one filter, each receives every message.
-   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`; `CONNECTION_CLOSED` if the client is closed
    */
   messages<T = unknown>(pattern: string, options?: MessagesOptions): MqttMessages<T>
   /** The same for a contract, or for one topic of it. Invalid messages do not reach the loop. */
@@ -147,7 +156,7 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
   /**
    * Keeps the retained messages of the topics that match a filter: what the broker has stored, and what is published later. On
    * MQTT 3.1.1 it keeps every message of these topics, because the broker does not tell which live messages it retains.
-   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`
+   * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`; `CONNECTION_CLOSED` if the client is closed
    */
   retained<T = unknown>(pattern: string, options?: RetainedOptions): Retained<T>
   /** The same for a contract, or for one topic of it. The values are validated. */

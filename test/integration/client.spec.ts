@@ -109,6 +109,81 @@ describe('the logger of a client', () => {
 })
 
 describe('a client that has closed', () => {
+  const uses: readonly [string, (client: MqttClient) => unknown][] = [
+    ['subscribe()', client => client.subscribe('a', () => {})],
+    ['respond()', client => client.respond('a', () => 1)],
+    ['messages()', client => client.messages('a')],
+    ['retained()', client => client.retained('a')],
+  ]
+
+  it.each(uses)(
+    'throws CONNECTION_CLOSED from %s, with the advice to create a new client',
+    async (_, use) => {
+      const client = await connect()
+      await client.close()
+      expect(() => use(client)).toThrow(
+        expect.objectContaining({
+          code: 'CONNECTION_CLOSED',
+          message: expect.stringContaining('create a new one'),
+        }),
+      )
+      expect(client.stats().subscriptions).toMatchObject({ granted: 0, pending: 0 })
+    },
+  )
+
+  it('throws from subscribe() with the cause if it has closed by itself', async () => {
+    const client = new MqttClient({ url: 'mqtt://localhost:1', connectTimeoutMs: 1_000 })
+    const cause = await client.start().catch((error: unknown) => error)
+    expect(cause).toBeInstanceOf(Error)
+    expect(() => client.subscribe('a', () => {})).toThrow(
+      expect.objectContaining({
+        code: 'CONNECTION_CLOSED',
+        cause: expect.objectContaining({ code: 'CONNECT_FAILED' }),
+      }),
+    )
+  })
+
+  it('fails requests with CONNECTION_CLOSED, and drops publishes as closed', async () => {
+    const client = await connect()
+    await client.close()
+    const closed = { code: 'CONNECTION_CLOSED' }
+    await expect(client.request('a', 1)).rejects.toMatchObject(closed)
+    await expect(client.requestStream('a', 1).next()).rejects.toMatchObject(closed)
+    expect(await client.publish('a', 1)).toEqual({ status: 'dropped', reason: 'closed' })
+  })
+
+  it('ignores unsubscribe() and the end of a loop and of a cache', async () => {
+    const client = await connect()
+    const subscription = client.subscribe('a', () => {})
+    const loop = client.messages('b')
+    const cache = client.retained('c')
+    await subscription.whenGranted()
+    await client.close()
+    await Promise.all([subscription.unsubscribe(), cache.close(), loop.return?.()])
+    expect(await loop.next()).toEqual({ done: true, value: undefined })
+  })
+
+  it('lets a handler that still runs use it until close() has ended', async () => {
+    const client = await connect()
+    const closings: Promise<void>[] = []
+    const results: unknown[] = []
+    const subscription = client.subscribe('a', async () => {
+      closings.push(client.close())
+      results.push(typeof client.subscribe('b', () => {}).unsubscribe)
+      results.push(await client.messages('c').next())
+      results.push(await client.publish('d', 1, { qos: 1 }))
+    })
+    await subscription.whenGranted()
+    await client.publish('a', 1)
+    await eventually(() => closings.length === 1)
+    await Promise.all(closings)
+    expect(results).toEqual([
+      'function',
+      { done: true, value: undefined },
+      { status: 'acknowledged', reasonCode: 0 },
+    ])
+  })
+
   it('rejects start() with the advice to create a new client', async () => {
     const client = await connect()
     await client.close()
