@@ -11,7 +11,7 @@ import { recordSchema } from '../options/client-options.js'
 import type { HandlerKind } from '../options/handler-options.js'
 import { parseOptions } from '../options/schema.js'
 import { callOfAt, isAddress, isContract } from '../options/topic-contract.js'
-import { MqttBatchContext, MqttContext } from './mqtt.context.js'
+import { MqttBatchContext, MqttContext, valuesOf } from './mqtt.context.js'
 
 /** A pattern that Nest can convert to a string: a string, a number or an object. */
 type RoutablePattern = string | number | MsObjectPattern
@@ -104,7 +104,7 @@ export function readRecord(owner: string, value: unknown): ResponseValue {
 
 /** What handlers of Nest return. */
 export const NEST_RESULTS: ResultReader = {
-  sourceOf: result => (isObservable(result) ? result : undefined),
+  sourceOf: result => (isObservable(result) ? valuesOf(result) : undefined),
   valueOf: value => readRecord('record of a handler', value),
   // The exception filters of the application have run.
   errorOf: error => error,

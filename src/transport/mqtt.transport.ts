@@ -4,7 +4,7 @@ import {
   Server,
   type Transport,
 } from '@nestjs/microservices'
-import { isObservable, lastValueFrom, Observable } from 'rxjs'
+import { isObservable } from 'rxjs'
 import type { PublishPacket } from '../client/connection/link.js'
 import { Batches } from '../client/inbound/batches.js'
 import { type HandlerAttempt, type InboundHandler, newHandler } from '../client/inbound/delivery.js'
@@ -21,7 +21,7 @@ import { fillVariables, parseTopicTemplate } from '../core/topic/topic-filter.js
 import { decodePacket, validPayload } from '../options/codec.js'
 import { type BatchOptions, type HandlerKind, resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import { MqttBatchContext, MqttContext } from './mqtt.context.js'
+import { MqttBatchContext, MqttContext, untilComplete } from './mqtt.context.js'
 import {
   assertLiteral,
   assertRoutable,
@@ -250,30 +250,6 @@ export class MqttTransport
       this.onProcessingStartHook(id, context, done)
     })
   }
-}
-
-/** An event whose handler returns an Observable is handled when the Observable completes. */
-async function untilComplete(result: unknown, attempt: HandlerAttempt): Promise<void> {
-  if (isObservable(result))
-    await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
-}
-
-/** Returns an Observable that mirrors `source`, and fails with the reason of `signal` when it is aborted. */
-function whileWanted<T>(source: Observable<T>, signal: AbortSignal): Observable<T> {
-  return new Observable(subscriber => {
-    const abort = (): void => subscriber.error(signal.reason)
-    subscriber.add(
-      source.subscribe({
-        next: value => subscriber.next(value),
-        error: (error: unknown) => subscriber.error(error),
-        complete: () => subscriber.complete(),
-      }),
-    )
-    // Has no effect if the source has already ended.
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort)
-    subscriber.add(() => signal.removeEventListener('abort', abort))
-  })
 }
 
 /** Transport of an application in preview mode (`preview: true`). It registers handlers and never connects. */

@@ -27,13 +27,15 @@ export interface Sink {
 /** A source that emits values by itself, such as an Observable. */
 export interface ValueSource {
   subscribe(observer: {
-    next(value: unknown): void
+    /** @returns whether the source is to continue */
+    next(value: unknown): boolean
     error(error: unknown): void
     complete(): void
   }): ValueSubscription
 }
 
 interface ValueSubscription {
+  /** Never throws. */
   unsubscribe(): void
 }
 
@@ -58,10 +60,13 @@ export class ResponseQueue {
     const abort = (): void => (this.isComplete ? undefined : this.fail(signal?.reason))
     signal?.addEventListener('abort', abort)
     this.subscription = source.subscribe({
-      next: value => this.add(value),
+      next: value => {
+        if (!this.isOver) this.add(value)
+        return !this.isOver
+      },
       error: (error: unknown) => this.fail(error),
       complete: () => {
-        this.isComplete = true
+        this.isComplete = !this.isOver
         this.wake()
       },
     })
