@@ -40,7 +40,7 @@ export class MqttService extends MqttClient {
         typeof source === 'string'
           ? this.subscribe(source, take, options)
           : this.subscribe(source, take, options)
-      const stopListening = this.session.shutdown.onDrain(() => subscriber.complete())
+      const stopListening = this.session.shutdown.onIntakeEnd(() => subscriber.complete())
       return () => {
         void subscription.unsubscribe()
         stopListening()

@@ -52,10 +52,14 @@ export class Shutdown {
   private isStartAbandoned = false
   private starts = 0
 
-  constructor(private readonly session: EndingSession) {}
+  constructor(private readonly session: EndingSession) {
+    // The connection may also stop for good by itself.
+    const stateChanged = ({ status }: ConnectionState) => (status === 'closed' ? this.endIntake() : undefined)
+    session.connection.attach({ stateChanged })
+  }
 
-  /** Adds a listener for the end of the intake. @returns a function that removes it */
-  onDrain(work: () => void): () => void {
+  /** Adds a listener for the end of the intake: a drain, or the end of the connection. @returns a function that removes it */
+  onIntakeEnd(work: () => void): () => void {
     // Callers receive the function that removes the listener before the listener is called.
     if (this.drained !== undefined) queueMicrotask(work)
     else this.listeners.add(work)
@@ -123,7 +127,7 @@ export class Shutdown {
     // Handlers that should end may wait for messages of these subscriptions.
     const isInternal = (subscription: string) => routes.of(subscription).some(handler => handler.isInternal)
     const deadline = performance.now() + timeoutMs
-    for (const work of [...this.listeners]) work()
+    this.endIntake()
     const within = (work: Promise<unknown>, share = 1) =>
       settlesWithin(work, Math.max(0, (deadline - performance.now()) * share))
     // A persistent session must keep its subscriptions, so that the broker stores messages for it.
@@ -139,6 +143,10 @@ export class Shutdown {
     if (handlersEnded && publishesSettled && streams === 0) return
     this.noteGivenUp(timeoutMs, streams)
     dispatcher.stop()
+  }
+
+  private endIntake(): void {
+    for (const work of [...this.listeners]) work()
   }
 
   /** Publishes since the drain also settle, within the time that the drain has left. */

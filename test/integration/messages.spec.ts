@@ -184,6 +184,26 @@ describe('the end of a loop', () => {
     await finish(parts)
   })
 
+  it('when the connection stops for good', async () => {
+    const parts = await looping()
+    const { mqtt, messages, connection } = parts
+    const loop = consume(messages)
+    const observed = { end: 'running' }
+    mqtt.messages$('b').subscribe({
+      complete: () => {
+        observed.end = 'ended'
+      },
+    })
+    deliver(parts, 1)
+    await settle(mqtt)
+    connection.send({ cmd: 'disconnect', reasonCode: 0x8e })
+    await settle(mqtt)
+    expect(mqtt.state.status).toBe('closed')
+    expect(loop).toEqual({ seen: [1], end: 'ended' })
+    expect(observed.end).toBe('ended')
+    await finish(parts)
+  })
+
   it('by a signal that is already aborted', async () => {
     const parts = await subscriberOnPeer()
     const loop = consume(parts.mqtt.messages('a', { signal: AbortSignal.abort() }))

@@ -178,7 +178,7 @@ export class Subscriber {
       orderKey: 'none',
       run: pushInOrder(rules, stream),
     })
-    const stopListening = this.session.shutdown.onDrain(end)
+    const stopListening = this.session.shutdown.onIntakeEnd(end)
     if (signal?.aborted) stream.end()
     // Many loops may share one signal, so many listeners are not a leak.
     if (signal !== undefined) setMaxListeners(0, signal)

@@ -57,13 +57,12 @@ export class RetainedCache<T> implements Retained<T> {
         // After a resumed session, no SUBSCRIBE is sent that would bring the retained messages.
         connected: () => this.synchronise(session.subscriptions.entryOf(this.filter)?.status !== 'granted'),
         lost: () => this.pause(),
-        stateChanged: ({ status }) => (status === 'closed' ? this.end() : undefined),
       }),
       session.events.notice.listen(notice => {
         if (notice.type !== 'subscription-recovered' || notice.subscription !== this.filter) return
         this.synchronise(true, true)
       }),
-      session.shutdown.onDrain(() => this.end()),
+      session.shutdown.onIntakeEnd(() => this.end()),
     ]
     session.retained.add(this)
     if (session.connection.state.status === 'connected') this.synchronise(isUnsent)
