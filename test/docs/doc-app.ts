@@ -13,8 +13,11 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc')
 const run = promisify(execFile)
 
+/** Strict checks, and the options with which `nest new` generates a project, such as `declaration`. */
 const TSCONFIG = {
   compilerOptions: {
+    declaration: true,
+    isolatedModules: true,
     target: 'es2023',
     module: 'nodenext',
     moduleResolution: 'nodenext',
