@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events'
 import type { ConnectionState } from '../core/connection/connection-state.js'
-import { verdictOf } from '../core/connection/reconnect-rules.js'
+import { mayRecover } from '../core/connection/tls-rules.js'
 import { closedError, isMqttError, MqttError } from '../core/errors.js'
 import { counted } from '../core/log-lines.js'
 import { PendingChanges } from '../core/subscriptions/retained-values.js'
@@ -112,7 +112,7 @@ export function whenSubscribed(
 /** Time limit for closing the store of a client that has not started, in milliseconds. */
 const CLOSE_STORE_MS = 5_000
 
-/** Throws the error of a start with `fail-fast`. If a later attempt could succeed, the error says what to do. */
+/** Throws the error of a start with `fail-fast`. If waiting for the broker may be enough, the error says how. */
 export async function failStart(
   error: unknown,
   store?: { close(timeoutMs: number): Promise<void> },
@@ -120,7 +120,7 @@ export async function failStart(
   // Another client may open it after the failure.
   await store?.close(CLOSE_STORE_MS)
   const isOfAttempt = isMqttError(error, 'CONNECT_FAILED') || isMqttError(error, 'CONNECT_REFUSED')
-  if (!isOfAttempt || verdictOf(error) === 'stop') throw error
+  if (!isOfAttempt || !mayRecover(error)) throw error
   const { code, message, cause, reasonCode, serverReference } = error
   throw new MqttError(
     code,

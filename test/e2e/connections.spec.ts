@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import dns from 'node:dns'
 import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { connect } from 'node:net'
 import { pipeline } from 'node:stream'
 import { createServer as createTlsServer } from 'node:tls'
@@ -151,6 +152,27 @@ describe('a connection over', () => {
     const logger = await roundTrip({ url, credentials })
     expect(signature).toBe(1)
     expect(logger.visible[0]).toContain(`connected to ws://localhost:${ports.ws}/mqtt `)
+  })
+
+  it('a WebSocket with the headers of wsOptions and of credentials', async () => {
+    const headers: unknown[] = []
+    // mosquitto ignores headers, so an HTTP server records them.
+    const front = createServer().listen(0, '127.0.0.1')
+    front.on('upgrade', (request, socket) => {
+      const { authorization, 'x-device': device, 'x-region': region } = request.headers
+      headers.push({ authorization, device, region })
+      socket.end('HTTP/1.1 401 Unauthorized\r\n\r\n')
+    })
+    await once(front, 'listening')
+    const { port } = v.parse(Address, front.address())
+    const text = await failure({
+      url: `ws://localhost:${port}`,
+      wsOptions: { headers: { 'x-device': '7', 'x-region': 'north' } },
+      credentials: () => ({ headers: { authorization: 'Bearer hunter2', 'X-Region': 'south' } }),
+    })
+    expect(headers).toEqual([{ authorization: 'Bearer hunter2', device: '7', region: 'south' }])
+    expect(text).toContain('HTTP status 401; check the HTTP headers')
+    front.close()
   })
 
   it.each(['mqtt', 'mqtts', 'ws', 'wss'])('%s from a local address', async scheme => {

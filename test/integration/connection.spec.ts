@@ -26,12 +26,36 @@ describe('the first connection', () => {
     expect(log.visible).toEqual([])
   })
 
-  it('fail-fast rejects with the Reason Code of a refused CONNECT', async () => {
+  it.each([
+    [0x86, 'Bad User Name or Password'],
+    [0x87, 'Not authorized'],
+  ])(
+    'fail-fast rejects with the Reason Code %i of a refused CONNECT and says what to check',
+    async (reasonCode, name) => {
+      const { peer, session } = sessionOnPeer()
+      const started = session.start()
+      void peer.accept({ reasonCode })
+      await expect(started).rejects.toMatchObject({ code: 'CONNECT_REFUSED', reasonCode })
+      await expect(started).rejects.toThrow(
+        new RegExp(`${name}; check the user name, the password and the access rules of the broker$`),
+      )
+    },
+  )
+
+  it('fail-fast says how to wait for a broker that is busy', async () => {
     const { peer, session } = sessionOnPeer()
     const started = session.start()
-    void peer.accept({ reasonCode: 0x87 })
-    await expect(started).rejects.toMatchObject({ code: 'CONNECT_REFUSED', reasonCode: 0x87 })
-    await expect(started).rejects.toThrow('0x87 Not authorized')
+    void peer.accept({ reasonCode: 0x89 })
+    await expect(started).rejects.toThrow(/Server busy\. Set connect: 'background'/)
+  })
+
+  it('says that a port which responds with HTTP does not speak MQTT', async () => {
+    const { peer, session } = sessionOnPeer()
+    const started = session.start()
+    const connection = await peer.connection()
+    await connection.expect('connect')
+    connection.sendBytes(Buffer.from(`HTTP/1.0 403 Forbidden\r\n\r\n${'<p>No'.repeat(20)}`))
+    await expect(started).rejects.toThrow(/not valid MQTT \(.*\); check the port and the scheme of "url"/)
   })
 
   it('background resolves at once and retries with the configured delays until the broker is available', async () => {

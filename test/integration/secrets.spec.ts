@@ -172,7 +172,9 @@ describe('errors', () => {
     const log = new RecordingLog()
     const session = new MqttSession(resolveOptions({ url, ...SECRETS }), log)
     const error = await session.start().catch((reason: unknown) => reason)
-    expect(error).toMatchObject({ message: expect.stringContaining('Unexpected server response: 401') })
+    expect(error).toMatchObject({
+      message: expect.stringContaining('the WebSocket handshake failed with HTTP status 401'),
+    })
     expectNoSecret(error)
     expectNoSecret(session)
     expectNoSecret(log.lines)

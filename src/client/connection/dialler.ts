@@ -216,9 +216,15 @@ export function clientOptions(
     }
   }
   // Always a copy: `mqtt` writes the TLS files of an attempt into it, and they would override those of the next attempt.
-  if (headers !== undefined || passThrough.wsOptions !== undefined)
-    settings.wsOptions = { ...passThrough.wsOptions, ...(headers === undefined ? {} : { headers }) }
+  const { wsOptions } = passThrough
+  if (headers !== undefined)
+    settings.wsOptions = { ...wsOptions, headers: { ...headersOf(wsOptions), ...headers } }
+  else if (wsOptions !== undefined) settings.wsOptions = { ...wsOptions }
   return settings
+}
+
+function headersOf(wsOptions: IClientOptions['wsOptions']): object {
+  return wsOptions !== undefined && 'headers' in wsOptions ? { ...wsOptions.headers } : {}
 }
 
 /** User and password of a URL. In `mqtt` they would override every option. */

@@ -6,7 +6,8 @@ import type {
   ConnectionState,
   ProtocolVersion,
 } from '../../core/connection/connection-state.js'
-import { tlsFailure } from '../../core/connection/tls-rules.js'
+import { refusalAdvice } from '../../core/connection/reconnect-rules.js'
+import { connectFailure, HUNG_UP } from '../../core/connection/tls-rules.js'
 import { describeCause, MqttError, type MqttErrorDetails } from '../../core/errors.js'
 import { printable } from '../../core/log-lines.js'
 import type { OutboundMessage } from '../../core/outbound/outbound-message.js'
@@ -251,23 +252,21 @@ export function limited(
   return { ...session, limits: stricter }
 }
 
-const HUNG_UP = 'the connection was closed before CONNACK; check the port and the scheme of "url"'
-
 /** An error of the stream, or the error of `mqtt` for a CONNACK with a failure Reason Code. */
 export function failureOf(
   cause: Error,
   isConnected: boolean,
   target: string,
   serverReference: string | undefined,
+  isParsed: boolean,
 ): MqttError {
   if (isConnected) return new MqttError('CONNECTION_LOST', describeCause(cause), { cause })
   const code = 'code' in cause ? cause.code : undefined
   if (typeof code !== 'number') {
-    const what = tlsFailure(cause) ?? describeCause(cause)
-    const text = `could not connect to ${target}: ${code === 'ECONNRESET' ? `${what}: ${HUNG_UP}` : what}`
+    const text = `could not connect to ${target}: ${connectFailure(cause, isParsed)}`
     return new MqttError('CONNECT_FAILED', text, { cause })
   }
-  const text = `${target} refused the connection: ${describeReasonCode(code)}`
+  const text = `${target} refused the connection: ${describeReasonCode(code)}${refusalAdvice(code)}`
   return new MqttError('CONNECT_REFUSED', text, {
     cause,
     reasonCode: code,

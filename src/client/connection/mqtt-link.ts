@@ -160,9 +160,10 @@ export class ClientLink implements Link {
 
   private listen(client: MqttClient, stream: MqttClient['stream']): void {
     const failed = (error: Error): void => {
-      const isMalformed = this.isOpen && this.reader.isParsing && !('code' in error)
-      if (isMalformed) this.terminate(malformed(`a malformed packet: ${error.message}`, { cause: error }))
-      else this.fail(failureOf(error, this.connected, this.peer.name, this.serverReference))
+      const isParsed = this.reader.isParsing && !('code' in error)
+      if (this.isOpen && isParsed)
+        this.terminate(malformed(`a malformed packet: ${error.message}`, { cause: error }))
+      else this.fail(failureOf(error, this.connected, this.peer.name, this.serverReference, isParsed))
     }
     client.on('error', failed)
     // `mqtt` drops stream errors that have no code.

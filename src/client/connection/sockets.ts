@@ -121,10 +121,13 @@ export async function openTunnel(target: Address, settings: TunnelSettings): Pro
 
 const nameOf = (proxy: string): string => `the proxy ${withoutSecrets(proxy)}`
 
-const needsUser = (proxy: string, said: string): Error =>
-  new Error(
-    `${nameOf(proxy)} ${userOf(proxy) === undefined ? 'requires credentials' : 'refused the credentials'} (${said}): put user and password into "proxy"`,
-  )
+function needsUser(proxy: string, said: string): Error {
+  const [what, advice] =
+    userOf(proxy) === undefined
+      ? ['requires credentials', 'put user and password into "proxy"']
+      : ['refused the credentials', 'correct user and password in "proxy"']
+  return new Error(`${nameOf(proxy)} ${what} (${said}): ${advice}`)
+}
 
 function userOf(proxy: string): { readonly userId: string; readonly password: string } | undefined {
   const { username, password } = new URL(proxy)

@@ -113,6 +113,12 @@ export function verdictOf(cause: MqttError): Verdict {
   return verdict === 'go-elsewhere' && !cause.serverReference?.trim() ? 'retry' : verdict
 }
 
+/** What to do when the broker refuses CONNECT with this Reason Code. Empty if that is not known. */
+export function refusalAdvice(reasonCode: number): string {
+  const isAboutUser = CONNACK.get(reasonCode) === FRESH
+  return isAboutUser ? '; check the user name, the password and the access rules of the broker' : ''
+}
+
 const VERDICTS: readonly Verdict[] = ['retry', 'retry-with-fresh-credentials', 'go-elsewhere', 'stop']
 
 /** What the option `reconnect.verdict` decides. An error in it must not stop the client from reconnecting. */

@@ -1,3 +1,6 @@
+import { describeCause, type MqttError } from '../errors.js'
+import { verdictOf } from './reconnect-rules.js'
+
 const UNTRUSTED =
   'the certificate of the broker was not issued by a trusted authority: set "caPath" to the certificate of its authority'
 const NEEDS_OURS =
@@ -31,6 +34,37 @@ export function tlsFailure(cause: Error): string | undefined {
   const code = reason === undefined ? given : `ERR_SSL_${reason.toUpperCase().replaceAll(' ', '_')}`
   const advice = typeof code === 'string' && Object.hasOwn(ADVICE, code) ? ADVICE[code] : undefined
   return advice === undefined ? undefined : `${reason ?? cause.message}; ${advice}`
+}
+
+/** The connection ended before the broker sent CONNACK. */
+export const HUNG_UP = 'the connection was closed before CONNACK; check the port and the scheme of "url"'
+
+/**
+ * Describes why an attempt to connect failed, and what to do if that is known.
+ * @param isParsed whether the parser of MQTT packets threw the error
+ */
+export function connectFailure(cause: Error, isParsed: boolean): string {
+  const what = tlsFailure(cause) ?? upgradeFailure(cause) ?? describeCause(cause)
+  if (isParsed)
+    return `the first bytes from the broker are not valid MQTT (${what}); check the port and the scheme of "url"`
+  return 'code' in cause && cause.code === 'ECONNRESET' ? `${what}: ${HUNG_UP}` : what
+}
+
+/** Describes a refused WebSocket handshake. Undefined for another failure. */
+function upgradeFailure({ message }: Error): string | undefined {
+  // The text of `ws`.
+  const status = /^Unexpected server response: (\d+)$/.exec(message)?.[1]
+  if (status === undefined) return undefined
+  const advice = ['401', '403'].includes(status)
+    ? 'the HTTP headers and the query of "url"'
+    : 'the port and the path of "url"'
+  return `the WebSocket handshake failed with HTTP status ${status}; check ${advice}`
+}
+
+/** Whether a later attempt may succeed although nobody changes certificates, credentials or options. */
+export function mayRecover(failure: MqttError): boolean {
+  const { cause } = failure
+  return verdictOf(failure) === 'retry' && !(cause instanceof Error && tlsFailure(cause) !== undefined)
 }
 
 /** Logged at every start with `insecureTls: true`. */

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import {
   type CertificateDates,
+  connectFailure,
   ExpiryWarnings,
   tlsFailure,
 } from '../../../../src/core/connection/tls-rules.js'
@@ -76,5 +77,17 @@ describe('the advice for a failure of TLS', () => {
 
   it.each(['ECONNREFUSED', 'toString', 'constructor', undefined, 5])('is none for %s', code => {
     expect(tlsFailure(Object.assign(new Error('x'), { code }))).toBeUndefined()
+  })
+})
+
+describe('the cause of a failed WebSocket handshake', () => {
+  it.each([
+    [401, 'the HTTP headers and the query of "url"'],
+    [403, 'the HTTP headers and the query of "url"'],
+    [404, 'the port and the path of "url"'],
+    [502, 'the port and the path of "url"'],
+  ])('with HTTP status %i says what to check', (status, advice) => {
+    const text = connectFailure(new Error(`Unexpected server response: ${status}`), false)
+    expect(text).toBe(`the WebSocket handshake failed with HTTP status ${status}; check ${advice}`)
   })
 })
