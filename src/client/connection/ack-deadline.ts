@@ -1,6 +1,7 @@
 import { MqttError } from '../../core/errors.js'
+import type { Publication } from '../../core/outbound/outbound-message.js'
 import type { AckRules, PacketIds } from '../../core/protocol/packets.js'
-import type { Link } from './link.js'
+import type { AcknowledgingPacket, Link } from './link.js'
 
 /** A packet that the broker has not acknowledged yet. */
 export interface Unacknowledged {
@@ -178,4 +179,21 @@ export class AwaitedResponses<T> implements AckWatch<Sent<T>> {
   private get all(): Sent<T>[] {
     return this.packets === undefined ? [] : [...this.packets.values()]
   }
+}
+
+type SentPublish = Pick<Publication, 'message' | 'isReleased'>
+
+/** The acknowledgement that is due for a publish. */
+export function dueFor({ message, isReleased }: SentPublish): string {
+  if (message.qos === 1) return 'PUBACK'
+  return isReleased ? 'PUBCOMP' : 'PUBREC'
+}
+
+const PROTOCOL_ERROR = 0x82
+
+/** The broker sent another acknowledgement than the one that is due (MQTT 5, 4.3 and 4.13.1). */
+export function unexpected({ cmd }: AcknowledgingPacket, publication: SentPublish): MqttError {
+  const { topic, qos } = publication.message
+  const text = `the broker sent ${cmd.toUpperCase()} instead of ${dueFor(publication)} for the publish to "${topic}" (QoS ${qos})`
+  return new MqttError('CONNECTION_LOST', text, { reasonCode: PROTOCOL_ERROR })
 }

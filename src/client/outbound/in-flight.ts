@@ -8,10 +8,9 @@ import {
   type Publication,
 } from '../../core/outbound/outbound-message.js'
 import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
-import type { PacketIds } from '../../core/protocol/packets.js'
-import { PACKET_IDENTIFIER_NOT_FOUND } from '../../core/protocol/packets.js'
+import { PACKET_IDENTIFIER_NOT_FOUND, type PacketIds } from '../../core/protocol/packets.js'
 import type { OutboundOptions } from '../../options/options.js'
-import { AckDeadline, type AckWatch } from '../connection/ack-deadline.js'
+import { AckDeadline, type AckWatch, dueFor, unexpected } from '../connection/ack-deadline.js'
 import type { AcknowledgingPacket } from '../connection/link.js'
 import type { MqttConnection } from '../connection/mqtt-connection.js'
 import type { PacedLink } from './paced-link.js'
@@ -80,9 +79,7 @@ export class InFlight implements AckWatch<Publication> {
 
   /** The publish was sent and stays sent, but its acknowledgement is no longer waited for. */
   giveUp(publication: Publication, cause: MqttError): void {
-    if (publication.messageId === 0 || publication.isSettled) return
-    this.size -= 1
-    this.outcomes.settle(publication, { status: 'lost', cause })
+    if (publication.messageId !== 0) this.settle(publication, { status: 'lost', cause })
   }
 
   /** Handles an acknowledgement. @returns whether a publish has finished, so that another one may be sent */
@@ -90,12 +87,17 @@ export class InFlight implements AckWatch<Publication> {
     const publication = packet.messageId === undefined ? undefined : this.pending.get(packet.messageId)
     // An acknowledgement of a packet that was not sent on this connection is not reliable.
     if (!publication?.isSent) return publication === undefined && releaseUnknown(packet, paced)
+    const { isReleased, message } = publication
+    // RabbitMQ downgrades QoS 2 to QoS 1 and sends PUBACK.
+    const isDue =
+      packet.cmd === 'puback' ? !isReleased : packet.cmd === 'pubrec' ? message.qos === 2 : isReleased
+    if (!isDue) {
+      this.connection.terminate(unexpected(packet, publication))
+      return false
+    }
     this.fruitless = 0
     if (this.deadline !== undefined) this.deadline.acknowledgedMs = paced.nowMs
-    const isQoS2 = publication.message.qos === 2
-    if (packet.cmd === 'pubrec') return isQoS2 && this.takePubrec(publication, packet, paced)
-    // Some brokers downgrade QoS 2 to QoS 1 and send PUBACK.
-    if (packet.cmd === 'puback' ? publication.isReleased : !isQoS2) return false
+    if (packet.cmd === 'pubrec') return this.takePubrec(publication, packet, paced)
     const reasonCode = packet.reasonCode ?? 0
     if (reasonCode === 0 || this.isLostPubcomp(publication, packet)) this.end(publication, ACKNOWLEDGED)
     else if (reasonCode < FAILURE) this.end(publication, { status: 'acknowledged', reasonCode })
@@ -126,10 +128,9 @@ export class InFlight implements AckWatch<Publication> {
     return Math.max(0, sentBytes - (this.paced?.readBytes ?? sentBytes)) / SLOWEST_LINK
   }
 
-  onOverdue({ message, isReleased }: Publication): void {
-    const missing = message.qos === 1 ? 'PUBACK' : isReleased ? 'PUBCOMP' : 'PUBREC'
+  onOverdue(publication: Publication): void {
     const open = counted(this.pending.size, 'publish is', 'publishes are')
-    const text = `the broker sent no ${missing} for the publish to "${message.topic}" within ${this.options.ackTimeoutMs} ms; ${open} unacknowledged`
+    const text = `the broker sent no ${dueFor(publication)} for the publish to "${publication.message.topic}" within ${this.options.ackTimeoutMs} ms; ${open} unacknowledged`
     this.connection.terminate(new MqttError('TIMEOUT', text, { reasonCode: FAILURE }))
   }
 
