@@ -266,12 +266,16 @@ export function uselessTls(
   return `"${name}" has no effect, because "url" does not use TLS; use mqtts:// or wss://, or remove "${name}"`
 }
 
-/** Describes options of the socket that exclude each other. */
+const MOST_URLS = 1_000
+
+/** Describes too many URLs, and options of the socket that exclude each other. */
 export function socketConflict({
   proxy,
   wsOptions,
   url,
 }: SocketOptions & Pick<PassThroughOptions, 'wsOptions'> & { readonly url?: unknown }): string | undefined {
+  if (Array.isArray(url) && url.length > MOST_URLS)
+    return `"url" must be a list of at most ${MOST_URLS} URLs, but has ${url.length}`
   if (wsOptions !== undefined && 'rejectUnauthorized' in wsOptions)
     return '"wsOptions.rejectUnauthorized" cannot be set; use "insecureTls"'
   if (proxy === undefined) return undefined

@@ -47,6 +47,15 @@ function read(options: ResolvedOptions, path: string): unknown {
 
 const createStream = () => new PassThrough()
 
+describe('resolveOptions: a list of URLs', () => {
+  const listOf = (length: number) => Array.from({ length }, () => url)
+
+  it('has at most 1,000, because a start may have to try all of them', () => {
+    expect(resolveOptions({ url: listOf(1_000) }).targets).toBe(1_000)
+    expect(problemsOf({ url: listOf(1_001) })).toBe('"url" must be a list of at most 1000 URLs, but has 1001')
+  })
+})
+
 describe('resolveOptions: defaults', () => {
   const resolved = resolveOptions({ url })
 
