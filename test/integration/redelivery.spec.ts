@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { MqttError } from '../../src/core/errors.js'
 import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
 import { comeBack, finish, goOffline } from '../support/publisher-on-peer.js'
@@ -118,6 +119,19 @@ describe.each(VERSIONS)('MQTT %i: a message that is delivered again', protocolVe
     expect(acks(second)).toEqual([1, 2])
     expect(ran).toEqual(['slow', 'done'])
     expect(mqtt.stats().inbound).toMatchObject({ received: 4, handled: 2, repeated: 2 })
+    await finish(parts)
+  })
+
+  it('after its handler ended while the client ended the connection is not handled again', async () => {
+    const parts = await running(protocolVersion)
+    const { session, ran, end } = parts
+    session.connection.terminate(new MqttError('TIMEOUT', 'no PUBACK in time', { reasonCode: 0x80 }))
+    await end('a')
+    const second = await comeBack(parts, RESUMED)
+    second.send(qos1('t/1', 7, 'a', true))
+    await settle(parts.mqtt)
+    expect(ran).toEqual(['a'])
+    expect(acks(second)).toEqual([7])
     await finish(parts)
   })
 

@@ -213,8 +213,7 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
 
   /** @param mayBegin whether the message may start at once, without a check for room */
   private route(delivery: Delivery, mayBegin: boolean, handlers = this.handlersOf(delivery.packet)): void {
-    const { packet } = delivery
-    const { topic } = packet
+    const { topic } = delivery.packet
     const runs: HandlerRun[] = []
     for (const handler of handlers) {
       const { orderKey } = handler
@@ -282,9 +281,11 @@ export class InboundDispatcher implements ConnectionListener, MessageReceiver, R
   }
 
   private acknowledge(): void {
-    const { messages } = this
+    const { messages, link } = this
+    // Without it, a redelivery of the message would count as another message.
+    if (link?.isWritable() !== true) return
     for (let next = messages.take(); next !== undefined; next = messages.take())
-      this.link?.send({ cmd: 'puback', messageId: next.packet.messageId ?? 0 })
+      link.send({ cmd: 'puback', messageId: next.packet.messageId ?? 0 })
   }
 
   /** Removes a message from all queues, if none of its handlers has started. */
