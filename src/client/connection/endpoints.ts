@@ -19,6 +19,9 @@ const SERVICES: Readonly<Record<string, readonly [service: string, protocol: str
   'mqtts+srv:': ['_secure-mqtt._tcp', 'mqtts'],
 }
 
+/** Most names, and most records of one name, that are remembered. Both may be new ones for each attempt. */
+const MOST_REMEMBERED = 1_000
+
 /** The SRV records of one name that have been tried. */
 interface SrvRound {
   readonly tried: Set<string>
@@ -92,6 +95,7 @@ export class Endpoints {
   private choose(name: string, records: readonly SrvRecord[], again: string | undefined): SrvRecord {
     const round = this.rounds.get(name) ?? { tried: new Set(), preferred: undefined }
     this.rounds.set(name, round)
+    this.forget(name, round, records)
     const wanted = again ?? round.preferred
     round.preferred = undefined
     const first = records.find(record => srvKey(record) === wanted)
@@ -107,6 +111,15 @@ export class Endpoints {
     if (record.name === '' || record.name === '.')
       throw new Error(`the SRV record ${name} says that this domain has no such service`)
     return record
+  }
+
+  /** Keeps what is remembered within its limits. */
+  private forget(name: string, { tried }: SrvRound, records: readonly SrvRecord[]): void {
+    const [oldest = name] = this.rounds.keys()
+    if (this.rounds.size > MOST_REMEMBERED && oldest !== name) this.rounds.delete(oldest)
+    if (tried.size < MOST_REMEMBERED) return
+    const known = new Set(records.map(srvKey))
+    for (const key of tried) if (!known.has(key)) tried.delete(key)
   }
 }
 

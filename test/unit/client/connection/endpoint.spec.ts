@@ -101,6 +101,27 @@ describe('DNS SRV', () => {
     )
   })
 
+  it('forgets which records it has tried when they are gone, and there are too many of them', async () => {
+    const answers = [
+      [record('first')],
+      ...Array.from({ length: 1_000 }, (_, index) => [record(`gone-${index}`)]),
+      [record('first', 1), record('spare', 2)],
+    ]
+    const resolver = async () => answers.shift() ?? []
+    const endpoints = new Endpoints(resolveOptions({ url }), resolver)
+    const urls = await urlsOf(endpoints, 1_002)
+    expect(urls.at(-1)).toBe('mqtt://first:1883')
+  })
+
+  it('forgets the records of the oldest name when there are too many names', async () => {
+    let names = 0
+    const resolver = async () => [record('first', 1), record('spare', 2)]
+    const options = resolveOptions({ url: () => `mqtt+srv://broker-${names++ % 1_001}.example` })
+    const endpoints = new Endpoints(options, resolver)
+    const urls = await urlsOf(endpoints, 1_002)
+    expect(new Set(urls)).toEqual(new Set(['mqtt://first:1883']))
+  })
+
   it('does not change the list of the resolver', async () => {
     const records = Object.freeze([record('b', 2), record('a', 1)])
     const { endpoints } = endpointsOf({ url }, { [service]: records })
