@@ -127,7 +127,9 @@ export class Endpoints {
 async function settingsOf(options: ResolvedOptions, prepared: MqttCredentials | undefined) {
   const given = prepared ?? (await requestCredentials(options))
   const { authenticationData, expiresAtMs, ...others } = given
-  const credentials = await readTlsFiles(options.secrets.reveal(), others)
+  const secrets = options.secrets.reveal()
+  const credentials = await readTlsFiles(secrets, others)
+  if (options.createStream === undefined) assertReadable({ ...secrets.passThrough, ...others }, credentials)
   const authentication =
     options.authentication && (await LinkAuthentication.start(options.authentication, given))
   return { credentials, authentication, expiresAtMs }
@@ -212,8 +214,30 @@ async function readAll(option: string, paths: string | readonly string[]): Promi
   return files
 }
 
+const CONTENTS = { ca: 'certificates', cert: 'a certificate', key: 'a private key' } as const
+
+/**
+ * Checks certificates and keys that are not in files, because OpenSSL does not name the option.
+ * @throws Error that names the option, without its content
+ */
+function assertReadable(given: Partial<AttemptCredentials>, used: AttemptCredentials): void {
+  for (const option of ['ca', 'cert', 'key'] as const) {
+    const content = given[option]
+    // A file in the credentials replaces it.
+    if (content === undefined || (used[option] ?? content) !== content) continue
+    try {
+      createSecureContext({ [option]: content, passphrase: used.passphrase ?? given.passphrase })
+      if (option !== 'ca' || [content].flat().every(hasCertificates)) continue
+    } catch (error) {
+      if (isLocked(describeCause(error))) throw lockedKey('"key"', used.passphrase ?? given.passphrase)
+    }
+    throw new Error(`"${option}" must contain ${CONTENTS[option]} in PEM format, but cannot be read`)
+  }
+}
+
 /** OpenSSL ignores a CA file without certificates, and the rest of one that is cut off. */
-function hasCertificates(file: Buffer): boolean {
+function hasCertificates(file: unknown): boolean {
+  if (typeof file !== 'string' && !Buffer.isBuffer(file)) return true
   const text = file.toString('latin1')
   const begins = text.match(/-----BEGIN [A-Z0-9 ]*CERTIFICATE-----/g)?.length ?? 0
   return begins > 0 && text.match(/-----END [A-Z0-9 ]*CERTIFICATE-----/g)?.length === begins
@@ -240,15 +264,19 @@ function assertUsable(
     createSecureContext({ ca, cert, key, passphrase })
   } catch (error) {
     const why = describeCause(error)
-    const isLocked = /bad decrypt|bad password|passphrase|interrupted|empty password/i.test(why)
     const name = (option: string, path: string | undefined): string =>
       path === undefined ? `"${option}"` : `"${option}Path" (the file ${path})`
-    if (isLocked)
-      throw new Error(
-        `the private key of ${name('key', paths.keyPath)} cannot be decrypted: "passphrase" is ${passphrase === undefined ? 'missing' : 'wrong'}`,
-      )
+    if (isLocked(why)) throw lockedKey(name('key', paths.keyPath), passphrase)
     throw new Error(
       `the TLS files cannot be used: ${why}. Check ${name('cert', paths.certPath)}, ${name('key', paths.keyPath)} and "ca" or "caPath"`,
     )
   }
+}
+
+const isLocked = (why: string): boolean =>
+  /bad decrypt|bad password|passphrase|interrupted|empty password/i.test(why)
+
+function lockedKey(name: string, passphrase: unknown): Error {
+  const state = passphrase === undefined ? 'missing' : 'wrong'
+  return new Error(`the private key of ${name} cannot be decrypted: "passphrase" is ${state}`)
 }

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { describe, expect, it, vi } from 'vitest'
 import { Endpoints } from '../../../../src/client/connection/endpoints.js'
 import type { Dialler } from '../../../../src/client/connection/link.js'
@@ -324,6 +325,38 @@ describe('the name for a log', () => {
     const { name } = await endpoints.next(0, reference)
     expect(name).toBe(expected)
     for (const secret of SECRETS) expect(name).not.toContain(secret)
+  })
+})
+
+describe('a certificate or key that is not in a file', () => {
+  const SECRET = 'hunter2'
+  const CUT_OFF = `-----BEGIN CERTIFICATE-----\n${SECRET}`
+
+  it.each([
+    ['ca', SECRET, '"ca" must contain certificates in PEM format, but cannot be read'],
+    ['ca', Buffer.from(CUT_OFF), '"ca" must contain certificates in PEM format, but cannot be read'],
+    ['ca', [CUT_OFF], '"ca" must contain certificates in PEM format, but cannot be read'],
+    ['cert', SECRET, '"cert" must contain a certificate in PEM format, but cannot be read'],
+    ['key', Buffer.from(SECRET), '"key" must contain a private key in PEM format, but cannot be read'],
+  ])('and cannot be read fails the attempt: %s %j', async (option, content, message) => {
+    const fromOptions = endpointsOf({ url: 'mqtts://h', [option]: content }).endpoints
+    await expect(fromOptions.next(0, undefined)).rejects.toThrow(new Error(message))
+    const fromCredentials = endpointsOf({ url: 'mqtts://h', credentials: () => ({ [option]: content }) })
+    await expect(fromCredentials.endpoints.next(0, undefined)).rejects.toThrow(new Error(message))
+  })
+
+  it('that is encrypted names the passphrase', async () => {
+    const { privateKey: key } = generateKeyPairSync('rsa', {
+      modulusLength: 2_048,
+      publicKeyEncoding: { type: 'spki', format: 'pem' },
+      privateKeyEncoding: { type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: SECRET },
+    })
+    const attempt = (more: object) =>
+      endpointsOf({ url: 'mqtts://h', key, ...more }).endpoints.next(0, undefined)
+    const text = 'the private key of "key" cannot be decrypted: "passphrase" is'
+    await expect(attempt({})).rejects.toThrow(`${text} missing`)
+    await expect(attempt({ passphrase: 'other' })).rejects.toThrow(`${text} wrong`)
+    await expect(attempt({ passphrase: SECRET })).resolves.toMatchObject({ url: 'mqtts://h' })
   })
 })
 
