@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
-import { comeBack, finish, pass } from '../support/publisher-on-peer.js'
+import { comeBack, finish, goOffline, pass } from '../support/publisher-on-peer.js'
 import { acks, json, KEPT, qos1, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
 
 holdClock()
@@ -70,6 +70,38 @@ describe.each(VERSIONS)('MQTT %i: onFailure "disconnect"', protocolVersion => {
       'the handler of "poison" failed for delivery 9 of a message, and onFailure is "disconnect"',
     )
     expect(mqtt.stats().inbound).toMatchObject({ givenBack: 9, running: 0 })
+    await finish(parts)
+  })
+
+  it('leaves the next connection alone if the broker has lost the session, and with it the message', async () => {
+    const parts = await subscriberOnPeer({ protocolVersion, ...KEPT })
+    const { mqtt, connection } = parts
+    const gate = new Gate()
+    const failing = async ({ payload }: { payload: unknown }) => {
+      if (payload === 'late') await gate.pass()
+      throw new Error('no')
+    }
+    mqtt.subscribe('a/+', failing, { onFailure: 'disconnect', order: 'none' })
+    await connection.grant()
+    connection.send(qos1('a/1', 1, 'again', true))
+    await settle(mqtt)
+    const second = await comeBack(parts, { sessionPresent: true })
+    second.send(qos1('a/1', 1, 'again', true))
+    await pass(1_100, 100)
+    const third = await comeBack(parts, { sessionPresent: true })
+    third.send(qos1('a/1', 1, 'again', true))
+    third.send(qos1('a/2', 2, 'late'))
+    await settle(mqtt)
+    await goOffline({ ...parts, connection: third })
+    const fourth = await comeBack(parts)
+    await fourth.grant()
+    gate.open()
+    await pass(5_000, 100)
+    expect(mqtt.state.status).toBe('connected')
+    expect(mqtt.stats().inbound).toMatchObject({ givenBack: 2, dropped: 2, running: 0 })
+    fourth.send(qos1('a/3', 3))
+    await settle(mqtt)
+    await fourth.closed()
     await finish(parts)
   })
 

@@ -20,6 +20,8 @@ export function deliveryTo(
   fields: Partial<PublishPacket> = {},
 ): Delivery & { readonly runs: readonly HandlerRun[] } {
   const delivery = new Delivery(message(topic, fields))
+  // As if it had arrived on the first connection.
+  if (delivery.packet.qos === 1) delivery.connection = 1
   delivery.runs = handlers.map(handler => new HandlerRun(delivery, handler, topic))
   return delivery
 }

@@ -27,6 +27,8 @@ export class FailedRuns {
    * Consecutive failed deliveries of the message with this Packet Identifier, for a handler with `onFailure: 'disconnect'`.
    */
   private readonly givenBack = new Map<number, number>()
+  /** Runs whose messages are given back when the connection is closed. */
+  private readonly givingBack = new Set<HandlerRun>()
   /** Delay before the connection is closed for messages that have failed before. */
   private giveBackPause: Promise<void> | undefined
 
@@ -146,9 +148,16 @@ export class FailedRuns {
     const { dup, messageId = 0 } = run.delivery.packet
     const failures = dup ? (this.givenBack.get(messageId) ?? 0) + 1 : 1
     this.givenBack.set(messageId, failures)
+    this.givingBack.add(run)
     const disconnect = (): void => {
       this.giveBackPause = undefined
-      if (!this.isStopped) this.connection.terminate(giveBackError(run.handler.name, failures, error))
+      // A broker that has lost the session would not deliver them again.
+      const isLost = [...this.givingBack].every(
+        ({ delivery }) => delivery.packet.qos === 1 && delivery.connection === 0,
+      )
+      this.givingBack.clear()
+      if (!this.isStopped && !isLost)
+        this.connection.terminate(giveBackError(run.handler.name, failures, error))
     }
     if (this.giveBackPause === undefined && failures === 1) return disconnect()
     this.host.paused(run)

@@ -93,7 +93,7 @@ export interface OpenMessage {
   readonly started: number
   /** All handlers have ended. */
   isDone: boolean
-  /** For QoS 1, the number of the connection on which it arrived; otherwise 0. */
+  /** For QoS 1, the number of the connection on which it arrived; otherwise, and when the session is lost, 0. */
   connection: number
   /** It is handled. Its acknowledgement is sent after those of all earlier messages. */
   mayBeAcknowledged: boolean
@@ -249,14 +249,17 @@ export class OpenMessages<M extends OpenMessage> {
   /** @returns messages that the broker no longer has, and that are handled now */
   connected(sessionPresent: boolean): readonly M[] {
     if (sessionPresent) this.giveBackParked()
-    else this.expected.clear()
+    else this.forget()
     const forgotten = this.parked
     this.parked = []
-    for (const message of forgotten) {
-      message.connection = 0
-      this.open.add(message)
-    }
+    for (const message of forgotten) this.open.add(message)
     return forgotten
+  }
+
+  /** The broker has no message of the earlier connections any more. */
+  private forget(): void {
+    this.expected.clear()
+    for (const message of [...this.open, ...this.parked]) message.connection = 0
   }
 
   /** The broker delivers the parked messages again. */
