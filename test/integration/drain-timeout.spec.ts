@@ -32,7 +32,7 @@ describe('a drain that exceeds its time limit in a persistent session', () => {
 
   it('ends the loops and Observables that are started after it', async () => {
     const { session, mqtt } = await subscriberOnPeer()
-    await session.close()
+    await session.drain()
     expect(await mqtt.messages('a').next()).toEqual({ done: true, value: undefined })
     let isComplete = false
     mqtt.messages$('a').subscribe({
@@ -42,5 +42,6 @@ describe('a drain that exceeds its time limit in a persistent session', () => {
     })
     await quiet()
     expect(isComplete).toBe(true)
+    await session.close()
   })
 })
