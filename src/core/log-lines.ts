@@ -135,18 +135,19 @@ export class LogWindows<T> {
 }
 
 const MAX_LENGTH = 200
+const MAX_FAILURE_LENGTH = 500
+/** JSON does not escape these: U+009B starts a command of a terminal, and U+202E reverses the rest of a line. */
+const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu
+const shortened = (text: string, max: number): string => (text.length > max ? `${text.slice(0, max)}…` : text)
 
 /** Quotes a string from outside for a log line, without control characters and with a limited length. */
 export function printable(text: string): string {
-  return JSON.stringify(text.length > MAX_LENGTH ? `${text.slice(0, MAX_LENGTH)}…` : text)
+  return JSON.stringify(shortened(text, MAX_LENGTH)).replace(UNPRINTABLE, encodeURIComponent)
 }
-
-const MAX_FAILURE_LENGTH = 500
 
 /** Shortens the text of an error to a part of one line. */
 export function oneLine(text: string): string {
-  const short = text.length > MAX_FAILURE_LENGTH ? `${text.slice(0, MAX_FAILURE_LENGTH)}…` : text
-  return short.replace(/[\p{Cc}\s]+/gu, ' ')
+  return shortened(text, MAX_FAILURE_LENGTH).replace(/[\p{Cc}\s]+/gu, ' ')
 }
 
 /** A number with its noun: `1 message`, `2 messages`. */

@@ -80,6 +80,23 @@ describe('strings from outside', () => {
   })
 })
 
+describe('characters that a log line must not contain', () => {
+  it.each([
+    ['DEL', '\u007f', '%7F'],
+    ['the start of a terminal command', '\u009b31m', '%C2%9B31m'],
+    ['NEL, which some readers take for a line break', '\u0085', '%C2%85'],
+    ['a line separator', '\u2028', '%E2%80%A8'],
+    ['a mark that reverses the line', '\u202e', '%E2%80%AE'],
+    ['an invisible character', '\u200b', '%E2%80%8B'],
+  ])('are encoded: %s', (_what, text, encoded) => {
+    expect(printable(`a${text}b`)).toBe(`"a${encoded}b"`)
+  })
+
+  it('do not include letters of any language and emoji', () => {
+    expect(printable('Grüße 温度 🌡')).toBe('"Grüße 温度 🌡"')
+  })
+})
+
 describe('a number with its noun', () => {
   it.each([
     [0, '0 messages'],
