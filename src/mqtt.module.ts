@@ -160,6 +160,8 @@ function strategyOf(
 }
 
 const SAME_SIGNAL_MS = 1_000
+/** An HTTP connection in keep-alive ends within 5 s by default. */
+const STILL_RUNNING_MS = 10_000
 
 /** Makes `app.close()` drain first, and closes the application on these signals. */
 function drainOnClose(app: INestApplicationContext, signals: readonly NodeJS.Signals[]): void {
@@ -185,7 +187,7 @@ function drainOnClose(app: INestApplicationContext, signals: readonly NodeJS.Sig
       return
     }
     abandonStart(app)
-    drainThenClose(signal).catch((error: unknown) => {
+    drainThenClose(signal).then(warnIfAlive, (error: unknown) => {
       new Logger('MqttModule').error(error)
       process.exitCode = 1
     })
@@ -194,6 +196,16 @@ function drainOnClose(app: INestApplicationContext, signals: readonly NodeJS.Sig
     for (const signal of signals) process.off(signal, onSignal)
   }
   for (const signal of signals) process.on(signal, onSignal)
+}
+
+/** Nest's shutdown hooks end the process with the signal. This does not, so a forgotten timer would hold it silently. */
+function warnIfAlive(): void {
+  const warn = (): void =>
+    new Logger('MqttModule').warn(
+      'the application has closed, but the process is still running: a timer, a connection or a server is still open; close it in onApplicationShutdown()',
+    )
+  // It does not keep the process alive itself.
+  setTimeout(warn, STILL_RUNNING_MS).unref()
 }
 
 /** Without an exit code, Node exits with 13 if a top-level await never settles. */

@@ -20,7 +20,7 @@ import {
   type MicroserviceOptions,
   Payload,
 } from '@nestjs/microservices'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import {
   handle,
   InjectMqtt,
@@ -282,6 +282,26 @@ describe('a hybrid application', () => {
     await app.close()
     expect(story.filter(entry => Array.isArray(entry) && entry[0] === 'destroy')).toHaveLength(1)
     expect(process.listenerCount('SIGUSR2')).toBe(before)
+  })
+
+  it('warns if the process is still running 10 s after it has closed on a signal', async () => {
+    const { app, mqtt, logger } = await hybrid(app => {
+      app.connectMicroservice(MqttModule.microservice(), { inheritAppConfig: true })
+      MqttModule.enableDrain(app, ['SIGUSR2'])
+    })
+    const timer = vi.spyOn(globalThis, 'setTimeout')
+    process.kill(process.pid, 'SIGUSR2')
+    await eventually(() => mqtt.state.status === 'closed')
+    await app.close()
+    await eventually(() => timer.mock.calls.some(([, ms]) => ms === 10_000))
+    const warnings = () => logger.lines.filter(line => line.includes('the process is still running'))
+    expect(warnings()).toEqual([])
+    const called = timer.mock.calls.findIndex(([, ms]) => ms === 10_000)
+    expect(timer.mock.results[called]?.value).toSatisfy((made: NodeJS.Timeout) => !made.hasRef())
+    timer.mock.calls[called]?.[0]()
+    expect(warnings()).toEqual([expect.stringContaining('a timer, a connection or a server is still open')])
+    clearTimeout(timer.mock.results[called]?.value)
+    timer.mockRestore()
   })
 
   it('logs a warning if it has handlers that are not started', async () => {
