@@ -71,7 +71,7 @@ const sizes = own.map(({ path, lines }) => ({ at: path, count: lines }))
 const lonely = own.filter(({ path, lines }) => lines < 40 && importers.get(path).size === 1)
 
 const rows = [
-  ['files in src, without entry points', own.length, 100, []],
+  ['files in src, without entry points', own.length, 101, []],
   [
     'files under 40 lines with one importer',
     lonely.length,

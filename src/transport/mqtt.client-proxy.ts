@@ -14,7 +14,8 @@ import { resolveOptions } from '../options/option-checks.js'
 import type { MqttModuleOptions } from '../options/options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
 import { assertReadable } from '../options/schema.js'
-import { assertRoutable, readRecord } from './mqtt.handler-checks.js'
+import { assertRoutable } from './mqtt.handler-checks.js'
+import { readRecord } from './mqtt.results.js'
 import type { MqttTransportEvents } from './mqtt.transport.js'
 
 /** Options of an `MqttClientProxy` with its own connection. */

@@ -1,19 +1,7 @@
-import { Logger } from '@nestjs/common'
 import { BaseRpcContext } from '@nestjs/microservices'
-import {
-  from,
-  isObservable,
-  lastValueFrom,
-  Observable,
-  type Subscription,
-  takeWhile,
-  UnsubscriptionError,
-} from 'rxjs'
 import type { PublishPacket, PublishProperties } from '../client/connection/link.js'
 import type { HandlerAttempt } from '../client/inbound/delivery.js'
 import type { MqttMessage } from '../client/inbound/subscriber.js'
-import type { ValueSource } from '../client/requests/response-queue.js'
-import { describeCause } from '../core/errors.js'
 import { LEASE, STREAM } from '../core/requests/request-rules.js'
 import { readTopicParams, type TopicTemplate } from '../core/topic/topic-filter.js'
 
@@ -147,50 +135,4 @@ function metadataOf(source: unknown): Record<string, string> | undefined {
     return typeof first === 'string' ? [[name, first]] : []
   })
   return texts.length === 0 ? undefined : Object.fromEntries(texts)
-}
-
-/** An event whose handler returns an Observable is handled when the Observable completes. */
-export async function untilComplete(result: unknown, attempt: HandlerAttempt): Promise<void> {
-  if (isObservable(result))
-    await lastValueFrom(whileWanted(result, attempt.signal), { defaultValue: undefined })
-}
-
-/** Returns an Observable that mirrors `source`, and fails with the reason of `signal` when it is aborted. */
-function whileWanted<T>(source: Observable<T>, signal: AbortSignal): Observable<T> {
-  return new Observable(subscriber => {
-    const abort = (): void => subscriber.error(signal.reason)
-    const subscription = source.subscribe({
-      next: value => subscriber.next(value),
-      error: (error: unknown) => subscriber.error(error),
-      complete: () => subscriber.complete(),
-    })
-    subscriber.add(() => unsubscribe(subscription))
-    // Has no effect if the source has already ended.
-    if (signal.aborted) return abort()
-    signal.addEventListener('abort', abort)
-    subscriber.add(() => signal.removeEventListener('abort', abort))
-  })
-}
-
-/** The values of an Observable. It stops at once when no more are wanted, also while it is being subscribed. */
-export function valuesOf(source: Observable<unknown>): ValueSource {
-  return {
-    subscribe: ({ next, error, complete }) => {
-      const subscription = from(source)
-        .pipe(takeWhile(value => next(value)))
-        .subscribe({ error, complete })
-      return { unsubscribe: () => unsubscribe(subscription) }
-    },
-  }
-}
-
-/** A timer or a signal may be the caller, so an error of the application that is thrown here would end the process. */
-function unsubscribe(subscription: Subscription): void {
-  try {
-    subscription.unsubscribe()
-  } catch (error) {
-    const cause: unknown = error instanceof UnsubscriptionError ? error.errors[0] : error
-    const log = new Logger('MqttTransport')
-    log.error(`the teardown of an Observable that a handler returned failed: ${describeCause(cause)}`)
-  }
 }

@@ -1,17 +1,14 @@
 import { inspect } from 'node:util'
 import { type ArgumentsHost, Logger } from '@nestjs/common'
 import type { ApplicationConfig } from '@nestjs/core'
-import { BaseRpcExceptionFilter, MqttRecord, type MsObjectPattern, RpcException } from '@nestjs/microservices'
-import { isObservable, throwError } from 'rxjs'
-import type { ResponseValue, ResultReader } from '../client/requests/request-messages.js'
+import { BaseRpcExceptionFilter, type MsObjectPattern, RpcException } from '@nestjs/microservices'
+import { throwError } from 'rxjs'
 import { isMqttError, MqttError, publicErrorOf } from '../core/errors.js'
 import { withOriginal } from '../core/log-lines.js'
 import { isTopicName } from '../core/topic/topic-filter.js'
-import { recordSchema } from '../options/client-options.js'
 import type { HandlerKind } from '../options/handler-options.js'
-import { parseOptions } from '../options/schema.js'
 import { callOfAt, isAddress, isContract } from '../options/topic-contract.js'
-import { MqttBatchContext, MqttContext, valuesOf } from './mqtt.context.js'
+import { MqttBatchContext, MqttContext } from './mqtt.context.js'
 
 /** A pattern that Nest can convert to a string: a string, a number or an object. */
 type RoutablePattern = string | number | MsObjectPattern
@@ -93,21 +90,6 @@ function isJsonScalar(value: unknown): boolean {
 
 function nameOf(value: unknown): string {
   return value === null || value === undefined ? String(value) : `a ${typeof value}`
-}
-
-/** Returns the data and the options of a record. @throws MqttError `INVALID_OPTION` */
-export function readRecord(owner: string, value: unknown): ResponseValue {
-  if (!(value instanceof MqttRecord)) return { data: value, options: {} }
-  parseOptions(owner, recordSchema, value.options)
-  return { data: value.data, options: value.options ?? {} }
-}
-
-/** What handlers of Nest return. */
-export const NEST_RESULTS: ResultReader = {
-  sourceOf: result => (isObservable(result) ? valuesOf(result) : undefined),
-  valueOf: value => readRecord('record of a handler', value),
-  // The exception filters of the application have run.
-  errorOf: error => error,
 }
 
 /** A parameter decorator of this package, noted for the checks at start. */

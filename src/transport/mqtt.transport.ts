@@ -21,7 +21,7 @@ import { fillVariables, parseTopicTemplate } from '../core/topic/topic-filter.js
 import { decodePacket, validPayload } from '../options/codec.js'
 import { type BatchOptions, type HandlerKind, resolveHandlerOptions } from '../options/handler-options.js'
 import type { ResolvedOptions } from '../options/resolved-options.js'
-import { MqttBatchContext, MqttContext, untilComplete } from './mqtt.context.js'
+import { MqttBatchContext, MqttContext } from './mqtt.context.js'
 import {
   assertLiteral,
   assertRoutable,
@@ -29,9 +29,9 @@ import {
   type GlobalEnhancers,
   isRoutable,
   methodOf,
-  NEST_RESULTS,
   warnOfColon,
 } from './mqtt.handler-checks.js'
+import { NEST_RESULTS, untilComplete } from './mqtt.results.js'
 
 /** Key in the extras of the handler for messages that no other handler matches. */
 export const UNMATCHED = Symbol('nestjs-mqtt:unmatched')
