@@ -1,7 +1,7 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -11,6 +11,7 @@ import { Program } from '../support/lone-package.js'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const TSC = join(ROOT, 'node_modules/typescript/bin/tsc')
+const APPS = join(ROOT, 'node_modules/.cache/doc-apps')
 const run = promisify(execFile)
 
 /** Strict checks, and the options with which `nest new` generates a project, such as `declaration`. */
@@ -49,9 +50,11 @@ export class DocApp {
     readonly type: 'commonjs' | 'module' = 'commonjs',
     /** Only the blocks before this heading, such as `## Step 2`. @default all */
     private readonly until = '',
+    /** The folder that contains that of the application. */
+    parent = '',
   ) {
     const name = `${page}-${type}${until}`.replaceAll(/\W/g, '-')
-    this.folder = join(ROOT, 'node_modules/.cache/doc-apps', name)
+    this.folder = join(APPS, parent, name)
   }
 
   /** Where a block without a path starts; there must be none. */
@@ -70,11 +73,8 @@ export class DocApp {
 
   /** Rejects with the errors of the compiler. */
   async compile(): Promise<void> {
-    try {
-      await run(process.execPath, [TSC, '-p', this.folder])
-    } catch (error) {
-      throw new Error(`${this.page} does not compile:\n${readStdout(error)}`)
-    }
+    const errors = await errorsOf(this.folder)
+    if (errors !== '') throw new Error(`${this.page} does not compile:\n${errors}`)
   }
 
   /** Starts a program of the page, or a compiled file. */
@@ -128,10 +128,39 @@ export class DocApp {
   }
 }
 
-function readStdout(error: unknown): string {
-  return typeof error === 'object' && error !== null && 'stdout' in error
-    ? String(error.stdout)
-    : String(error)
+/**
+ * Writes and compiles many pages in one run of the compiler, which takes a fraction of the time of one run per page. Each page
+ * has a folder in `folder`, where nothing else is.
+ * @returns the errors of a page
+ */
+export async function compilePages(
+  pages: readonly string[],
+  type: 'commonjs' | 'module',
+): Promise<(page: string) => readonly string[]> {
+  const folder = `pages-${type}`
+  rmSync(join(APPS, folder), { recursive: true, force: true })
+  const apps = new Map(pages.map(page => [page, new DocApp(page, type, '', folder)]))
+  for (const app of apps.values()) app.write()
+  writeFileSync(join(APPS, folder, 'tsconfig.json'), JSON.stringify(TSCONFIG))
+  const text = await errorsOf(join(APPS, folder))
+  // Details of an error follow it, indented.
+  const errors = text.split('\n').filter(line => /^\S/.test(line))
+  const isOf = (page: string) => (line: string) =>
+    line.startsWith(`${basename(apps.get(page)?.folder ?? '')}/`)
+  if (!errors.every(line => pages.some(page => isOf(page)(line)))) throw new Error(text)
+  return page => errors.filter(isOf(page))
+}
+
+/** @returns what the compiler prints, with paths relative to the folder */
+async function errorsOf(folder: string): Promise<string> {
+  try {
+    await run(process.execPath, [TSC, '-p', folder], { cwd: folder })
+    return ''
+  } catch (error) {
+    return typeof error === 'object' && error !== null && 'stdout' in error
+      ? String(error.stdout)
+      : String(error)
+  }
 }
 
 async function says(output: Readable, text: string): Promise<boolean> {

@@ -1,5 +1,5 @@
-import { describe, expect, it } from 'vitest'
-import { DocApp } from './doc-app.js'
+import { beforeAll, describe, expect, it } from 'vitest'
+import { compilePages, DocApp } from './doc-app.js'
 
 const PAGES = [
   'README.md',
@@ -33,14 +33,14 @@ describe.each(PAGES)('the code of %s', page => {
   })
 })
 
-describe.each([...PAGES, ...PAGES_WITH_PARTS])('the files of %s', page => {
-  it.each(['commonjs', 'module'] as const)(
-    'compile with strict checks as %s',
-    { timeout: 60_000 },
-    async type => {
-      const app = new DocApp(page, type)
-      app.write()
-      await app.compile()
-    },
-  )
+describe.each(['commonjs', 'module'] as const)('as %s, with strict checks,', type => {
+  const pages = [...PAGES, ...PAGES_WITH_PARTS]
+  let errorsOf: (page: string) => readonly string[]
+  beforeAll(async () => {
+    errorsOf = await compilePages(pages, type)
+  }, 120_000)
+
+  it.each(pages)('the files of %s compile', page => {
+    expect(errorsOf(page)).toEqual([])
+  })
 })
