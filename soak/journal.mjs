@@ -10,7 +10,6 @@
 //   R <time> <time>                       a restart of the broker, until a service had subscribed again
 //   Q <id> <kind> <limit> <time>          a request was made, with its time limit
 //   A <id> <time> response <id> <by>      it settled with a response: which request it is for, and which run of a handler made it
-//   A <id> <time> response <id> none      it settled with a stream without values
 //   A <id> <time> <code> <text>           it settled with an error
 //   S <id> <by>                           a handler ran for a request
 //   P <operation>                         another operation was performed
@@ -20,9 +19,6 @@ import { openSync, writeSync } from 'node:fs'
 
 /** Violations of one process that are written; the rest is only counted. */
 const MOST_VIOLATIONS = 50
-
-/** What made the response of a stream without values. */
-export const NO_VALUE = 'none'
 
 export class Journal {
   violations = 0

@@ -1,6 +1,5 @@
 // The laws of a run, checked on the journals of all processes after everything has drained.
 
-import { NO_VALUE } from './journal.mjs'
 import { OPERATIONS } from './operations.mjs'
 import { isShared } from './topics.mjs'
 
@@ -14,6 +13,7 @@ const REQUEST_ENDS = new Set([
   'NOT_SENT',
   'NO_RESPONDER',
   'REQUEST_FAILED',
+  'RESPONSE_LOST',
   'REQUEST_BLOCKED',
 ])
 const STREAM_ENDED = 'the responder is closing'
@@ -199,13 +199,13 @@ function wrongEnd(id, kind, { end, details }, { responderRuns }) {
     const isOwn = details.includes(id) || (kind.startsWith('stream') && text === STREAM_ENDED)
     return isOwn ? undefined : `${id} got the error of another request: ${text}`
   }
+  if (end === 'RESPONSE_LOST' && kind !== 'stream-qos0') return `${id} (${kind}) ended with ${end} ${text}`
   if (end !== 'response') return undefined
   const [of, by] = details
   if (of !== id) return `${id} got the response to ${of}`
-  const runs = responderRuns.get(id) ?? []
-  // At QoS 0, all values of a stream are lost if the connection of its service ends at the wrong moment.
-  const isOwn = by === NO_VALUE ? kind === 'stream-qos0' && runs.length > 0 : runs.includes(by)
-  return isOwn ? undefined : `${id} got a response from ${by}, which did not run`
+  return responderRuns.get(id)?.includes(by)
+    ? undefined
+    : `${id} got a response from ${by}, which did not run`
 }
 
 /** @returns for each law its text, the number of checks and what is wrong */

@@ -118,8 +118,8 @@ export class MqttSender {
   /**
    * Sends a request to a handler that returns an async iterable or an Observable, and iterates over its responses. Leaving the
    * loop or aborting the signal cancels the stream at the responder. At most 1,000 responses wait for the loop; one more
-   * ends it with an error.
-   * @throws MqttError the errors of `publish` at once, and those of `request` from the loop
+   * ends it with an error. A stream that lost values at QoS 0 fails at its end.
+   * @throws MqttError the errors of `publish` at once; those of `request`, and `RESPONSE_LOST`, from the loop
    */
   requestStream<T = unknown>(
     topic: string,

@@ -25,7 +25,12 @@ async function askForStream(on: PublisherOnPeer, options: Parameters<typeof on.m
         properties: { userProperties: { status: 'next' }, responseTopic: CANCEL_TOPIC },
       }),
     )
-  const end = (): void => on.connection.send(responseTo(request, { status: 'end' }))
+  const end = (values?: string): void =>
+    on.connection.send(
+      responseTo(request, {
+        properties: { userProperties: { status: 'end', ...(values === undefined ? {} : { values }) } },
+      }),
+    )
   const fail = (value: unknown): void => on.connection.send(responseTo(request, { status: 'error', value }))
   return { stream, request, next, end, fail }
 }
@@ -47,6 +52,47 @@ describe('a stream of responses', () => {
     expect(all).toEqual([1, 2, 3])
     expect(cancels(on)).toEqual([])
     expect(on.mqtt.stats().requests).toMatchObject({ open: 0, unexpectedResponses: 0 })
+    await finish(on)
+  })
+
+  it.each(['3', '2'])(
+    'ends if no response is missing: 3 arrived, and the responder has sent %s',
+    async sent => {
+      const on = await publisherOnPeer()
+      const { stream, next, end } = await askForStream(on)
+      for (const value of [1, 2, 3]) next(value)
+      end(sent)
+      const all: unknown[] = []
+      for await (const value of stream) all.push(value)
+      expect(all).toEqual([1, 2, 3])
+      await finish(on)
+    },
+  )
+
+  it('fails at its end if responses are missing, after those that arrived', async () => {
+    const on = await publisherOnPeer()
+    const { stream, next, end } = await askForStream(on)
+    for (const value of [1, 3]) next(value)
+    end('3')
+    await moment()
+    expect([await stream.next(), await stream.next()]).toEqual([
+      { done: false, value: 1 },
+      { done: false, value: 3 },
+    ])
+    await expect(stream.next()).rejects.toMatchObject({
+      code: 'RESPONSE_LOST',
+      message: expect.stringContaining('1 of 3 responses to the request on "ask" did not arrive'),
+    })
+    expect(await stream.next()).toEqual({ done: true, value: undefined })
+    expect(on.mqtt.stats().requests).toMatchObject({ open: 0, unexpectedResponses: 0 })
+    await finish(on)
+  })
+
+  it.each(['', 'many', '-1', 'NaN'])('ignores the number %j in the end', async sent => {
+    const on = await publisherOnPeer()
+    const { stream, end } = await askForStream(on)
+    end(sent)
+    expect(await stream.next()).toEqual({ done: true, value: undefined })
     await finish(on)
   })
 

@@ -134,7 +134,7 @@ describe('a stream of responses', () => {
     expect(publishesOf(on.connection).slice(0, 3).map(bodyOf)).toEqual([1, 2, 3])
     expect(publishesOf(on.connection).at(-1)).toMatchObject({
       payload: Buffer.alloc(0),
-      properties: { correlationData },
+      properties: { correlationData, userProperties: { status: 'end', values: '3' } },
     })
   })
 

@@ -7,6 +7,7 @@ import type { PublishOutcome } from '../../core/outbound/publish-outcome.js'
 import {
   abortedError,
   blockedError,
+  incompleteError,
   type ResponseTopics,
   tooManyError,
 } from '../../core/requests/request-rules.js'
@@ -65,16 +66,18 @@ interface OpenRequest<T> {
   readonly topic: string
   readonly receiver: ResponseReceiver
   readonly terms: T
-  timer: NodeJS.Timeout | undefined
+  timer?: NodeJS.Timeout
+  /** Number of responses before the last one. */
+  received: number
   /** Set if the request has a signal. */
   readonly abort: (() => void) | undefined
   /** Called when the request has ended. */
   readonly onEnded: () => void
   /** Stops waiting for the grant of the response topic. */
-  leave: (() => void) | undefined
+  leave?: () => void
   /** Topics on which the responders of the stream receive renewals and cancels. */
-  responders: Set<string> | undefined
-  renewal: NodeJS.Timeout | undefined
+  responders?: Set<string>
+  renewal?: NodeJS.Timeout
 }
 
 /** What a requester sends to a responder of its stream. */
@@ -140,17 +143,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     const onEnded = this.onOpened(
       delivery && { delivery, block: () => this.giveUp(key, blockedError(topic)) },
     )
-    const request: OpenRequest<T> = {
-      topic,
-      receiver,
-      terms,
-      timer: undefined,
-      abort,
-      onEnded,
-      leave: undefined,
-      responders: undefined,
-      renewal: undefined,
-    }
+    const request: OpenRequest<T> = { topic, receiver, terms, received: 0, abort, onEnded }
     this.open.set(key, request)
     this.topics.set(topic, (this.topics.get(topic) ?? 0) + 1)
     this.startTimer(key, request)
@@ -178,6 +171,7 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
       this.unexpected += 1
       return false
     }
+    request.received += 1
     request.timer?.refresh()
     request.receiver.next(value)
     return true
@@ -194,8 +188,13 @@ export class OpenRequests<T extends RequestTerms = RequestTerms> {
     request.receiver.end()
   }
 
-  end(key: string): void {
-    this.over(key)?.receiver.end()
+  /** @param sent number of responses that the responder has sent, or NaN */
+  end(key: string, sent = Number.NaN): void {
+    const request = this.over(key)
+    if (request === undefined) return
+    const { topic, receiver, received } = request
+    if (received < sent) receiver.fail(incompleteError(topic, sent - received, sent))
+    else receiver.end()
   }
 
   fail(key: string, error: MqttError): void {

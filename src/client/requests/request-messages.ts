@@ -45,10 +45,12 @@ export interface RequestTerms {
 
 /** User Property with the kind of a response. Without it, the response is the only one. */
 export const STATUS = 'status'
+/** User Property of the end of a stream: how many values were sent. Other responders may not set it. */
+const VALUES = 'values'
 
 export type Response =
   | { readonly kind: 'value'; readonly value: unknown; readonly isOnly: boolean }
-  | { readonly kind: 'end' }
+  | { readonly kind: 'end'; readonly sent: number }
   | { readonly kind: 'cancel' }
   | { readonly kind: 'renew' }
   | { readonly kind: 'error'; readonly error: MqttError }
@@ -107,8 +109,9 @@ export function mqtt5Request(
 
 /** Reads a message on the private response topic (MQTT 5, 4.10). */
 export function readResponse(packet: PublishPacket, codec: Codec): Response {
-  const status = packet.properties?.userProperties?.[STATUS]
-  if (status === 'end' || status === 'cancel' || status === 'renew') return { kind: status }
+  const { [STATUS]: status, [VALUES]: sent } = packet.properties?.userProperties ?? {}
+  if (status === 'end') return { kind: status, sent: Number(sent) }
+  if (status === 'cancel' || status === 'renew') return { kind: status }
   try {
     const value = decodePacket(codec, packet)
     if (status === 'error') return { kind: 'error', error: responderError(value) }
@@ -216,9 +219,11 @@ export function mqtt5Message(
   }
 }
 
-/** Creates the message that ends a stream. */
-export function endMessage(exchange: Exchange, target: Mqtt5Target): OutboundMessage {
-  return { ...base(exchange), payload: Buffer.alloc(0), properties: properties(target, { status: 'end' }) }
+/** Creates the message that ends a stream of so many values. At QoS 0, the requester may have received fewer. */
+export function endMessage(exchange: Exchange, target: Mqtt5Target, values: number): OutboundMessage {
+  const userProperties = { [STATUS]: 'end', [VALUES]: String(values) }
+  const properties = { ...plainProperties(target, undefined), userProperties }
+  return { ...base(exchange), payload: Buffer.alloc(0), properties }
 }
 
 /** Creates one reply in Nest's envelope. */

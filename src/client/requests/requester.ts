@@ -243,7 +243,7 @@ export class Requester {
       case 'error':
         return this.open.fail(key, response.error)
       case 'end':
-        return this.open.end(key)
+        return this.open.end(key, response.sent)
       case 'value':
         if (responseTopic !== undefined && isSafe(responseTopic)) this.open.addResponder(key, responseTopic)
         if (response.isOnly) this.open.last(key, response.value)

@@ -195,7 +195,7 @@ export class Responder {
         const message = mqtt5Message(exchange, target, this.results.valueOf(value), extra)
         return this.sendPart(exchange, stream, message)
       },
-      finish: () => this.hand(exchange, endMessage(exchange, target)),
+      finish: () => this.hand(exchange, endMessage(exchange, target, stream.values)),
     }
   }
 
@@ -224,7 +224,7 @@ export class Responder {
       },
       finish: () => {
         if (last !== undefined) this.hand(exchange, onlyMessage(exchange, this.results.valueOf(last.value)))
-        else if (target.kind === 'mqtt5') this.hand(exchange, endMessage(exchange, target))
+        else if (target.kind === 'mqtt5') this.hand(exchange, endMessage(exchange, target, 0))
       },
     }
   }

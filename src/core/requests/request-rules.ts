@@ -182,6 +182,12 @@ export function blockedError(topic: string): MqttError {
   return new MqttError('REQUEST_BLOCKED', text)
 }
 
+/** @param missing number of responses that did not arrive, of those that the responder has sent */
+export function incompleteError(topic: string, missing: number, sent: number): MqttError {
+  const text = `${missing} of ${sent} responses to the request on "${topic}" did not arrive; if every response matters, set qos: 1 on the request and on its handler`
+  return new MqttError('RESPONSE_LOST', text)
+}
+
 export function tooManyError(maxOpen: number): MqttError {
   const text = `there is no room for another request: requests.maxOpen is ${maxOpen}; raise it, or send fewer requests at a time`
   return new MqttError('TOO_MANY_REQUESTS', text)

@@ -71,6 +71,7 @@ describe('MQTT_ERROR_CODES', () => {
       'NOT_SENT',
       'NO_RESPONDER',
       'REQUEST_FAILED',
+      'RESPONSE_LOST',
       'TOO_MANY_REQUESTS',
       'REQUEST_BLOCKED',
       'TIMEOUT',

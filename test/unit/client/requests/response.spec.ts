@@ -15,7 +15,7 @@ describe('a message on the response topic', () => {
     ['', undefined, { kind: 'value', value: undefined, isOnly: true }],
     ['1', 'next', { kind: 'value', value: 1, isOnly: false }],
     ['1', 'of another kind', { kind: 'value', value: 1, isOnly: true }],
-    ['not JSON', 'end', { kind: 'end' }],
+    ['not JSON', 'end', { kind: 'end', sent: Number.NaN }],
     ['not JSON', 'cancel', { kind: 'cancel' }],
   ])('%j with the status %j', (payload, status, response) => {
     expect(readResponse(packet(payload, status), jsonCodec)).toEqual(response)
