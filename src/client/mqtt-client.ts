@@ -139,8 +139,8 @@ export class MqttClient extends MqttSender implements AsyncDisposable {
 
   /**
    * Subscribes and returns the messages for `for await`. The loop continues after reconnects. It ends with `signal`, with
-   * `break`, or when the client closes or stops for good, and then unsubscribes. A QoS 1 message is acknowledged when the loop asks for the
-   * next one. If several loops use one filter, each receives every message.
+   * `break`, or when the client closes or stops for good, and then unsubscribes. A QoS 1 message is acknowledged when the loop
+   * asks for the next one. If several loops use one filter, each receives every message.
    * @throws MqttError `INVALID_TOPIC_FILTER`, `INVALID_OPTION`; `CONNECTION_CLOSED` if the client is closed
    */
   messages<T = unknown>(pattern: string, options?: MessagesOptions): MqttMessages<T>

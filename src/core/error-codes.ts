@@ -38,7 +38,7 @@ export const MQTT_ERROR_CODES = [
   'NO_RESPONDER',
   /** The handler of a request failed; see `response`. */
   'REQUEST_FAILED',
-  /** Responses of a stream did not arrive, so its values are incomplete. At QoS 0, a lost connection or the broker can lose them. */
+  /** Responses of a stream did not arrive, so it is incomplete: at QoS 0, a lost connection or the broker can lose them. */
   'RESPONSE_LOST',
   /** `requests.maxOpen` requests are already open. */
   'TOO_MANY_REQUESTS',

@@ -191,8 +191,8 @@ export interface MqttModuleOptions extends PassThroughOptions, TlsFileOptions, K
    * Address of the broker: a `mqtt`, `mqtts`, `ws` or `wss` URL; `mqtt+unix:///path` for a Unix socket; or `mqtt+srv` or
    * `mqtts+srv` with a name whose DNS SRV records (`_mqtt._tcp`, `_secure-mqtt._tcp`) the client resolves before each
    * attempt. The client tries a list of up to 1,000 URLs in order, starting with the one that worked last; the delay grows after
-   * a full round. A function is called before every attempt, for example to sign the URL; it must settle within `connectTimeoutMs`.
-   * Required, unless `createStream` is set.
+   * a full round. A function is called before every attempt, for example to sign the URL; it must settle within
+   * `connectTimeoutMs`. Required, unless `createStream` is set.
    */
   readonly url?: string | readonly string[] | (() => string | Promise<string>)
   /**

@@ -3,17 +3,19 @@ import { responseTo } from '../support/asking.js'
 import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
 import { comeBack, finish, goOffline } from '../support/publisher-on-peer.js'
-import { countOf, json, KEPT, settle, subscriberOnPeer } from '../support/subscriber-on-peer.js'
+import {
+  countOf,
+  json,
+  KEPT,
+  settle,
+  streamRequest,
+  subscriberOnPeer,
+} from '../support/subscriber-on-peer.js'
 
 holdClock()
 
 const DRAIN = { drainTimeoutMs: 10_000 }
 const RESUMED = { sessionPresent: true }
-const STREAM = {
-  responseTopic: 'to',
-  correlationData: Buffer.from([1]),
-  userProperties: { stream: 'true' },
-}
 
 async function* twoValues() {
   yield 1
@@ -65,10 +67,10 @@ describe('a connection that is lost during a drain', () => {
     })
     await connection.grant()
     await connection.grant()
-    connection.send(json('early', 0, { properties: STREAM }))
+    connection.send(streamRequest('early'))
     await connection.grant()
     await settle(mqtt)
-    connection.send(json('late', 0, { properties: STREAM }))
+    connection.send(streamRequest('late'))
     await gate.reached()
     const drained = mqtt.drain()
     await goOffline(parts)

@@ -7,7 +7,7 @@ import { type PeerConnection, ScriptedPeer } from '../../src/testing/index.js'
 import { eventually } from '../support/eventually.js'
 import { failOnEscapedErrors } from '../support/hostile-session.js'
 import { startMicroservice } from '../support/nest-app.js'
-import { json } from '../support/subscriber-on-peer.js'
+import { json, streamRequest } from '../support/subscriber-on-peer.js'
 
 failOnEscapedErrors()
 
@@ -69,12 +69,7 @@ async function started() {
 }
 
 function ask(connection: PeerConnection, topic: string): void {
-  const properties = {
-    responseTopic: 'to',
-    correlationData: Buffer.from([1]),
-    userProperties: { stream: 'true' },
-  }
-  connection.send(json(topic, 1, { properties }))
+  connection.send(streamRequest(topic, 1))
 }
 
 async function statusOf(connection: PeerConnection) {

@@ -4,7 +4,14 @@ import type { PeerConnection } from '../../src/testing/index.js'
 import { Gate } from '../support/gate.js'
 import { holdClock } from '../support/held-clock.js'
 import { comeBack, finish, goOffline, pass } from '../support/publisher-on-peer.js'
-import { countOf, json, KEPT, settle, subscriberOnPeer, VERSIONS } from '../support/subscriber-on-peer.js'
+import {
+  countOf,
+  KEPT,
+  settle,
+  streamRequest,
+  subscriberOnPeer,
+  VERSIONS,
+} from '../support/subscriber-on-peer.js'
 
 holdClock()
 
@@ -206,16 +213,11 @@ describe('a resumed session', () => {
     })
     await connection.grant()
     await connection.grant()
-    const properties = {
-      responseTopic: 'to',
-      correlationData: Buffer.from([1]),
-      userProperties: { stream: 'true' },
-    }
-    connection.send(json('first', 0, { properties }))
+    connection.send(streamRequest('first'))
     await connection.grant()
     expect(await connection.find('publish')).toMatchObject({ payload: Buffer.from('1') })
     await settle(mqtt)
-    connection.send(json('second', 0, { properties }))
+    connection.send(streamRequest('second'))
     await gate.reached()
     await goOffline(parts)
     gate.open()
@@ -224,6 +226,30 @@ describe('a resumed session', () => {
     expect(await second.find('publish')).toMatchObject({ topic: 'to', payload: Buffer.from('1') })
     await settle(mqtt)
     expect(mqtt.stats().requests.openStreams).toBe(0)
+    await finish(parts)
+  })
+})
+
+describe('a stream at QoS 0', () => {
+  it('counts the values that were lost with the connection in its end', async () => {
+    const parts = await subscriberOnPeer(KEPT)
+    const { mqtt, connection } = parts
+    const gate = new Gate()
+    mqtt.respond('list', async function* () {
+      yield 1
+      await gate.pass()
+      yield 2
+    })
+    await connection.grant()
+    connection.send(streamRequest('list'))
+    await connection.grant()
+    expect(await connection.find('publish')).toMatchObject({ payload: Buffer.from('1') })
+    await goOffline(parts)
+    const second = await comeBack(parts, RESUMED)
+    gate.open()
+    expect(await second.expect('publish')).toMatchObject({ payload: Buffer.from('2') })
+    const end = await second.expect('publish')
+    expect({ ...end.properties?.userProperties }).toEqual({ status: 'end', values: '2' })
     await finish(parts)
   })
 })

@@ -36,7 +36,17 @@ export function json(topic: string, value: unknown, fields: Partial<PublishPacke
   return message(topic, { payload: JSON.stringify(value), ...fields })
 }
 
-/** The same at QoS 1. */
+/** A request on MQTT 5 for a stream of responses on the topic "to". */
+export function streamRequest(topic: string, value: unknown = 0): PublishPacket {
+  const properties = {
+    responseTopic: 'to',
+    correlationData: Buffer.from([1]),
+    userProperties: { stream: 'true' },
+  }
+  return json(topic, value, { properties })
+}
+
+/** A message like that of `json`, at QoS 1. */
 export function qos1(topic: string, messageId: number, value: unknown = messageId, dup = false) {
   return json(topic, value, { qos: 1, messageId, dup })
 }
